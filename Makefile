@@ -1,0 +1,78 @@
+# make demo   installs into .venv, prepares a data set, trains on it, evaluates, exports
+# make test   installs into .venv, lints, runs the tests
+# make help   the rest
+
+VENV = .venv
+# The extra that brings MXNet: cpu, or cu112 on a machine with NVIDIA GPUs.
+EXTRA = cpu
+# The interpreter to make .venv with; found by tools/find-python if not named.
+PYTHON =
+RUN = $(VENV)/bin/python
+STAMP = $(VENV)/installed-$(EXTRA)
+
+.PHONY: help install demo test test-all test-pythons lint format figures clean
+
+help:
+	@echo "make install        install into $(VENV) (EXTRA=cu112 for GPUs, PYTHON=... to choose)"
+	@echo "make demo           install, prepare the digits, train a DMRNet on them, evaluate, export"
+	@echo "make test           install, lint, run the fast tests"
+	@echo "make test-all       the slow tests too"
+	@echo "make test-pythons   the fast tests under every Python from 3.8 to 3.12 that is found"
+	@echo "make figures        draw the pictures of README and docs again"
+	@echo "make format         let ruff format the code"
+	@echo "make clean          remove $(VENV), .venvs and demo"
+
+install: $(STAMP)
+
+# The wheels for CPUs and GPUs overwrite each other's files: changing EXTRA starts anew.
+$(STAMP): setup.py pyproject.toml
+	@set -e; \
+	if [ ! -x $(RUN) ] || { ls $(VENV)/installed-* >/dev/null 2>&1 && [ ! -e $(STAMP) ]; }; then \
+	    python=$$(sh tools/find-python "$(PYTHON)"); \
+	    echo "making $(VENV) with $$python"; \
+	    rm -rf $(VENV); \
+	    "$$python" -m venv $(VENV); \
+	fi; \
+	echo "installing dmr-gluon, MXNet and what they need (a download of about 200 MB)"; \
+	$(RUN) -m pip install --disable-pip-version-check -e '.[$(EXTRA),digits,test]'; \
+	touch $(STAMP)
+
+demo: install
+	@echo "== prepare: 1,797 handwritten digits as RecordIO"
+	$(VENV)/bin/dmr prepare digits --out demo/digits
+	@echo "== train: a merge-and-run network of depth 14, about a minute on two cores"
+	rm -rf demo/run demo/export
+	$(RUN) train_cifar.py --data-dir demo/digits --run-dir demo/run
+	@echo "== evaluate"
+	$(VENV)/bin/dmr eval demo/run
+	@echo "== export, and evaluate what was exported with nothing but MXNet"
+	$(VENV)/bin/dmr export demo/run --out demo/export
+	$(RUN) examples/plain_mxnet.py demo/export demo/digits --log demo/run/log.jsonl --at-most 3
+	@echo "== done: see demo/run/curve.png and demo/run/log.jsonl"
+
+lint: install
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+test: lint
+	$(RUN) -m pytest -m "not slow"
+
+test-all: lint
+	$(RUN) -m pytest
+
+test-pythons:
+	@set -e; sh tools/find-python --all | while read -r version python; do \
+	    echo "== Python $$version ($$python)"; \
+	    $(MAKE) --no-print-directory install VENV=.venvs/$$version PYTHON=$$python </dev/null; \
+	    .venvs/$$version/bin/python -m pytest -m "not slow" </dev/null; \
+	done
+
+format: install
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+figures: install
+	$(RUN) docs/draw_blocks.py docs/figures/blocks
+
+clean:
+	rm -rf $(VENV) .venvs demo

@@ -1,0 +1,38 @@
+"""Deep merge-and-run networks (Zhao et al., arXiv 1611.07718) in MXNet/Gluon.
+
+Importing this package is light: MXNet is loaded when something that needs it is
+first used.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+#: Public names and the modules that hold them.
+_PUBLIC = {
+    "DMRError": ".errors",
+    "NetworkSpec": ".networks",
+    "network": ".networks",
+    "Recipe": ".recipes",
+    "RunOptions": ".training.loop",
+    "Network": ".model",
+    "get_model": ".model",
+    "Residual": ".blocks",
+    "InceptionLike": ".blocks",
+    "MergeAndRun": ".blocks",
+    "fit": ".training.loop",
+    "evaluate": ".training.evaluate",
+    "export": ".deploy.export",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name):
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name], __name__), name)
+
+
+def __dir__():
+    return sorted(set(globals()) | set(_PUBLIC))

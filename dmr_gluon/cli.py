@@ -1,0 +1,165 @@
+"""The ``dmr`` command, one function for each subcommand."""
+
+import os
+import re
+
+from . import __version__
+from .errors import DMRError
+from .flags import Parser, run
+
+
+def main():
+    """Entry point of the console script ``dmr``."""
+    run(_main)
+
+
+def _main(arguments=None):
+    parser = Parser(
+        prog="dmr",
+        description="Deep merge-and-run networks in MXNet: data, evaluation, export. "
+        "Training: python train_cifar.py, train_svhn.py, train_imagenet.py.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command")
+    _add_prepare(commands)
+    _add_eval(commands)
+    _add_export(commands)
+    _add_plot(commands)
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.error("say what to do: prepare, eval, export or plot")
+    options.function(options)
+
+
+def _add_prepare(commands):
+    prepare = commands.add_parser("prepare", help="make a data set ready for training")
+    sets = prepare.add_subparsers(metavar="DATASET", dest="source_kind")
+    prepare.set_defaults(function=lambda options: prepare.error("say which: digits or folder"))
+    digits = sets.add_parser("digits", help="scikit-learn's 1,797 handwritten digits, 32x32")
+    folder = sets.add_parser(
+        "folder", help="any tree of train/<class>/* and test/<class>/* images"
+    )
+    folder.add_argument("source", metavar="SRC", help="the tree")
+    folder.add_argument("--name", help="the set's name in logs and results (default: SRC's)")
+    folder.add_argument(
+        "--resize",
+        type=_size,
+        metavar="SIZE",
+        help="32x32: exactly that width and height; 480: that shorter side (default: as they are)",
+    )
+    folder.add_argument(
+        "--encoding",
+        choices=("auto", "png", "jpeg"),
+        default="auto",
+        help="auto: JPEG where the source is JPEG, else lossless PNG",
+    )
+    folder.add_argument("--quality", type=int, default=95, help="of JPEGs that are encoded anew")
+    for parser, function in ((digits, _prepare_digits), (folder, _prepare_folder)):
+        parser.add_argument("--out", required=True, metavar="DIR", help="where to write")
+        parser.add_argument(
+            "--overwrite", action="store_true", help="replace another set that is in DIR"
+        )
+        parser.set_defaults(function=function)
+
+
+def _size(text):
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    numbers = [int(n) for n in match.groups() if n] if match else [0]
+    if not all(1 <= n <= 10_000 for n in numbers):
+        raise DMRError(f"--resize {text}: write 32x32 (width x height) or 480 (shorter side)")
+    return numbers[0] if len(numbers) == 1 else (numbers[1], numbers[0])
+
+
+def _prepare_digits(options):
+    from .data.prepare import prepare_digits
+
+    _tell(prepare_digits(options.out, options.overwrite))
+
+
+def _prepare_folder(options):
+    from .data.prepare import Encoding, prepare_folder
+
+    if not 1 <= options.quality <= 100:
+        raise DMRError(f"--quality must be from 1 to 100, not {options.quality}")
+    encoding = Encoding(options.resize, options.encoding, options.quality)
+    _tell(prepare_folder(options.source, options.out, options.name, encoding, options.overwrite))
+
+
+def _tell(prepared):
+    counts = ", ".join(f"{split.count} {name}" for name, split in prepared.splits.items())
+    size = "{1}x{0}".format(*prepared.image_size) if prepared.image_size else "of several sizes"
+    print(f"{prepared.directory}: {prepared.name}, {counts} images {size}, "
+          f"{len(prepared.classes)} classes")
+
+
+def _add_eval(commands):
+    parser = commands.add_parser("eval", help="exact error of a run's network")
+    parser.add_argument("run", metavar="RUN", help="a run's folder")
+    parser.add_argument("--data-dir", help="folder of the prepared set (default: the run's)")
+    parser.add_argument("--split", choices=("test", "train"), default="test")
+    parser.add_argument("--gpus", help="GPUs to use: 0, 0-7 or 0,2,4-6; without it, the CPU")
+    parser.set_defaults(function=_eval)
+
+
+def _eval(options):
+    from .data.datasets import open_prepared
+    from .deploy.export import load_run
+    from .recipes import Recipe
+    from .runs import RunDirectory
+    from .training.devices import make_devices
+    from .training.evaluate import evaluate
+
+    run_directory = RunDirectory(options.run)
+    config = run_directory.config()
+    devices = make_devices(options.gpus)
+    prepared = open_prepared(options.data_dir or config["dataset"]["directory"])
+    if list(prepared.classes) != config["dataset"]["classes"]:
+        raise DMRError(
+            f"{prepared.directory} has other classes than {config['dataset']['name']}, on which "
+            f"{options.run} was trained; name the right one with --data-dir"
+        )
+    net = load_run(run_directory, devices)
+    result = evaluate(net, prepared, Recipe.from_json(config["recipe"]), devices, options.split)
+    print(
+        f"{options.split} error {result.error:.2f}% ({result.wrong} of {result.images} images), "
+        f"top-5 error {result.top5_error:.2f}%, loss {result.loss:.4f}"
+    )
+
+
+def _add_export(commands):
+    parser = commands.add_parser("export", help="a run's network as files that plain MXNet loads")
+    parser.add_argument("run", metavar="RUN", help="a run's folder")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where to write")
+    parser.set_defaults(function=_export)
+
+
+def _export(options):
+    from .deploy.export import export
+
+    export(options.run, options.out)
+    print(
+        f"{options.out}: model-symbol.json, model-0000.params and bundle.json; "
+        f"loaded again by MXNet, with equal outputs"
+    )
+
+
+def _add_plot(commands):
+    parser = commands.add_parser("plot", help="learning curves of one or more runs")
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="runs' folders")
+    parser.add_argument("--out", metavar="FILE", help=".png, .svg or .pdf (default: RUN/curve.png)")
+    parser.set_defaults(function=_plot)
+
+
+def _plot(options):
+    from .report.plots import learning_curve
+    from .runs import RunDirectory
+
+    if not options.out and len(options.runs) > 1:
+        raise DMRError("--out says where the picture of several runs goes; give it")
+    out = options.out or os.path.join(options.runs[0], "curve.png")
+    learning_curve([RunDirectory(path).log for path in options.runs], out)
+    print(out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""Facts about the paper's data sets, and prepared sets as found on disk.
+
+A prepared set is a folder with ``manifest.json`` and, for each split, a RecordIO file
+and its index. Nothing here needs MXNet.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from typing import Dict, Optional, Tuple
+
+from ..errors import DMRError
+
+MANIFEST = "manifest.json"
+MANIFEST_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """Published facts. Means and standard deviations: R, G, B in 0-255."""
+
+    classes: int
+    train_images: int
+    test_images: int
+    mean: Tuple[float, float, float]
+    std: Tuple[float, float, float]
+
+
+#: Counts: section 4.1 and 4.5. Means and standard deviations: authors' code. SVHN counts
+#: the images left for training; ImageNet's statistics are over training images whose
+#: shorter side is 480.
+PUBLISHED = {
+    "cifar10": DatasetFacts(
+        10, 50_000, 10_000, (125.307, 122.950, 113.865), (62.993, 62.089, 66.705)
+    ),
+    "cifar100": DatasetFacts(
+        100, 50_000, 10_000, (129.304, 124.070, 112.434), (68.170, 65.392, 70.418)
+    ),
+    "svhn": DatasetFacts(
+        10, 598_388, 26_032, (111.609, 113.161, 120.565), (50.498, 51.259, 50.244)
+    ),
+    "imagenet": DatasetFacts(
+        1000, 1_281_167, 50_000, (123.370, 112.757, 99.406), (68.998, 66.093, 68.292)
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Split:
+    """One RecordIO file and its index."""
+
+    records: str
+    index: str
+    count: int
+    per_class: Tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PreparedSet:
+    """A prepared data set.
+
+    Attributes
+    ----------
+    directory : str
+    name : str
+        ``digits``, ``cifar10``, ... or what ``dmr prepare folder --name`` was given.
+    classes : tuple of str
+        Class names; their positions are the labels.
+    mean, std : tuple of float
+        R, G, B in 0-255, to normalise with: published where the paper's authors
+        published them, else measured over the training images.
+    image_size : tuple of int, optional
+        (height, width) if all images have the same.
+    splits : dict of Split
+        ``train`` and ``test``.
+    """
+
+    directory: str
+    name: str
+    classes: Tuple[str, ...]
+    mean: Tuple[float, ...]
+    std: Tuple[float, ...]
+    image_size: Optional[Tuple[int, int]]
+    splits: Dict[str, Split]
+
+    def split(self, name: str) -> Split:
+        """One split, with files that are there and have the size that the manifest says."""
+        if name not in self.splits:
+            raise DMRError(
+                f"{self.directory} has no split {name!r}; there are {', '.join(self.splits)}"
+            )
+        return self.splits[name]
+
+
+def read_manifest(directory):
+    """The manifest of a prepared set as a dictionary, or None where there is none."""
+    path = os.path.join(directory, MANIFEST)
+    try:
+        with open(path, encoding="utf-8") as file:
+            manifest = json.load(file)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DMRError(f"{path} cannot be read ({error}); prepare the data set again") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != MANIFEST_FORMAT:
+        raise DMRError(f"{path} is not a manifest of this version; prepare the data set again")
+    return manifest
+
+
+def open_prepared(directory) -> PreparedSet:
+    """Open a prepared set after a quick look at its files (names and sizes).
+
+    Raises
+    ------
+    DMRError
+        Where the folder, its manifest, a record file or an index is missing or has
+        another size than the manifest says.
+    """
+    directory = os.fspath(directory)
+    manifest = read_manifest(directory)
+    if manifest is None:
+        what = "has no manifest.json" if os.path.isdir(directory) else "does not exist"
+        raise DMRError(
+            f"no prepared data set: {directory} {what}; make one with "
+            f"'dmr prepare digits --out DIR' or 'dmr prepare folder SRC --out DIR' and name it "
+            f"with --data-dir"
+        )
+    try:
+        splits = {}
+        for name, entry in manifest["splits"].items():
+            for key, kind in (("records", "record file"), ("index", "index")):
+                _require_file(directory, entry[key], kind)
+            splits[name] = Split(
+                records=os.path.join(directory, entry["records"]["file"]),
+                index=os.path.join(directory, entry["index"]["file"]),
+                count=entry["count"],
+                per_class=tuple(entry["per_class"]),
+            )
+        published = PUBLISHED.get(manifest["dataset"])
+        size = manifest["image_size"]
+        return PreparedSet(
+            directory=directory,
+            name=manifest["dataset"],
+            classes=tuple(manifest["classes"]),
+            mean=published.mean if published else tuple(manifest["mean"]),
+            std=published.std if published else tuple(manifest["std"]),
+            image_size=tuple(size) if size else None,
+            splits=splits,
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DMRError(
+            f"{os.path.join(directory, MANIFEST)} lacks {error}; prepare the data set again"
+        ) from error
+
+
+def _require_file(directory, entry, kind):
+    path = os.path.join(directory, entry["file"])
+    try:
+        size = os.path.getsize(path)
+    except OSError:
+        raise DMRError(f"the {kind} {path} is missing; prepare the data set again") from None
+    if size != entry["bytes"]:
+        raise DMRError(
+            f"the {kind} {path} has {size} bytes, its manifest says {entry['bytes']}; it is "
+            f"damaged or half copied: prepare the data set again"
+        )

@@ -1,0 +1,137 @@
+"""From a :class:`~dmr_gluon.networks.NetworkSpec` to a HybridBlock."""
+
+from .blocks import BatchNormRelu, InceptionLike, MergeAndRun, Residual, convolution
+from .networks import INCEPTION_LIKE, RESIDUAL, NetworkSpec, network
+from .runtime import mx
+
+nn = mx.gluon.nn
+
+
+class Network(mx.gluon.HybridBlock):
+    """Stem, stages of blocks, global average pooling, fully connected layer.
+
+    Input: images, NCHW, normalised. Output: (batch, classes) logits, before the
+    softmax.
+
+    ``features`` is everything up to the pooling, ``output`` the classifier, as in
+    GluonCV. Parameter names are structural, such as
+    ``stage2_block1_branch1_conv1_weight``; stages, blocks, branches and layers count
+    from 1.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+        What to build.
+    prefix : str
+        Put before every parameter's name; empty by default.
+    """
+
+    def __init__(self, spec: NetworkSpec, prefix=""):
+        super().__init__(prefix=prefix)
+        self.spec = spec
+        with self.name_scope():
+            self.features = nn.HybridSequential(prefix="")
+            self.features.add(_stem(spec))
+            in_channels = spec.stem_channels
+            for stage, (count, channels) in enumerate(zip(spec.blocks, spec.channels), start=1):
+                layers = nn.HybridSequential(prefix="")
+                for block in range(1, count + 1):
+                    layers.add(
+                        _block(
+                            spec,
+                            channels=channels,
+                            stride=2 if stage > 1 and block == 1 else 1,
+                            in_channels=in_channels,
+                            last=stage == len(spec.blocks) and block == count,
+                            prefix=f"stage{stage}_block{block}_",
+                        )
+                    )
+                    in_channels = channels
+                self.features.add(layers)
+            # Global average pooling. Not GlobalAvgPool2D: oneDNN's backward pass of it is
+            # slow and leaves a layout in which the two BNs before it are slower still,
+            # together a fifth of cifar_dmrnet14's training time.
+            self.features.add(nn.HybridLambda(lambda F, x: F.mean(x, axis=(2, 3)), prefix="pool_"))
+            self.output = nn.Dense(
+                spec.classes,
+                in_units=in_channels,
+                # Authors' code: uniform in +-sqrt(1 / fan-in).
+                weight_initializer=mx.init.Xavier("uniform", "in", 1),
+                prefix="head_fc_",
+            )
+
+    def hybrid_forward(self, F, x):
+        return self.output(self.features(x))
+
+    def fuse_for_cpu(self):
+        """Compute BN and the ReLU after it as one oneDNN operator: CPUs only, the same numbers.
+
+        For networks that stay in this process: a symbol made from this object afterwards
+        holds operators that other devices and other runtimes lack.
+        """
+
+        def fuse(block):
+            if isinstance(block, BatchNormRelu):
+                block.fused = True
+
+        self.apply(fuse)
+
+    def portable_symbol(self):
+        """The network as a symbol of common operators, from ``data`` to logits."""
+        return Network(self.spec, prefix=self.prefix)(mx.sym.var("data"))
+
+
+def _stem(spec):
+    stem = nn.HybridSequential(prefix="stem_")
+    with stem.name_scope():
+        if spec.stem == "cifar":
+            stem.add(convolution(spec.stem_channels, 3, 1, 3, "conv_"))
+        else:
+            stem.add(convolution(spec.stem_channels, 7, 2, 3, "conv_"))
+        stem.add(BatchNormRelu(spec.stem_channels, "bn_"))
+        if spec.stem == "imagenet":
+            stem.add(nn.MaxPool2D(3, strides=2, padding=1, prefix="pool_"))
+    return stem
+
+
+def _block(spec, channels, stride, in_channels, last, prefix):
+    common = dict(
+        channels=channels,
+        stride=stride,
+        in_channels=in_channels,
+        bottleneck=spec.bottleneck,
+        prefix=prefix,
+    )
+    if spec.block == RESIDUAL:
+        return Residual(**common)
+    if spec.block == INCEPTION_LIKE:
+        return InceptionLike(branches=spec.branches, **common)
+    return MergeAndRun(branches=spec.branches, mapping=spec.mapping, last=last, **common)
+
+
+def get_model(name, classes=None, prefix="", **overrides):
+    """Build a network of the paper by name.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``cifar_dmrnet56`` or ``resnet101``, see :mod:`dmr_gluon.networks`.
+    classes : int, optional
+        Number of outputs; default 10 for the ``cifar_`` networks, else 1000.
+    prefix : str
+        Put before every parameter's name.
+    **overrides
+        ``width``, ``branches``, ``mapping`` or another field of
+        :class:`~dmr_gluon.networks.NetworkSpec`.
+
+    Returns
+    -------
+    Network
+        Not initialised; ``net.initialize()`` uses the paper's initialisation.
+
+    Raises
+    ------
+    DMRError
+        For a name or an override that does not fit.
+    """
+    return Network(network(name, classes=classes, **overrides), prefix=prefix)

@@ -1,0 +1,159 @@
+"""Training runs as data: one :class:`Recipe` per data set, each field with its source.
+
+The command-line flags of the training scripts are made from these fields.
+"""
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Optional, Tuple
+
+from .errors import DMRError
+
+
+def setting(text, source, above=None, least=None, most=None):
+    """A field of a recipe: what it means, where its values come from, what fits."""
+    bounds = {"above": above, "least": least, "most": most}
+    return field(metadata={"help": text, "source": source, **bounds})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the result of a training run, but for its seed."""
+
+    name: str
+    model: str = setting("network to train, such as cifar_dmrnet56 or dmrnet44", "Tables 2-4")
+    epochs: int = setting(
+        "passes over the training images", "sections 4.2 (400; SVHN 40) and 4.5 (100)", least=1
+    )
+    batch_size: int = setting(
+        "images per step over all devices", "sections 4.2 (64) and 4.5 (256)", least=1
+    )
+    lr: float = setting("learning rate at the start", "sections 4.2 and 4.5", above=0)
+    lr_drops: Tuple[float, ...] = setting(
+        "fractions of the run at which the learning rate drops",
+        "section 4.2 (1/2, 3/4, 7/8) and 4.5 (every 30 of 100 epochs)",
+        above=0,
+        most=1,
+    )
+    lr_factor: float = setting(
+        "what the learning rate is multiplied by at a drop", "sections 4.2 and 4.5", above=0, most=1
+    )
+    momentum: float = setting("momentum", "sections 4.2 and 4.5", least=0, most=0.9999)
+    nesterov: bool = setting(
+        "Nesterov momentum as MXNet had it in 2016, learning rate outside the momentum",
+        "section 4.2; plain momentum in section 4.5, as [7]",
+    )
+    weight_decay: float = setting(
+        "weight decay, on every parameter", "sections 4.2 and 4.5; on every one: authors' code",
+        least=0,
+    )
+    image_size: int = setting(
+        "height and width of the network's input", "sections 4.1 (32) and 4.5 (224)", least=8
+    )
+    pad: int = setting(
+        "zeros around a training image, after normalising, before the random crop",
+        "section 4.1 (4; none for SVHN)",
+        least=0,
+        most=32,
+    )
+    mirror: bool = setting(
+        "mirror half of the training images", "sections 4.1 (not SVHN) and 4.5, as [7]"
+    )
+    train_short_side: Optional[Tuple[int, ...]] = setting(
+        "shorter side of a training image before the random crop, drawn between two numbers",
+        "[7]: 256 to 480; none for images that are taken whole",
+        least=8,
+    )
+    eval_short_side: Optional[int] = setting(
+        "shorter side of a test image before the centre crop",
+        "section 4.5 (256); none for images that are taken whole",
+        least=8,
+    )
+    pca_noise: float = setting(
+        "standard deviation of the colour noise along the principal components",
+        "[7]: the standard colour augmentation (0.1); none for 32x32 images",
+        least=0,
+        most=1,
+    )
+
+    def __post_init__(self):
+        for item in fields(self):
+            value = getattr(self, item.name)
+            for part in value if isinstance(value, tuple) else (value,):
+                _check(item, part)
+        if (self.train_short_side is None) != (self.eval_short_side is None):
+            raise DMRError("give both train_short_side and eval_short_side, or neither")
+        if self.train_short_side is None:
+            if self.pca_noise:
+                raise DMRError("pca_noise needs train_short_side (images that are scaled)")
+            return
+        if len(self.train_short_side) != 2 or self.train_short_side[0] > self.train_short_side[1]:
+            raise DMRError(
+                f"train_short_side must be two numbers, the smaller first, "
+                f"not {self.train_short_side}"
+            )
+        if self.pad:
+            raise DMRError("pad is for images that are taken whole; leave out train_short_side")
+        smallest = min(self.train_short_side[0], self.eval_short_side)
+        if smallest < self.image_size:
+            raise DMRError(
+                f"a shorter side of {smallest} is too small to crop {self.image_size} x "
+                f"{self.image_size} from; lower image_size or raise train_short_side and "
+                f"eval_short_side"
+            )
+
+    @classmethod
+    def from_json(cls, values):
+        """A recipe from what ``dataclasses.asdict`` and JSON made of it."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _check(item, value):
+    if isinstance(value, (bool, str)) or value is None:
+        return
+    above, least, most = (item.metadata.get(key) for key in ("above", "least", "most"))
+    if above is not None and not value > above:
+        raise DMRError(f"{item.name} must be above {above}, not {value}")
+    if least is not None and not value >= least:
+        raise DMRError(f"{item.name} must be at least {least}, not {value}")
+    if most is not None and not value <= most:
+        raise DMRError(f"{item.name} must be at most {most}, not {value}")
+
+
+CIFAR = Recipe(
+    name="cifar",
+    model="cifar_dmrnet56",
+    epochs=400,
+    batch_size=64,
+    lr=0.1,
+    lr_drops=(1 / 2, 3 / 4, 7 / 8),
+    lr_factor=0.1,
+    momentum=0.9,
+    nesterov=True,
+    weight_decay=1e-4,
+    image_size=32,
+    pad=4,
+    mirror=True,
+    train_short_side=None,
+    eval_short_side=None,
+    pca_noise=0.0,
+)
+
+SVHN = replace(CIFAR, name="svhn", epochs=40, pad=0, mirror=False)
+
+#: Not in the paper: CIFAR's recipe, short, and without mirroring, which makes other digits.
+DIGITS = replace(CIFAR, name="digits", model="cifar_dmrnet14", epochs=20, mirror=False)
+
+IMAGENET = replace(
+    CIFAR,
+    name="imagenet",
+    model="dmrnet44",
+    epochs=100,
+    batch_size=256,
+    lr_drops=(0.3, 0.6, 0.9),
+    nesterov=False,
+    image_size=224,
+    pad=0,
+    train_short_side=(256, 480),
+    eval_short_side=256,
+    pca_noise=0.1,
+)

@@ -1,0 +1,1 @@
+"""Logs of runs, and pictures made from them."""

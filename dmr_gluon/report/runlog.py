@@ -1,0 +1,69 @@
+"""The log of a run: JSON lines, one event each. The format is defined here and only here.
+
+==========  ====================================================================
+event       fields
+==========  ====================================================================
+``start``   the run's configuration (recipe, network, data set, seed, versions)
+``resume``  ``epoch``: the last one that had ended
+``epoch``   ``epoch`` (from 1), ``step`` (updates so far), ``lr`` (of the last
+            update), ``train_loss``, ``train_error``, ``test_loss``,
+            ``test_error``, ``test_top5_error`` (errors in percent),
+            ``images`` (trained on), ``seconds`` (``train``, ``evaluate``,
+            ``save``), ``images_per_second`` (training alone),
+            ``images_per_second_overall`` (training images over all seconds)
+``end``     ``epochs``, ``seconds`` and ``images_per_second_overall`` of all
+            epochs together, ``test_error`` of the last
+==========  ====================================================================
+
+Every line has ``event`` and ``time`` (UTC, ISO 8601). Nothing here needs MXNet.
+"""
+
+import json
+from datetime import datetime, timezone
+
+from ..errors import DMRError
+from ..runs import write_atomically
+
+
+def append(path, event, **values):
+    """Append one event."""
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps({"event": event, "time": now, **values}) + "\n")
+
+
+def read(path):
+    """All events of a log, as dictionaries in the order of the file.
+
+    A last line that was cut off while being written is left out.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = file.read().split("\n")
+    except OSError as error:
+        raise DMRError(f"{path} cannot be read ({error.strerror}); is this a run?") from error
+    events = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            if number < len(lines):
+                raise DMRError(f"line {number} of {path} is not JSON; the log is damaged") from None
+    return events
+
+
+def epochs(path):
+    """The events of the epochs alone."""
+    return [event for event in read(path) if event["event"] == "epoch"]
+
+
+def forget_after(path, epoch):
+    """Drop what was logged of epochs after ``epoch``, and any end: they will come again."""
+    kept = [
+        event
+        for event in read(path)
+        if event["event"] != "end" and not (event["event"] == "epoch" and event["epoch"] > epoch)
+    ]
+    write_atomically(path, "\n".join(json.dumps(event) for event in kept))

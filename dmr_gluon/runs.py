@@ -1,0 +1,116 @@
+"""A training run on disk.
+
+====================  ============================================================
+``config.json``       the recipe, the network, the data set, the seed, the versions
+``log.jsonl``         one JSON object a line, see :mod:`dmr_gluon.report.runlog`
+``model-symbol.json`` the network as MXNet's own symbol, without a softmax
+``model-NNNN.params`` its parameters after NNNN epochs
+``curve.png``         the learning curve
+``checkpoints/``      what ``--resume`` continues from
+====================  ============================================================
+
+Nothing here needs MXNet.
+"""
+
+import glob
+import json
+import os
+import re
+
+from .errors import DMRError
+
+CONFIG_FORMAT = 1
+
+
+class RunDirectory:
+    """Paths and configuration of one run."""
+
+    def __init__(self, path):
+        self.path = os.fspath(path)
+
+    def file(self, name):
+        return os.path.join(self.path, name)
+
+    @property
+    def log(self):
+        return self.file("log.jsonl")
+
+    @property
+    def checkpoints(self):
+        return self.file("checkpoints")
+
+    @property
+    def model_prefix(self):
+        """What MXNet's ``load_checkpoint(prefix, epoch)`` wants."""
+        return self.file("model")
+
+    def exists(self):
+        return os.path.exists(self.file("config.json"))
+
+    def create(self, config):
+        """Make the folder and write its configuration."""
+        os.makedirs(self.checkpoints, exist_ok=True)
+        write_atomically(
+            self.file("config.json"), json.dumps({"format": CONFIG_FORMAT, **config}, indent=1)
+        )
+
+    def config(self):
+        """The configuration that the run was started with.
+
+        Raises
+        ------
+        DMRError
+            Where there is no run, or its configuration is damaged.
+        """
+        path = self.file("config.json")
+        try:
+            with open(path, encoding="utf-8") as file:
+                config = json.load(file)
+        except FileNotFoundError:
+            raise DMRError(
+                f"{self.path} is not a run: it has no config.json; name the folder that a "
+                f"training script wrote (--run-dir)"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise DMRError(f"{path} cannot be read: {error}") from error
+        if not isinstance(config, dict) or config.get("format") != CONFIG_FORMAT:
+            raise DMRError(f"{path} was not written by this version of dmr-gluon")
+        return config
+
+    def model_epoch(self):
+        """The epoch of the parameters that are there.
+
+        Raises
+        ------
+        DMRError
+            Where no epoch has ended yet.
+        """
+        epochs = [
+            int(match.group(1))
+            for path in glob.glob(glob.escape(self.model_prefix) + "-*.params")
+            for match in [re.search(r"-(\d{4,})\.params$", path)]
+            if match
+        ]
+        if not epochs:
+            raise DMRError(
+                f"{self.path} has no model-NNNN.params yet: no epoch has ended; train it with "
+                f"--run-dir {self.path} --resume"
+            )
+        return max(epochs)
+
+
+def next_run_directory(root, stem):
+    """The first of ``root/stem-001``, ``-002``, ... that does not exist."""
+    number = 1
+    while os.path.exists(os.path.join(root, f"{stem}-{number:03d}")):
+        number += 1
+    return os.path.join(root, f"{stem}-{number:03d}")
+
+
+def write_atomically(path, text):
+    """Write a text file so that it is there whole or not at all."""
+    with open(path + ".part", "w", encoding="utf-8") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(path + ".part", path)

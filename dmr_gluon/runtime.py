@@ -1,0 +1,172 @@
+"""What must happen before ``import mxnet``, and the import itself.
+
+Every module of this project gets MXNet with ``from dmr_gluon.runtime import mx``
+(``tests/test_structure.py`` holds them to it), so that the following always
+happens first:
+
+1. **Threads.** MXNet 1.9.1 takes half of the processors unless OMP_NUM_THREADS
+   says otherwise; it is set to the number of cores that this process may use.
+2. **NumPy's names.** MXNet uses ``numpy.bool`` and its like, which NumPy 1.24
+   removed; they are put back (needed on Python 3.12, which has no older NumPy).
+3. **CUDA libraries.** With the mxnet-cu112 wheel, PyPI's CUDA 11 libraries are
+   loaded by path, so that nothing but the driver has to be installed.
+4. **Fusion.** The messages of MXNet's graph fusion are silenced. Nothing is
+   switched off: oneDNN's fusion of a convolution with the addition after it is
+   wrong only for ``skip + branch``, and our sums read ``branch + skip``.
+
+A variable that the user has set is never changed.
+"""
+
+import ctypes
+import glob
+import importlib
+import importlib.util
+import os
+import sys
+import warnings
+from importlib import metadata
+
+from .errors import DMRError
+
+#: NumPy's aliases of Python's types that MXNet 1.9.1 uses and NumPy 1.24 removed.
+_NUMPY_ALIASES = {
+    "bool": bool,
+    "int": int,
+    "float": float,
+    "complex": complex,
+    "object": object,
+    "str": str,
+}
+
+#: Libraries that mxnet-cu112 needs, each before those that need it, with the
+#: PyPI package that holds it.
+_CUDA_LIBRARIES = (
+    ("libcudart.so.11.0", "nvidia-cuda-runtime-cu11"),
+    ("libnvrtc.so.11.2", "nvidia-cuda-nvrtc-cu11"),
+    ("libnvToolsExt.so.1", "nvidia-nvtx-cu11"),
+    ("libcublasLt.so.11", "nvidia-cublas-cu11"),
+    ("libcublas.so.11", "nvidia-cublas-cu11"),
+    ("libcufft.so.10", "nvidia-cufft-cu11"),
+    ("libcurand.so.10", "nvidia-curand-cu11"),
+    ("libcusolver.so.11", "nvidia-cusolver-cu11"),
+    ("libnccl.so.2", "nvidia-nccl-cu11"),
+    ("libcudnn.so.8", "nvidia-cudnn-cu11"),
+)
+
+
+def usable_cores():
+    """Physical cores that this process may use: affinity and cgroup quota respected."""
+    allowed = os.sched_getaffinity(0)
+    cores = set()
+    for cpu in allowed:
+        siblings = f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+        cores.add(_read(siblings) or str(cpu))
+    quota, period = (_read("/sys/fs/cgroup/cpu.max").split() + ["max", "0"])[:2]
+    if quota == "max":
+        quota = _read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
+        period = _read("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+    if quota.isdigit() and period.isdigit() and int(period) > 0:
+        return max(1, min(len(cores), int(quota) // int(period)))
+    return len(cores)
+
+
+def _read(path):
+    try:
+        with open(path) as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _set_environment():
+    os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
+    os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")
+
+
+def _restore_numpy_names():
+    import numpy
+
+    if int(numpy.__version__.split(".")[0]) >= 2:
+        raise DMRError(
+            f"NumPy {numpy.__version__} is installed, and MXNet 1.9.1 cannot work with NumPy 2; "
+            f"install an older one: pip install 'numpy<2'"
+        )
+    for name, value in _NUMPY_ALIASES.items():
+        if name not in vars(numpy):
+            setattr(numpy, name, value)
+
+
+def installed_wheels():
+    """Names and versions of the MXNet wheels that are installed."""
+    found = {}
+    for name in ("mxnet", "mxnet-cu112"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            pass
+    return found
+
+
+def _preload_cuda_libraries():
+    """Load PyPI's CUDA libraries; return the packages of those that are nowhere."""
+    missing = []
+    for soname, package in _CUDA_LIBRARIES:
+        paths = [
+            path
+            for entry in sys.path
+            for path in glob.glob(os.path.join(entry or ".", "nvidia", "*", "lib", soname))
+        ]
+        try:
+            ctypes.CDLL(paths[0] if paths else soname, mode=ctypes.RTLD_GLOBAL)
+        except OSError:
+            missing.append(package)
+    return sorted(set(missing))
+
+
+def _import_mxnet():
+    if "mxnet" in sys.modules:
+        if "OMP_NUM_THREADS" not in os.environ:
+            warnings.warn(
+                "mxnet was imported before dmr_gluon, so it runs on half of the cores; "
+                "import dmr_gluon.runtime first, or set OMP_NUM_THREADS",
+                stacklevel=3,
+            )
+        return sys.modules["mxnet"]
+    wheels = installed_wheels()
+    if len(wheels) > 1:
+        raise DMRError(
+            "both mxnet and mxnet-cu112 are installed, and each overwrites the other's files; "
+            "remove both and install one: pip uninstall -y mxnet mxnet-cu112"
+        )
+    if importlib.util.find_spec("mxnet") is None:
+        raise DMRError(
+            "MXNet is not installed; pip install 'mxnet==1.9.1' for CPUs, or "
+            "'mxnet-cu112==1.9.1' for GPUs (the extras [cpu] and [cu112] of dmr-gluon)"
+        )
+    _restore_numpy_names()
+    _set_environment()
+    missing = _preload_cuda_libraries() if "mxnet-cu112" in wheels else []
+    try:
+        return importlib.import_module("mxnet")
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        if missing:
+            advice = "pip install " + " ".join(missing)
+        elif "libcuda.so" in reason:
+            advice = "install NVIDIA's driver, or the mxnet wheel for CPUs in place of mxnet-cu112"
+        else:
+            advice = (
+                "install the system's package with that library "
+                "(Debian and Ubuntu: apt-get install libgomp1 libquadmath0)"
+            )
+        raise DMRError(f"MXNet cannot be loaded ({reason}); {advice}") from error
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] == "distutils":
+            raise DMRError(
+                "MXNet 1.9.1 needs distutils, which Python 3.12 removed; "
+                "pip install 'setuptools<80' provides it"
+            ) from error
+        raise
+
+
+mx = _import_mxnet()

@@ -1,0 +1,67 @@
+"""From ``--gpus 0-7`` to MXNet contexts."""
+
+import re
+
+from ..errors import DMRError
+from ..runtime import installed_wheels, mx
+
+#: Ways of summing gradients over the devices of one machine.
+KVSTORES = ("device", "local", "nccl")
+
+
+def parse_gpus(text):
+    """``0-7`` or ``0,2,4-6`` as a list of numbers."""
+    numbers = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        first, last = (int(n) if n else None for n in match.groups()) if match else (None, None)
+        if first is None or (last is not None and last < first):
+            raise DMRError(f"--gpus {text}: not a list of GPUs; write 0, 0-7 or 0,2,4-6")
+        numbers += range(first, (first if last is None else last) + 1)
+    if len(set(numbers)) != len(numbers):
+        raise DMRError(f"--gpus {text}: names a GPU twice")
+    return numbers
+
+
+def make_devices(gpus=None, cpus=1):
+    """The contexts to train on.
+
+    Parameters
+    ----------
+    gpus : str, optional
+        Such as ``0-7``; without it, CPUs are used.
+    cpus : int
+        Number of CPU contexts. One uses all cores already; two or more are for trying on
+        a machine without GPUs what several GPUs do.
+
+    Raises
+    ------
+    DMRError
+        For GPUs that are not there.
+    """
+    if gpus is None:
+        if cpus < 1:
+            raise DMRError(f"--cpus must be at least 1, not {cpus}")
+        return [mx.cpu(i) for i in range(cpus)]
+    if cpus != 1:
+        raise DMRError("give --gpus or --cpus, not both")
+    wanted = parse_gpus(gpus)
+    there = mx.context.num_gpus() if mx.runtime.Features().is_enabled("CUDA") else 0
+    if max(wanted) >= there:
+        if "mxnet-cu112" not in installed_wheels():
+            why = "the MXNet that is installed is for CPUs only; GPUs need mxnet-cu112"
+        else:
+            why = f"MXNet finds {there}; see nvidia-smi"
+        raise DMRError(
+            f"--gpus {gpus} asks for GPU {max(wanted)}, but there "
+            f"{'are only ' + str(there) if there else 'is none'} ({why})"
+        )
+    return [mx.gpu(i) for i in wanted]
+
+
+def check_kvstore(name, devices):
+    """Refuse a kvstore that cannot work with these devices."""
+    if name not in KVSTORES:
+        raise DMRError(f"--kv-store {name}: there are {', '.join(KVSTORES)}")
+    if name == "nccl" and devices[0].device_type != "gpu":
+        raise DMRError("--kv-store nccl sums over GPUs; on CPUs use device or local")

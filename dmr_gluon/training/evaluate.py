@@ -1,0 +1,134 @@
+"""Exact evaluation: every image of a split once, at any batch size and device count."""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..data.iterators import evaluation_batches
+from ..errors import DMRError
+from ..runtime import mx
+from .log import Progress
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Counts over one split.
+
+    Attributes
+    ----------
+    images : int
+    wrong, wrong_top5 : int
+        Images whose class is not the first, or not among the first five.
+    loss : float
+        Mean cross-entropy, in nats.
+    """
+
+    images: int
+    wrong: int
+    wrong_top5: int
+    loss: float
+
+    @property
+    def error(self):
+        """Percent."""
+        return 100 * self.wrong / self.images
+
+    @property
+    def top5_error(self):
+        """Percent."""
+        return 100 * self.wrong_top5 / self.images
+
+
+def evaluate(net, prepared, recipe, devices, split="test"):
+    """Run a network over a split.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        Gives logits; initialised on ``devices``.
+    prepared : PreparedSet
+    recipe : Recipe
+        Its image sizes and batch size are used.
+    devices : list of Context
+    split : str
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    DMRError
+        If the images seen, counted per class, are not those of the manifest.
+    """
+    tally = _Tally(len(prepared.classes))
+    waiting = deque()
+    total = prepared.split(split).count
+    with Progress(f"evaluate {split}", total) as progress:
+        for data, label in evaluation_batches(prepared, recipe, split):
+            parts = split_over(devices, data)
+            waiting.append(([net(part) for part in parts], label))
+            # Two batches stay under way, so that reading and computing overlap.
+            if len(waiting) > 2:
+                tally.add(*waiting.popleft())
+            progress.update(len(label))
+        while waiting:
+            tally.add(*waiting.popleft())
+    if tuple(tally.seen) != prepared.split(split).per_class:
+        raise DMRError(
+            f"{prepared.split(split).records}: its labels are not those that the manifest "
+            f"counts; prepare the data set again"
+        )
+    return Evaluation(total, tally.wrong, tally.wrong_top5, tally.loss / total)
+
+
+def split_over(devices, data):
+    """Cut a batch into as many near-equal parts as it has images or there are devices.
+
+    Parameters
+    ----------
+    devices : list of Context
+    data : NDArray or array
+        First axis: images.
+
+    Returns
+    -------
+    list of NDArray
+        One for each device, in order; fewer for a batch with fewer images than devices.
+    """
+    if not isinstance(data, mx.nd.NDArray):
+        data = mx.nd.array(data)
+    bounds = np.linspace(0, len(data), min(len(data), len(devices)) + 1).astype(int)
+    return [
+        data[start:stop].as_in_context(device)
+        for device, start, stop in zip(devices, bounds, bounds[1:])
+    ]
+
+
+class _Tally:
+    def __init__(self, classes):
+        self.seen = np.zeros(classes, np.int64)
+        self.wrong = self.wrong_top5 = 0
+        self.loss = 0.0
+
+    def add(self, outputs, label):
+        if label.min() < 0 or label.max() >= len(self.seen):
+            raise DMRError(
+                f"a record has the label {label.max()}, but there are {len(self.seen)} classes; "
+                f"prepare the data set again"
+            )
+        logits = np.concatenate([output.asnumpy() for output in outputs]).astype(np.float64)
+        self.seen += np.bincount(label, minlength=len(self.seen))
+        rows = np.arange(len(label))
+        own = logits[rows, label][:, None]
+        # Rank of the true class; equal logits are ordered as argmax orders them. Written so
+        # that a logit that is not a number counts as wrong.
+        before = np.arange(logits.shape[1]) < label[:, None]
+        rank = np.sum(~((logits < own) | ((logits == own) & ~before)), axis=1)
+        self.wrong += int(np.sum(rank > 0))
+        self.wrong_top5 += int(np.sum(rank >= 5))
+        largest = logits.max(axis=1, keepdims=True)
+        self.loss += float(
+            np.sum(np.log(np.sum(np.exp(logits - largest), axis=1)) + (largest - own)[:, 0])
+        )

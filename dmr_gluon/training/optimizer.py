@@ -1,0 +1,102 @@
+"""Nesterov momentum as the MXNet of the paper (2016) had it, and the step schedule."""
+
+import math
+
+from ..runtime import mx
+
+
+@mx.optimizer.register
+class NAG2016(mx.optimizer.Optimizer):
+    r"""SGD with Nesterov momentum, the learning rate outside the momentum.
+
+    .. math::
+
+        G &= g + wd \cdot w \\
+        m &\leftarrow \mu m + G \\
+        w &\leftarrow w - lr (G + \mu m)
+
+    This is MXNet's ``nag`` up to version 1.4, with which the paper was made. From
+    1.5 on, MXNet keeps the learning rate inside the momentum (m <- mu m - lr G). The
+    two agree as long as the learning rate stays the same; after a drop by ten the
+    newer one goes on with ten times the momentum.
+
+    Weight decay applies to every parameter (authors' code): no name is exempt.
+
+    The state of a parameter is its velocity v = -lr m, which lets MXNet's own kernel do
+    the arithmetic; v is scaled when the learning rate changes. A learning rate of
+    exactly 0 forgets the momentum.
+
+    Parameters
+    ----------
+    learning_rate : float
+        lr.
+    momentum : float
+        mu, above 0.
+    **kwargs
+        ``wd`` and the other arguments of ``mxnet.optimizer.Optimizer``.
+    """
+
+    def __init__(self, learning_rate=0.1, momentum=0.9, **kwargs):
+        super().__init__(learning_rate=learning_rate, **kwargs)
+        self.momentum = momentum
+        #: The learning rate that each velocity was made with, by (index, context).
+        self.velocity_lr = {}
+        self._scratch = {}
+
+    def create_state(self, index, weight):
+        return mx.nd.zeros(weight.shape, weight.context, dtype=weight.dtype)
+
+    def update(self, index, weight, grad, state):
+        self._update_count(index)
+        lr, wd = self._get_lr(index), self._get_wd(index)
+        key = (index, weight.context)
+        previous_lr = self.velocity_lr.get(key, lr)
+        if previous_lr != lr:
+            state *= lr / previous_lr if previous_lr else 0.0
+        self.velocity_lr[key] = lr
+        scratch = self._scratch.get(key)
+        if scratch is None:
+            scratch = self._scratch[key] = mx.nd.empty(weight.shape, weight.context)
+        # Not out=weight: the kernel writes the weight before it updates the velocity, whose
+        # weight decay would then come from the new weight instead of the old one.
+        mx.nd.nag_mom_update(
+            weight,
+            grad,
+            state,
+            out=scratch,
+            lr=lr,
+            wd=wd,
+            momentum=self.momentum,
+            rescale_grad=self.rescale_grad,
+            clip_gradient=self.clip_gradient or -1,
+        )
+        scratch.copyto(weight)
+
+    def __getstate__(self):
+        return {**super().__getstate__(), "_scratch": {}}
+
+
+def learning_rate(recipe, step, total_steps):
+    """The learning rate of one step of the step schedule.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its ``lr``, ``lr_factor`` and ``lr_drops`` (fractions of the run) are used.
+    step : int
+        0 for the first update.
+    total_steps : int
+        Updates in the whole run.
+    """
+    # Rounded up: a drop at 1/2 of 7 steps comes after 4 of them, not after 3.
+    drops = sum(step >= math.ceil(at * total_steps - 1e-9) for at in recipe.lr_drops)
+    # To 12 digits, so that 0.1 dropped three times is 0.0001 in logs too.
+    return float(f"{recipe.lr * recipe.lr_factor**drops:.12g}")
+
+
+def make_optimizer(recipe):
+    """The optimiser that a recipe names: ``nag2016``, or MXNet's ``sgd`` without Nesterov."""
+    name = "nag2016" if recipe.nesterov and recipe.momentum > 0 else "sgd"
+    return mx.optimizer.create(
+        name, learning_rate=recipe.lr, momentum=recipe.momentum, wd=recipe.weight_decay
+    )

@@ -1,0 +1,56 @@
+"""Shared fixtures: the digits prepared once, and a short run on them."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """Folder of the prepared digits."""
+    from dmr_gluon.data.prepare import prepare_digits
+
+    folder = tmp_path_factory.mktemp("data") / "digits"
+    prepare_digits(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def short_recipe():
+    """Two epochs of the smallest network."""
+    from dmr_gluon.recipes import DIGITS
+
+    return replace(DIGITS, model="cifar_dmrnet8", epochs=2)
+
+
+@pytest.fixture(scope="session")
+def short_run(digits, short_recipe, tmp_path_factory):
+    """Folder of a run with the short recipe."""
+    from dmr_gluon.training.loop import RunOptions, fit
+
+    folder = str(tmp_path_factory.mktemp("runs") / "short")
+    fit(short_recipe, RunOptions(data_dir=digits, run_dir=folder))
+    return folder
+
+
+@pytest.fixture
+def command():
+    """Run a program of the repository in a process of its own."""
+
+    def run(*arguments, cwd=None, **environment):
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=cwd or REPOSITORY,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run

@@ -1,0 +1,22 @@
+"""Train a network on ImageNet (section 4.5).
+
+    python train_imagenet.py --model dmrnet44 --gpus 0-7
+
+Data sets are prepared with `dmr prepare`; every field of the recipe is a flag, see --help.
+"""
+
+from dmr_gluon.flags import parse_training_flags, run
+from dmr_gluon.recipes import IMAGENET
+
+
+def main():
+    recipe, options = parse_training_flags(__doc__, IMAGENET, dataset="imagenet")
+
+    # Imported only now, so that wrong flags are refused at once.
+    from dmr_gluon.training.loop import RunOptions, fit
+
+    fit(recipe, RunOptions(**options))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,22 @@
+"""Train a network on SVHN: 40 epochs, no augmentation (section 4.2).
+
+    python train_svhn.py --model cifar_dmrnet56 --gpus 0,1
+
+Data sets are prepared with `dmr prepare`; every field of the recipe is a flag, see --help.
+"""
+
+from dmr_gluon.flags import parse_training_flags, run
+from dmr_gluon.recipes import SVHN
+
+
+def main():
+    recipe, options = parse_training_flags(__doc__, SVHN, dataset="svhn")
+
+    # Imported only now, so that wrong flags are refused at once.
+    from dmr_gluon.training.loop import RunOptions, fit
+
+    fit(recipe, RunOptions(**options))
+
+
+if __name__ == "__main__":
+    run(main)
