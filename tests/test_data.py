@@ -1,0 +1,341 @@
+"""Preparing, reading and augmenting: every pixel, every image once."""
+
+import json
+import os
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from dmr_gluon.data.datasets import open_prepared
+from dmr_gluon.data.iterators import evaluation_batches, training_batches
+from dmr_gluon.data.prepare import Encoding, prepare_digits, prepare_folder
+from dmr_gluon.errors import DMRError
+from dmr_gluon.recipes import DIGITS, IMAGENET
+from dmr_gluon.runtime import mx
+
+
+def write_image(path, seed, size=(32, 32), extension=".png", channels=3):
+    os.makedirs(path.parent, exist_ok=True)
+    random = np.random.RandomState(seed)
+    image = random.randint(0, 256, (*size, channels)).astype(np.uint8)
+    assert cv2.imwrite(str(path.with_suffix(extension)), image)
+    return image[:, :, ::-1] if channels == 3 else image
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes; 5 training and 3 test images each, PNG; returns it and its RGB pixels."""
+    pixels = {}
+    for split, count in (("train", 5), ("test", 3)):
+        for label, name in enumerate(("cat", "dog")):
+            for i in range(count):
+                path = tmp_path / "images" / split / name / f"{i}"
+                seed = hash((split, label, i)) % 10_000
+                pixels.setdefault(split, []).append((label, write_image(path, seed)))
+    return tmp_path / "images", pixels
+
+
+def read_all(prepared, split):
+    """Labels and encoded images of every record, in the order of the file."""
+    entry = prepared.split(split)
+    reader = mx.recordio.MXIndexedRecordIO(entry.index, entry.records, "r")
+    records = [mx.recordio.unpack(reader.read_idx(i)) for i in range(entry.count)]
+    reader.close()
+    return [(int(header.label), data) for header, data in records]
+
+
+def decode(data):
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
+
+
+#: Of the prepared digits; the split must be the same wherever it is made.
+EXPECTED_FIRST_TEST_LABELS = [2, 6, 1, 2, 1, 2, 6, 4, 7, 7, 8, 4, 2, 4, 3, 5, 8, 2, 6, 2]
+
+
+class TestDigits:
+    def test_counts(self, digits):
+        prepared = open_prepared(digits)
+        assert prepared.name == "digits" and prepared.image_size == (32, 32)
+        assert {name: split.count for name, split in prepared.splits.items()} == {
+            "train": 1437, "test": 360,
+        }  # fmt: skip
+        whole = np.array(prepared.split("train").per_class) + prepared.split("test").per_class
+        shares = np.array(prepared.split("test").per_class) / whole
+        assert np.abs(shares - 360 / 1797).max() < 0.01
+
+    def test_the_split_is_fixed(self, digits):
+        labels = [label for label, _ in read_all(open_prepared(digits), "test")]
+        assert labels[:20] == EXPECTED_FIRST_TEST_LABELS
+
+    def test_pixels_are_the_enlarged_digits(self, digits):
+        from sklearn.datasets import load_digits
+
+        originals = {image.astype(int).tobytes() for image in load_digits().images}
+        seen = set()
+        for split in ("train", "test"):
+            for _, data in read_all(open_prepared(digits), split):
+                image = decode(data)
+                assert (image == image[:, :, :1]).all()
+                # A pixel of the original is where four enlarged ones meet.
+                small = cv2.resize(image[:, :, 0], (8, 8), interpolation=cv2.INTER_AREA)
+                seen.add(np.rint(small / (255 / 16)).astype(int).tobytes())
+        assert len(seen) > 1700 and len(originals) == 1797
+
+    def test_a_second_time_does_nothing(self, digits, capsys):
+        before = os.path.getmtime(os.path.join(digits, "train.rec"))
+        prepare_digits(digits)
+        assert "nothing to do" in capsys.readouterr().out
+        assert os.path.getmtime(os.path.join(digits, "train.rec")) == before
+
+
+class TestFolder:
+    def test_png_round_trip_is_lossless(self, folder, tmp_path):
+        source, pixels = folder
+        prepared = prepare_folder(source, tmp_path / "out", name="pets")
+        assert prepared.classes == ("cat", "dog") and prepared.image_size == (32, 32)
+        for split in ("train", "test"):
+            found = sorted((label, decode(data).tobytes()) for label, data in read_all(prepared, split))
+            assert found == sorted((label, image.tobytes()) for label, image in pixels[split])
+
+    def test_statistics_are_those_of_the_training_images(self, folder, tmp_path):
+        source, pixels = folder
+        prepared = prepare_folder(source, tmp_path / "out", name="pets")
+        images = np.stack([image for _, image in pixels["train"]]).reshape(-1, 3)
+        np.testing.assert_allclose(prepared.mean, images.mean(axis=0), atol=1e-3)
+        np.testing.assert_allclose(prepared.std, images.std(axis=0), atol=1e-3)
+
+    def test_jpeg_is_kept_to_the_byte_unless_resized(self, folder, tmp_path):
+        source, _ = folder
+        write_image(source / "train" / "cat" / "photo", 1, extension=".jpg")
+        original = (source / "train" / "cat" / "photo.jpg").read_bytes()
+        kept = read_all(prepare_folder(source, tmp_path / "a", name="pets"), "train")
+        assert original in [data for _, data in kept]
+        resized = prepare_folder(source, tmp_path / "b", name="pets", encoding=Encoding((16, 16)))
+        formats = [data[:2] for _, data in read_all(resized, "train")]
+        assert formats.count(b"\xff\xd8") == 1 and resized.image_size == (16, 16)
+
+    def test_resize_to_a_shorter_side_keeps_the_shape(self, folder, tmp_path):
+        source, _ = folder
+        write_image(source / "train" / "dog" / "wide", 1, size=(20, 60))
+        prepared = prepare_folder(source, tmp_path / "out", name="pets", encoding=Encoding(40))
+        sizes = {decode(data).shape[:2] for _, data in read_all(prepared, "train")}
+        assert sizes == {(40, 40), (40, 120)} and prepared.image_size is None
+
+    @pytest.mark.parametrize("channels", [1, 4])
+    def test_grey_and_transparent_images_become_rgb(self, folder, tmp_path, channels):
+        source, _ = folder
+        write_image(source / "train" / "cat" / "odd", 1, channels=channels)
+        prepared = prepare_folder(source, tmp_path / "out", name="pets")
+        assert {decode(data).shape for _, data in read_all(prepared, "train")} == {(32, 32, 3)}
+
+    def test_preparing_twice_gives_the_same_bytes(self, folder, tmp_path):
+        source, _ = folder
+        hashes = []
+        for out in ("a", "b"):
+            prepare_folder(source, tmp_path / out, name="pets")
+            manifest = json.loads((tmp_path / out / "manifest.json").read_text())
+            hashes.append([manifest["splits"][s]["records"]["sha256"] for s in ("train", "test")])
+        assert hashes[0] == hashes[1]
+
+    def test_another_set_is_never_overwritten_unasked(self, folder, tmp_path):
+        source, _ = folder
+        prepare_folder(source, tmp_path / "out", name="pets")
+        write_image(source / "train" / "cat" / "new", 1)
+        with pytest.raises(DMRError, match="--overwrite"):
+            prepare_folder(source, tmp_path / "out", name="pets")
+        prepared = prepare_folder(source, tmp_path / "out", name="pets", overwrite=True)
+        assert prepared.split("train").count == 11
+
+    def test_an_unreadable_image_is_named_and_nothing_is_left_behind(self, folder, tmp_path):
+        source, _ = folder
+        (source / "test" / "cat" / "bad.png").write_bytes(b"not an image")
+        with pytest.raises(DMRError, match=r"test/cat/bad\.png"):
+            prepare_folder(source, tmp_path / "out", name="pets")
+        assert not [n for n in os.listdir(tmp_path / "out") if n.endswith((".part", ".json"))]
+
+    @pytest.mark.parametrize(
+        "change, words",
+        [
+            (lambda source: (source / "test").rename(source / "validation"), "test"),
+            (lambda source: (source / "test" / "cow").mkdir(), "cow"),
+            (lambda source: [p.unlink() for p in (source / "test").rglob("*.png")], "no images"),
+        ],
+    )
+    def test_a_tree_of_another_form_is_refused(self, folder, tmp_path, change, words):
+        source, _ = folder
+        change(source)
+        with pytest.raises(DMRError, match=words):
+            prepare_folder(source, tmp_path / "out", name="pets")
+
+    def test_the_names_of_official_sets_are_kept_for_them(self, folder, tmp_path):
+        with pytest.raises(DMRError, match="official"):
+            prepare_folder(folder[0], tmp_path / "out", name="cifar10")
+
+
+class TestQuickCheck:
+    @pytest.fixture
+    def prepared(self, folder, tmp_path):
+        return prepare_folder(folder[0], tmp_path / "out", name="pets")
+
+    def test_a_missing_folder(self, tmp_path):
+        with pytest.raises(DMRError, match="does not exist.*dmr prepare"):
+            open_prepared(tmp_path / "nowhere")
+
+    def test_a_folder_without_a_manifest(self, tmp_path):
+        with pytest.raises(DMRError, match=r"no manifest\.json"):
+            open_prepared(tmp_path)
+
+    def test_a_record_file_without_its_index(self, prepared):
+        os.remove(prepared.split("train").index)
+        with pytest.raises(DMRError, match=r"index .*train\.idx is missing"):
+            open_prepared(prepared.directory)
+
+    def test_a_truncated_record_file(self, prepared):
+        with open(prepared.split("test").records, "r+b") as file:
+            file.truncate(1000)
+        with pytest.raises(DMRError, match=r"test\.rec has 1000 bytes"):
+            open_prepared(prepared.directory)
+
+    def test_a_damaged_manifest(self, prepared):
+        path = os.path.join(prepared.directory, "manifest.json")
+        for text in ("{", "[]", '{"format": 1}', '{"format": 99}'):
+            with open(path, "w") as file:
+                file.write(text)
+            with pytest.raises(DMRError, match=r"manifest\.json"):
+                open_prepared(prepared.directory)
+
+
+def collect(batches):
+    data, labels = [], []
+    for batch in batches:
+        data.append(np.array(batch.data.asnumpy() if hasattr(batch.data, "asnumpy") else batch.data))
+        labels.append(np.array(batch.label))
+    return np.concatenate(data), np.concatenate(labels)
+
+
+def plain(prepared, split):
+    """Every image of a split as it must come out without augmentation: NCHW, normalised."""
+    labels, images = zip(*[(label, decode(data)) for label, data in read_all(prepared, split)])
+    images = np.stack(images).transpose(0, 3, 1, 2).astype(np.float64)
+    mean, std = (np.reshape(v, (1, 3, 1, 1)) for v in (prepared.mean, prepared.std))
+    return (images - mean) / std, np.array(labels)
+
+
+class TestReading:
+    @pytest.mark.parametrize("batch_size", [1, 7, 64, 360, 500])
+    def test_evaluation_sees_each_image_once_in_order(self, digits, batch_size):
+        prepared = open_prepared(digits)
+        recipe = replace(DIGITS, batch_size=batch_size)
+        data, labels = collect(evaluation_batches(prepared, recipe))
+        expected, expected_labels = plain(prepared, "test")
+        assert (labels == expected_labels).all()
+        np.testing.assert_allclose(data, expected, atol=1e-5)
+
+    def test_training_without_augmentation_sees_each_image_once_shuffled(self, folder, tmp_path):
+        # Colour images, so that swapped channels would be seen.
+        prepared = prepare_folder(folder[0], tmp_path / "out", name="pets")
+        recipe = replace(DIGITS, pad=0, mirror=False, batch_size=4)
+        expected, expected_labels = plain(prepared, "train")
+        orders = []
+        for epoch in (1, 2, 3):
+            data, labels = collect(training_batches(prepared, recipe, seed=1, epoch=epoch))
+            distance = np.abs(data[:, None] - expected[None]).max(axis=(2, 3, 4))
+            order = distance.argmin(axis=1)
+            assert sorted(order) == list(range(10))
+            assert distance.min(axis=1).max() < 1e-5
+            assert (labels == expected_labels[order]).all()
+            orders.append(tuple(order))
+        assert len(set(orders)) == 3
+
+    def test_augmentation_is_a_padded_crop_and_half_the_time_a_mirror(self, folder, tmp_path):
+        prepared = prepare_folder(folder[0], tmp_path / "out", name="pets")
+        recipe = replace(DIGITS, pad=2, mirror=True, batch_size=4)
+        originals, _ = plain(prepared, "train")
+        padded = np.pad(originals, ((0, 0), (0, 0), (2, 2), (2, 2)))
+        # Every crop of every image, mirrored or not.
+        candidates = {}
+        for image in range(10):
+            for top in range(5):
+                for left in range(5):
+                    crop = padded[image, :, top : top + 32, left : left + 32]
+                    for mirrored, view in ((0, crop), (1, crop[:, :, ::-1])):
+                        key = np.round(view, 2).astype(np.float32) + 0.0
+                        candidates[key.tobytes()] = (image, top, left, mirrored)
+        found = []
+        for epoch in range(1, 41):
+            data, _ = collect(training_batches(prepared, recipe, seed=1, epoch=epoch))
+            for image in data:
+                key = (np.round(image.astype(np.float64), 2).astype(np.float32) + 0.0).tobytes()
+                found.append(candidates[key])
+        images, tops, lefts, mirrors = map(np.array, zip(*found))
+        assert (np.bincount(images) == 40).all()
+        assert set(tops) == set(lefts) == set(range(5))
+        assert 0.4 < mirrors.mean() < 0.6
+
+    def test_one_seed_gives_the_same_epoch_and_another_seed_another(self, digits):
+        prepared = open_prepared(digits)
+        first, again, other = (
+            collect(training_batches(prepared, DIGITS, seed=seed, epoch=2))[0] for seed in (1, 1, 2)
+        )
+        assert (first == again).all() and not (first == other).all()
+
+    def test_images_of_another_size_are_refused_with_what_to_do(self, digits):
+        with pytest.raises(DMRError, match="--resize 28x28"):
+            next(training_batches(open_prepared(digits), replace(DIGITS, image_size=28), 1, 1))
+
+    def test_damaged_records_give_one_line(self, digits, tmp_path):
+        prepared = open_prepared(digits)
+        entry = prepared.split("test")
+        broken = tmp_path / "broken.rec"
+        content = bytearray(open(entry.records, "rb").read())
+        content[len(content) // 2 :] = os.urandom(len(content) - len(content) // 2)
+        broken.write_bytes(content)
+        damaged = replace(prepared, splits={"test": replace(entry, records=str(broken))})
+        with pytest.raises(DMRError, match="damaged"):
+            collect(evaluation_batches(damaged, DIGITS))
+
+
+class TestScaledImages:
+    """ImageNet's way: scale, crop, mirror, colour; evaluation on the centre."""
+
+    RECIPE = replace(
+        IMAGENET, image_size=32, train_short_side=(40, 60), eval_short_side=40, batch_size=4
+    )
+
+    @pytest.fixture
+    def prepared(self, folder, tmp_path):
+        source, _ = folder
+        write_image(source / "train" / "dog" / "wide", 1, size=(50, 90))
+        write_image(source / "test" / "dog" / "wide", 2, size=(90, 50))
+        return prepare_folder(source, tmp_path / "out", name="pets")
+
+    def test_each_image_once(self, prepared):
+        data, labels = collect(training_batches(prepared, self.RECIPE, seed=1, epoch=1))
+        assert data.shape == (11, 3, 32, 32) and sorted(labels) == [0] * 5 + [1] * 6
+        data, labels = collect(evaluation_batches(prepared, self.RECIPE))
+        assert data.shape == (7, 3, 32, 32) and np.isfinite(data).all()
+
+    def test_evaluation_is_the_centre_crop_of_the_scaled_image(self, prepared):
+        data, labels = collect(evaluation_batches(prepared, self.RECIPE))
+        records = read_all(prepared, "test")
+        assert [label for label, _ in records] == labels.tolist()
+        for (_, encoded), found in zip(records, data):
+            image = decode(encoded)
+            scale = 40 / min(image.shape[:2])
+            size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+            shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+            image = cv2.resize(image, size, interpolation=shrink).astype(np.float64)
+            top, left = (image.shape[0] - 32) // 2, (image.shape[1] - 32) // 2
+            crop = image[top : top + 32, left : left + 32].transpose(2, 0, 1)
+            mean, std = (np.reshape(v, (3, 1, 1)) for v in (prepared.mean, prepared.std))
+            # MXNet's own OpenCV rounds some pixels differently.
+            assert np.abs(found - (crop - mean) / std).mean() < 0.05
+
+
+def test_an_argument_that_imagerecorditer_would_ignore_raises():
+    from dmr_gluon.data import iterators
+
+    with pytest.raises(TypeError, match="fill_value_r"):
+        iterators._image_record_iter(path_imgrec="x", fill_value_r=1)

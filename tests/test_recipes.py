@@ -1,0 +1,142 @@
+"""Recipes hold the paper's numbers; flags are made from them."""
+
+import dataclasses
+import json
+from dataclasses import asdict, replace
+
+import pytest
+
+from dmr_gluon.errors import DMRError
+from dmr_gluon.flags import Parser, parse_training_flags
+from dmr_gluon.recipes import CIFAR, DIGITS, IMAGENET, SVHN, Recipe
+
+
+def test_the_papers_numbers():
+    # Section 4.2.
+    assert (CIFAR.epochs, SVHN.epochs, CIFAR.batch_size) == (400, 40, 64)
+    assert (CIFAR.lr, CIFAR.lr_drops, CIFAR.lr_factor) == (0.1, (0.5, 0.75, 0.875), 0.1)
+    assert (CIFAR.momentum, CIFAR.nesterov, CIFAR.weight_decay) == (0.9, True, 1e-4)
+    # Section 4.1.
+    assert (CIFAR.pad, CIFAR.mirror, SVHN.pad, SVHN.mirror) == (4, True, 0, False)
+    # Section 4.5 and [7].
+    assert (IMAGENET.epochs, IMAGENET.batch_size, IMAGENET.nesterov) == (100, 256, False)
+    assert (IMAGENET.train_short_side, IMAGENET.eval_short_side) == ((256, 480), 256)
+    assert IMAGENET.image_size == 224
+
+
+def test_every_field_has_a_meaning_and_a_source():
+    for field in dataclasses.fields(Recipe)[1:]:
+        assert field.metadata["help"] and field.metadata["source"], field.name
+
+
+@pytest.mark.parametrize("recipe", [CIFAR, SVHN, DIGITS, IMAGENET])
+def test_a_recipe_survives_json(recipe):
+    assert Recipe.from_json(json.loads(json.dumps(asdict(recipe)))) == recipe
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lr": -0.1},
+        {"lr": 0.0},
+        {"lr": float("nan")},
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"momentum": 1.0},
+        {"weight_decay": -1e-4},
+        {"lr_drops": (0.5, 1.5)},
+        {"pad": -1},
+        {"pca_noise": 0.1},
+        {"train_short_side": (256, 480)},
+        {"train_short_side": (256, 480), "eval_short_side": 256},
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused(change):
+    with pytest.raises(DMRError, match=next(iter(change))):
+        replace(CIFAR, **change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"image_size": 300},
+        {"train_short_side": (480, 256)},
+        {"pad": 4},
+        {"eval_short_side": None},
+    ],
+)
+def test_imagenet_values_that_contradict_each_other_are_refused(change):
+    with pytest.raises(DMRError):
+        replace(IMAGENET, **change)
+
+
+def parse(arguments, recipe=CIFAR, others=None):
+    return parse_training_flags("", recipe, "cifar10", others, arguments)
+
+
+def test_without_flags_the_recipe_is_the_scripts_own(digits):
+    recipe, options = parse(["--data-dir", digits])
+    assert recipe == CIFAR
+    assert options == {
+        "data_dir": digits, "seed": 1, "gpus": None, "cpus": 1, "kv_store": "device",
+        "run_dir": None, "resume": False,
+    }  # fmt: skip
+
+
+def test_a_data_set_brings_its_recipe_and_flags_change_it(digits):
+    recipe, _ = parse(["--data-dir", digits, "--epochs", "3"], others={"digits": DIGITS})
+    assert recipe == replace(DIGITS, epochs=3)
+
+
+def test_every_field_is_a_flag(digits):
+    values = {
+        "--model": "cifar_resnet20", "--epochs": "7", "--batch-size": "9", "--lr": "0.2",
+        "--lr-drops": "0.25,0.5", "--lr-factor": "0.5", "--momentum": "0.8",
+        "--weight-decay": "0.001", "--image-size": "40", "--pad": "2", "--pca-noise": "0",
+        "--train-short-side": "none", "--eval-short-side": "none",
+    }  # fmt: skip
+    flags = [word for pair in values.items() for word in pair] + ["--no-mirror", "--no-nesterov"]
+    recipe, _ = parse(["--data-dir", digits, *flags])
+    assert recipe == replace(
+        CIFAR, model="cifar_resnet20", epochs=7, batch_size=9, lr=0.2, lr_drops=(0.25, 0.5),
+        lr_factor=0.5, momentum=0.8, weight_decay=0.001, image_size=40, pad=2, mirror=False,
+        nesterov=False,
+    )  # fmt: skip
+    named = {flag[2:].replace("-", "_") for flag in values} | {"mirror", "nesterov"}
+    assert named == {field.name for field in dataclasses.fields(Recipe)} - {"name"}
+
+
+def test_imagenet_flags(digits):
+    recipe, _ = parse(
+        ["--data-dir", digits, "--train-short-side", "300,400", "--mirror"], IMAGENET
+    )
+    assert recipe == replace(IMAGENET, train_short_side=(300, 400))
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--epoch", "3"], "unrecognized arguments: --epoch"),
+        (["--epochs", "many"], "--epochs"),
+        (["--dataset", "cifar10"], "holds the data set 'digits'"),
+        (["--resume"], "--run-dir"),
+        (["--lr", "-1"], "lr must be above 0"),
+    ],
+)
+def test_a_flag_that_does_not_fit_is_refused(digits, arguments, words):
+    with pytest.raises(DMRError, match=words):
+        parse(["--data-dir", digits, *arguments])
+
+
+def test_help_shows_defaults_and_sources(capsys):
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--lr-drops" in text and "section 4.2" in text and "(default: 0.5,0.75,0.875)" in text
+
+
+def test_the_parser_takes_no_abbreviations():
+    parser = Parser(prog="x")
+    parser.add_argument("--batch-size")
+    with pytest.raises(DMRError, match="x --help"):
+        parser.parse_args(["--batch", "3"])

@@ -1,0 +1,267 @@
+"""Training: several devices as one, resume to the same bits, exact evaluation, logs."""
+
+import os
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dmr_gluon import get_model
+from dmr_gluon.data.datasets import open_prepared
+from dmr_gluon.deploy.export import load_run
+from dmr_gluon.errors import DMRError
+from dmr_gluon.recipes import CIFAR, IMAGENET
+from dmr_gluon.report import runlog
+from dmr_gluon.runs import RunDirectory, next_run_directory
+from dmr_gluon.runtime import mx
+from dmr_gluon.training.devices import check_kvstore, make_devices, parse_gpus
+from dmr_gluon.training.evaluate import evaluate, split_over
+from dmr_gluon.training.loop import RunOptions, TrainingStep, fit
+from dmr_gluon.training.optimizer import make_optimizer
+
+
+def without_bn():
+    net = mx.gluon.nn.HybridSequential(prefix="n_")
+    with net.name_scope():
+        net.add(
+            mx.gluon.nn.Conv2D(8, 3, in_channels=3, activation="relu"),
+            mx.gluon.nn.GlobalAvgPool2D(),
+            mx.gluon.nn.Dense(10, in_units=8),
+        )
+    return net
+
+
+def steps_on(devices, net, kv_store="device", steps=3, batch=8):
+    """A few updates on random data; returns the weights of every device."""
+    mx.random.seed(1)
+    net.initialize(mx.init.Xavier(), ctx=devices)
+    net.hybridize()
+    random = np.random.RandomState(0)
+    step = TrainingStep(net, make_optimizer(CIFAR), devices, kv_store)
+    losses = []
+    for _ in range(steps):
+        data = random.standard_normal((batch, 3, 16, 16)).astype(np.float32)
+        results = step(data, random.randint(0, 10, batch), lr=0.1)
+        losses.append(sum(float(loss.asscalar()) for loss, _ in results))
+    weights = {
+        name: [array.asnumpy() for array in p.list_data()]
+        for name, p in net.collect_params().items()
+    }
+    return weights, losses
+
+
+@pytest.mark.parametrize("kv_store", ["device", "local"])
+@pytest.mark.parametrize("batch", [8, 7])
+def test_two_devices_make_the_same_update_as_one(kv_store, batch):
+    one, losses_of_one = steps_on([mx.cpu(0)], without_bn(), batch=batch)
+    two, losses_of_two = steps_on([mx.cpu(0), mx.cpu(1)], without_bn(), kv_store, batch=batch)
+    for name, ((alone,), (first, second)) in zip(one, zip(one.values(), two.values())):
+        assert (first == second).all(), name
+        np.testing.assert_allclose(first, alone, rtol=1e-5, atol=1e-6, err_msg=name)
+    np.testing.assert_allclose(losses_of_two, losses_of_one, rtol=1e-5)
+
+
+def test_two_devices_train_with_bn_and_keep_equal_weights():
+    weights, losses = steps_on([mx.cpu(0), mx.cpu(1)], get_model("cifar_dmrnet8"), steps=2)
+    assert np.isfinite(losses).all()
+    for name, (first, second) in weights.items():
+        same = (first == second).all()
+        assert same != name.endswith(("running_mean", "running_var")), name
+
+
+def test_a_batch_is_split_in_order_into_near_equal_parts():
+    devices = [mx.cpu(i) for i in range(3)]
+    parts = split_over(devices, np.arange(8))
+    assert [part.asnumpy().tolist() for part in parts] == [[0, 1], [2, 3, 4], [5, 6, 7]]
+    assert [part.context for part in parts] == devices
+    assert len(split_over(devices, np.arange(2))) == 2
+
+
+class TestRun:
+    def test_the_run_directory_holds_what_users_expect(self, short_run):
+        assert {
+            "config.json", "log.jsonl", "model-symbol.json", "model-0002.params", "checkpoints",
+            "curve.png",
+        } == set(os.listdir(short_run))  # fmt: skip
+
+    def test_the_log(self, short_run, short_recipe):
+        events = runlog.read(os.path.join(short_run, "log.jsonl"))
+        assert [event["event"] for event in events] == ["start", "epoch", "epoch", "end"]
+        start, first, second, end = events
+        assert start["recipe"]["lr"] == 0.1 and start["seed"] == 1
+        assert start["versions"]["mxnet"] == "1.9.1"
+        assert first["epoch"] == 1 and first["images"] == 1437 and first["step"] == 23
+        assert (first["lr"], second["lr"]) == (0.1, 0.0001)
+        assert second["train_loss"] < first["train_loss"]
+        assert end["test_error"] == second["test_error"]
+
+    def test_evaluation_is_exact_at_any_batch_size_and_device_count(
+        self, short_run, short_recipe, digits
+    ):
+        prepared = open_prepared(digits)
+        results = set()
+        for count, batch_size in ((1, 64), (1, 7), (1, 400), (2, 64), (3, 5)):
+            devices = [mx.cpu(i) for i in range(count)]
+            net = load_run(short_run, devices)
+            result = evaluate(net, prepared, replace(short_recipe, batch_size=batch_size), devices)
+            results.add((result.images, result.wrong, result.wrong_top5, round(result.loss, 4)))
+        assert len(results) == 1
+        logged = runlog.epochs(os.path.join(short_run, "log.jsonl"))[-1]
+        assert 100 * results.pop()[1] / 360 == logged["test_error"]
+
+    def test_the_same_seed_gives_the_same_bits(self, short_run, short_recipe, digits, tmp_path):
+        fit(short_recipe, RunOptions(data_dir=digits, run_dir=str(tmp_path / "again")))
+        assert parameters(tmp_path / "again") == parameters(short_run)
+
+    @pytest.mark.parametrize("cpus", [1, 2])
+    def test_resume_ends_with_the_same_bits(self, short_recipe, digits, tmp_path, cpus, capsys):
+        recipe = replace(short_recipe, epochs=3)
+        options = RunOptions(data_dir=digits, run_dir=str(tmp_path / "whole"), cpus=cpus)
+        fit(recipe, options)
+        # A run that was stopped while its second epoch was being written.
+        cut = str(tmp_path / "cut")
+        shutil.copytree(tmp_path / "whole", cut)
+        first = fit(replace(recipe, epochs=3), replace(options, run_dir=str(tmp_path / "first")))
+        assert parameters(first) == parameters(tmp_path / "whole")
+        os.remove(os.path.join(cut, "checkpoints", "epoch-0003.npz"))
+        os.remove(os.path.join(cut, "model-0003.params"))
+        fit(recipe, replace(options, run_dir=cut, resume=True))
+        assert "after epoch 2" in capsys.readouterr().out
+        assert parameters(cut) == parameters(tmp_path / "whole")
+        assert [event["epoch"] for event in runlog.epochs(os.path.join(cut, "log.jsonl"))] == [
+            1, 2, 3,
+        ]  # fmt: skip
+
+    def test_a_damaged_checkpoint_is_passed_over(self, short_run, short_recipe, digits, tmp_path):
+        copy = tmp_path / "copy"
+        shutil.copytree(short_run, copy)
+        newest = copy / "checkpoints" / "epoch-0002.npz"
+        content = bytearray(newest.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        newest.write_bytes(content)
+        fit(short_recipe, RunOptions(data_dir=digits, run_dir=str(copy), resume=True))
+        assert parameters(copy) == parameters(short_run)
+
+    def test_a_finished_run_has_nothing_to_do(
+        self, short_run, short_recipe, digits, tmp_path, capsys
+    ):
+        copy = tmp_path / "copy"
+        shutil.copytree(short_run, copy)
+        fit(short_recipe, RunOptions(data_dir=digits, run_dir=str(copy), resume=True))
+        assert "nothing to do" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        "changes, options, words",
+        [
+            ({}, {}, "--resume"),
+            ({"lr": 0.05}, {"resume": True}, "lr 0.1, not 0.05"),
+            ({}, {"resume": True, "seed": 2}, "seed 1"),
+        ],
+    )
+    def test_a_run_is_never_mixed_with_another(
+        self, short_run, short_recipe, digits, changes, options, words
+    ):
+        with pytest.raises(DMRError, match=words):
+            fit(
+                replace(short_recipe, **changes),
+                RunOptions(data_dir=digits, run_dir=short_run, **options),
+            )
+
+    def test_a_loss_that_is_not_finite_stops_the_run(self, short_recipe, digits, tmp_path):
+        with pytest.raises(DMRError, match="lower --lr"):
+            fit(
+                replace(short_recipe, lr=1e30),
+                RunOptions(data_dir=digits, run_dir=str(tmp_path / "run")),
+            )
+
+    def test_a_folder_that_cannot_be_written_gives_one_line(self, short_recipe, digits, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(DMRError, match="Not a directory"):
+            fit(short_recipe, RunOptions(data_dir=digits, run_dir=str(tmp_path / "file" / "run")))
+
+
+def parameters(run):
+    """The final parameters of a run, as bytes."""
+    run = RunDirectory(run)
+    arrays = mx.nd.load(f"{run.model_prefix}-{run.model_epoch():04d}.params")
+    return {name: array.asnumpy().tobytes() for name, array in arrays.items()}
+
+
+def test_labels_that_differ_from_the_manifest_are_found(short_run, short_recipe, digits):
+    prepared = open_prepared(digits)
+    wrong = replace(
+        prepared, splits={"test": replace(prepared.split("test"), per_class=(36,) * 10)}
+    )
+    with pytest.raises(DMRError, match="labels"):
+        evaluate(load_run(short_run), wrong, short_recipe, [mx.cpu()])
+
+
+@pytest.mark.slow
+def test_imagenet_pipeline_trains_on_scaled_images(digits, tmp_path):
+    recipe = replace(
+        IMAGENET, model="dmrnet29", epochs=1, batch_size=128, image_size=32,
+        train_short_side=(36, 48), eval_short_side=36,
+    )  # fmt: skip
+    run = fit(recipe, RunOptions(data_dir=digits, run_dir=str(tmp_path / "run"), cpus=2))
+    (epoch,) = runlog.epochs(os.path.join(run, "log.jsonl"))
+    assert epoch["images"] == 1437 and np.isfinite(epoch["train_loss"])
+
+
+class TestDevices:
+    @pytest.mark.parametrize(
+        "text, numbers", [("0", [0]), ("0-7", list(range(8))), ("0,2,4-6", [0, 2, 4, 5, 6])]
+    )
+    def test_lists_and_ranges(self, text, numbers):
+        assert parse_gpus(text) == numbers
+
+    @pytest.mark.parametrize("text", ["", "x", "3-1", "0,,1", "-1", "0,0-2"])
+    def test_what_is_no_list(self, text):
+        with pytest.raises(DMRError, match="--gpus"):
+            parse_gpus(text)
+
+    @pytest.mark.skipif(mx.context.num_gpus() > 0, reason="this machine has GPUs")
+    def test_gpus_that_are_not_there(self):
+        with pytest.raises(DMRError, match="asks for GPU 7, but there is none"):
+            make_devices("0-7")
+
+    def test_cpu_contexts(self):
+        assert make_devices(cpus=2) == [mx.cpu(0), mx.cpu(1)]
+        with pytest.raises(DMRError, match="at least 1"):
+            make_devices(cpus=0)
+
+    @pytest.mark.parametrize("name", ["nccl", "dist_sync", "x"])
+    def test_kvstores_that_do_not_fit(self, name):
+        with pytest.raises(DMRError, match="--kv-store"):
+            check_kvstore(name, [mx.cpu()])
+
+
+def test_runs_are_numbered(tmp_path):
+    first = next_run_directory(tmp_path, "a")
+    os.makedirs(first)
+    assert [os.path.basename(first), os.path.basename(next_run_directory(tmp_path, "a"))] == [
+        "a-001", "a-002",
+    ]  # fmt: skip
+
+
+class TestLog:
+    def test_a_half_written_last_line_is_left_out(self, tmp_path):
+        path = tmp_path / "log.jsonl"
+        runlog.append(path, "epoch", epoch=1)
+        with open(path, "a") as file:
+            file.write('{"event": "epo')
+        assert [event["epoch"] for event in runlog.read(path)] == [1]
+
+    def test_a_damaged_line_is_named(self, tmp_path):
+        path = tmp_path / "log.jsonl"
+        path.write_text('{"event": "epoch"}\nnonsense\n{"event": "end"}\n')
+        with pytest.raises(DMRError, match="line 2"):
+            runlog.read(path)
+
+    def test_forgetting_what_comes_after_an_epoch(self, tmp_path):
+        path = str(tmp_path / "log.jsonl")
+        for epoch in (1, 2, 3):
+            runlog.append(path, "epoch", epoch=epoch)
+        runlog.append(path, "end")
+        runlog.forget_after(path, 2)
+        assert [event["epoch"] for event in runlog.read(path)] == [1, 2]
