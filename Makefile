@@ -72,7 +72,7 @@ format: install
 	$(VENV)/bin/ruff format .
 
 figures: install
-	$(RUN) docs/draw_blocks.py docs/figures/blocks
+	$(RUN) docs/draw_blocks.py docs/figures/blocks.png
 
 clean:
 	rm -rf $(VENV) .venvs demo

@@ -184,9 +184,7 @@ class InceptionLike(_ParallelBlock):
         K; 2 in the paper.
     """
 
-    def __init__(
-        self, channels, stride, in_channels, bottleneck=False, branches=2, prefix=None
-    ):
+    def __init__(self, channels, stride, in_channels, bottleneck=False, branches=2, prefix=None):
         super().__init__(channels, stride, in_channels, bottleneck, branches, 1, prefix)
 
     def hybrid_forward(self, F, x):

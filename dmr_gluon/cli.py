@@ -36,9 +36,7 @@ def _add_prepare(commands):
     sets = prepare.add_subparsers(metavar="DATASET", dest="source_kind")
     prepare.set_defaults(function=lambda options: prepare.error("say which: digits or folder"))
     digits = sets.add_parser("digits", help="scikit-learn's 1,797 handwritten digits, 32x32")
-    folder = sets.add_parser(
-        "folder", help="any tree of train/<class>/* and test/<class>/* images"
-    )
+    folder = sets.add_parser("folder", help="any tree of train/<class>/* and test/<class>/* images")
     folder.add_argument("source", metavar="SRC", help="the tree")
     folder.add_argument("--name", help="the set's name in logs and results (default: SRC's)")
     folder.add_argument(
@@ -88,8 +86,10 @@ def _prepare_folder(options):
 def _tell(prepared):
     counts = ", ".join(f"{split.count} {name}" for name, split in prepared.splits.items())
     size = "{1}x{0}".format(*prepared.image_size) if prepared.image_size else "of several sizes"
-    print(f"{prepared.directory}: {prepared.name}, {counts} images {size}, "
-          f"{len(prepared.classes)} classes")
+    print(
+        f"{prepared.directory}: {prepared.name}, {counts} images {size}, "
+        f"{len(prepared.classes)} classes"
+    )
 
 
 def _add_eval(commands):

@@ -100,7 +100,9 @@ def parse_training_flags(description, recipe, dataset, others=None, arguments=No
         raise DMRError(f"{data_dir} holds the data set {found!r}, not {wanted!r}; leave out one")
     if options["resume"] and not options["run_dir"]:
         raise DMRError("--resume needs the run to continue: --run-dir RUN")
-    changes = {item.name: options.pop(item.name) for item in _recipe_fields() if item.name in options}
+    changes = {
+        item.name: options.pop(item.name) for item in _recipe_fields() if item.name in options
+    }
     recipe = dataclasses.replace((others or {}).get(found, recipe), **changes)
     return recipe, {"data_dir": data_dir, **options}
 

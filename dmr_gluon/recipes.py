@@ -43,7 +43,8 @@ class Recipe:
         "section 4.2; plain momentum in section 4.5, as [7]",
     )
     weight_decay: float = setting(
-        "weight decay, on every parameter", "sections 4.2 and 4.5; on every one: authors' code",
+        "weight decay, on every parameter",
+        "sections 4.2 and 4.5; on every one: authors' code",
         least=0,
     )
     image_size: int = setting(

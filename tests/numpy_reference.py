@@ -67,9 +67,7 @@ class Reference:
     def merge_and_run(self, xs, name, stride=1, bottleneck=False, mapping="mean", last=False):
         """y = ReLU(H(x) + M s(x)) in matrix form; the last block: ReLU(sum of H + mean of s)."""
         count = len(xs)
-        hs = [
-            self.branch(x, f"{name}_branch{k}", stride, bottleneck) for k, x in enumerate(xs, 1)
-        ]
+        hs = [self.branch(x, f"{name}_branch{k}", stride, bottleneck) for k, x in enumerate(xs, 1)]
         skips = [self.skip(x, f"{name}_proj{k}", stride) for k, x in enumerate(xs, 1)]
         if last:
             return self.relu(sum(hs) + sum(skips) / count)

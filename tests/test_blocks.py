@@ -19,9 +19,7 @@ def randomise(block, seed=0):
     block.initialize()
     random = np.random.RandomState(seed)
     for name, parameter in block.collect_params().items():
-        value = random.standard_normal(parameter.shape) * (
-            0.3 if name.endswith("weight") else 0.2
-        )
+        value = random.standard_normal(parameter.shape) * (0.3 if name.endswith("weight") else 0.2)
         if name.endswith(("gamma", "running_var")):
             value = 1 + np.abs(value)
         parameter.set_data(mx.nd.array(value))
@@ -124,7 +122,9 @@ def test_gradients_equal_finite_differences(kind):
     def loss():
         outputs = block(xs[0] if count == 1 else xs)
         outputs = outputs if isinstance(outputs, list) else [outputs]
-        return sum(((y * d).sum() for y, d in zip(outputs, directions)), mx.nd.zeros(1, dtype="float64"))
+        return sum(
+            ((y * d).sum() for y, d in zip(outputs, directions)), mx.nd.zeros(1, dtype="float64")
+        )
 
     with mx.autograd.record():
         total = loss()

@@ -96,7 +96,9 @@ class TestFolder:
         prepared = prepare_folder(source, tmp_path / "out", name="pets")
         assert prepared.classes == ("cat", "dog") and prepared.image_size == (32, 32)
         for split in ("train", "test"):
-            found = sorted((label, decode(data).tobytes()) for label, data in read_all(prepared, split))
+            found = sorted(
+                (label, decode(data).tobytes()) for label, data in read_all(prepared, split)
+            )
             assert found == sorted((label, image.tobytes()) for label, image in pixels[split])
 
     def test_statistics_are_those_of_the_training_images(self, folder, tmp_path):
@@ -210,7 +212,9 @@ class TestQuickCheck:
 def collect(batches):
     data, labels = [], []
     for batch in batches:
-        data.append(np.array(batch.data.asnumpy() if hasattr(batch.data, "asnumpy") else batch.data))
+        data.append(
+            np.array(batch.data.asnumpy() if hasattr(batch.data, "asnumpy") else batch.data)
+        )
         labels.append(np.array(batch.label))
     return np.concatenate(data), np.concatenate(labels)
 

@@ -80,7 +80,9 @@ def test_parameter_names_are_structural():
 
 
 def test_a_prefix_goes_before_every_name():
-    assert all(name.startswith("a_") for name in get_model("cifar_dmrnet8", prefix="a_").collect_params())
+    assert all(
+        name.startswith("a_") for name in get_model("cifar_dmrnet8", prefix="a_").collect_params()
+    )
 
 
 def test_the_symbol_does_not_depend_on_what_was_built_before():
@@ -91,7 +93,12 @@ def test_the_symbol_does_not_depend_on_what_was_built_before():
 @pytest.mark.parametrize("form", ["hybridized", "static", "fused", "executor"])
 @pytest.mark.parametrize(
     "name, changes",
-    [("cifar_resnet8", {}), ("cifar_dilnet8", {}), ("cifar_dmrnet14", {}), ("cifar_dmrnet8", {"branches": 3})],
+    [
+        ("cifar_resnet8", {}),
+        ("cifar_dilnet8", {}),
+        ("cifar_dmrnet14", {}),
+        ("cifar_dmrnet8", {"branches": 3}),
+    ],
 )
 def test_every_form_gives_the_same_outputs(name, changes, form):
     net = get_model(name, **changes)

@@ -107,9 +107,7 @@ def test_every_field_is_a_flag(digits):
 
 
 def test_imagenet_flags(digits):
-    recipe, _ = parse(
-        ["--data-dir", digits, "--train-short-side", "300,400", "--mirror"], IMAGENET
-    )
+    recipe, _ = parse(["--data-dir", digits, "--train-short-side", "300,400", "--mirror"], IMAGENET)
     assert recipe == replace(IMAGENET, train_short_side=(300, 400))
 
 

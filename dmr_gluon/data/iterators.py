@@ -23,9 +23,7 @@ Batch = namedtuple("Batch", "data label")
 #: The arguments of ImageRecordIter that are used here. It ignores names that it does not
 #: know, so a misspelt one would silently do nothing.
 _ARGUMENTS = frozenset(
-    "path_imgrec path_imgidx data_shape batch_size shuffle seed round_batch preprocess_threads "
-    "prefetch_buffer dtype device_id verbose resize rand_crop rand_mirror min_random_scale "
-    "max_random_scale pca_noise inter_method mean_r mean_g mean_b std_r std_g std_b".split()
+    ["path_imgrec", "path_imgidx", "data_shape", "batch_size", "shuffle", "seed", "round_batch", "preprocess_threads", "prefetch_buffer", "dtype", "device_id", "verbose", "resize", "rand_crop", "rand_mirror", "min_random_scale", "max_random_scale", "pca_noise", "inter_method", "mean_r", "mean_g", "mean_b", "std_r", "std_g", "std_b"]
 )
 
 
@@ -81,8 +79,10 @@ def evaluation_batches(prepared, recipe, split="test"):
 def _whole_images(prepared, recipe, split, arguments, transform):
     size = (recipe.image_size, recipe.image_size)
     if prepared.image_size != size:
-        found = "of different sizes" if prepared.image_size is None else "of {1}x{0}".format(
-            *prepared.image_size
+        found = (
+            "of different sizes"
+            if prepared.image_size is None
+            else "of {1}x{0}".format(*prepared.image_size)
         )
         raise DMRError(
             f"{prepared.directory} has images {found}, the recipe takes whole images of "

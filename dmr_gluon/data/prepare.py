@@ -274,9 +274,7 @@ def _encode(source, encoding):
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
         if image is None:
-            raise DMRError(
-                f"{source.name} is not an image that can be read; remove or replace it"
-            )
+            raise DMRError(f"{source.name} is not an image that can be read; remove or replace it")
         is_jpeg = content[:2] == b"\xff\xd8"
     else:
         image, is_jpeg = cv2.cvtColor(content, cv2.COLOR_RGB2BGR), False

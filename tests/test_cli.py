@@ -1,0 +1,117 @@
+"""The programs as a user calls them: what they print, and one line for what is wrong."""
+
+import json
+import os
+
+import pytest
+
+from dmr_gluon.runtime import mx
+
+NO_GPUS = pytest.mark.skipif(mx.context.num_gpus() > 0, reason="this machine has GPUs")
+
+
+def dmr(command, *arguments, **options):
+    return command("-m", "dmr_gluon.cli", *arguments, **options)
+
+
+def assert_refused(done, words):
+    """Exit status 2 and one line, which says what to do."""
+    assert done.returncode == 2, done
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: "), done.stderr
+    assert words in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--model", "cifar_dmrnt56"], "did you mean cifar_dmrnet56"),
+        (["--model", "cifar_dmrnet57"], "nearest that do: 56 or 62"),
+        (["--lr", "-0.1"], "lr must be above 0, not -0.1"),
+        (["--epoch", "3"], "unrecognized arguments: --epoch 3"),
+        (["--batch-size", "x"], "invalid int value: 'x'"),
+        (["--kv-store", "dist_sync"], "there are device, local, nccl"),
+        pytest.param(["--gpus", "0-7"], "there is none", marks=NO_GPUS),
+        (["--gpus", "7-0"], "not a list of GPUs"),
+    ],
+)
+def test_train_cifar_refuses(command, digits, tmp_path, flags, words):
+    run = tmp_path / "run"
+    done = command("train_cifar.py", "--data-dir", digits, "--run-dir", run, *flags)
+    assert_refused(done, words)
+    assert not run.exists()
+
+
+@pytest.mark.parametrize("script", ["train_cifar.py", "train_svhn.py", "train_imagenet.py"])
+def test_missing_data_is_refused(command, tmp_path, script):
+    assert_refused(command(script, "--data-dir", tmp_path / "none"), "dmr prepare")
+
+
+def test_a_record_file_without_its_index_is_refused(command, digits, tmp_path):
+    os.symlink(os.path.join(digits, "train.rec"), tmp_path / "train.rec")
+    os.symlink(os.path.join(digits, "manifest.json"), tmp_path / "manifest.json")
+    assert_refused(command("train_cifar.py", "--data-dir", tmp_path), "train.idx is missing")
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ([], "prepare, eval, export or plot"),
+        (["prepare"], "digits or folder"),
+        (["prepare", "digits"], "--out"),
+        (["prepare", "folder", "/nonexistent", "--out", "x"], "cannot be read"),
+        (["prepare", "folder", ".", "--out", "x", "--resize", "0"], "--resize 0"),
+        (["eval", "/nonexistent"], "is not a run"),
+        (["export", "/nonexistent", "--out", "x"], "is not a run"),
+        (["plot", "/nonexistent"], "log.jsonl"),
+        (["train"], "invalid choice"),
+    ],
+)
+def test_dmr_refuses(command, tmp_path, arguments, words):
+    assert_refused(dmr(command, *arguments, cwd=tmp_path), words)
+
+
+def test_the_whole_way(command, tmp_path):
+    """Prepare, train, evaluate, export, plot: what `make demo` does, in seconds."""
+    data, run, out = tmp_path / "digits", tmp_path / "run", tmp_path / "export"
+    done = dmr(command, "prepare", "digits", "--out", data)
+    assert "1437 train, 360 test images 32x32, 10 classes" in done.stdout, done
+    done = command(
+        "train_cifar.py", "--data-dir", data, "--run-dir", run, "--model", "cifar_dmrnet8",
+        "--epochs", "1",
+    )  # fmt: skip
+    assert done.returncode == 0 and "epoch 1/1  lr 0.0001" in done.stdout, done
+    with open(run / "log.jsonl") as file:
+        logged = [json.loads(line) for line in file][1]["test_error"]
+    done = dmr(command, "eval", run)
+    assert done.stdout.startswith(f"test error {logged:.2f}% ("), done
+    assert "of 360 images" in done.stdout
+    assert dmr(command, "export", run, "--out", out).returncode == 0
+    assert set(os.listdir(out)) == {"model-symbol.json", "model-0000.params", "bundle.json"}
+    picture = tmp_path / "curve.svg"
+    assert dmr(command, "plot", run, run, "--out", picture).returncode == 0
+    assert "<svg" in picture.read_text()
+
+
+def test_a_folder_of_images_from_the_command_line(command, tmp_path):
+    import cv2
+    import numpy as np
+
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            os.makedirs(tmp_path / "images" / split / name)
+            for i in range(3):
+                image = np.full((50, 40, 3), 40 * i, np.uint8)
+                cv2.imwrite(str(tmp_path / "images" / split / name / f"{i}.png"), image)
+    done = dmr(
+        command, "prepare", "folder", tmp_path / "images", "--out", tmp_path / "out",
+        "--name", "grey", "--resize", "32x32",
+    )  # fmt: skip
+    assert "grey, 6 train, 6 test images 32x32, 2 classes" in done.stdout, done
+
+
+def test_version_and_help(command):
+    from dmr_gluon import __version__
+
+    assert dmr(command, "--version").stdout.strip() == __version__
+    for script in ("train_cifar.py", "train_svhn.py", "train_imagenet.py"):
+        assert "--gpus" in command(script, "--help").stdout

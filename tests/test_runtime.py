@@ -1,0 +1,99 @@
+"""What happens before `import mxnet`, each in a process of its own."""
+
+import os
+
+import pytest
+
+
+def test_all_usable_cores_are_used_unless_the_user_says_otherwise(command):
+    show = (
+        "import os, dmr_gluon.runtime as r; print(os.environ['OMP_NUM_THREADS'], r.usable_cores())"
+    )
+    threads, cores = command(
+        "-c", f"import os; os.environ.pop('OMP_NUM_THREADS', 0); {show}"
+    ).stdout.split()
+    assert threads == cores and 1 <= int(cores) <= os.cpu_count()
+    assert command("-c", show, OMP_NUM_THREADS="3").stdout.split()[0] == "3"
+
+
+def test_fewer_cores_by_affinity(command):
+    show = "import os; os.sched_setaffinity(0, {0}); os.environ.pop('OMP_NUM_THREADS', 0)"
+    done = command("-c", f"{show}; import dmr_gluon.runtime; print(os.environ['OMP_NUM_THREADS'])")
+    assert done.stdout.strip() == "1"
+
+
+def run_with_stand_in(command, tmp_path, before):
+    """Import the runtime with something standing in for a part of the machine."""
+    code = (
+        "import importlib.util, importlib.metadata, sys\n"
+        f"{before}\n"
+        "from dmr_gluon.errors import DMRError\n"
+        "try:\n    import dmr_gluon.runtime\n"
+        "except DMRError as error:\n    print('refused:', error)\n"
+    )
+    return command("-c", code, cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "before, words",
+    [
+        (
+            "find = importlib.util.find_spec\n"
+            "importlib.util.find_spec = lambda name: None if name == 'mxnet' else find(name)",
+            "pip install 'mxnet==1.9.1'",
+        ),
+        ("importlib.metadata.version = lambda name: '1.9.1'", "pip uninstall -y mxnet"),
+        ("import numpy; numpy.__version__ = '2.1.0'", "pip install 'numpy<2'"),
+    ],
+    ids=["no mxnet", "both wheels", "numpy 2"],
+)
+def test_what_is_wrong_with_the_installation_is_one_line(command, tmp_path, before, words):
+    done = run_with_stand_in(command, tmp_path, before)
+    assert done.stdout.startswith("refused: ") and words in done.stdout, done
+    assert done.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "message, words",
+    [
+        ("libcuda.so.1: cannot open shared object file", "NVIDIA's driver"),
+        ("libquadmath.so.0: cannot open shared object file", "libquadmath0"),
+    ],
+)
+def test_a_library_that_is_missing_is_named_with_its_cure(command, tmp_path, message, words):
+    package = tmp_path / "mxnet"
+    package.mkdir()
+    (package / "__init__.py").write_text(f"raise OSError({message!r})")
+    done = run_with_stand_in(command, tmp_path, f"sys.path.insert(0, {str(tmp_path)!r})")
+    assert "refused: " in done.stdout and words in done.stdout, done
+
+
+def test_cuda_libraries_are_loaded_from_pypis_packages(tmp_path, monkeypatch):
+    from dmr_gluon import runtime
+
+    folder = tmp_path / "nvidia" / "cudnn" / "lib"
+    folder.mkdir(parents=True)
+    (folder / "libcudnn.so.8").write_bytes(b"")
+    loaded = []
+
+    def load(path, mode):
+        loaded.append(path)
+        if not os.path.isabs(path):
+            raise OSError
+
+    monkeypatch.setattr(runtime.ctypes, "CDLL", load)
+    monkeypatch.setattr(runtime.sys, "path", [str(tmp_path)])
+    missing = runtime._preload_cuda_libraries()
+    assert str(folder / "libcudnn.so.8") == loaded[-1]
+    assert "nvidia-cudnn-cu11" not in missing and "nvidia-nccl-cu11" in missing
+
+
+def test_mxnet_imported_before_is_told_of(command):
+    code = (
+        "import os; os.environ.pop('OMP_NUM_THREADS', 0)\n"
+        "import numpy\n"
+        "for n, v in dict(bool=bool, int=int, float=float, object=object, str=str).items():\n"
+        "    n in vars(numpy) or setattr(numpy, n, v)\n"
+        "import mxnet, dmr_gluon.runtime\n"
+    )
+    assert "half of the cores" in command("-W", "always", "-c", code).stderr

@@ -1,0 +1,95 @@
+"""The house's rules: imports run one way, files stay short, importing is light."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "dmr_gluon"
+
+#: Layers, lowest first. A module imports only from its own layer and from lower ones.
+#: cli and flags import their heavy parts inside functions.
+LAYERS = [
+    ["errors", "runs", "networks", "recipes", "data.datasets", "report.runlog", ""],
+    ["runtime", "report.plots"],
+    ["blocks", "model", "data.records", "data.prepare", "data.iterators"],
+    ["training", "deploy"],
+    ["flags", "cli"],
+]
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        name = name[: -len("__init__")].rstrip(".") if name.endswith("__init__") else name
+        yield name, path
+
+
+def imports(name, path):
+    """(module imported, at the top of the file?) for every import."""
+    tree = ast.parse(path.read_text())
+    top = set(map(id, tree.body))
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, id(node) in top
+        elif isinstance(node, ast.ImportFrom):
+            if not node.level:
+                yield node.module, id(node) in top
+                continue
+            base = package[: len(package) - node.level + 1]
+            module = ".".join([*base, *(node.module or "").split(".")]).strip(".")
+            for alias in node.names:
+                deeper = f"{module}.{alias.name}".strip(".")
+                known = {other for other, _ in modules()}
+                yield "dmr_gluon." + (deeper if deeper in known else module), id(node) in top
+
+
+def layer_of(name):
+    for number, names in enumerate(LAYERS):
+        if name in names or name.split(".")[0] in names:
+            return number
+    return 0 if name in ("data", "report") else None
+
+
+@pytest.mark.parametrize("name, path", list(modules()), ids=lambda value: str(value))
+def test_imports_run_one_way(name, path):
+    assert layer_of(name) is not None, f"say in LAYERS where {name} belongs"
+    for imported, at_top in imports(name, path):
+        if imported.startswith("dmr_gluon") and at_top:
+            other = imported[len("dmr_gluon.") :]
+            assert layer_of(other) <= layer_of(name), f"{name} imports {other}"
+
+
+def test_only_the_runtime_imports_mxnet():
+    for name, path in modules():
+        for imported, _ in imports(name, path):
+            assert imported.split(".")[0] != "mxnet", f"{name} must use dmr_gluon.runtime"
+
+
+def test_no_file_is_over_400_lines():
+    root = PACKAGE.parent
+    for path in [*PACKAGE.rglob("*.py"), *root.glob("*.py"), *root.glob("examples/*.py")]:
+        assert len(path.read_text().splitlines()) <= 400, path
+
+
+def test_importing_the_package_is_light(command):
+    heavy = "{'mxnet', 'numpy', 'cv2', 'matplotlib', 'gluoncv', 'sklearn'}"
+    for code in (
+        "import dmr_gluon",
+        "import dmr_gluon.cli",
+        "import dmr_gluon.flags, dmr_gluon.recipes, dmr_gluon.networks",
+        "from dmr_gluon import NetworkSpec, Recipe, network",
+    ):
+        done = command("-c", f"{code}; import sys; print({heavy} & set(sys.modules))")
+        assert done.stdout.strip() == "set()", (code, done)
+
+
+def test_every_public_name_is_there():
+    import dmr_gluon
+
+    for name in dmr_gluon.__all__:
+        assert getattr(dmr_gluon, name) is not None
+    with pytest.raises(AttributeError):
+        dmr_gluon.nonsense  # noqa: B018
