@@ -95,13 +95,13 @@ def _stem(spec):
 
 
 def _block(spec, channels, stride, in_channels, last, prefix):
-    common = dict(
-        channels=channels,
-        stride=stride,
-        in_channels=in_channels,
-        bottleneck=spec.bottleneck,
-        prefix=prefix,
-    )
+    common = {
+        "channels": channels,
+        "stride": stride,
+        "in_channels": in_channels,
+        "bottleneck": spec.bottleneck,
+        "prefix": prefix,
+    }
     if spec.block == RESIDUAL:
         return Residual(**common)
     if spec.block == INCEPTION_LIKE:

@@ -159,10 +159,7 @@ def network(name: str, classes: int = None, width: int = 1, **overrides) -> Netw
             raise DMRError(f"model {name!r} already says its width; leave out width={width}")
         width = int(suffix)
     _require_count("width", width, 1)
-    if cifar:
-        spec = _cifar(name, family, depth, width)
-    else:
-        spec = _imagenet(name, family, depth, width)
+    spec = (_cifar if cifar else _imagenet)(name, family, depth, width)
     changes = dict(overrides)
     if classes is not None:
         changes["classes"] = classes

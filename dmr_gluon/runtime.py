@@ -17,6 +17,7 @@ happens first:
 A variable that the user has set is never changed.
 """
 
+import contextlib
 import ctypes
 import glob
 import importlib
@@ -100,10 +101,8 @@ def installed_wheels():
     """Names and versions of the MXNet wheels that are installed."""
     found = {}
     for name in ("mxnet", "mxnet-cu112"):
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            pass
     return found
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -293,7 +294,7 @@ class TestReading:
         prepared = open_prepared(digits)
         entry = prepared.split("test")
         broken = tmp_path / "broken.rec"
-        content = bytearray(open(entry.records, "rb").read())
+        content = bytearray(Path(entry.records).read_bytes())
         content[len(content) // 2 :] = os.urandom(len(content) - len(content) // 2)
         broken.write_bytes(content)
         damaged = replace(prepared, splits={"test": replace(entry, records=str(broken))})

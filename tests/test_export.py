@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 
 from dmr_gluon.deploy.export import export, load_run
 from dmr_gluon.errors import DMRError
@@ -25,9 +26,8 @@ def test_plain_mxnet_measures_the_same_error(bundle, short_run, digits, command)
     )
     assert done.returncode == 0, done.stderr
     assert "the same as training logged" in done.stdout
-    assert "dmr_gluon" not in "".join(
-        line for line in open("examples/plain_mxnet.py") if "import" in line
-    )
+    lines = (REPOSITORY / "examples" / "plain_mxnet.py").read_text().splitlines()
+    assert not any("import" in line and "dmr_gluon" in line for line in lines)
 
 
 def test_plain_mxnet_notices_another_error(bundle, digits, tmp_path, command):

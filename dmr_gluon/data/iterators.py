@@ -23,7 +23,32 @@ Batch = namedtuple("Batch", "data label")
 #: The arguments of ImageRecordIter that are used here. It ignores names that it does not
 #: know, so a misspelt one would silently do nothing.
 _ARGUMENTS = frozenset(
-    ["path_imgrec", "path_imgidx", "data_shape", "batch_size", "shuffle", "seed", "round_batch", "preprocess_threads", "prefetch_buffer", "dtype", "device_id", "verbose", "resize", "rand_crop", "rand_mirror", "min_random_scale", "max_random_scale", "pca_noise", "inter_method", "mean_r", "mean_g", "mean_b", "std_r", "std_g", "std_b"]
+    [
+        "path_imgrec",
+        "path_imgidx",
+        "data_shape",
+        "batch_size",
+        "shuffle",
+        "seed",
+        "round_batch",
+        "preprocess_threads",
+        "dtype",
+        "device_id",
+        "verbose",
+        "resize",
+        "rand_crop",
+        "rand_mirror",
+        "min_random_scale",
+        "max_random_scale",
+        "pca_noise",
+        "inter_method",
+        "mean_r",
+        "mean_g",
+        "mean_b",
+        "std_r",
+        "std_g",
+        "std_b",
+    ]
 )
 
 
