@@ -9,24 +9,25 @@ from dmr_gluon.recipes import CIFAR, IMAGENET
 from dmr_gluon.runtime import mx
 from dmr_gluon.training.optimizer import learning_rate, make_optimizer
 
-SHAPES = [(5, 3), (7,), (2, 3, 3, 3)]
+#: Small parameters, which are updated in groups, and one that is updated alone.
+SHAPES = [(5, 3), (7,), (32, 16, 3, 3)]
 
 
-def run_both(steps=20, drop_at=10, wd=1e-4, momentum=0.9, batch=64):
+def run_both(steps=20, drop_at=10, wd=1e-4, momentum=0.9, batch=64, shapes=SHAPES):
     """Twenty updates by the optimiser and, in float64, by the formula."""
     random = np.random.RandomState(0)
     recipe = replace(CIFAR, weight_decay=wd, momentum=momentum)
     updater = mx.optimizer.get_updater(make_optimizer(recipe))
     updater.optimizer.rescale_grad = 1 / batch
-    start = [random.standard_normal(shape).astype(np.float32) for shape in SHAPES]
+    start = [random.standard_normal(shape).astype(np.float32) for shape in shapes]
     found = [mx.nd.array(w) for w in start]
     expected = [w.astype(np.float64) for w in start]
     m = [np.zeros_like(w) for w in expected]
     for step in range(steps):
         lr = 0.1 if step < drop_at else 0.01
         updater.optimizer.set_learning_rate(lr)
-        gradients = [random.standard_normal(s).astype(np.float32) * batch for s in SHAPES]
-        updater(list(range(3)), [mx.nd.array(g) for g in gradients], found)
+        gradients = [random.standard_normal(s).astype(np.float32) * batch for s in shapes]
+        updater(list(range(len(shapes))), [mx.nd.array(g) for g in gradients], found)
         for i, g in enumerate(gradients):
             decayed = g.astype(np.float64) / batch + wd * expected[i]
             m[i] = momentum * m[i] + decayed
@@ -37,6 +38,11 @@ def run_both(steps=20, drop_at=10, wd=1e-4, momentum=0.9, batch=64):
 @pytest.mark.parametrize("wd", [0, 1e-4, 1e-2])
 def test_nesterov_equals_the_2016_formula_across_a_drop(wd):
     for found, expected in zip(*run_both(wd=wd)):
+        assert np.abs(found - expected).max() <= 1e-6 * np.abs(expected).max()
+
+
+def test_more_small_parameters_than_one_group_holds():
+    for found, expected in zip(*run_both(shapes=SHAPES * 31)):
         assert np.abs(found - expected).max() <= 1e-6 * np.abs(expected).max()
 
 
