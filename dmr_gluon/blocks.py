@@ -67,6 +67,27 @@ class BatchNormRelu(nn.BatchNorm):
         return relu(F, super().hybrid_forward(F, x, gamma, beta, running_mean, running_var))
 
 
+class GlobalAveragePool(mx.gluon.HybridBlock):
+    """(n, channels, height, width) to (n, channels): the mean over each image.
+
+    Attributes
+    ----------
+    fused : bool
+        Compute it as a plain mean. On CPUs the backward pass of oneDNN's pooling is slow
+        and leaves a memory layout in which the BNs before it are slower still, together a
+        fifth of cifar_dmrnet14's training time.
+    """
+
+    def __init__(self, prefix):
+        super().__init__(prefix=prefix)
+        self.fused = False
+
+    def hybrid_forward(self, F, x):
+        if self.fused:
+            return F.mean(x, axis=(2, 3))
+        return F.flatten(F.Pooling(x, global_pool=True, pool_type="avg", kernel=(1, 1)))
+
+
 def relu(F, x):
     # Activation stays in oneDNN's blocked layout; F.relu would leave it and come back.
     return F.Activation(x, act_type="relu")

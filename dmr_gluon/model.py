@@ -1,6 +1,13 @@
 """From a :class:`~dmr_gluon.networks.NetworkSpec` to a HybridBlock."""
 
-from .blocks import BatchNormRelu, InceptionLike, MergeAndRun, Residual, convolution
+from .blocks import (
+    BatchNormRelu,
+    GlobalAveragePool,
+    InceptionLike,
+    MergeAndRun,
+    Residual,
+    convolution,
+)
 from .networks import INCEPTION_LIKE, RESIDUAL, NetworkSpec, network
 from .runtime import mx
 
@@ -48,10 +55,7 @@ class Network(mx.gluon.HybridBlock):
                     )
                     in_channels = channels
                 self.features.add(layers)
-            # Global average pooling. Not GlobalAvgPool2D: oneDNN's backward pass of it is
-            # slow and leaves a layout in which the two BNs before it are slower still,
-            # together a fifth of cifar_dmrnet14's training time.
-            self.features.add(nn.HybridLambda(lambda F, x: F.mean(x, axis=(2, 3)), prefix="pool_"))
+            self.features.add(GlobalAveragePool("pool_"))
             self.output = nn.Dense(
                 spec.classes,
                 in_units=in_channels,
@@ -64,14 +68,15 @@ class Network(mx.gluon.HybridBlock):
         return self.output(self.features(x))
 
     def fuse_for_cpu(self):
-        """Compute BN and the ReLU after it as one oneDNN operator: CPUs only, the same numbers.
+        """Use the operators that are fastest on CPUs; the numbers stay the same.
 
-        For networks that stay in this process: a symbol made from this object afterwards
-        holds operators that other devices and other runtimes lack.
+        BN and the ReLU after it become one oneDNN operator, the pooling a plain mean. For
+        networks that stay in this process and on CPUs: a symbol made from this object
+        afterwards holds operators that other devices and other runtimes lack.
         """
 
         def fuse(block):
-            if isinstance(block, BatchNormRelu):
+            if isinstance(block, (BatchNormRelu, GlobalAveragePool)):
                 block.fused = True
 
         self.apply(fuse)

@@ -4,7 +4,6 @@ import math
 
 from ..runtime import mx
 
-
 #: Parameters of at most so many elements (BN's, the FC's bias) are updated in groups: there
 #: are hundreds of them, and calling an operator costs more than what it does.
 _SMALL = 2048
