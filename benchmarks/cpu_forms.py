@@ -17,6 +17,7 @@ FORMS = {
     "ours": "as train_cifar.py trains",
     "apart": "BN and ReLU as two operators",
     "pooling": "oneDNN's global pooling in place of the mean",
+    "merge": "the merge's division as a multiplication",
     "iterator": "ImageRecordIter made on the main thread",
     "threads": "MXNet's own number of threads",
 }
@@ -64,7 +65,7 @@ def in_a_process(form, options, folder):
 
 def measure(form, model, data, steps):
     from dmr_gluon import get_model
-    from dmr_gluon.blocks import BatchNormRelu, GlobalAveragePool
+    from dmr_gluon.blocks import BatchNormRelu, GlobalAveragePool, MergeAndRun
     from dmr_gluon.data import iterators
     from dmr_gluon.data.datasets import open_prepared
     from dmr_gluon.recipes import CIFAR
@@ -77,7 +78,9 @@ def measure(form, model, data, steps):
         iterators._image_record_iter = mx.io.ImageRecordIter
     net.initialize()
     net.fuse_for_cpu()
-    kept_apart = {"apart": BatchNormRelu, "pooling": GlobalAveragePool}.get(form, ())
+    kept_apart = {"apart": BatchNormRelu, "pooling": GlobalAveragePool, "merge": MergeAndRun}.get(
+        form, ()
+    )
     net.apply(lambda block: isinstance(block, kept_apart) and setattr(block, "fused", False))
     net.hybridize(static_alloc=True, static_shape=True)
     step = TrainingStep(net, make_optimizer(CIFAR), [mx.cpu()])

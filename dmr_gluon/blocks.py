@@ -231,6 +231,12 @@ class MergeAndRun(_ParallelBlock):
     last : bool
         The last block of a network gives ONE tensor (authors' code):
         y = ReLU(H_1(x_1) + ... + H_K(x_K) + m), whatever the mapping.
+
+    Attributes
+    ----------
+    fused : bool
+        Divide the sum of the streams by K with a 1x1 convolution of constant weights, one
+        per channel: on CPUs it keeps oneDNN's memory layout, which a multiplication leaves.
     """
 
     def __init__(
@@ -245,26 +251,37 @@ class MergeAndRun(_ParallelBlock):
         prefix=None,
     ):
         super().__init__(channels, stride, in_channels, bottleneck, branches, branches, prefix)
+        self.channels = channels
         self.mapping = mapping
         self.last = last
+        self.fused = False
 
     def hybrid_forward(self, F, streams):
         if not isinstance(streams, (list, tuple)):
             streams = [streams] * len(self.branches)
         skips = [skip(x) for skip, x in zip(self.skips, streams)]
         if self.last:
-            return relu(F, _add_all(self.branches, streams, _mean(skips)))
-        merged = [_mean(skips)] * len(skips) if self.mapping == "mean" else skips  # Merge
+            return relu(F, _add_all(self.branches, streams, self._merge(F, skips)))
+        merged = [self._merge(F, skips)] * len(skips) if self.mapping == "mean" else skips  # Merge
         return [
             relu(F, branch(x) + skip) for branch, x, skip in zip(self.branches, streams, merged)
         ]  # Run
 
-
-def _mean(tensors):
-    total = tensors[0]
-    for tensor in tensors[1:]:
-        total = total + tensor
-    return total * (1 / len(tensors))
+    def _merge(self, F, tensors):
+        """The mean of K tensors."""
+        total = tensors[0]
+        for tensor in tensors[1:]:
+            total = total + tensor
+        if not self.fused:
+            return total * (1 / len(tensors))
+        return F.Convolution(
+            total,
+            F.full((self.channels, 1, 1, 1), 1 / len(tensors)),
+            no_bias=True,
+            kernel=(1, 1),
+            num_filter=self.channels,
+            num_group=self.channels,
+        )
 
 
 def _add_all(branches, inputs, skip):

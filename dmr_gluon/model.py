@@ -70,13 +70,14 @@ class Network(mx.gluon.HybridBlock):
     def fuse_for_cpu(self):
         """Use the operators that are fastest on CPUs; the numbers stay the same.
 
-        BN and the ReLU after it become one oneDNN operator, the pooling a plain mean. For
-        networks that stay in this process and on CPUs: a symbol made from this object
-        afterwards holds operators that other devices and other runtimes lack.
+        BN and the ReLU after it become one oneDNN operator, the pooling a plain mean, the
+        division of the merge a convolution that keeps oneDNN's memory layout. For networks
+        that stay in this process and on CPUs: a symbol made from this object afterwards
+        holds operators that other devices and other runtimes lack.
         """
 
         def fuse(block):
-            if isinstance(block, (BatchNormRelu, GlobalAveragePool)):
+            if isinstance(block, (BatchNormRelu, GlobalAveragePool, MergeAndRun)):
                 block.fused = True
 
         self.apply(fuse)
