@@ -3,8 +3,9 @@
 # make help   the rest
 
 VENV = .venv
-# The extra that brings MXNet: cpu, or cu112 on a machine with NVIDIA GPUs.
-EXTRA = cpu
+# The extra that brings MXNet: cpu, or cu112 on a machine with NVIDIA GPUs. What is installed
+# stays unless another is asked for.
+EXTRA = $(or $(patsubst $(VENV)/installed-%,%,$(firstword $(wildcard $(VENV)/installed-*))),cpu)
 # The interpreter to make .venv with; found by tools/find-python if not named.
 PYTHON =
 RUN = $(VENV)/bin/python
@@ -24,18 +25,21 @@ help:
 
 install: $(STAMP)
 
-# The wheels for CPUs and GPUs overwrite each other's files: changing EXTRA starts anew.
+# .venv is made anew where an installation was not finished, or was for another EXTRA: the
+# wheels for CPUs and GPUs overwrite each other's files.
 $(STAMP): setup.py pyproject.toml
 	@set -e; \
-	if [ ! -x $(RUN) ] || { ls $(VENV)/installed-* >/dev/null 2>&1 && [ ! -e $(STAMP) ]; }; then \
+	if [ ! -e "$(STAMP)" ]; then \
 	    python=$$(sh tools/find-python "$(PYTHON)"); \
 	    echo "making $(VENV) with $$python"; \
-	    rm -rf $(VENV); \
-	    "$$python" -m venv $(VENV); \
+	    rm -rf "$(VENV)"; \
+	    "$$python" -m venv "$(VENV)"; \
 	fi; \
 	echo "installing dmr-gluon, MXNet and what they need (a download of about 200 MB)"; \
 	$(RUN) -m pip install --disable-pip-version-check -e '.[$(EXTRA),digits,test]'; \
-	touch $(STAMP)
+	$(RUN) -c 'import dmr_gluon.cli as c; c.run(lambda: __import__("dmr_gluon.runtime"))' \
+	    || [ "$(EXTRA)" = cu112 ]; \
+	touch "$(STAMP)"
 
 demo: install
 	@echo "== prepare: 1,797 handwritten digits as RecordIO"
@@ -61,9 +65,11 @@ test-all: lint
 	$(RUN) -m pytest
 
 test-pythons:
-	@set -e; sh tools/find-python --all | while read -r version python; do \
+	@set -e; sh tools/find-python --all >/dev/null; \
+	sh tools/find-python --all | while read -r version python; do \
 	    echo "== Python $$version ($$python)"; \
-	    $(MAKE) --no-print-directory install VENV=.venvs/$$version PYTHON=$$python </dev/null; \
+	    rm -rf .venvs/$$version; \
+	    $(MAKE) --no-print-directory install VENV=.venvs/$$version PYTHON="$$python" </dev/null; \
 	    .venvs/$$version/bin/python -m pytest -m "not slow" </dev/null; \
 	done
 

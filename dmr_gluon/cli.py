@@ -1,5 +1,6 @@
 """The ``dmr`` command, one function for each subcommand."""
 
+import dataclasses
 import os
 import re
 
@@ -51,7 +52,9 @@ def _add_prepare(commands):
         default="auto",
         help="auto: JPEG where the source is JPEG, else lossless PNG",
     )
-    folder.add_argument("--quality", type=int, default=95, help="of JPEGs that are encoded anew")
+    folder.add_argument(
+        "--quality", type=int, help="encode all JPEGs anew with it, 1 to 100 (default: keep them)"
+    )
     for parser, function in ((digits, _prepare_digits), (folder, _prepare_folder)):
         parser.add_argument("--out", required=True, metavar="DIR", help="where to write")
         parser.add_argument(
@@ -75,10 +78,14 @@ def _prepare_digits(options):
 
 
 def _prepare_folder(options):
-    from .data.prepare import Encoding, prepare_folder
+    from .data.encoding import Encoding
+    from .data.prepare import prepare_folder
 
-    if not 1 <= options.quality <= 100:
-        raise DMRError(f"--quality must be from 1 to 100, not {options.quality}")
+    if options.quality is not None:
+        if not 1 <= options.quality <= 100:
+            raise DMRError(f"--quality must be from 1 to 100, not {options.quality}")
+        if options.encoding == "png":
+            raise DMRError("--quality is for JPEGs; leave it out with --encoding png")
     encoding = Encoding(options.resize, options.encoding, options.quality)
     _tell(prepare_folder(options.source, options.out, options.name, encoding, options.overwrite))
 
@@ -118,6 +125,9 @@ def _eval(options):
             f"{prepared.directory} has other classes than {config['dataset']['name']}, on which "
             f"{options.run} was trained; name the right one with --data-dir"
         )
+    # What the network was trained with, whatever the other set's own statistics are.
+    normalisation = {key: tuple(config["dataset"][key]) for key in ("mean", "std")}
+    prepared = dataclasses.replace(prepared, **normalisation)
     net = load_run(run_directory, devices)
     result = evaluate(net, prepared, Recipe.from_json(config["recipe"]), devices, options.split)
     print(
@@ -157,7 +167,12 @@ def _plot(options):
     if not options.out and len(options.runs) > 1:
         raise DMRError("--out says where the picture of several runs goes; give it")
     out = options.out or os.path.join(options.runs[0], "curve.png")
-    learning_curve([RunDirectory(path).log for path in options.runs], out)
+    try:
+        learning_curve([RunDirectory(path).log for path in options.runs], out)
+    except (OSError, ValueError) as error:
+        raise DMRError(
+            f"{out} cannot be written ({error}); give another --out, .png, .svg or .pdf"
+        ) from error
     print(out)
 
 

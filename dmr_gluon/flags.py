@@ -9,13 +9,19 @@ import typing
 from .data.datasets import open_prepared
 from .errors import DMRError
 from .recipes import Recipe
+from .runs import RunDirectory
 
 #: Flags that say where and how to run, with the fields of RunOptions that they set.
 _RUN_FLAGS = (
-    ("--seed", int, 1, "decides initialisation, order and augmentation"),
+    ("--seed", int, None, "decides initialisation, order and augmentation (default: 1)"),
     ("--gpus", str, None, "GPUs to train on: 0, 0-7 or 0,2,4-6; without it, the CPU"),
-    ("--cpus", int, 1, "CPU contexts, to try without GPUs what several GPUs do"),
-    ("--kv-store", str, "device", "how several devices sum gradients: device, local or nccl"),
+    ("--cpus", int, 1, "CPU contexts, to try what several GPUs do (default: 1)"),
+    (
+        "--kv-store",
+        str,
+        "device",
+        "how several devices sum gradients: device (default), local, nccl",
+    ),
     ("--run-dir", str, None, "folder for log, checkpoints and model; default: runs/..., numbered"),
 )
 
@@ -26,7 +32,6 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **arguments):
         super().__init__(
             allow_abbrev=False,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
             **arguments,
         )
 
@@ -47,7 +52,10 @@ def run(main):
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("stopped; what was saved is kept, and --resume continues a run", file=sys.stderr)
+        print(
+            "stopped; what was finished is kept, and a training run goes on with --resume",
+            file=sys.stderr,
+        )
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -88,22 +96,34 @@ def parse_training_flags(description, recipe, dataset, others=None, arguments=No
     where.add_argument("--data-dir", help="folder of a prepared set (default: data/DATASET)")
     for flag, kind, default, text in _RUN_FLAGS:
         where.add_argument(flag, type=kind, default=default, help=text)
-    where.add_argument("--resume", action="store_true", help="continue the run in --run-dir")
+    where.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the run in --run-dir, with its recipe, seed and data set",
+    )
     group = parser.add_argument_group("recipe", "defaults: the paper's")
     for item in _recipe_fields():
         _add_flag(group, item, getattr(recipe, item.name))
     options = vars(parser.parse_args(arguments))
     wanted, data_dir = options.pop("dataset"), options.pop("data_dir")
+    own = others or {}
+    if options["resume"]:
+        if not options["run_dir"]:
+            raise DMRError("--resume needs the run to continue: --run-dir RUN")
+        begun = RunDirectory(options["run_dir"]).config()
+        recipe, own = Recipe.from_json(begun["recipe"]), {}
+        data_dir = data_dir or (None if wanted else begun["dataset"]["directory"])
+        options["seed"] = begun["seed"] if options["seed"] is None else options["seed"]
+    options["seed"] = 1 if options["seed"] is None else options["seed"]
+    if options["seed"] < 0:
+        raise DMRError(f"--seed must be at least 0, not {options['seed']}")
     data_dir = data_dir or os.path.join("data", wanted or dataset)
     found = open_prepared(data_dir).name
     if wanted and wanted != found:
         raise DMRError(f"{data_dir} holds the data set {found!r}, not {wanted!r}; leave out one")
-    if options["resume"] and not options["run_dir"]:
-        raise DMRError("--resume needs the run to continue: --run-dir RUN")
-    changes = {
-        item.name: options.pop(item.name) for item in _recipe_fields() if item.name in options
-    }
-    recipe = dataclasses.replace((others or {}).get(found, recipe), **changes)
+    names = [item.name for item in _recipe_fields()]
+    changes = {name: options.pop(name) for name in names if name in options}
+    recipe = dataclasses.replace(own.get(found, recipe), **changes)
     return recipe, {"data_dir": data_dir, **options}
 
 

@@ -73,7 +73,7 @@ class Network(mx.gluon.HybridBlock):
         BN and the ReLU after it become one oneDNN operator, the pooling a plain mean, the
         division of the merge a convolution that keeps oneDNN's memory layout. For networks
         that stay in this process and on CPUs: a symbol made from this object afterwards
-        holds operators that other devices and other runtimes lack.
+        holds operators that other devices and other runtimes lack. float32 only.
         """
 
         def fuse(block):
@@ -81,6 +81,7 @@ class Network(mx.gluon.HybridBlock):
                 block.fused = True
 
         self.apply(fuse)
+        self._clear_cached_op()
 
     def portable_symbol(self):
         """The network as a symbol of common operators, from ``data`` to logits."""

@@ -93,7 +93,10 @@ class NetworkSpec:
         for name, least in (("classes", 1), ("branches", 1), ("stem_channels", 1)):
             _require_count(name, getattr(self, name), least)
         for name in ("blocks", "channels"):
-            for value in getattr(self, name):
+            values = getattr(self, name)
+            if not isinstance(values, tuple):
+                raise DMRError(f"{name} must be a tuple, one number per stage, not {values!r}")
+            for value in values:
                 _require_count(name, value, 1)
         if len(self.blocks) != len(self.channels):
             raise DMRError(

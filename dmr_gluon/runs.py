@@ -73,7 +73,9 @@ class RunDirectory:
             ) from None
         except (OSError, ValueError) as error:
             raise DMRError(f"{path} cannot be read: {error}") from error
-        if not isinstance(config, dict) or config.get("format") != CONFIG_FORMAT:
+        parts = {"recipe", "network", "dataset", "seed"}
+        whole = isinstance(config, dict) and parts <= set(config)
+        if not whole or config.get("format") != CONFIG_FORMAT:
             raise DMRError(f"{path} was not written by this version of dmr-gluon")
         return config
 
@@ -85,12 +87,7 @@ class RunDirectory:
         DMRError
             Where no epoch has ended yet.
         """
-        epochs = [
-            int(match.group(1))
-            for path in glob.glob(glob.escape(self.model_prefix) + "-*.params")
-            for match in [re.search(r"-(\d{4,})\.params$", path)]
-            if match
-        ]
+        epochs = self._model_files()
         if not epochs:
             raise DMRError(
                 f"{self.path} has no model-NNNN.params yet: no epoch has ended; train it with "
@@ -98,13 +95,29 @@ class RunDirectory:
             )
         return max(epochs)
 
+    def keep_only_model(self, epoch):
+        """Remove the parameters of all other epochs."""
+        for other, path in self._model_files().items():
+            if other != epoch:
+                os.remove(path)
 
-def next_run_directory(root, stem):
-    """The first of ``root/stem-001``, ``-002``, ... that does not exist."""
+    def _model_files(self):
+        paths = glob.glob(glob.escape(self.model_prefix) + "-*.params")
+        found = ((re.search(r"-(\d{4,})\.params$", path), path) for path in paths)
+        return {int(match.group(1)): path for match, path in found if match}
+
+
+def claim_run_directory(root, stem):
+    """Make the first of ``root/stem-001``, ``-002``, ... that does not exist."""
+    os.makedirs(root, exist_ok=True)
     number = 1
-    while os.path.exists(os.path.join(root, f"{stem}-{number:03d}")):
-        number += 1
-    return os.path.join(root, f"{stem}-{number:03d}")
+    while True:
+        path = os.path.join(root, f"{stem}-{number:03d}")
+        try:
+            os.mkdir(path)
+            return path
+        except FileExistsError:
+            number += 1
 
 
 def write_atomically(path, text):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pytest
 
@@ -87,6 +88,14 @@ def test_the_whole_way(command, tmp_path):
     assert "of 360 images" in done.stdout
     assert dmr(command, "export", run, "--out", out).returncode == 0
     assert set(os.listdir(out)) == {"model-symbol.json", "model-0000.params", "bundle.json"}
+    # Another set's own statistics do not change what goes into the network.
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    manifest = (other / "manifest.json").read_text()
+    (other / "manifest.json").write_text(manifest.replace("79.64", "200.0"))
+    again = dmr(command, "eval", run, "--data-dir", other)
+    assert again.stdout.startswith(f"test error {logged:.2f}% ("), again
+    assert_refused(dmr(command, "plot", run, "--out", tmp_path / "x.xyz"), "x.xyz")
     picture = tmp_path / "curve.svg"
     assert dmr(command, "plot", run, run, "--out", picture).returncode == 0
     assert "<svg" in picture.read_text()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 
 from dmr_gluon.data.datasets import open_prepared
+from dmr_gluon.data.encoding import Encoding
 from dmr_gluon.data.iterators import evaluation_batches, training_batches
-from dmr_gluon.data.prepare import Encoding, prepare_digits, prepare_folder
+from dmr_gluon.data.prepare import prepare_digits, prepare_folder
 from dmr_gluon.errors import DMRError
 from dmr_gluon.recipes import DIGITS, IMAGENET
 from dmr_gluon.runtime import mx
@@ -150,6 +152,86 @@ class TestFolder:
             prepare_folder(source, tmp_path / "out", name="pets")
         prepared = prepare_folder(source, tmp_path / "out", name="pets", overwrite=True)
         assert prepared.split("train").count == 11
+
+    def test_a_change_that_leaves_sizes_alone_is_noticed(self, folder, tmp_path):
+        source, _ = folder
+        write_image(source / "train" / "cat" / "flat", 1, extension=".bmp")
+        prepare_folder(source, tmp_path / "out", name="pets")
+        write_image(source / "train" / "cat" / "flat", 2, extension=".bmp")
+        with pytest.raises(DMRError, match="--overwrite"):
+            prepare_folder(source, tmp_path / "out", name="pets")
+
+    def test_a_set_that_lost_a_file_is_prepared_again(self, folder, tmp_path):
+        source, _ = folder
+        prepare_folder(source, tmp_path / "out", name="pets")
+        os.remove(tmp_path / "out" / "train.idx")
+        assert prepare_folder(source, tmp_path / "out", name="pets").split("train").count == 10
+
+    def test_a_refused_replacement_leaves_the_old_set_whole(self, folder, tmp_path):
+        source, _ = folder
+        prepare_folder(source, tmp_path / "out", name="pets")
+        (source / "test" / "dog" / "bad.png").write_bytes(b"not an image")
+        with pytest.raises(DMRError, match=r"bad\.png"):
+            prepare_folder(source, tmp_path / "out", name="pets", overwrite=True)
+        assert open_prepared(tmp_path / "out").split("train").count == 10
+        assert len(os.listdir(tmp_path / "out")) == 5
+
+    def test_records_of_someone_else_are_not_overwritten(self, folder, tmp_path):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "train.rec").write_text("mine")
+        with pytest.raises(DMRError, match="without a manifest"):
+            prepare_folder(folder[0], tmp_path / "out", name="pets")
+        assert (tmp_path / "out" / "train.rec").read_text() == "mine"
+
+    def test_hidden_files_are_left_alone(self, folder, tmp_path):
+        source, _ = folder
+        (source / "train" / ".ipynb_checkpoints").mkdir()
+        (source / "train" / "cat" / "._0.png").write_bytes(b"not an image")
+        prepared = prepare_folder(source, tmp_path / "out", name="pets")
+        assert prepared.classes == ("cat", "dog") and prepared.split("train").count == 10
+
+    def test_what_is_no_image_is_counted(self, folder, tmp_path, capsys):
+        source, _ = folder
+        (source / "train" / "cat" / "notes.txt").write_text("")
+        (source / "train" / "cat" / "folder.png").mkdir()
+        prepare_folder(source, tmp_path / "out", name="pets")
+        assert "2 entries of" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("kind", ["broken link", "too large", "empty"])
+    def test_odd_files_give_one_line(self, folder, tmp_path, kind):
+        source, _ = folder
+        path = source / "train" / "cat" / "odd.png"
+        if kind == "broken link":
+            path.symlink_to("nowhere.png")
+        elif kind == "empty":
+            path.write_bytes(b"")
+        else:
+            # A PNG that declares 40,000 x 40,000 pixels.
+            content = bytearray((source / "train" / "cat" / "0.png").read_bytes())
+            content[16:24] = (40_000).to_bytes(4, "big") * 2
+            content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+            path.write_bytes(content)
+        with pytest.raises(DMRError, match=r"odd\.png"):
+            prepare_folder(source, tmp_path / "out", name="pets")
+
+    def test_a_class_without_training_images_is_refused(self, folder, tmp_path):
+        (folder[0] / "train" / "emu").mkdir()
+        with pytest.raises(DMRError, match="emu has no images"):
+            prepare_folder(folder[0], tmp_path / "out", name="pets")
+
+    def test_a_full_disk_gives_one_line_and_no_set(self, folder, tmp_path, command):
+        code = (
+            "import resource, signal\n"
+            "from dmr_gluon.data.prepare import prepare_folder\n"
+            "from dmr_gluon.errors import DMRError\n"
+            "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
+            f"try: prepare_folder({str(folder[0])!r}, {str(tmp_path / 'out')!r}, name='pets')\n"
+            "except DMRError as error: print('refused:', error)\n"
+        )
+        done = command("-c", code)
+        assert done.stdout.startswith("refused: cannot write to"), done
+        assert os.listdir(tmp_path / "out") == []
 
     def test_an_unreadable_image_is_named_and_nothing_is_left_behind(self, folder, tmp_path):
         source, _ = folder

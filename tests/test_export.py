@@ -81,3 +81,16 @@ def test_damaged_parameters_give_one_line(short_run, tmp_path):
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(DMRError, match="not a run"):
         export(tmp_path, tmp_path / "out")
+
+
+def test_exporting_touches_nothing_else(short_run, tmp_path):
+    (tmp_path / "model-mine.params").write_text("mine")
+    export(short_run, tmp_path)
+    assert (tmp_path / "model-mine.params").read_text() == "mine"
+
+
+def test_exporting_into_a_run_is_refused(short_run):
+    before = sorted(os.listdir(short_run))
+    with pytest.raises(DMRError, match="is a run"):
+        export(short_run, short_run)
+    assert sorted(os.listdir(short_run)) == before

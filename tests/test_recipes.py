@@ -111,9 +111,18 @@ def test_imagenet_flags(digits):
     assert recipe == replace(IMAGENET, train_short_side=(300, 400))
 
 
+def test_resume_needs_nothing_but_the_run(short_run, short_recipe, digits):
+    recipe, options = parse(["--run-dir", short_run, "--resume"], others={"digits": DIGITS})
+    assert recipe == short_recipe
+    assert (options["data_dir"], options["seed"]) == (digits, 1)
+    recipe, _ = parse(["--run-dir", short_run, "--resume", "--lr", "0.05"])
+    assert recipe.lr == 0.05  # and is refused by fit
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
+        (["--seed", "-1"], "--seed must be at least 0"),
         (["--epoch", "3"], "unrecognized arguments: --epoch"),
         (["--epochs", "many"], "--epochs"),
         (["--dataset", "cifar10"], "holds the data set 'digits'"),

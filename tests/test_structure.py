@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "dmr_gluon"
 LAYERS = [
     ["errors", "runs", "networks", "recipes", "data.datasets", "report.runlog", ""],
     ["runtime", "report.plots"],
-    ["blocks", "model", "data.records", "data.prepare", "data.iterators"],
+    ["blocks", "model", "data.records", "data.encoding", "data.prepare", "data.iterators"],
     ["training", "deploy"],
     ["flags", "cli"],
 ]

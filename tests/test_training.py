@@ -13,7 +13,7 @@ from dmr_gluon.deploy.export import load_run
 from dmr_gluon.errors import DMRError
 from dmr_gluon.recipes import CIFAR, IMAGENET
 from dmr_gluon.report import runlog
-from dmr_gluon.runs import RunDirectory, next_run_directory
+from dmr_gluon.runs import RunDirectory, claim_run_directory
 from dmr_gluon.runtime import mx
 from dmr_gluon.training.devices import check_kvstore, make_devices, parse_gpus
 from dmr_gluon.training.evaluate import evaluate, split_over
@@ -152,6 +152,45 @@ class TestRun:
         assert "nothing to do" in capsys.readouterr().out
 
     @pytest.mark.parametrize(
+        "lost", ["log.jsonl", "model-0002.params", "the end", "the last epoch"]
+    )
+    def test_resume_mends_what_a_sudden_stop_left_undone(
+        self, short_run, short_recipe, digits, tmp_path, lost
+    ):
+        copy = tmp_path / "copy"
+        shutil.copytree(short_run, copy)
+        lines = (copy / "log.jsonl").read_text().splitlines(keepends=True)
+        if lost.startswith("the"):
+            kept = lines[:-1] if lost == "the end" else lines[:-2]
+            (copy / "log.jsonl").write_text("".join(kept))
+            (copy / "curve.png").unlink()
+        else:
+            (copy / lost).unlink()
+        fit(short_recipe, RunOptions(data_dir=digits, run_dir=str(copy), resume=True))
+        assert parameters(copy) == parameters(short_run)
+        events = runlog.read(copy / "log.jsonl")
+        assert events[-1]["event"] == "end" and (copy / "curve.png").exists()
+        assert [e["epoch"] for e in events if e["event"] == "epoch"][-1] == 2
+
+    def test_resume_refuses_another_data_set_of_the_same_name(
+        self, short_run, short_recipe, digits, tmp_path
+    ):
+        other = tmp_path / "digits"
+        shutil.copytree(digits, other)
+        manifest = (other / "manifest.json").read_text()
+        (other / "manifest.json").write_text(manifest.replace("79.64", "80.64"))
+        with pytest.raises(DMRError, match="mean"):
+            fit(short_recipe, RunOptions(data_dir=str(other), run_dir=short_run, resume=True))
+
+    def test_images_of_another_size_leave_no_run_behind(self, short_recipe, digits, tmp_path):
+        with pytest.raises(DMRError, match="--resize"):
+            fit(
+                replace(short_recipe, image_size=28),
+                RunOptions(data_dir=digits, run_dir=str(tmp_path / "run")),
+            )
+        assert not (tmp_path / "run").exists()
+
+    @pytest.mark.parametrize(
         "changes, options, words",
         [
             ({}, {}, "--resume"),
@@ -215,7 +254,7 @@ class TestDevices:
     def test_lists_and_ranges(self, text, numbers):
         assert parse_gpus(text) == numbers
 
-    @pytest.mark.parametrize("text", ["", "x", "3-1", "0,,1", "-1", "0,0-2"])
+    @pytest.mark.parametrize("text", ["", "x", "3-1", "0,,1", "-1", "0,0-2", "0-9999999999"])
     def test_what_is_no_list(self, text):
         with pytest.raises(DMRError, match="--gpus"):
             parse_gpus(text)
@@ -236,12 +275,9 @@ class TestDevices:
             check_kvstore(name, [mx.cpu()])
 
 
-def test_runs_are_numbered(tmp_path):
-    first = next_run_directory(tmp_path, "a")
-    os.makedirs(first)
-    assert [os.path.basename(first), os.path.basename(next_run_directory(tmp_path, "a"))] == [
-        "a-001", "a-002",
-    ]  # fmt: skip
+def test_runs_started_together_get_folders_of_their_own(tmp_path):
+    names = [os.path.basename(claim_run_directory(tmp_path / "runs", "a")) for _ in range(3)]
+    assert names == ["a-001", "a-002", "a-003"]
 
 
 class TestLog:

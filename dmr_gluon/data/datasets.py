@@ -14,6 +14,8 @@ from ..errors import DMRError
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
 
+_AGAIN = "prepare the data set again with --overwrite"
+
 
 @dataclass(frozen=True)
 class DatasetFacts:
@@ -53,6 +55,7 @@ class Split:
     index: str
     count: int
     per_class: Tuple[int, ...]
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class PreparedSet:
     splits: Dict[str, Split]
 
     def split(self, name: str) -> Split:
-        """One split, with files that are there and have the size that the manifest says."""
+        """One split by name."""
         if name not in self.splits:
             raise DMRError(
                 f"{self.directory} has no split {name!r}; there are {', '.join(self.splits)}"
@@ -103,7 +106,7 @@ def read_manifest(directory):
     except (OSError, ValueError) as error:
         raise DMRError(f"{path} cannot be read ({error}); prepare the data set again") from error
     if not isinstance(manifest, dict) or manifest.get("format") != MANIFEST_FORMAT:
-        raise DMRError(f"{path} is not a manifest of this version; prepare the data set again")
+        raise DMRError(f"{path} is not a manifest of this version; {_AGAIN}")
     return manifest
 
 
@@ -135,6 +138,7 @@ def open_prepared(directory) -> PreparedSet:
                 index=os.path.join(directory, entry["index"]["file"]),
                 count=entry["count"],
                 per_class=tuple(entry["per_class"]),
+                sha256=entry["records"]["sha256"],
             )
         published = PUBLISHED.get(manifest["dataset"])
         size = manifest["image_size"]
@@ -148,9 +152,7 @@ def open_prepared(directory) -> PreparedSet:
             splits=splits,
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise DMRError(
-            f"{os.path.join(directory, MANIFEST)} lacks {error}; prepare the data set again"
-        ) from error
+        raise DMRError(f"{os.path.join(directory, MANIFEST)} lacks {error}; {_AGAIN}") from error
 
 
 def _require_file(directory, entry, kind):

@@ -3,7 +3,7 @@
 Two ways of reading, by recipe. Images that are *taken whole* (32x32) are decoded and
 shuffled by MXNet's ImageRecordIter as bytes; normalising, padding, cropping and mirroring
 are done here, from random numbers that depend only on seed, epoch and position, because
-ImageRecordIter pads with grey before normalising and repeats its augmentation. Images that
+ImageRecordIter pads with white before normalising and repeats its augmentation. Images that
 are *scaled and cropped* (ImageNet) are augmented by ImageRecordIter itself.
 """
 
@@ -101,19 +101,23 @@ def evaluation_batches(prepared, recipe, split="test"):
     return _scaled_images(prepared, recipe, split, {"resize": recipe.eval_short_side})
 
 
-def _whole_images(prepared, recipe, split, arguments, transform):
+def check_image_size(prepared, recipe):
+    """Refuse images that a recipe cannot take whole."""
     size = (recipe.image_size, recipe.image_size)
-    if prepared.image_size != size:
-        found = (
-            "of different sizes"
-            if prepared.image_size is None
-            else "of {1}x{0}".format(*prepared.image_size)
-        )
-        raise DMRError(
-            f"{prepared.directory} has images {found}, the recipe takes whole images of "
-            f"{size[1]}x{size[0]}; prepare it again with --resize {size[1]}x{size[0]}, or set "
-            f"--image-size"
-        )
+    if recipe.train_short_side is not None or prepared.image_size == size:
+        return
+    found = "of different sizes"
+    if prepared.image_size is not None:
+        found = "of {1}x{0}".format(*prepared.image_size)
+    raise DMRError(
+        f"{prepared.directory} has images {found}, the recipe takes whole images of "
+        f"{size[1]}x{size[0]}; prepare it again with --resize {size[1]}x{size[0]}, or set "
+        f"--image-size"
+    )
+
+
+def _whole_images(prepared, recipe, split, arguments, transform):
+    check_image_size(prepared, recipe)
     raw = _read(prepared, recipe, split, {"dtype": "uint8", **arguments})
     with contextlib.closing(raw):
         for data, label in raw:

@@ -9,64 +9,21 @@ import hashlib
 import json
 import os
 import sys
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Dict, List
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from .. import __version__
 from ..errors import DMRError
-from ..runtime import installed_wheels, usable_cores
+from ..runs import write_atomically
+from ..runtime import installed_wheels
 from .datasets import MANIFEST, MANIFEST_FORMAT, PUBLISHED, open_prepared, read_manifest
+from .encoding import Encoding, Source, Statistics, encode_all
 from .records import RecordWriter
-
-#: The order in which a split's images are written; fixed, so that a set prepared twice is
-#: the same, and shuffled, so that a contiguous part of a file holds every class.
-_ORDER_SEED = 0
 
 _JPEG = (".jpg", ".jpeg")
 _EXTENSIONS = _JPEG + (".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """How images are stored.
-
-    Parameters
-    ----------
-    resize : tuple of int or int, optional
-        (height, width) exactly, or the length of the shorter side; None: as they are.
-    format : str
-        ``auto`` (JPEG for a source that is JPEG, else PNG), ``png`` or ``jpeg``.
-    quality : int
-        Of JPEGs that are encoded anew, 1 to 100.
-    """
-
-    resize: object = None
-    format: str = "auto"
-    quality: int = 95
-
-
-@dataclass(frozen=True)
-class Source:
-    """One image: where it comes from and what it shows."""
-
-    name: str
-    label: int
-    read: Callable[[], object]  # bytes of an image file, or an RGB array (H, W, 3) of uint8
-
-
-@dataclass(frozen=True)
-class _Encoded:
-    label: int
-    data: bytes
-    size: Tuple[int, int]
-    total: np.ndarray
-    squares: np.ndarray
 
 
 def prepare_digits(out, overwrite=False):
@@ -84,7 +41,8 @@ def prepare_digits(out, overwrite=False):
         from sklearn.model_selection import train_test_split
     except ImportError as error:
         raise DMRError(
-            "the digits come with scikit-learn, which is not installed; pip install scikit-learn"
+            "the digits come with scikit-learn, which is not installed; "
+            "pip install 'scikit-learn<1.6' 'scipy<1.13' (later ones need another NumPy)"
         ) from error
     digits = load_digits()
     split = dict(
@@ -114,8 +72,8 @@ def prepare_digits(out, overwrite=False):
 def prepare_folder(source, out, name=None, encoding=Encoding(), overwrite=False):
     """Any tree of ``train/<class>/*`` and ``test/<class>/*`` images.
 
-    Images that are JPEG already are taken as they are unless they are to be resized;
-    others become lossless PNG.
+    Images that are JPEG already are taken as they are unless they are CMYK or to be
+    resized; others become lossless PNG.
 
     Parameters
     ----------
@@ -145,7 +103,7 @@ def prepare_folder(source, out, name=None, encoding=Encoding(), overwrite=False)
             f"mistaken for one another; give another with --name"
         )
     classes = _subfolders(os.path.join(source, "train"))
-    fingerprint = hashlib.sha256(repr(encoding).encode())
+    fingerprint = hashlib.sha256(repr((encoding, classes)).encode(errors="replace"))
     sources: Dict[str, List[Source]] = {}
     for split in ("train", "test"):
         folder = os.path.join(source, split)
@@ -154,34 +112,59 @@ def prepare_folder(source, out, name=None, encoding=Encoding(), overwrite=False)
             raise DMRError(f"{folder}/{unknown[0]} is a class that train/ does not have")
         sources[split] = []
         for label, class_name in enumerate(classes):
-            for path in _images(os.path.join(folder, class_name)):
+            class_folder = os.path.join(folder, class_name)
+            for path in _images(class_folder) if os.path.isdir(class_folder) else ():
                 relative = os.path.relpath(path, source)
-                fingerprint.update(f"{relative}\0{os.path.getsize(path)}\0".encode())
+                fingerprint.update(os.fsencode(relative) + _stamp(path))
                 sources[split].append(Source(relative, label, lambda path=path: _read(path)))
+            if split == "train" and (not sources[split] or sources[split][-1].label != label):
+                raise DMRError(
+                    f"{folder}/{class_name} has no images ({', '.join(_EXTENSIONS)}); remove it "
+                    f"or put some there"
+                )
         if not sources[split]:
             raise DMRError(f"{folder} has no images ({', '.join(_EXTENSIONS)}) in its folders")
     return _prepare(name, classes, sources, out, encoding, fingerprint.hexdigest(), overwrite)
 
 
-def _subfolders(folder):
+def _stamp(path):
+    """Size and time of a file, to notice that it changed without reading it."""
     try:
-        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+        status = os.stat(path)
     except OSError as error:
-        raise DMRError(
-            f"{folder} cannot be read ({error.strerror}); images belong in "
-            f"SRC/train/<class>/* and SRC/test/<class>/*"
-        ) from None
+        raise DMRError(f"{path} cannot be read ({error.strerror}); remove or replace it") from None
+    return f"\0{status.st_size} {status.st_mtime_ns}\0".encode()
+
+
+def _subfolders(folder):
+    names = sorted(entry.name for entry in _entries(folder) if entry.is_dir())
     if not names:
         raise DMRError(f"{folder} has no folders; images belong in {folder}/<class>/*")
     return names
 
 
+def _entries(folder):
+    """What is in a folder, but for hidden files; a refusal where it cannot be read."""
+    try:
+        return [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    except OSError as error:
+        raise DMRError(
+            f"{folder} cannot be read ({error.strerror}); images belong in "
+            f"SRC/train/<class>/* and SRC/test/<class>/*"
+        ) from None
+
+
 def _images(folder):
-    if not os.path.isdir(folder):
-        return []
-    return sorted(
-        entry.path for entry in os.scandir(folder) if entry.name.lower().endswith(_EXTENSIONS)
-    )
+    """Paths of a class's images; says what else is there and left out."""
+    entries = _entries(folder)
+    paths = [
+        entry.path
+        for entry in entries
+        if entry.name.lower().endswith(_EXTENSIONS) and not entry.is_dir()
+    ]
+    if len(paths) < len(entries):
+        print(f"note: {len(entries) - len(paths)} entries of {folder} are no images; left out")
+    return sorted(paths)
 
 
 def _read(path):
@@ -191,29 +174,22 @@ def _read(path):
 
 def _prepare(name, classes, sources, out, encoding, fingerprint, overwrite):
     """Write every split and then the manifest, unless that very set is there already."""
-    existing = read_manifest(out)
-    if existing and not overwrite:
-        if (existing.get("dataset"), existing.get("fingerprint")) == (name, fingerprint):
-            print(f"{out} holds this data set already; nothing to do")
-            return open_prepared(out)
-        raise DMRError(
-            f"{out} holds the data set {existing.get('dataset')!r} made from other images or in "
-            f"another way; choose another --out, or replace it with --overwrite"
-        )
-    with _readable_refusals(out):
+    ready = _already_there(name, fingerprint, out, overwrite)
+    if ready:
+        print(f"{out} holds this data set already; nothing to do")
+        return ready
+    writers = []
+    try:
         os.makedirs(out, exist_ok=True)
-        manifest_path = os.path.join(out, MANIFEST)
-        if existing:
-            os.remove(manifest_path)
-        splits, train_statistics, sizes = {}, None, set()
+        train_statistics, sizes = None, set()
         for split, images in sources.items():
-            statistics = _Statistics()
+            statistics = Statistics()
             with RecordWriter(out, split, len(classes)) as writer:
-                for encoded in _encode_all(images, encoding, split):
+                for encoded in encode_all(images, encoding, split):
                     writer.write(encoded.label, encoded.data)
                     statistics.add(encoded)
                     sizes.add(encoded.size)
-            splits[split] = writer.manifest()
+            writers.append(writer)
             train_statistics = train_statistics or statistics
         mean, std = train_statistics.mean_and_std()
         manifest = {
@@ -224,7 +200,7 @@ def _prepare(name, classes, sources, out, encoding, fingerprint, overwrite):
             "image_size": list(sizes.pop()) if len(sizes) == 1 else None,
             "mean": mean,
             "std": std,
-            "splits": splits,
+            "splits": {split: writer.manifest() for split, writer in zip(sources, writers)},
             "command": " ".join(["dmr", *sys.argv[1:]]),
             "versions": {
                 "dmr_gluon": __version__,
@@ -233,117 +209,44 @@ def _prepare(name, classes, sources, out, encoding, fingerprint, overwrite):
                 **installed_wheels(),
             },
         }
-        with open(manifest_path + ".part", "w", encoding="utf-8") as file:
-            json.dump(manifest, file, indent=1)
-            file.write("\n")
-        os.replace(manifest_path + ".part", manifest_path)
+        # Only now is another set given up; until the manifest is there, there is none.
+        manifest_path = os.path.join(out, MANIFEST)
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(manifest_path)
+        for writer in writers:
+            writer.publish()
+        write_atomically(manifest_path, json.dumps(manifest, indent=1))
+    except OSError as error:
+        raise DMRError(
+            f"cannot write to {out} ({error.strerror or error}); free some space or choose "
+            f"another --out"
+        ) from error
+    finally:
+        for writer in writers:
+            writer.discard()
     return open_prepared(out)
 
 
-@contextlib.contextmanager
-def _readable_refusals(out):
-    try:
-        yield
-    except OSError as error:
+def _already_there(name, fingerprint, out, overwrite):
+    """The set in ``out`` if it is this one and whole; a refusal if it is something else."""
+    if overwrite:
+        return None
+    existing = read_manifest(out)
+    if existing is None:
+        strangers = [f for f in ("train.rec", "test.rec") if os.path.exists(os.path.join(out, f))]
+        if strangers:
+            raise DMRError(
+                f"{os.path.join(out, strangers[0])} is there without a manifest; choose another "
+                f"--out, or replace it with --overwrite"
+            )
+        return None
+    if (existing.get("dataset"), existing.get("fingerprint")) != (name, fingerprint):
         raise DMRError(
-            f"cannot write to {out}: {error.strerror or error}; free some space or choose "
-            f"another --out"
-        ) from error
-
-
-def _encode_all(images, encoding, split):
-    """Encode in the fixed shuffled order on all cores, a bounded number ahead."""
-    order = np.random.RandomState(_ORDER_SEED).permutation(len(images))
-    progress = tqdm(total=len(images), desc=split, unit=" images", disable=None)
-    with progress, ThreadPoolExecutor(usable_cores()) as pool:
-        waiting = deque()
-        for position in order:
-            waiting.append(pool.submit(_encode, images[position], encoding))
-            if len(waiting) > 256:
-                yield waiting.popleft().result()
-                progress.update()
-        while waiting:
-            yield waiting.popleft().result()
-            progress.update()
-
-
-def _encode(source, encoding):
-    content = source.read()
-    if isinstance(content, bytes):
-        # ImageRecordIter ignores the EXIF rotation too.
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
-        if image is None:
-            raise DMRError(f"{source.name} is not an image that can be read; remove or replace it")
-        is_jpeg = content[:2] == b"\xff\xd8"
-    else:
-        image, is_jpeg = cv2.cvtColor(content, cv2.COLOR_RGB2BGR), False
-    resized = _resize(image, encoding.resize)
-    as_jpeg = encoding.format == "jpeg" or (encoding.format == "auto" and is_jpeg)
-    if as_jpeg and is_jpeg and resized is image and _jpeg_components(content) != 4:
-        data = content  # CMYK (4 components) is encoded anew: not every decoder knows it.
-    elif as_jpeg:
-        data = _imencode(".jpg", resized, [cv2.IMWRITE_JPEG_QUALITY, encoding.quality])
-    else:
-        data = _imencode(".png", resized, [cv2.IMWRITE_PNG_COMPRESSION, 9])
-    pixels = resized.reshape(-1, 3)[:, ::-1].astype(np.float64)
-    return _Encoded(
-        label=source.label,
-        data=data,
-        size=resized.shape[:2],
-        total=pixels.sum(axis=0),
-        squares=(pixels**2).sum(axis=0),
-    )
-
-
-def _imencode(extension, image, options):
-    done, data = cv2.imencode(extension, image, options)
-    if not done:
-        raise DMRError(f"OpenCV cannot encode a {image.shape} image as {extension}")
-    return data.tobytes()
-
-
-def _resize(image, resize):
-    if resize is None:
-        return image
-    height, width = image.shape[:2]
-    if isinstance(resize, int):
-        scale = resize / min(height, width)
-        target = (max(resize, round(height * scale)), max(resize, round(width * scale)))
-    else:
-        target = tuple(resize)
-    if target == (height, width):
-        return image
-    smaller = target[0] * target[1] < height * width
-    interpolation = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
-    return cv2.resize(image, target[::-1], interpolation=interpolation)
-
-
-def _jpeg_components(data) -> Optional[int]:
-    """Colour components that a JPEG's frame header declares."""
-    position = 2
-    while position + 9 < len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return data[position + 9]
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return None
-
-
-class _Statistics:
-    """Mean and standard deviation over all pixels of all images, per channel."""
-
-    def __init__(self):
-        self.pixels, self.total, self.squares = 0, np.zeros(3), np.zeros(3)
-
-    def add(self, encoded):
-        self.pixels += encoded.size[0] * encoded.size[1]
-        self.total += encoded.total
-        self.squares += encoded.squares
-
-    def mean_and_std(self):
-        mean = self.total / self.pixels
-        variance = np.maximum(self.squares / self.pixels - mean**2, 0)
-        # A channel without any variation is left unscaled.
-        std = np.where(variance > 0, np.sqrt(variance), 1.0)
-        return [round(float(v), 3) for v in mean], [round(float(v), 3) for v in std]
+            f"{out} holds the data set {existing.get('dataset')!r} made from other images or in "
+            f"another way; choose another --out, or replace it with --overwrite"
+        )
+    try:
+        return open_prepared(out)
+    except DMRError as damage:
+        print(f"{damage}; doing so")
+        return None

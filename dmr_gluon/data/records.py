@@ -1,5 +1,6 @@
 """Writing RecordIO so that a half-written file is never taken for a whole one."""
 
+import contextlib
 import hashlib
 import os
 
@@ -7,7 +8,7 @@ from ..runtime import mx
 
 
 class RecordWriter:
-    """Writes ``NAME.rec`` and ``NAME.idx``; they get these names when the last record is in.
+    """Writes ``NAME.rec`` and ``NAME.idx``, under other names until :meth:`publish`.
 
     Use as a context manager. Leaving it with an exception removes what was written.
 
@@ -18,18 +19,26 @@ class RecordWriter:
         Of the split, such as ``train``.
     classes : int
         Number of classes; labels are 0 to classes - 1.
+
+    Raises
+    ------
+    OSError
+        When not everything has reached the disk.
     """
 
     def __init__(self, directory, name, classes):
         self.directory = directory
         self.files = {kind: f"{name}.{kind}" for kind in ("rec", "idx")}
         self.per_class = [0] * classes
-        self.count = 0
+        self.count = self._bytes = 0
 
     def __enter__(self):
-        self._writer = mx.recordio.MXIndexedRecordIO(
-            self._partial("idx"), self._partial("rec"), "w"
-        )
+        try:
+            self._writer = mx.recordio.MXIndexedRecordIO(
+                self._partial("idx"), self._partial("rec"), "w"
+            )
+        except mx.base.MXNetError as error:
+            raise OSError(f"{self._partial('rec')} cannot be opened") from error
         return self
 
     def write(self, label, image):
@@ -42,20 +51,40 @@ class RecordWriter:
             An encoded image, PNG or JPEG.
         """
         header = mx.recordio.IRHeader(0, float(label), self.count, 0)
-        self._writer.write_idx(self.count, mx.recordio.pack(header, image))
+        record = mx.recordio.pack(header, image)
+        try:
+            self._writer.write_idx(self.count, record)
+        except mx.base.MXNetError as error:
+            raise OSError(f"{self._partial('rec')} cannot be written") from error
         self.per_class[label] += 1
         self.count += 1
+        self._bytes += 8 + (len(record) + 3) // 4 * 4  # magic, length, padded to four bytes
 
     def __exit__(self, kind, value, traceback):
         self._writer.close()
+        if kind is not None:
+            self.discard()
+            return
+        # MXNet does not say when the last bytes could not be written: the disk may be full.
+        with open(self._partial("idx"), encoding="ascii") as file:
+            entries = sum(1 for _ in file)
+        if os.path.getsize(self._partial("rec")) != self._bytes or entries != self.count:
+            self.discard()
+            raise OSError(f"{self._partial('rec')} did not reach the disk whole")
+
+    def publish(self):
+        """Give the files their names."""
         for extension, name in self.files.items():
-            if kind is None:
-                os.replace(self._partial(extension), os.path.join(self.directory, name))
-            else:
+            os.replace(self._partial(extension), os.path.join(self.directory, name))
+
+    def discard(self):
+        """Remove what was written and not published."""
+        for extension in self.files:
+            with contextlib.suppress(FileNotFoundError):
                 os.remove(self._partial(extension))
 
     def manifest(self):
-        """What the manifest says of this split."""
+        """What the manifest says of this split, before :meth:`publish`."""
         return {
             "count": self.count,
             "per_class": self.per_class,
@@ -67,7 +96,7 @@ class RecordWriter:
         return os.path.join(self.directory, self.files[extension] + ".part")
 
     def _describe(self, extension):
-        path = os.path.join(self.directory, self.files[extension])
+        path = self._partial(extension)
         return {
             "file": self.files[extension],
             "bytes": os.path.getsize(path),

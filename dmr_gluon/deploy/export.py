@@ -1,6 +1,5 @@
 """Trained networks as files that plain MXNet loads: a symbol and its parameters."""
 
-import glob
 import json
 import os
 import warnings
@@ -16,7 +15,7 @@ from ..runtime import installed_wheels, mx
 
 
 def save_model(net, prefix, epoch):
-    """Write ``PREFIX-symbol.json`` and ``PREFIX-NNNN.params``, and remove older parameters.
+    """Write ``PREFIX-symbol.json`` and ``PREFIX-NNNN.params``.
 
     The symbol's input is ``data`` and its output the logits. The files are MXNet's own: ``mx.model
     .load_checkpoint``, ``mx.mod.Module.load`` and ``SymbolBlock.imports`` read them.
@@ -28,6 +27,11 @@ def save_model(net, prefix, epoch):
     prefix : str
     epoch : int
         Goes into the file's name.
+
+    Raises
+    ------
+    OSError
+        When not everything has reached the disk.
     """
     symbol = net.portable_symbol()
     auxiliary = set(symbol.list_auxiliary_states())
@@ -37,11 +41,15 @@ def save_model(net, prefix, epoch):
     }
     write_atomically(f"{prefix}-symbol.json", symbol.tojson())
     path = f"{prefix}-{epoch:04d}.params"
-    mx.nd.save(path + ".part", arrays)
+    try:
+        mx.nd.save(path + ".part", arrays)
+        # MXNet does not say when the last bytes could not be written: the disk may be full.
+        whole = set(mx.nd.load(path + ".part")) == set(arrays)
+    except mx.base.MXNetError:
+        whole = False
+    if not whole:
+        raise OSError(f"{path} did not reach the disk whole")
     os.replace(path + ".part", path)
-    for old in glob.glob(glob.escape(prefix) + "-*.params"):
-        if old != path:
-            os.remove(old)
 
 
 def load_run(run, devices=None):
@@ -71,7 +79,7 @@ def load_run(run, devices=None):
         arrays = {name.split(":", 1)[1]: array for name, array in mx.nd.load(path).items()}
     except (mx.base.MXNetError, IndexError, AttributeError) as error:
         raise DMRError(
-            f"{path} is damaged; the run's last checkpoint is whole: continue it with --resume"
+            f"{path} is damaged; --run-dir {run.path} --resume writes it anew from the checkpoint"
         ) from error
     devices = devices or [mx.cpu()]
     net = Network(spec)
@@ -137,6 +145,8 @@ def export(run, out):
         "output": "logits, one per class; softmax gives probabilities",
         "versions": {"dmr_gluon": __version__, **installed_wheels()},
     }
+    if RunDirectory(out).exists():
+        raise DMRError(f"{out} is a run, whose files would be overwritten; choose another --out")
     prefix = os.path.join(out, "model")
     try:
         os.makedirs(out, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import os
 
+from ..errors import DMRError
 from . import runlog
 
 #: Okabe and Ito's palette, which colour-blind readers can tell apart.
@@ -25,6 +26,8 @@ def learning_curve(logs, out):
     for i, log in enumerate(logs):
         colour = COLOURS[i % len(COLOURS)]
         epochs = runlog.epochs(log)
+        if not epochs:
+            raise DMRError(f"{log} has no epoch yet; there is nothing to draw")
         numbers = [epoch["epoch"] for epoch in epochs]
         name = os.path.basename(os.path.dirname(os.path.abspath(log)))
         marker = "o" if len(epochs) < 40 else None

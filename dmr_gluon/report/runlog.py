@@ -19,6 +19,7 @@ Every line has ``event`` and ``time`` (UTC, ISO 8601). Nothing here needs MXNet.
 """
 
 import json
+import os
 from datetime import datetime, timezone
 
 from ..errors import DMRError
@@ -59,11 +60,22 @@ def epochs(path):
     return [event for event in read(path) if event["event"] == "epoch"]
 
 
-def forget_after(path, epoch):
-    """Drop what was logged of epochs after ``epoch``, and any end: they will come again."""
+def forget_after(path, epoch, keep_end=False):
+    """Drop what was logged of epochs after ``epoch``, and any end: they will come again.
+
+    A log that is lost is begun anew. With ``keep_end`` an end stays.
+
+    Returns
+    -------
+    bool
+        Whether the log has an end.
+    """
+    events = read(path) if os.path.exists(path) else []
     kept = [
         event
-        for event in read(path)
-        if event["event"] != "end" and not (event["event"] == "epoch" and event["epoch"] > epoch)
+        for event in events
+        if (keep_end or event["event"] != "end")
+        and not (event["event"] == "epoch" and event["epoch"] > epoch)
     ]
     write_atomically(path, "\n".join(json.dumps(event) for event in kept))
+    return any(event["event"] == "end" for event in kept)

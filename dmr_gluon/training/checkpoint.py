@@ -21,6 +21,17 @@ from ..runtime import mx
 #: The last checkpoints that are kept: if one is damaged, there is the one before.
 KEPT = 2
 
+#: What reading a damaged archive raises, by the byte that is damaged.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
 
 def save(directory, epoch, net, trainer, state):
     """Write the checkpoint of an epoch and remove those that are too old.
@@ -72,7 +83,7 @@ def restore(directory, net, trainer):
             with np.load(path, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
             state = json.loads(arrays.pop("state").tobytes())
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except _DAMAGE as error:
             damage = f"{path} is damaged ({error})"
             print(f"warning: {damage}; trying the one before", flush=True)
             continue

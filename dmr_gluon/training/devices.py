@@ -13,7 +13,7 @@ def parse_gpus(text):
     """``0-7`` or ``0,2,4-6`` as a list of numbers."""
     numbers = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        match = re.fullmatch(r"\s*(\d{1,4})(?:\s*-\s*(\d{1,4}))?\s*", part)
         first, last = (int(n) if n else None for n in match.groups()) if match else (None, None)
         if first is None or (last is not None and last < first):
             raise DMRError(f"--gpus {text}: not a list of GPUs; write 0, 0-7 or 0,2,4-6")

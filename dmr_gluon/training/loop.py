@@ -1,5 +1,6 @@
 """The training loop: one for all data sets, networks and devices."""
 
+import json
 import math
 import os
 import platform
@@ -13,14 +14,14 @@ import numpy as np
 
 from .. import __version__
 from ..data.datasets import open_prepared
-from ..data.iterators import training_batches
+from ..data.iterators import check_image_size, training_batches
 from ..deploy.export import prepare_to_run, save_model
 from ..errors import DMRError
 from ..model import Network
 from ..networks import network
 from ..recipes import Recipe
 from ..report import plots, runlog
-from ..runs import RunDirectory, next_run_directory
+from ..runs import RunDirectory, claim_run_directory
 from ..runtime import installed_wheels, mx
 from . import checkpoint
 from .devices import check_kvstore, make_devices
@@ -130,21 +131,33 @@ def fit(recipe: Recipe, options: RunOptions):
     check_kvstore(options.kv_store, devices)
     prepared = open_prepared(options.data_dir)
     spec = network(recipe.model, classes=len(prepared.classes))
+    check_image_size(prepared, recipe)
     if recipe.batch_size < len(devices):
         raise DMRError(
             f"batch_size {recipe.batch_size} is too small for {len(devices)} devices; "
             f"give each at least one image"
         )
-    stem = f"{prepared.name}-{recipe.model}"
-    run = RunDirectory(options.run_dir or next_run_directory("runs", stem))
+    count = prepared.split("train").count
+    # A rest that is smaller than the number of devices is left out of its epoch.
+    steps = count // recipe.batch_size + (count % recipe.batch_size >= len(devices))
+    if not steps:
+        raise DMRError(f"{prepared.directory} has {count} training images, too few for one step")
     config = _configuration(recipe, options, spec, prepared, devices)
+    stem = f"{prepared.name}-{recipe.model}"
     try:
-        return _train(recipe, options, spec, prepared, devices, run, config)
+        run = RunDirectory(options.run_dir or claim_run_directory("runs", stem))
+        return _train(recipe, options, spec, prepared, devices, steps, run, config)
     except OSError as error:
+        name = f" ({error.filename})" if error.filename else ""
         raise DMRError(
-            f"{run.path}: {error.strerror or error}"
-            f"{' (' + str(error.filename) + ')' if error.filename else ''}; what was saved "
-            f"before is kept: mend this and go on with --run-dir {run.path} --resume"
+            f"{error.strerror or error}{name}; what was saved before is kept: mend this and go "
+            f"on with --resume and the same --run-dir"
+        ) from error
+    except mx.base.MXNetError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise DMRError(
+            f"MXNet stopped: {reason}; what was saved before is kept: go on with --resume and "
+            f"the same --run-dir, with a smaller --batch-size in a new run if memory was short"
         ) from error
 
 
@@ -160,6 +173,7 @@ def _configuration(recipe, options, spec, prepared, devices):
             "std": list(prepared.std),
             "train_images": prepared.split("train").count,
             "test_images": prepared.split("test").count,
+            "sha256": {name: split.sha256 for name, split in prepared.splits.items()},
         },
         "seed": options.seed,
         "command": " ".join(sys.argv),
@@ -175,7 +189,7 @@ def _configuration(recipe, options, spec, prepared, devices):
     }
 
 
-def _train(recipe, options, spec, prepared, devices, run, config):
+def _train(recipe, options, spec, prepared, devices, steps, run, config):
     net = Network(spec)
     mx.random.seed(options.seed)
     net.initialize(ctx=devices)
@@ -183,12 +197,6 @@ def _train(recipe, options, spec, prepared, devices, run, config):
     step = TrainingStep(net, make_optimizer(recipe), devices, options.kv_store)
     done = _start_or_resume(run, options, config, net, step.trainer)
     _announce(recipe, spec, prepared, devices, net, run)
-    count = prepared.split("train").count
-    # A rest that is smaller than the number of devices is left out of its epoch.
-    rest = count % recipe.batch_size
-    steps = count // recipe.batch_size + (rest >= len(devices))
-    if not steps:
-        raise DMRError(f"{prepared.directory} has {count} training images, too few for one step")
     spent = 0.0
     for epoch in range(done + 1, recipe.epochs + 1):
         values = {"epoch": epoch, "step": epoch * steps}
@@ -203,29 +211,35 @@ def _train(recipe, options, spec, prepared, devices, run, config):
             test_error=evaluation.error,
             test_top5_error=evaluation.top5_error,
         )
-        save_model(net, run.model_prefix, epoch)
-        checkpoint.save(
-            run.checkpoints, epoch, net, step.trainer, {"epoch": epoch, "lr": values["lr"]}
-        )
-        ended = time.monotonic()
         values.update(
             seconds={
                 "train": round(trained - started, 3),
                 "evaluate": round(evaluated - trained, 3),
-                "save": round(ended - evaluated, 3),
             },
             images_per_second=round(values["images"] / (trained - started), 1),
-            images_per_second_overall=round(values["images"] / (ended - started), 1),
+            images_per_second_overall=round(values["images"] / (evaluated - started), 1),
         )
+        _save(run, net, step.trainer, values)
+        ended = time.monotonic()
+        values["seconds"]["save"] = round(ended - evaluated, 3)
+        values["images_per_second_overall"] = round(values["images"] / (ended - started), 1)
         runlog.append(run.log, "epoch", **values)
         spent += ended - started
         left = spent / (epoch - done) * (recipe.epochs - epoch)
         print(epoch_line(values, recipe.epochs, left), flush=True)
-    if done < recipe.epochs:
-        _finish(run)
-    else:
+    if runlog.read(run.log)[-1]["event"] == "end":
         print(f"{run.path} has all its {recipe.epochs} epochs already; nothing to do")
+    else:
+        _finish(run)
     return run.path
+
+
+def _save(run, net, trainer, values):
+    """Model and checkpoint of an epoch; the checkpoint knows the epoch's line of the log."""
+    save_model(net, run.model_prefix, values["epoch"])
+    run.keep_only_model(values["epoch"])
+    state = {"epoch": values["epoch"], "lr": values["lr"], "values": values}
+    checkpoint.save(run.checkpoints, values["epoch"], net, trainer, state)
 
 
 def _start_or_resume(run, options, config, net, trainer):
@@ -240,29 +254,40 @@ def _start_or_resume(run, options, config, net, trainer):
         runlog.append(run.log, "start", **config)
         return 0
     begun = run.config()
-    for part in ("recipe", "network"):
-        for key, value in begun[part].items():
-            if _plain(config[part].get(key)) != value:
-                raise DMRError(
-                    f"{run.path} was started with {key} {value}, not {config[part].get(key)}; "
-                    f"resume it with the same, or start another --run-dir"
-                )
-    if begun["seed"] != options.seed or begun["dataset"]["name"] != config["dataset"]["name"]:
+    same = {key: config[key] for key in ("recipe", "network", "dataset", "seed")}
+    for key, old, new in _differences(begun, _plain(same)):
         raise DMRError(
-            f"{run.path} was started with seed {begun['seed']} on {begun['dataset']['name']}; "
-            f"resume it with the same, or start another --run-dir"
+            f"{run.path} was started with {key} {old}, not {new}; resume it with the same, or "
+            f"start another --run-dir"
         )
     state = checkpoint.restore(run.checkpoints, net, trainer)
     done = state["epoch"] if state else 0
-    runlog.forget_after(run.log, done)
-    runlog.append(run.log, "resume", epoch=done)
-    print(f"continuing {run.path} after epoch {done}")
+    finished = runlog.forget_after(run.log, done, keep_end=done == config["recipe"]["epochs"])
+    if state:
+        # What a sudden stop between two of these may have left undone.
+        save_model(net, run.model_prefix, done)
+        run.keep_only_model(done)
+        if done not in [epoch["epoch"] for epoch in runlog.epochs(run.log)]:
+            runlog.append(run.log, "epoch", **state["values"])
+    if not finished:
+        runlog.append(run.log, "resume", epoch=done)
+        print(f"continuing {run.path} after epoch {done}")
     return done
+
+
+def _differences(begun, config):
+    """(name, old value, new value) of what decides the result and is not the same."""
+    for key, new in config.items():
+        old = begun.get(key)
+        if isinstance(new, dict) and isinstance(old, dict):
+            yield from _differences(old, new)
+        elif old != new and key != "directory":
+            yield key, old, new
 
 
 def _plain(value):
     """A value as it comes back from JSON."""
-    return list(value) if isinstance(value, tuple) else value
+    return json.loads(json.dumps(value))
 
 
 def _announce(recipe, spec, prepared, devices, net, run):

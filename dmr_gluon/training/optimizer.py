@@ -39,11 +39,14 @@ class NAG2016(mx.optimizer.Optimizer):
     momentum : float
         mu, above 0.
     **kwargs
-        ``wd`` and the other arguments of ``mxnet.optimizer.Optimizer``.
+        ``wd`` and the other arguments of ``mxnet.optimizer.Optimizer``, but for
+        ``multi_precision``.
     """
 
     def __init__(self, learning_rate=0.1, momentum=0.9, **kwargs):
         super().__init__(learning_rate=learning_rate, **kwargs)
+        if self.multi_precision:
+            raise ValueError("NAG2016 works in float32; leave out multi_precision")
         self.momentum = momentum
         # The updater hands over all parameters at once; update() makes groups of its own.
         self.aggregate_num = 1_000_000
@@ -80,7 +83,7 @@ class NAG2016(mx.optimizer.Optimizer):
             velocity *= lr / previous_lr if previous_lr else 0.0
         self.velocity_lr[key] = lr
         if key not in self._scratch:
-            self._scratch[key] = mx.nd.empty(weight.shape, weight.context)
+            self._scratch[key] = mx.nd.empty(weight.shape, weight.context, dtype=weight.dtype)
         return self._scratch[key]
 
     def _update_one(self, weight, grad, velocity, scratch, lr, wd):

@@ -1,0 +1,170 @@
+"""Encoding images for RecordIO: on all cores, in a fixed order, with statistics."""
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Callable, Optional, Tuple
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from ..errors import DMRError
+from ..runtime import usable_cores
+
+#: The order in which a split's images are written; fixed, so that a set prepared twice is
+#: the same, and shuffled, so that a contiguous part of a file holds every class.
+_ORDER_SEED = 0
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How images are stored.
+
+    Parameters
+    ----------
+    resize : tuple of int or int, optional
+        (height, width) exactly, or the length of the shorter side; None: as they are.
+    format : str
+        ``auto`` (JPEG for a source that is JPEG, else PNG), ``png`` or ``jpeg``.
+    quality : int, optional
+        Encode all JPEGs anew with it, 1 to 100; None: keep those that can be kept, and
+        encode the others with 95.
+    """
+
+    resize: object = None
+    format: str = "auto"
+    quality: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """One image: where it comes from and what it shows."""
+
+    name: str
+    label: int
+    read: Callable[[], object]  # bytes of an image file, or an RGB array (H, W, 3) of uint8
+
+
+@dataclass(frozen=True)
+class Encoded:
+    label: int
+    data: bytes
+    size: Tuple[int, int]
+    total: np.ndarray
+    squares: np.ndarray
+
+
+def encode_all(images, encoding, split):
+    """Encode in the fixed shuffled order on all cores, a bounded number ahead."""
+    order = np.random.RandomState(_ORDER_SEED).permutation(len(images))
+    progress = tqdm(total=len(images), desc=split, unit=" images", disable=None)
+    with progress, ThreadPoolExecutor(usable_cores()) as pool:
+        waiting = deque()
+        for position in order:
+            waiting.append(pool.submit(_encode, images[position], encoding))
+            if len(waiting) > 256:
+                yield waiting.popleft().result()
+                progress.update()
+        while waiting:
+            yield waiting.popleft().result()
+            progress.update()
+
+
+def _encode(source, encoding):
+    try:
+        content = source.read()
+    except OSError as error:
+        raise DMRError(
+            f"{source.name} cannot be read ({error.strerror}); remove or replace it"
+        ) from None
+    if isinstance(content, bytes):
+        image = _decode(content)
+        if image is None:
+            raise DMRError(f"{source.name} is not an image that can be read; remove or replace it")
+        is_jpeg = content[:2] == b"\xff\xd8"
+    else:
+        image, is_jpeg = cv2.cvtColor(content, cv2.COLOR_RGB2BGR), False
+    resized = _resize(image, encoding.resize)
+    as_jpeg = encoding.format == "jpeg" or (encoding.format == "auto" and is_jpeg)
+    keep = encoding.quality is None and resized is image
+    if as_jpeg and is_jpeg and keep and _jpeg_components(content) != 4:
+        data = content  # CMYK (4 components) is encoded anew: not every decoder knows it.
+    elif as_jpeg:
+        data = _imencode(".jpg", resized, [cv2.IMWRITE_JPEG_QUALITY, encoding.quality or 95])
+    else:
+        data = _imencode(".png", resized, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    mean, std = (part[::-1, 0] for part in cv2.meanStdDev(resized))
+    pixels = resized.shape[0] * resized.shape[1]
+    return Encoded(
+        label=source.label,
+        data=data,
+        size=resized.shape[:2],
+        total=pixels * mean,
+        squares=pixels * (std**2 + mean**2),
+    )
+
+
+def _decode(content):
+    """An image file's pixels, BGR, or None."""
+    if not content:
+        return None
+    try:
+        # ImageRecordIter ignores the EXIF rotation too.
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error:  # such as a size beyond OpenCV's limit
+        return None
+
+
+def _imencode(extension, image, options):
+    done, data = cv2.imencode(extension, image, options)
+    if not done:
+        raise DMRError(f"OpenCV cannot encode a {image.shape} image as {extension}")
+    return data.tobytes()
+
+
+def _resize(image, resize):
+    if resize is None:
+        return image
+    height, width = image.shape[:2]
+    if isinstance(resize, int):
+        scale = resize / min(height, width)
+        target = (max(resize, round(height * scale)), max(resize, round(width * scale)))
+    else:
+        target = tuple(resize)
+    if target == (height, width):
+        return image
+    smaller = target[0] * target[1] < height * width
+    interpolation = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+    return cv2.resize(image, target[::-1], interpolation=interpolation)
+
+
+def _jpeg_components(data) -> Optional[int]:
+    """Colour components that a JPEG's frame header declares."""
+    position = 2
+    while position + 9 < len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return data[position + 9]
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return None
+
+
+class Statistics:
+    """Mean and standard deviation over all pixels of all images, per channel."""
+
+    def __init__(self):
+        self.pixels, self.total, self.squares = 0, np.zeros(3), np.zeros(3)
+
+    def add(self, encoded):
+        self.pixels += encoded.size[0] * encoded.size[1]
+        self.total += encoded.total
+        self.squares += encoded.squares
+
+    def mean_and_std(self):
+        mean = self.total / self.pixels
+        variance = np.maximum(self.squares / self.pixels - mean**2, 0)
+        # A channel without any variation is left unscaled.
+        std = np.where(variance > 0, np.sqrt(variance), 1.0)
+        return [round(float(v), 3) for v in mean], [round(float(v), 3) for v in std]

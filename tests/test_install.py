@@ -1,0 +1,46 @@
+"""tools/find-python: the interpreter that the Makefile installs with."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import REPOSITORY
+
+
+def find_python(*arguments, path):
+    return subprocess.run(
+        ["/bin/sh", "tools/find-python", *arguments],
+        cwd=REPOSITORY,
+        env={"PATH": f"{path}:/usr/bin:/bin", "HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def program(folder, name, text):
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_the_python_below_a_virtual_environment_is_found():
+    found = find_python(sys.executable, path=os.path.dirname(sys.executable)).stdout.strip()
+    assert os.path.isabs(found) and not found.startswith(sys.prefix + os.sep)
+
+
+def test_a_shim_that_does_not_work_is_passed_over(tmp_path):
+    base = getattr(sys, "_base_executable", sys.executable)
+    name = "python{}.{}".format(*sys.version_info)
+    program(tmp_path / "a shim", name, "echo not installed >&2; exit 127")
+    program(tmp_path / "real", name, f'exec "{base}" "$@"')
+    done = find_python("--all", path=f"{tmp_path / 'a shim'}:{tmp_path / 'real'}")
+    versions = [line.split()[0] for line in done.stdout.splitlines()]
+    assert name[len("python") :] in versions
+
+
+@pytest.mark.parametrize("arguments", [["/nonexistent/python3"], ["sh"]])
+def test_a_program_that_does_not_suit_is_refused_in_one_line(tmp_path, arguments):
+    done = find_python(*arguments, path=tmp_path)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and "3.8 to 3.12" in done.stderr
