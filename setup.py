@@ -44,7 +44,8 @@ EXTRAS = {
     ],
     # The newest that are content with NumPy 1.23; saying so spares pip a long search.
     "digits": ["scikit-learn>=1.3,<1.6", "scipy<1.13"],
-    # Left alone, gluoncv takes the newest of these, and NumPy 2 with them.
+    # Left alone, gluoncv takes the newest of these, and NumPy 2 with them. It asks for
+    # opencv-python, which puts its files (and the need for libGL) over the headless one's.
     "gluoncv": ["gluoncv==0.10.5.post0", "opencv-python>=4.5,<4.9", "pandas<2.2", "scipy<1.13"],
     # mxnet.onnx uses onnx.mapping, which onnx 1.18 removed.
     "onnx": ["onnx>=1.14,<1.18", "onnxruntime"],

@@ -176,7 +176,7 @@ def _image_record_iter(**arguments):
     # Made in a thread that ends at once: its constructor opens an OpenMP region, and the
     # team that it leaves with a living thread makes OpenMP count more threads than cores.
     # From then on every barrier of the network's own operators sleeps instead of spinning,
-    # which was measured to cost 15% of training on two cores.
+    # which costs about a tenth of the speed on two cores (benchmarks/cpu_forms.py).
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(mx.io.ImageRecordIter, **arguments).result()
 
