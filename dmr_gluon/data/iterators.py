@@ -9,12 +9,11 @@ are *scaled and cropped* (ImageNet) are augmented by ImageRecordIter itself.
 
 import contextlib
 from collections import namedtuple
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from ..errors import DMRError
-from ..runtime import mx, usable_cores
+from ..runtime import mx, on_a_passing_thread, usable_cores
 
 #: ``data``: NDArray or array of float32, (n, 3, height, width), normalised.
 #: ``label``: array of int64, (n,). Both may be overwritten when the next batch is read.
@@ -173,12 +172,7 @@ def _image_record_iter(**arguments):
     unknown = set(arguments) - _ARGUMENTS
     if unknown:
         raise TypeError(f"ImageRecordIter would ignore {', '.join(sorted(unknown))}")
-    # Made in a thread that ends at once: its constructor opens an OpenMP region, and the
-    # team that it leaves with a living thread makes OpenMP count more threads than cores.
-    # From then on every barrier of the network's own operators sleeps instead of spinning,
-    # which costs about a tenth of the speed on two cores (benchmarks/cpu_forms.py).
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(mx.io.ImageRecordIter, **arguments).result()
+    return on_a_passing_thread(mx.io.ImageRecordIter, **arguments)
 
 
 class _Normalise:

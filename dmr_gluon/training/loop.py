@@ -22,7 +22,7 @@ from ..networks import network
 from ..recipes import Recipe
 from ..report import plots, runlog
 from ..runs import RunDirectory, claim_run_directory
-from ..runtime import installed_wheels, mx
+from ..runtime import installed_wheels, mx, on_a_passing_thread
 from . import checkpoint
 from .devices import check_kvstore, make_devices
 from .evaluate import evaluate, split_over
@@ -219,7 +219,7 @@ def _train(recipe, options, spec, prepared, devices, steps, run, config):
             images_per_second=round(values["images"] / (trained - started), 1),
             images_per_second_overall=round(values["images"] / (evaluated - started), 1),
         )
-        _save(run, net, step.trainer, values)
+        on_a_passing_thread(_save, run, net, step.trainer, values)
         ended = time.monotonic()
         values["seconds"]["save"] = round(ended - evaluated, 3)
         values["images_per_second_overall"] = round(values["images"] / (ended - started), 1)
