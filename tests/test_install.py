@@ -30,8 +30,8 @@ def test_the_python_below_a_virtual_environment_is_found():
 
 
 def test_a_shim_that_does_not_work_is_passed_over(tmp_path):
-    base = getattr(sys, "_base_executable", sys.executable)
     name = "python{}.{}".format(*sys.version_info)
+    base = os.path.join(sys.base_prefix, "bin", name)
     program(tmp_path / "a shim", name, "echo not installed >&2; exit 127")
     program(tmp_path / "real", name, f'exec "{base}" "$@"')
     done = find_python("--all", path=f"{tmp_path / 'a shim'}:{tmp_path / 'real'}")
