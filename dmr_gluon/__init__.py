@@ -11,12 +11,13 @@ __version__ = "0.1.0"
 #: Public names and the modules that hold them.
 _PUBLIC = {
     "DMRError": ".errors",
-    "NetworkSpec": ".networks",
+    "NetworkSpec": ".spec",
     "network": ".networks",
     "Recipe": ".recipes",
     "RunOptions": ".training.loop",
     "Network": ".model",
     "get_model": ".model",
+    "Plain": ".blocks",
     "Residual": ".blocks",
     "InceptionLike": ".blocks",
     "MergeAndRun": ".blocks",

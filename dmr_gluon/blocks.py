@@ -18,10 +18,11 @@ BN_EPSILON = 2e-5
 BN_MOMENTUM = 0.9
 
 
-def convolution(channels, kernel, stride, in_channels, prefix):
+def convolution(channels, kernel, stride, in_channels, prefix, groups=1):
     """A convolution without bias, padded to keep the size, initialised as [6].
 
-    Weights are Gaussian with variance 2 / fan-in (MSRA).
+    Weights are Gaussian with variance 2 / fan-in (MSRA); with ``groups``, the fan-in is
+    that of one group.
     """
     return nn.Conv2D(
         channels,
@@ -30,6 +31,7 @@ def convolution(channels, kernel, stride, in_channels, prefix):
         padding=kernel // 2,
         use_bias=False,
         in_channels=in_channels,
+        groups=groups,
         weight_initializer=mx.init.Xavier("gaussian", "in", 2),
         prefix=prefix,
     )
@@ -83,6 +85,8 @@ class GlobalAveragePool(mx.gluon.HybridBlock):
         self.fused = False
 
     def hybrid_forward(self, F, x):
+        if isinstance(x, (list, tuple)):  # streams that do not end in one (Table 5, unshared)
+            return [self.hybrid_forward(F, stream) for stream in x]
         if self.fused:
             return F.mean(x, axis=(2, 3))
         return F.flatten(F.Pooling(x, global_pool=True, pool_type="avg", kernel=(1, 1)))
@@ -105,25 +109,55 @@ class Branch(mx.gluon.HybridBlock):
         convolution of a bottleneck (authors' code; [7] has it in the first 1x1).
     bottleneck : bool
         1x1, 3x3 and 1x1 convolutions with a quarter of ``channels`` inside,
-        instead of two 3x3 convolutions.
+        instead of 3x3 convolutions.
+    layers : int
+        Number of 3x3 convolutions (Figure 6 has long branches); 2 elsewhere.
+    inner_width : int
+        The layers before the last are that many times wider (Figure 4).
+    branches : int
+        Hold that many branches of such layers as one, in groups of channels (Figures 4
+        and 5): the output has ``branches * channels`` channels.
+    shared_input : bool
+        Those branches read the same ``in_channels`` channels, instead of each its own.
     prefix : str
         Such as ``branch1_``.
     """
 
-    def __init__(self, channels, stride, in_channels, bottleneck, prefix):
+    def __init__(
+        self,
+        channels,
+        stride,
+        in_channels,
+        bottleneck=False,
+        layers=2,
+        inner_width=1,
+        branches=1,
+        shared_input=True,
+        prefix=None,
+    ):
         super().__init__(prefix=prefix)
         if bottleneck:
             inner = channels // 4
-            layers = [(inner, 1, 1), (inner, 3, stride), (channels, 1, 1)]
+            shapes = [(inner, 1, 1), (inner, 3, stride), (channels, 1, 1)]
         else:
-            layers = [(channels, 3, stride), (channels, 3, 1)]
+            inner = channels * inner_width
+            shapes = [(inner, 3, 1)] * (layers - 1) + [(channels, 3, 1)]
+            shapes[0] = (*shapes[0][:2], stride)
+        groups = 1 if shared_input else branches
         with self.name_scope():
-            for i, (width, kernel, layer_stride) in enumerate(layers, start=1):
-                conv = convolution(width, kernel, layer_stride, in_channels, f"conv{i}_")
+            for i, (width, kernel, layer_stride) in enumerate(shapes, start=1):
+                conv = convolution(
+                    branches * width,
+                    kernel,
+                    layer_stride,
+                    groups * in_channels,
+                    f"conv{i}_",
+                    groups,
+                )
                 self.register_child(conv, f"conv{i}")
-                norm = BatchNormRelu if i < len(layers) else batch_norm
-                self.register_child(norm(width, f"bn{i}_"), f"bn{i}")
-                in_channels = width
+                norm = BatchNormRelu if i < len(shapes) else batch_norm
+                self.register_child(norm(branches * width, f"bn{i}_"), f"bn{i}")
+                in_channels, groups = width, branches
 
     def hybrid_forward(self, F, x):
         for layer in self._children.values():
@@ -134,44 +168,62 @@ class Branch(mx.gluon.HybridBlock):
 class Projection(mx.gluon.HybridBlock):
     """The skip connection where the width changes: 1x1 Conv-BN, no ReLU (Table 1)."""
 
-    def __init__(self, channels, stride, in_channels, prefix):
+    def __init__(self, channels, stride, in_channels, prefix, groups=1):
         super().__init__(prefix=prefix)
         with self.name_scope():
-            self.conv = convolution(channels, 1, stride, in_channels, "conv_")
+            self.conv = convolution(channels, 1, stride, in_channels, "conv_", groups)
             self.bn = batch_norm(channels, "bn_")
 
     def hybrid_forward(self, F, x):
         return self.bn(self.conv(x))
 
 
-class _ParallelBlock(mx.gluon.HybridBlock):
-    """What the blocks share: K branches, and K or one skip connections s.
+class _Block(mx.gluon.HybridBlock):
+    """What the blocks share: K branches, and none, one or K skip connections s.
 
-    s is the identity, or a projection where width or size changes.
+    s is the identity, or a projection where width or size changes. Without projections,
+    a block that changes them has no skip connection.
     """
 
-    def __init__(self, channels, stride, in_channels, bottleneck, branches, skips, prefix):
+    def __init__(self, channels, stride, in_channels, branches, skips, projections, prefix, branch):
         super().__init__(prefix=prefix)
         self.branches, self.skips = [], []
         with self.name_scope():
             for k in range(1, branches + 1):
-                branch = Branch(channels, stride, in_channels, bottleneck, f"branch{k}_")
-                self.register_child(branch, f"branch{k}")
-                self.branches.append(branch)
+                h = Branch(channels, stride, in_channels, prefix=f"branch{k}_", **branch)
+                self.register_child(h, f"branch{k}")
+                self.branches.append(h)
             for k in range(1, skips + 1):
                 if stride == 1 and in_channels == channels:
                     self.skips.append(_identity)
-                    continue
-                projection = Projection(channels, stride, in_channels, f"proj{k}_")
-                self.register_child(projection, f"proj{k}")
-                self.skips.append(projection)
+                elif projections:
+                    projection = Projection(channels, stride, in_channels, f"proj{k}_")
+                    self.register_child(projection, f"proj{k}")
+                    self.skips.append(projection)
 
 
 def _identity(x):
     return x
 
 
-class Residual(_ParallelBlock):
+class Plain(_Block):
+    """A residual block without its skip connection: y = ReLU(H(x)) (section 4.3, Figure 6).
+
+    Parameters
+    ----------
+    channels, stride, in_channels, prefix, **branch
+        As in :class:`Residual`.
+    """
+
+    def __init__(self, channels, stride, in_channels, prefix=None, **branch):
+        super().__init__(channels, stride, in_channels, 1, 0, False, prefix, branch)
+
+    def hybrid_forward(self, F, x):
+        (branch,) = self.branches
+        return relu(F, branch(x))
+
+
+class Residual(_Block):
     """Residual block, equation (1): y = ReLU(H(x) + s(x)).
 
     Parameters
@@ -180,40 +232,44 @@ class Residual(_ParallelBlock):
         Channels of the output and of the input.
     stride : int
         1, or 2 to halve the image.
-    bottleneck : bool
-        Whether the branch is a bottleneck, see :class:`Branch`.
+    projections : bool
+        A 1x1 convolution as skip connection where the width changes; without it such a
+        block has none (IJCAI 2018).
     prefix : str
         Such as ``stage1_block1_``.
+    **branch
+        ``bottleneck``, ``layers`` and ``inner_width`` of :class:`Branch`.
     """
 
-    def __init__(self, channels, stride, in_channels, bottleneck=False, prefix=None):
-        super().__init__(channels, stride, in_channels, bottleneck, 1, 1, prefix)
+    def __init__(self, channels, stride, in_channels, projections=True, prefix=None, **branch):
+        super().__init__(channels, stride, in_channels, 1, 1, projections, prefix, branch)
 
     def hybrid_forward(self, F, x):
-        (branch,), (skip,) = self.branches, self.skips
-        return relu(F, branch(x) + skip(x))
+        return relu(F, _add_all(self.branches, [x], [skip(x) for skip in self.skips]))
 
 
-class InceptionLike(_ParallelBlock):
+class InceptionLike(_Block):
     """Inception-like block, equation (2): y = ReLU(H_1(x) + ... + H_K(x) + s(x)).
 
     Parameters
     ----------
-    channels, stride, in_channels, bottleneck, prefix
+    channels, stride, in_channels, projections, prefix, **branch
         As in :class:`Residual`.
     branches : int
         K; 2 in the paper.
     """
 
-    def __init__(self, channels, stride, in_channels, bottleneck=False, branches=2, prefix=None):
-        super().__init__(channels, stride, in_channels, bottleneck, branches, 1, prefix)
+    def __init__(
+        self, channels, stride, in_channels, branches=2, projections=True, prefix=None, **branch
+    ):
+        super().__init__(channels, stride, in_channels, branches, 1, projections, prefix, branch)
 
     def hybrid_forward(self, F, x):
-        (skip,) = self.skips
-        return relu(F, _add_all(self.branches, [x] * len(self.branches), skip(x)))
+        inputs = [x] * len(self.branches)
+        return relu(F, _add_all(self.branches, inputs, [skip(x) for skip in self.skips]))
 
 
-class MergeAndRun(_ParallelBlock):
+class MergeAndRun(_Block):
     """Merge-and-run block, equation (3): y_k = ReLU(H_k(x_k) + m), m = mean of s_j(x_j) over j.
 
     Takes and returns a list of K tensors. Given a single tensor, as the first block
@@ -221,7 +277,7 @@ class MergeAndRun(_ParallelBlock):
 
     Parameters
     ----------
-    channels, stride, in_channels, bottleneck, prefix
+    channels, stride, in_channels, projections, prefix, **branch
         As in :class:`Residual`.
     branches : int
         K; 2 in the paper, any number in section 5.
@@ -244,13 +300,16 @@ class MergeAndRun(_ParallelBlock):
         channels,
         stride,
         in_channels,
-        bottleneck=False,
         branches=2,
         mapping="mean",
         last=False,
+        projections=True,
         prefix=None,
+        **branch,
     ):
-        super().__init__(channels, stride, in_channels, bottleneck, branches, branches, prefix)
+        super().__init__(
+            channels, stride, in_channels, branches, branches, projections, prefix, branch
+        )
         self.channels = channels
         self.mapping = mapping
         self.last = last
@@ -260,12 +319,14 @@ class MergeAndRun(_ParallelBlock):
         if not isinstance(streams, (list, tuple)):
             streams = [streams] * len(self.branches)
         skips = [skip(x) for skip, x in zip(self.skips, streams)]
+        if skips and (self.last or self.mapping == "mean"):
+            skips = [self._merge(F, skips)] * len(skips)  # Merge
         if self.last:
-            return relu(F, _add_all(self.branches, streams, self._merge(F, skips)))
-        merged = [self._merge(F, skips)] * len(skips) if self.mapping == "mean" else skips  # Merge
-        return [
-            relu(F, branch(x) + skip) for branch, x, skip in zip(self.branches, streams, merged)
-        ]  # Run
+            return relu(F, _add_all(self.branches, streams, skips[:1]))
+        sums = [branch(x) for branch, x in zip(self.branches, streams)]
+        if skips:
+            sums = [branch + skip for branch, skip in zip(sums, skips)]  # Run
+        return [relu(F, y) for y in sums]
 
     def _merge(self, F, tensors):
         """The mean of K tensors."""
@@ -284,8 +345,9 @@ class MergeAndRun(_ParallelBlock):
         )
 
 
-def _add_all(branches, inputs, skip):
+def _add_all(branches, inputs, skips):
     # H_K + (... + (H_1 + skip)): every branch a left operand, for oneDNN's fusion.
+    total = skips[0] if skips else None
     for branch, x in zip(branches, inputs):
-        skip = branch(x) + skip
-    return skip
+        total = branch(x) if total is None else branch(x) + total
+    return total

@@ -1,15 +1,18 @@
-"""From a :class:`~dmr_gluon.networks.NetworkSpec` to a HybridBlock."""
+"""From a :class:`~dmr_gluon.spec.NetworkSpec` to a HybridBlock."""
 
 from .blocks import (
     BatchNormRelu,
     GlobalAveragePool,
     InceptionLike,
     MergeAndRun,
+    Plain,
     Residual,
-    convolution,
 )
-from .networks import INCEPTION_LIKE, RESIDUAL, NetworkSpec, network
+from .ends import Concatenate, head, stem
+from .grouped import GroupedInceptionLike, GroupedMergeAndRun
+from .networks import network
 from .runtime import mx
+from .spec import INCEPTION_LIKE, MERGE_AND_RUN, PLAIN, RESIDUAL, NetworkSpec
 
 nn = mx.gluon.nn
 
@@ -38,7 +41,7 @@ class Network(mx.gluon.HybridBlock):
         self.spec = spec
         with self.name_scope():
             self.features = nn.HybridSequential(prefix="")
-            self.features.add(_stem(spec))
+            self.features.add(stem(spec))
             in_channels = spec.stem_channels
             for stage, (count, channels) in enumerate(zip(spec.blocks, spec.channels), start=1):
                 layers = nn.HybridSequential(prefix="")
@@ -49,20 +52,18 @@ class Network(mx.gluon.HybridBlock):
                             channels=channels,
                             stride=2 if stage > 1 and block == 1 else 1,
                             in_channels=in_channels,
+                            first=stage == 1 and block == 1,
                             last=stage == len(spec.blocks) and block == count,
                             prefix=f"stage{stage}_block{block}_",
                         )
                     )
                     in_channels = channels
                 self.features.add(layers)
+            separate = spec.block == MERGE_AND_RUN and spec.form == "branches"
+            if spec.ends == "concatenated" and separate:
+                self.features.add(Concatenate(prefix=""))
             self.features.add(GlobalAveragePool("pool_"))
-            self.output = nn.Dense(
-                spec.classes,
-                in_units=in_channels,
-                # Authors' code: uniform in +-sqrt(1 / fan-in).
-                weight_initializer=mx.init.Xavier("uniform", "in", 1),
-                prefix="head_fc_",
-            )
+            self.output = head(spec)
 
     def hybrid_forward(self, F, x):
         return self.output(self.features(x))
@@ -88,32 +89,28 @@ class Network(mx.gluon.HybridBlock):
         return Network(self.spec, prefix=self.prefix)(mx.sym.var("data"))
 
 
-def _stem(spec):
-    stem = nn.HybridSequential(prefix="stem_")
-    with stem.name_scope():
-        if spec.stem == "cifar":
-            stem.add(convolution(spec.stem_channels, 3, 1, 3, "conv_"))
-        else:
-            stem.add(convolution(spec.stem_channels, 7, 2, 3, "conv_"))
-        stem.add(BatchNormRelu(spec.stem_channels, "bn_"))
-        if spec.stem == "imagenet":
-            stem.add(nn.MaxPool2D(3, strides=2, padding=1, prefix="pool_"))
-    return stem
-
-
-def _block(spec, channels, stride, in_channels, last, prefix):
-    common = {
-        "channels": channels,
-        "stride": stride,
-        "in_channels": in_channels,
-        "bottleneck": spec.bottleneck,
-        "prefix": prefix,
-    }
+def _block(spec, channels, stride, in_channels, first, last, prefix):
+    """One block; ``first`` and ``last`` of the network."""
+    inner = (
+        {"bottleneck": True}
+        if spec.bottleneck
+        else {"layers": spec.branch_layers, "inner_width": spec.inner_width}
+    )
+    common = {"channels": channels, "stride": stride, "in_channels": in_channels, "prefix": prefix}
+    common.update(inner)
+    if spec.block == PLAIN:
+        return Plain(**common)
+    common["projections"] = spec.projections
     if spec.block == RESIDUAL:
         return Residual(**common)
+    common["branches"] = spec.branches
+    grouped = spec.form == "grouped"
     if spec.block == INCEPTION_LIKE:
-        return InceptionLike(branches=spec.branches, **common)
-    return MergeAndRun(branches=spec.branches, mapping=spec.mapping, last=last, **common)
+        return (GroupedInceptionLike if grouped else InceptionLike)(**common)
+    common.update(mapping=spec.mapping, last=last and spec.ends == "shared")
+    if grouped:
+        return GroupedMergeAndRun(first=first and spec.ends != "unshared", **common)
+    return MergeAndRun(**common)
 
 
 def get_model(name, classes=None, prefix="", **overrides):
@@ -129,7 +126,7 @@ def get_model(name, classes=None, prefix="", **overrides):
         Put before every parameter's name.
     **overrides
         ``width``, ``branches``, ``mapping`` or another field of
-        :class:`~dmr_gluon.networks.NetworkSpec`.
+        :class:`~dmr_gluon.spec.NetworkSpec`.
 
     Returns
     -------

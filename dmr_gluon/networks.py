@@ -1,34 +1,43 @@
-"""Networks as data: names and the specifications that they stand for.
+"""Names of networks, and the specifications that they stand for.
 
-Nothing here needs MXNet. :mod:`dmr_gluon.model` turns a :class:`NetworkSpec`
-into a HybridBlock.
+Nothing here needs MXNet. :mod:`dmr_gluon.model` turns a
+:class:`~dmr_gluon.spec.NetworkSpec` into a HybridBlock.
 
-Names follow GluonCV's manner and always carry the depth that the paper gives
-for that very network:
+A name is a family, the depth that the paper gives for that very network, and
+what differs from the plain case:
 
-=====================  ======================================================
-``cifar_resnet110``    residual network for 32x32 images, depth 110 (Table 1)
-``cifar_dilnet56``     the same with inception-like blocks
-``cifar_dmrnet56``     the same with merge-and-run blocks
-``cifar_dmrnet32_w4``  four times wider (Table 3, "DMRNet-Wide")
-``resnet101``          ImageNet network with bottleneck branches (section 4.5)
-``dmrnet44``           its merge-and-run counterpart
-=====================  ======================================================
+==================================  ============================================
+``cifar_resnet110``                 residual network for 32x32 images (Table 1)
+``cifar_dilnet56``                  the same with inception-like blocks
+``cifar_dmrnet56``                  the same with merge-and-run blocks
+``cifar_dmrnet32_w4``               four times wider (Table 3, "DMRNet-Wide")
+``cifar_dmrnet56_k3``               three branches in every block (section 5)
+``cifar_dmrnet50_identity``         identity mapping, M = I (Table 5)
+``cifar_dmrnet50_unshared``         a stem and an FC for every branch (Table 5)
+``cifar_resnet26_blocks3``          three residual blocks, long ones (Figure 6)
+``cifar_plain26``                   no skip connections at all (Figure 6)
+``resnet101``, ``dmrnet44``         for ImageNet, bottleneck branches (Table 4)
+``resnet98_ijcai``                  the authors' later pair for ImageNet, of the
+``dmrnet50_ijcai``                  paper's second version (IJCAI 2018)
+``cifar_dmrnet56_grouped``          the branches as grouped convolutions (Fig. 5)
+``cifar_resnet14_inner2``           branches twice as wide inside (Figure 4)
+==================================  ============================================
 """
 
-import difflib
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Dict, Tuple
 
 from .errors import DMRError
-
-RESIDUAL = "residual"
-INCEPTION_LIKE = "inception_like"
-MERGE_AND_RUN = "merge_and_run"
-
-#: What stands in a name for each kind of block.
-FAMILIES = {"resnet": RESIDUAL, "dilnet": INCEPTION_LIKE, "dmrnet": MERGE_AND_RUN}
+from .spec import (
+    FAMILIES,
+    INCEPTION_LIKE,
+    MERGE_AND_RUN,
+    NetworkSpec,
+    either,
+    require_count,
+    unknown,
+)
 
 #: Blocks in each of the four stages of the ImageNet networks, by depth.
 #: ResNets: [7]'s Table 1. DMRNet-44: paper, section 4.5. DMRNet-29 and -71
@@ -38,96 +47,13 @@ IMAGENET_BLOCKS: Dict[str, Dict[int, Tuple[int, ...]]] = {
     "dmrnet": {29: (2, 2, 4, 1), 44: (2, 2, 8, 2), 71: (2, 4, 15, 2)},
 }
 
-_NAME = re.compile(r"(cifar_)?(resnet|dilnet|dmrnet)(\d+)(?:_w(\d+))?$")
+#: The pair of the paper's version of 2018, names ending in ``_ijcai``.
+IJCAI_BLOCKS: Dict[str, Dict[int, Tuple[int, ...]]] = {
+    "resnet": {98: (2, 4, 22, 4)},
+    "dmrnet": {50: (1, 2, 11, 2)},
+}
 
-
-@dataclass(frozen=True)
-class NetworkSpec:
-    """A network as a value.
-
-    Parameters
-    ----------
-    name : str
-        The name that :func:`network` read, for logs and files.
-    block : str
-        ``residual``, ``inception_like`` or ``merge_and_run`` (equations 1-3).
-    stem : str
-        ``cifar``: 3x3 convolution; ``imagenet``: 7x7 convolution of stride 2
-        and 3x3 max pooling of stride 2. Each followed by BN and ReLU.
-    blocks : tuple of int
-        Number of blocks in each stage. Every stage but the first halves the
-        image in its first block.
-    channels : tuple of int
-        Output channels of each stage.
-    stem_channels : int
-        Output channels of the stem.
-    bottleneck : bool
-        Branches of 1x1, 3x3, 1x1 convolutions with a quarter of the channels
-        inside, instead of two 3x3 convolutions.
-    branches : int
-        K, the number of parallel residual branches (section 5; the paper's
-        experiments have K = 2). A residual block has exactly one.
-    mapping : str
-        The skip connection of a merge-and-run block: ``mean`` (merge-and-run)
-        or ``identity`` (Table 5).
-    classes : int
-        Number of outputs.
-    """
-
-    name: str
-    block: str
-    stem: str
-    blocks: Tuple[int, ...]
-    channels: Tuple[int, ...]
-    stem_channels: int
-    bottleneck: bool
-    branches: int
-    mapping: str
-    classes: int
-
-    def __post_init__(self):
-        if self.block not in FAMILIES.values():
-            raise DMRError(_unknown("block", self.block, FAMILIES.values()))
-        if self.mapping not in ("mean", "identity"):
-            raise DMRError(_unknown("mapping", self.mapping, ("mean", "identity")))
-        for name, least in (("classes", 1), ("branches", 1), ("stem_channels", 1)):
-            _require_count(name, getattr(self, name), least)
-        for name in ("blocks", "channels"):
-            values = getattr(self, name)
-            if not isinstance(values, tuple):
-                raise DMRError(f"{name} must be a tuple, one number per stage, not {values!r}")
-            for value in values:
-                _require_count(name, value, 1)
-        if len(self.blocks) != len(self.channels):
-            raise DMRError(
-                f"{self.name}: {len(self.blocks)} numbers of blocks but "
-                f"{len(self.channels)} numbers of channels; give one of each per stage"
-            )
-        if self.bottleneck and any(channels % 4 for channels in self.channels):
-            raise DMRError(
-                f"{self.name}: bottleneck branches need channels divisible by 4, "
-                f"not {self.channels}"
-            )
-        if self.block == RESIDUAL and self.branches != 1:
-            raise DMRError(
-                f"{self.name}: a residual block has one branch, not {self.branches}; for "
-                f"parallel branches use a dilnet or a dmrnet"
-            )
-        if self.mapping == "identity" and self.block != MERGE_AND_RUN:
-            raise DMRError(
-                f"{self.name}: mapping='identity' belongs to merge-and-run blocks (Table 5); "
-                f"a {self.block} block has the identity already"
-            )
-
-    @property
-    def layers_per_branch(self) -> int:
-        """B of section 3.2: convolutions in one residual branch."""
-        return 3 if self.bottleneck else 2
-
-    @property
-    def depth(self) -> int:
-        """Layers on the longest path: stem, branches and FC (projections not counted)."""
-        return self.layers_per_branch * sum(self.blocks) + 2
+_NAME = re.compile(r"(cifar_)?(plain|resnet|dilnet|dmrnet)(\d+)((?:_[a-z]+\d*)*)$")
 
 
 def network(name: str, classes: int = None, width: int = 1, **overrides) -> NetworkSpec:
@@ -141,10 +67,10 @@ def network(name: str, classes: int = None, width: int = 1, **overrides) -> Netw
         Default: 10 for the ``cifar_`` networks, 1000 for the others.
     width : int
         Multiplies the channels of the stem and of every stage; the same as
-        ``_w4`` at the end of a name, and not to be given beside it.
+        ``_w4`` in a name, and not to be given beside it.
     **overrides
         Any other field of :class:`NetworkSpec`, such as ``branches=3`` or
-        ``mapping='identity'``.
+        ``mapping='identity'``. The spec's name then says so too.
 
     Raises
     ------
@@ -152,36 +78,112 @@ def network(name: str, classes: int = None, width: int = 1, **overrides) -> Netw
         For an unknown name, a depth that does not fit (with the nearest that
         do), or an override that does not exist or contradicts the network.
     """
-    match = _NAME.match(str(name))
-    if not match:
-        raise DMRError(_unknown("model", name, example_names()))
-    cifar, family, depth, suffix = match.groups()
-    depth = int(depth)
-    if suffix is not None:
-        if width != 1:
-            raise DMRError(f"model {name!r} already says its width; leave out width={width}")
-        width = int(suffix)
-    _require_count("width", width, 1)
-    spec = (_cifar if cifar else _imagenet)(name, family, depth, width)
+    spec = _read(str(name), width)
     changes = dict(overrides)
     if classes is not None:
         changes["classes"] = classes
     allowed = {field.name for field in fields(NetworkSpec)} - {"name", "stem"}
     for key in changes:
         if key not in allowed:
-            raise DMRError(_unknown("network option", key, sorted(allowed | {"width"})))
-    return replace(spec, **changes)
+            raise DMRError(unknown("network option", key, sorted(allowed | {"width"})))
+    spec = replace(spec, **changes)
+    return replace(spec, name=name_of(spec))
 
 
-def _cifar(name, family, depth, width):
+def name_of(spec: NetworkSpec) -> str:
+    """The name that :func:`network` reads as this network, or one that ends in ``_custom``."""
+    cifar = spec.stem == "cifar"
+    usual_branches = 2 if spec.block in (INCEPTION_LIKE, MERGE_AND_RUN) else 1
+    width = spec.stem_channels // (16 if cifar else 64)
+    base = f"{'cifar_' if cifar else ''}{spec.family}{spec.depth}"
+    name = base + "".join(
+        suffix
+        for applies, suffix in (
+            (not spec.stem_norm, "_ijcai"),
+            (width != 1, f"_w{width}"),
+            (spec.branches != usual_branches, f"_k{spec.branches}"),
+            (spec.branch_layers != 2, f"_blocks{sum(spec.blocks)}"),
+            (spec.inner_width != 1, f"_inner{spec.inner_width}"),
+            (spec.mapping == "identity", "_identity"),
+            (spec.ends == "unshared", "_unshared"),
+            (spec.form == "grouped", "_grouped"),
+        )
+        if applies
+    )
+    try:
+        same = replace(_read(name), classes=spec.classes) == replace(spec, name=name)
+    except DMRError:
+        same = False
+    return name if same else f"{base}_custom"
+
+
+def _read(name, width=1):
+    match = _NAME.match(name)
+    if not match:
+        raise DMRError(unknown("model", name, example_names()))
+    cifar, family, depth, tail = match.groups()
+    suffixes = _read_suffixes(name, tail)
+    if "w" in suffixes and width != 1:
+        raise DMRError(f"model {name!r} already says its width; leave out width={width}")
+    width = suffixes.get("w", width)
+    require_count("width", width)
+    if cifar:
+        spec = _cifar(name, family, int(depth), width, suffixes.get("blocks"))
+    else:
+        spec = _imagenet(name, family, int(depth), width, "ijcai" in suffixes)
+    return replace(
+        spec,
+        branches=suffixes.get("k", spec.branches),
+        inner_width=suffixes.get("inner", 1),
+        mapping="identity" if "identity" in suffixes else "mean",
+        ends="unshared" if "unshared" in suffixes else spec.ends,
+        form="grouped" if "grouped" in suffixes else "branches",
+    )
+
+
+def _read_suffixes(name, tail):
+    """``_w4_identity`` as {"w": 4, "identity": None}."""
+    suffixes = {}
+    for word, number in re.findall(r"_([a-z]+)(\d*)", tail):
+        numbered = word in ("w", "k", "blocks", "inner")
+        if not numbered and word not in ("identity", "unshared", "grouped", "ijcai"):
+            raise DMRError(
+                f"model {name!r}: unknown ending _{word}{number}; there are _wN, _kN, _blocksN, "
+                f"_innerN, _identity, _unshared, _grouped, _ijcai"
+            )
+        if numbered != bool(number):
+            raise DMRError(
+                f"model {name!r}: _{word} {'needs a number' if numbered else 'takes no number'}"
+            )
+        if word in suffixes:
+            raise DMRError(f"model {name!r} says _{word} twice")
+        suffixes[word] = int(number) if numbered else None
+    cifar = name.startswith("cifar_")
+    if "blocks" in suffixes and not (cifar and name.startswith("cifar_resnet")):
+        raise DMRError(f"model {name!r}: _blocksN is for cifar_resnet networks (Figure 6)")
+    if "ijcai" in suffixes and cifar:
+        raise DMRError(f"model {name!r}: _ijcai is for ImageNet networks")
+    return suffixes
+
+
+def _cifar(name, family, depth, width, residual_blocks=None):
     per_stage, rest = divmod(depth - 2, 6)
+    branch_layers = 2
     if rest or per_stage < 1:
         below = max(8, 6 * per_stage + 2)
         nearest = sorted({below, max(8, below + 6 if depth > 8 else 8)})
         raise DMRError(
             f"model {name!r}: depth {depth} does not fit 6n + 2 (three stages of n blocks, two "
-            f"layers each, stem and FC); nearest that do: {_either(nearest)}"
+            f"layers each, stem and FC); nearest that do: {either(nearest)}"
         )
+    if residual_blocks is not None:
+        fits = [n for n in range(3, depth - 1, 3) if (depth - 2) % n == 0]
+        if residual_blocks not in fits:
+            raise DMRError(
+                f"model {name!r}: {residual_blocks} blocks cannot share {depth - 2} layers "
+                f"equally over three stages; numbers that can: {either(fits)}"
+            )
+        per_stage, branch_layers = residual_blocks // 3, (depth - 2) // residual_blocks
     return NetworkSpec(
         name=name,
         block=FAMILIES[family],
@@ -190,24 +192,27 @@ def _cifar(name, family, depth, width):
         channels=(16 * width, 32 * width, 64 * width),
         stem_channels=16 * width,
         bottleneck=False,
-        branches=1 if family == "resnet" else 2,
+        branches=2 if family in ("dilnet", "dmrnet") else 1,
         mapping="mean",
         classes=10,
+        branch_layers=branch_layers,
     )
 
 
-def _imagenet(name, family, depth, width):
-    if family not in IMAGENET_BLOCKS:
+def _imagenet(name, family, depth, width, ijcai):
+    table = IJCAI_BLOCKS if ijcai else IMAGENET_BLOCKS
+    ending = "_ijcai" if ijcai else ""
+    if family not in table:
         raise DMRError(
-            f"model {name!r}: the paper has no ImageNet {family}; for 32x32 images use "
+            f"model {name!r}: the paper has no ImageNet {family}{ending}; for 32x32 images use "
             f"cifar_{family}56, for ImageNet resnet101 or dmrnet44"
         )
-    depths = IMAGENET_BLOCKS[family]
+    depths = table[family]
     if depth not in depths:
         nearest = sorted(sorted(depths, key=lambda known: abs(known - depth))[:2])
         raise DMRError(
-            f"model {name!r}: no ImageNet {family} of depth {depth}; nearest that there are: "
-            f"{_either(nearest)} (for 32x32 images: cifar_{family}...)"
+            f"model {name!r}: no ImageNet {family}{ending} of depth {depth}; nearest that there "
+            f"are: {either(nearest)} (for 32x32 images: cifar_{family}...)"
         )
     return NetworkSpec(
         name=name,
@@ -220,30 +225,17 @@ def _imagenet(name, family, depth, width):
         branches=1 if family == "resnet" else 2,
         mapping="mean",
         classes=1000,
+        ends="concatenated" if ijcai else "shared",
+        projections=not ijcai,
+        stem_norm=not ijcai,
     )
 
 
 def example_names():
     """Names that are sure to work, for help texts and refusals."""
     names = [f"cifar_{family}{depth}" for depth in (14, 56, 110) for family in FAMILIES]
-    names += ["cifar_dmrnet32_w4", "cifar_dmrnet50_w4"]
-    names += [f"{family}{depth}" for family, depths in IMAGENET_BLOCKS.items() for depth in depths]
+    names += ["cifar_dmrnet32_w4", "cifar_dmrnet50_w4", "cifar_dmrnet56_k3"]
+    names += ["cifar_dmrnet50_identity", "cifar_dmrnet50_unshared", "cifar_resnet26_blocks3"]
+    for table, ending in ((IMAGENET_BLOCKS, ""), (IJCAI_BLOCKS, "_ijcai")):
+        names += [f"{family}{depth}{ending}" for family in table for depth in table[family]]
     return names
-
-
-def _unknown(what, given, known):
-    known = [str(value) for value in known]
-    close = difflib.get_close_matches(str(given), known, n=3)
-    return f"unknown {what} {str(given)!r}; " + (
-        f"did you mean {_either(close)}?" if close else f"there are {', '.join(known)}"
-    )
-
-
-def _either(values):
-    values = [str(value) for value in values]
-    return values[0] if len(values) == 1 else ", ".join(values[:-1]) + " or " + values[-1]
-
-
-def _require_count(name, value, least):
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise DMRError(f"{name} must be a whole number of at least {least}, not {value!r}")

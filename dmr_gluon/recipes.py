@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Optional, Tuple
 
 from .errors import DMRError
+from .spec import tuples_from_lists
 
 
 def setting(text, source, above=None, least=None, most=None):
@@ -105,7 +106,7 @@ class Recipe:
     @classmethod
     def from_json(cls, values):
         """A recipe from what ``dataclasses.asdict`` and JSON made of it."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        return cls(**tuples_from_lists(values))
 
 
 def _check(item, value):

@@ -50,14 +50,16 @@ class TestForward:
 
     def test_residual(self, channels, stride, in_channels, bottleneck, training):
         x = images(2, in_channels, 8, 8)
-        block = Residual(channels, stride, in_channels, bottleneck, prefix="b_")
+        block = Residual(channels, stride, in_channels, bottleneck=bottleneck, prefix="b_")
         found, reference = self.run(block, [x], training)
         assert_close(found, reference.residual(x, "b", stride, bottleneck))
 
     @pytest.mark.parametrize("branches", [1, 2, 3])
     def test_inception_like(self, channels, stride, in_channels, bottleneck, training, branches):
         x = images(2, in_channels, 8, 8)
-        block = InceptionLike(channels, stride, in_channels, bottleneck, branches, prefix="b_")
+        block = InceptionLike(
+            channels, stride, in_channels, branches, bottleneck=bottleneck, prefix="b_"
+        )
         found, reference = self.run(block, [x], training)
         assert_close(found, reference.inception_like(x, "b", stride, bottleneck, branches))
 
@@ -68,7 +70,7 @@ class TestForward:
     ):
         xs = [images(2, in_channels, 8, 8, seed=k) for k in range(branches)]
         block = MergeAndRun(
-            channels, stride, in_channels, bottleneck, branches, mapping, prefix="b_"
+            channels, stride, in_channels, branches, mapping, bottleneck=bottleneck, prefix="b_"
         )
         found, reference = self.run(block, xs, training)
         expected = reference.merge_and_run(xs, "b", stride, bottleneck, mapping)
@@ -82,7 +84,7 @@ class TestForward:
     ):
         xs = [images(2, in_channels, 8, 8, seed=k) for k in range(branches)]
         block = MergeAndRun(
-            channels, stride, in_channels, bottleneck, branches, last=True, prefix="b_"
+            channels, stride, in_channels, branches, last=True, bottleneck=bottleneck, prefix="b_"
         )
         found, reference = self.run(block, xs, training)
         assert_close(found, reference.merge_and_run(xs, "b", stride, bottleneck, last=True))

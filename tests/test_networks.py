@@ -1,5 +1,7 @@
 """Names of networks and what is refused."""
 
+import re
+
 import pytest
 
 from dmr_gluon.errors import DMRError
@@ -8,8 +10,8 @@ from dmr_gluon.networks import example_names, network
 
 def test_every_example_name_is_a_network_of_that_depth():
     for name in example_names():
-        depth = int("".join(c for c in name.split("_w")[0] if c.isdigit()))
-        assert network(name).depth == depth
+        depth = int(re.search(r"net(\d+)|plain(\d+)", name).group(0).strip("netplai"))
+        assert network(name).depth == depth and network(name).name == name
 
 
 def test_width_multiplies_every_channel_count():

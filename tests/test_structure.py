@@ -10,9 +10,18 @@ PACKAGE = Path(__file__).resolve().parent.parent / "dmr_gluon"
 #: Layers, lowest first. A module imports only from its own layer and from lower ones.
 #: cli and flags import their heavy parts inside functions.
 LAYERS = [
-    ["errors", "runs", "networks", "recipes", "data.datasets", "report.runlog", ""],
+    ["errors", "runs", "spec", "networks", "recipes", "data.datasets", "report.runlog", ""],
     ["runtime", "report.plots"],
-    ["blocks", "model", "data.records", "data.encoding", "data.prepare", "data.iterators"],
+    [
+        "blocks",
+        "grouped",
+        "ends",
+        "model",
+        "data.records",
+        "data.encoding",
+        "data.prepare",
+        "data.iterators",
+    ],
     ["training", "deploy"],
     ["flags", "cli"],
 ]

@@ -9,9 +9,9 @@ import numpy as np
 from .. import __version__
 from ..errors import DMRError
 from ..model import Network
-from ..networks import NetworkSpec
 from ..runs import RunDirectory, write_atomically
 from ..runtime import installed_wheels, mx
+from ..spec import NetworkSpec
 
 
 def save_model(net, prefix, epoch):
@@ -72,8 +72,7 @@ def load_run(run, devices=None):
         Where there is no run, no epoch has ended, or a file is damaged.
     """
     run = run if isinstance(run, RunDirectory) else RunDirectory(run)
-    spec = run.config()["network"]
-    spec = NetworkSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in spec.items()})
+    spec = NetworkSpec.from_json(run.config()["network"])
     path = f"{run.model_prefix}-{run.model_epoch():04d}.params"
     try:
         arrays = {name.split(":", 1)[1]: array for name, array in mx.nd.load(path).items()}
