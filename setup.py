@@ -60,7 +60,7 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["dmr_gluon", "dmr_gluon.*"]),
+    packages=find_packages(include=["dmr_gluon", "dmr_gluon.*", "symbols"]),
     python_requires=">=3.8,<3.13",
     install_requires=REQUIRED,
     extras_require=EXTRAS,

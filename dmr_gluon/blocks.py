@@ -188,13 +188,14 @@ class _Block(mx.gluon.HybridBlock):
     def __init__(self, channels, stride, in_channels, branches, skips, projections, prefix, branch):
         super().__init__(prefix=prefix)
         self.branches, self.skips = [], []
+        self.changes_width = stride != 1 or in_channels != channels
         with self.name_scope():
             for k in range(1, branches + 1):
                 h = Branch(channels, stride, in_channels, prefix=f"branch{k}_", **branch)
                 self.register_child(h, f"branch{k}")
                 self.branches.append(h)
             for k in range(1, skips + 1):
-                if stride == 1 and in_channels == channels:
+                if not self.changes_width:
                     self.skips.append(_identity)
                 elif projections:
                     projection = Projection(channels, stride, in_channels, f"proj{k}_")

@@ -105,11 +105,11 @@ TABLE5 = {
 #: Published later for the IJCAI version's pair: top-1 and top-5 validation error.
 IJCAI_ERRORS = {"dmrnet50_ijcai": ("23.16", "6.61"), "resnet98_ijcai": ("23.38", "6.79")}
 
-#: Average number of branches on a path through one block (introduction): two residual
-#: blocks, one inception-like block, one merge-and-run block.
-BLOCK_AVERAGES = {"residual": "2/2 * 2", "inception_like": "4/3", "merge_and_run": "2/3"}
+#: Introduction: average length of two residual blocks, of one inception-like and of one
+#: merge-and-run block, with B = 2 layers in a branch; fractions.
+BLOCK_AVERAGES = {"residual": (2, 1), "inception_like": (4, 3), "merge_and_run": (2, 3)}
 
-#: Section 3.2: average path length a L + 2 with B layers in a branch, as multiples of B L.
+#: Section 3.2: average path length a B L + 2 with B layers in a branch; a as a fraction.
 PATH_AVERAGES = {"residual": (1, 1), "inception_like": (2, 3), "merge_and_run": (1, 3)}
 
 #: L of Figure 3, which counts blocks: the ResNet has 2L of them, the other two have L.

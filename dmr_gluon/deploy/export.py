@@ -3,6 +3,7 @@
 import json
 import os
 import warnings
+from dataclasses import asdict
 
 import numpy as np
 
@@ -126,23 +127,70 @@ def export(run, out):
     config = run.config()
     net = load_run(run)
     dataset, recipe = config["dataset"], config["recipe"]
+    return write_bundle(
+        net,
+        out,
+        network=net.spec,
+        epochs=run.model_epoch(),
+        classes=dataset["classes"],
+        image_size=recipe["image_size"],
+        short_side=recipe["eval_short_side"],
+        mean=dataset["mean"],
+        std=dataset["std"],
+    )
+
+
+def write_bundle(
+    net, out, network, epochs, classes, image_size, mean, std, short_side=None, **others
+):
+    """Write ``model-symbol.json``, ``model-0000.params`` and ``bundle.json``, and check them.
+
+    Parameters
+    ----------
+    net : Network
+    out : str
+        A folder; made if need be.
+    network : NetworkSpec
+    epochs : int
+        How long it was trained.
+    classes : list of str
+    image_size : int
+        Height and width of the input.
+    mean, std : sequence of float or None
+        R, G, B in 0-255; None where it is not known what the network was trained on.
+    short_side : int or None
+        What larger images are resized to before the centre is cut out.
+    **others
+        More for ``bundle.json``.
+
+    Returns
+    -------
+    dict
+        What ``bundle.json`` says.
+
+    Raises
+    ------
+    DMRError
+        For an ``out`` that cannot be written, or files that give other outputs than ``net``.
+    """
     bundle = {
-        "network": config["network"],
-        "epochs": run.model_epoch(),
-        "classes": dataset["classes"],
+        "network": asdict(network),
+        "epochs": epochs,
+        "classes": classes,
         "input": {
             "name": "data",
             "layout": "NCHW",
             "channels": "RGB",
             "dtype": "float32",
-            "shape": [3, recipe["image_size"], recipe["image_size"]],
-            "short_side": recipe["eval_short_side"],
-            "mean": dataset["mean"],
-            "std": dataset["std"],
+            "shape": [3, image_size, image_size],
+            "short_side": short_side,
+            "mean": mean and list(mean),
+            "std": std and list(std),
             "formula": "(pixel from 0 to 255 - mean) / std",
         },
         "output": "logits, one per class; softmax gives probabilities",
         "versions": {"dmr_gluon": __version__, **installed_wheels()},
+        **others,
     }
     if RunDirectory(out).exists():
         raise DMRError(f"{out} is a run, whose files would be overwritten; choose another --out")

@@ -48,20 +48,30 @@ def save(directory, epoch, net, trainer, state):
     state : dict
         Anything JSON can hold.
     """
-    arrays = {"state": np.frombuffer(json.dumps(state).encode(), np.uint8)}
+    write(directory, epoch, arrays_of(net, trainer), state)
+    for old in _all(directory)[KEPT:]:
+        os.remove(old)
+
+
+def arrays_of(net, trainer):
+    """Parameters and velocities as NumPy arrays, by ``parameter/NAME`` and ``velocity/NAME``."""
+    arrays = {}
     for name, parameter in net.collect_params().items():
         arrays[f"parameter/{name}"] = parameter.list_data()[0].asnumpy()
     for index, velocity in trainer._updaters[0].states.items():
         if velocity is not None:
             arrays[f"velocity/{trainer._params[index].name}"] = velocity.asnumpy()
+    return arrays
+
+
+def write(directory, epoch, arrays, state):
+    """Write one checkpoint; it is there whole or not at all."""
     path = os.path.join(directory, f"epoch-{epoch:04d}.npz")
     with open(path + ".part", "wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, state=np.frombuffer(json.dumps(state).encode(), np.uint8), **arrays)
         file.flush()
         os.fsync(file.fileno())
     os.replace(path + ".part", path)
-    for old in _all(directory)[KEPT:]:
-        os.remove(old)
 
 
 def restore(directory, net, trainer):
@@ -77,6 +87,27 @@ def restore(directory, net, trainer):
     DMRError
         Where there are checkpoints but none is whole and of this network.
     """
+    found = read_newest(directory)
+    if found is None:
+        return None
+    path, arrays, state = found
+    fill(path, arrays, net, trainer, state["lr"])
+    return state
+
+
+def read_newest(directory):
+    """The newest checkpoint that is whole.
+
+    Returns
+    -------
+    (str, dict of str to numpy.ndarray, dict) or None
+        Path, arrays and state; None where there is no checkpoint.
+
+    Raises
+    ------
+    DMRError
+        Where there are checkpoints but none is whole.
+    """
     damage = None
     for path in _all(directory):
         try:
@@ -87,8 +118,7 @@ def restore(directory, net, trainer):
             damage = f"{path} is damaged ({error})"
             print(f"warning: {damage}; trying the one before", flush=True)
             continue
-        _fill(path, arrays, net, trainer, state["lr"])
-        return state
+        return path, arrays, state
     if damage:
         raise DMRError(f"{damage}, and there is no other; start again in another --run-dir")
     return None
@@ -104,7 +134,24 @@ def _all(directory):
     )
 
 
-def _fill(path, arrays, net, trainer, lr):
+def fill(path, arrays, net, trainer, lr):
+    """Give a network and its trainer what :func:`arrays_of` took from others.
+
+    Parameters
+    ----------
+    path : str
+        Where the arrays are from, for a refusal.
+    arrays : dict of str to numpy.ndarray
+    net : HybridBlock
+    trainer : Trainer
+    lr : float
+        The learning rate that the velocities were last used with.
+
+    Raises
+    ------
+    DMRError
+        For arrays of another network.
+    """
     parameters = net.collect_params()
     found = {name.split("/", 1)[1] for name in arrays if name.startswith("parameter/")}
     if found != set(parameters):

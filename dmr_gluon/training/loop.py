@@ -23,6 +23,7 @@ from ..recipes import Recipe
 from ..report import plots, runlog
 from ..runs import RunDirectory, claim_run_directory
 from ..runtime import installed_wheels, mx, on_a_passing_thread
+from ..spec import NetworkSpec
 from . import checkpoint
 from .devices import check_kvstore, make_devices
 from .evaluate import evaluate, split_over
@@ -70,7 +71,7 @@ class TrainingStep:
     """
 
     def __init__(self, net, optimizer, devices, kv_store="device"):
-        self.net, self.devices = net, devices
+        self.net, self.devices, self.kv_store = net, devices, kv_store
         # Without BN's running statistics: at its first step the Trainer copies all that it is
         # given from the first device to the others, over what the first batch has just made.
         trained = [p for p in net.collect_params().values() if p.grad_req != "null"]
@@ -254,6 +255,9 @@ def _start_or_resume(run, options, config, net, trainer):
         runlog.append(run.log, "start", **config)
         return 0
     begun = run.config()
+    # Fields that networks have got since then, with the values that they had without them.
+    begun["network"] = asdict(NetworkSpec.from_json(begun["network"]))
+    begun = _plain(begun)
     same = {key: config[key] for key in ("recipe", "network", "dataset", "seed")}
     for key, old, new in _differences(begun, _plain(same)):
         raise DMRError(

@@ -1,0 +1,100 @@
+"""Training that goes on in another form of the network (see :mod:`.equivalence`)."""
+
+import shutil
+from dataclasses import asdict
+
+from ..deploy.export import load_run, save_model
+from ..errors import DMRError
+from ..runs import RunDirectory
+from ..training import checkpoint
+from ..training.loop import TrainingStep
+from .equivalence import convert, convert_arrays, respecify
+
+
+def convert_training(step, optimizer, form):
+    """A network in the middle of its training, in another form.
+
+    Parameters
+    ----------
+    step : TrainingStep
+        What it was trained with.
+    optimizer : Optimizer
+        A new one of the same kind; it gets the momenta and the learning rate.
+    form : str
+        ``branches`` or ``grouped``.
+
+    Returns
+    -------
+    TrainingStep
+        The next steps in either form give equal losses.
+
+    Raises
+    ------
+    DMRError
+        For an unknown form, or a network without parallel branches.
+    """
+    net = convert(step.net, form)
+    other = TrainingStep(net, optimizer, step.devices, step.kv_store)
+    arrays = _convert_checkpoint(checkpoint.arrays_of(step.net, step.trainer), step.net.spec, form)
+    checkpoint.fill("the network", arrays, net, other.trainer, step.trainer.learning_rate)
+    return other
+
+
+def convert_run(run, form, out):
+    """A run in another form: with its model, log and checkpoint, to be evaluated or resumed.
+
+    Parameters
+    ----------
+    run : str
+        A run's folder.
+    form : str
+        ``branches`` or ``grouped``.
+    out : str
+        The new run's folder.
+
+    Returns
+    -------
+    NetworkSpec
+        The network of the new run.
+
+    Raises
+    ------
+    DMRError
+        For a run without a trained epoch, a network without parallel branches, or an ``out``
+        that holds a run or cannot be written.
+    """
+    run, other = RunDirectory(run), RunDirectory(out)
+    net, config, epoch = load_run(run), run.config(), run.model_epoch()
+    spec = respecify(net.spec, form)
+    if net.spec.form == form:
+        raise DMRError(f"{run.path} has the form {form} already")
+    if other.exists():
+        raise DMRError(f"{out} holds a run already; choose another folder")
+    found = checkpoint.read_newest(run.checkpoints)
+    config.update(network=asdict(spec), converted_from=run.path)
+    config["recipe"]["model"] = spec.name
+    try:
+        other.create(config)
+        shutil.copyfile(run.log, other.log)
+        if found:
+            _, arrays, state = found
+            arrays = _convert_checkpoint(arrays, net.spec, form)
+            checkpoint.write(other.checkpoints, state["epoch"], arrays, state)
+        save_model(convert(net, form), other.model_prefix, epoch)
+    except OSError as error:
+        raise DMRError(f"cannot write to {out}: {error.strerror or error}") from error
+    return spec
+
+
+def _convert_checkpoint(arrays, spec, form):
+    """Both kinds of arrays of :func:`dmr_gluon.training.checkpoint.arrays_of`."""
+    converted = {}
+    for kind in ("parameter", "velocity"):
+        of_kind = {
+            name.split("/", 1)[1]: array
+            for name, array in arrays.items()
+            if name.startswith(kind + "/")
+        }
+        for name, array in convert_arrays(of_kind, spec, form).items():
+            converted[f"{kind}/{name}"] = array
+    return converted

@@ -1,0 +1,280 @@
+"""The authors' checkpoints (MXNet, 2016) as networks of this package.
+
+Their symbols for 32x32 images name layers ``g0`` (stem), ``g{stage}_b{block}`` and then
+
+=============  ==============================  =====================================
+merge-and-run  ``_d1``, ``_d2``: branches      ``_l1_line``, ``_l2_line``: projections
+inception      ``_p1``, ``_p2``: branches      ``_p0_line``: projection
+residual       ``_p2``: the branch             ``_p0_line``: projection
+=============  ==============================  =====================================
+
+with ``_two1`` and ``_two2`` for a branch's layers, each with ``_conv_weight``, ``_bn_gamma``,
+``_bn_beta``, ``_bn_moving_mean`` and ``_bn_moving_var``; and ``cls_fc_weight``, ``cls_fc_bias``.
+"""
+
+import json
+import os
+import re
+from dataclasses import dataclass, replace
+from typing import Dict, Tuple
+
+import numpy as np
+
+from ..data.datasets import PUBLISHED
+from ..errors import DMRError
+from ..model import Network
+from ..networks import name_of, network
+from ..runs import write_atomically
+from ..runtime import mx
+from ..spec import NetworkSpec
+from .export import write_bundle
+
+_TENSOR = r"(?P<kind>conv|bn)_(?P<part>weight|gamma|beta|moving_mean|moving_var)"
+_BLOCK = r"g(?P<stage>[1-9]\d*)_b(?P<block>[1-9]\d*)"
+#: What stands for a tensor's place in a block, by family: pattern and our name for it.
+_PLACES = {
+    "dmrnet": ((r"d(?P<k>\d+)_two(?P<layer>[12])", "branch"), (r"l(?P<k>\d+)_line", "proj")),
+    "dilnet": ((r"p(?P<k>[12])_two(?P<layer>[12])", "branch"), (r"p0_line", "proj")),
+    "resnet": ((r"p2_two(?P<layer>[12])", "branch"), (r"p0_line", "proj")),
+}
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A checkpoint of the authors, read.
+
+    Parameters
+    ----------
+    network : NetworkSpec
+        Recognised from the tensors' names and shapes.
+    mapping : dict of str to str
+        Our name to theirs, for every tensor.
+    shapes : dict of str to tuple of int
+        By our name.
+    difference : float or None
+        Largest difference between the probabilities that their symbol and our network give
+        for the same random images; None where there is no ``PREFIX-symbol.json``.
+    """
+
+    network: NetworkSpec
+    mapping: Dict[str, str]
+    shapes: Dict[str, Tuple[int, ...]]
+    difference: float = None
+
+
+def import_checkpoint(prefix, epoch, out, dataset=None):
+    """Turn a checkpoint of the authors into files of ours.
+
+    ``out`` gets what :func:`dmr_gluon.deploy.export.export` writes, and ``mapping.json``: the
+    authors' name for each of our parameters.
+
+    Parameters
+    ----------
+    prefix : str
+        Theirs: ``PREFIX-NNNN.params`` is read, and ``PREFIX-symbol.json`` if it is there, to
+        compare what both networks predict.
+    epoch : int
+    out : str
+        A folder; made if need be.
+    dataset : str, optional
+        ``cifar10``, ``cifar100`` or ``svhn``: what it was trained on, for the normalisation.
+
+    Returns
+    -------
+    Imported
+
+    Raises
+    ------
+    DMRError
+        For files that are missing or damaged, a tensor that is unknown, missing or of a wrong
+        shape (by name), or predictions that differ.
+    """
+    if dataset is not None and dataset not in PUBLISHED:
+        raise DMRError(f"--dataset {dataset}: there are {', '.join(PUBLISHED)}")
+    tensors = _load(f"{prefix}-{epoch:04d}.params")
+    spec, mapping = recognise(tensors)
+    facts = PUBLISHED.get(dataset)
+    if facts and facts.classes != spec.classes:
+        raise DMRError(f"{prefix} has {spec.classes} classes, {dataset} has {facts.classes}")
+    net = Network(spec)
+    net.initialize()
+    for name, parameter in net.collect_params().items():
+        parameter.set_data(tensors[mapping[name]])
+    difference = None
+    symbol_file = f"{prefix}-symbol.json"
+    if os.path.exists(symbol_file):
+        difference = _compare(_load_symbol(symbol_file), tensors, net, symbol_file)
+    imported = Imported(
+        spec, mapping, {ours: tensors[theirs].shape for ours, theirs in mapping.items()}, difference
+    )
+    write_bundle(
+        net,
+        out,
+        network=spec,
+        epochs=epoch,
+        classes=[str(label) for label in range(spec.classes)],
+        image_size=32,
+        mean=facts and facts.mean,
+        std=facts and facts.std,
+        imported_from=os.path.basename(prefix),
+    )
+    write_atomically(os.path.join(out, "mapping.json"), json.dumps(mapping, indent=1))
+    return imported
+
+
+def recognise(tensors):
+    """Which network a checkpoint is of, and which of its tensors is which.
+
+    Parameters
+    ----------
+    tensors : dict
+        Arrays with a ``shape``, by the authors' names.
+
+    Returns
+    -------
+    NetworkSpec, dict of str to str
+        The network, and the authors' name for each of our parameters' names.
+
+    Raises
+    ------
+    DMRError
+        Naming the first tensor that is unknown, missing or of a wrong shape.
+    """
+    for needed in ("g0_conv_weight", "cls_fc_weight"):
+        if needed not in tensors:
+            raise DMRError(
+                f"no {needed} in the checkpoint: it is not one of the authors' networks for "
+                f"32x32 images; it has {_some(tensors)}"
+            )
+    family = _family(tensors)
+    mapping = {}
+    for theirs in tensors:
+        ours = _our_name(theirs, family)
+        if ours is None:
+            raise DMRError(f"{theirs} is not a tensor of the authors' {family}; nothing was read")
+        mapping[ours] = theirs
+    spec = _specification(tensors, mapping, family)
+    for name, parameter in Network(spec).collect_params().items():
+        if name not in mapping:
+            raise DMRError(
+                f"{_their_name(name, mapping)} is missing: a {spec.name} needs it for {name}"
+            )
+        found = tuple(tensors[mapping[name]].shape)
+        if found != parameter.shape:
+            raise DMRError(
+                f"{mapping[name]} has the shape {found}; {name} of a {spec.name} has "
+                f"{parameter.shape}"
+            )
+    extra = sorted(set(mapping) - set(Network(spec).collect_params()))
+    if extra:
+        raise DMRError(f"{mapping[extra[0]]} has no place in a {spec.name}; nothing was read")
+    return spec, mapping
+
+
+def _family(tensors):
+    names = " ".join(tensors)
+    if re.search(r"_d\d+_two1_", names):
+        return "dmrnet"
+    return "dilnet" if re.search(r"_p1_two1_", names) else "resnet"
+
+
+def _our_name(theirs, family):
+    """Our name for one of their tensors; None for one that they do not have."""
+    if theirs in ("cls_fc_weight", "cls_fc_bias"):
+        return theirs.replace("cls", "head")
+    match = re.fullmatch(rf"g0_{_TENSOR}", theirs)
+    if match:
+        return _tensor("stem_", match)
+    for place, ours in _PLACES[family]:
+        match = re.fullmatch(rf"{_BLOCK}_{place}_{_TENSOR}", theirs)
+        if not match:
+            continue
+        groups = match.groupdict()
+        where = f"stage{groups['stage']}_block{groups['block']}_{ours}{groups.get('k') or 1}_"
+        return _tensor(where, match)
+    return None
+
+
+def _tensor(where, match):
+    groups = match.groupdict()
+    kind, part = groups["kind"], groups["part"].replace("moving", "running")
+    if (kind == "conv") != (part == "weight"):
+        return None
+    return f"{where}{kind}{groups.get('layer') or ''}_{part}"
+
+
+def _their_name(ours, mapping):
+    """What a missing tensor would be called, from one beside it."""
+    beside = re.sub(r"_[a-z]+(_mean|_var)?$", "", ours)
+    for name, theirs in mapping.items():
+        if name.startswith(beside + "_"):
+            part = ours[len(beside) + 1 :].replace("running", "moving")
+            return theirs[: len(theirs) - len(name) + len(beside) + 1] + part
+    return f"the tensor for {ours}"
+
+
+def _specification(tensors, mapping, family):
+    """The network that has these stages, blocks, branches and channels."""
+    places = [re.match(r"stage(\d+)_block(\d+)_branch(\d+)_", name) for name in mapping]
+    places = [tuple(map(int, match.groups())) for match in places if match]
+    if {stage for stage, _, _ in places} != {1, 2, 3}:
+        raise DMRError("the checkpoint does not have blocks in the three stages g1, g2 and g3")
+    blocks = tuple(max(b for stage, b, _ in places if stage == s) for s in (1, 2, 3))
+    stem = int(tensors["g0_conv_weight"].shape[0])
+    spec = network(
+        f"cifar_{family}8",
+        classes=int(tensors["cls_fc_weight"].shape[0]),
+        blocks=blocks,
+        stem_channels=stem,
+        channels=(stem, 2 * stem, 4 * stem),
+        branches=max(k for _, _, k in places),
+    )
+    return replace(spec, name=name_of(spec))
+
+
+def _some(names):
+    names = sorted(names)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _load(path):
+    try:
+        loaded = mx.nd.load(path)
+    except mx.base.MXNetError as error:
+        reason = "is damaged" if os.path.exists(path) else "is not there"
+        raise DMRError(f"{path} {reason}; name a checkpoint as PREFIX EPOCH") from error
+    if not isinstance(loaded, dict) or not all(":" in name for name in loaded):
+        raise DMRError(f"{path} is not an MXNet checkpoint with arg: and aux: names")
+    return {name.split(":", 1)[1]: array for name, array in loaded.items()}
+
+
+def _load_symbol(path):
+    try:
+        return mx.sym.load(path)
+    except mx.base.MXNetError as error:
+        raise DMRError(f"{path} is damaged; without it the parameters alone are read") from error
+
+
+def _compare(symbol, tensors, net, path):
+    """Largest difference of the probabilities; refuses networks that are not the same."""
+    images = np.random.RandomState(0).standard_normal((4, 3, 32, 32)).astype(np.float32)
+    try:
+        executor = symbol.simple_bind(mx.cpu(), grad_req="null", data=images.shape)
+        executor.copy_params_from(
+            {n: a for n, a in tensors.items() if n in executor.arg_dict},
+            {n: a for n, a in tensors.items() if n in executor.aux_dict},
+        )
+        theirs = executor.forward(is_train=False, data=images)[0].asnumpy()
+    except (mx.base.MXNetError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise DMRError(f"{path} cannot be run by this MXNet: {reason}") from error
+    ours = mx.nd.softmax(net(mx.nd.array(images))).asnumpy()
+    if theirs.shape != ours.shape or not np.isfinite(theirs).all():
+        raise DMRError(f"{path} gives {theirs.shape}, not finite probabilities of {ours.shape}")
+    difference = float(np.abs(theirs - ours).max())
+    if difference > 1e-4:
+        raise DMRError(
+            f"{path} predicts otherwise than {net.spec.name} with the same parameters (by up to "
+            f"{difference:.2g}): it is not the network that its parameters' names say"
+        )
+    return difference
