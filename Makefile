@@ -19,7 +19,7 @@ help:
 	@echo "make test           install, lint, run the fast tests"
 	@echo "make test-all       the slow tests too"
 	@echo "make test-pythons   the fast tests under every Python from 3.8 to 3.12 that is found"
-	@echo "make figures        draw the pictures of README and docs again"
+	@echo "make figures        draw the pictures and write the tables of README and docs again"
 	@echo "make format         let ruff format the code"
 	@echo "make clean          remove $(VENV), .venvs and demo"
 
@@ -79,6 +79,9 @@ format: install
 
 figures: install
 	$(RUN) docs/draw_blocks.py docs/figures/blocks.png
+	$(VENV)/bin/dmr networks cifar_dmrnet56 --plot docs/figures/network.png
+	$(VENV)/bin/dmr paths --plot docs/figures/paths.png
+	$(RUN) docs/write_tables.py
 
 clean:
 	rm -rf $(VENV) .venvs demo

@@ -5,6 +5,7 @@ import os
 import re
 
 from . import __version__
+from .cli_networks import add_commands
 from .errors import DMRError
 from .flags import Parser, run
 
@@ -17,7 +18,7 @@ def main():
 def _main(arguments=None):
     parser = Parser(
         prog="dmr",
-        description="Deep merge-and-run networks in MXNet: data, evaluation, export. "
+        description="Deep merge-and-run networks in MXNet: networks, data, evaluation, export. "
         "Training: python train_cifar.py, train_svhn.py, train_imagenet.py.",
     )
     parser.add_argument("--version", action="version", version=__version__)
@@ -26,9 +27,10 @@ def _main(arguments=None):
     _add_eval(commands)
     _add_export(commands)
     _add_plot(commands)
+    add_commands(commands)
     options = parser.parse_args(arguments)
     if options.command is None:
-        parser.error("say what to do: prepare, eval, export or plot")
+        parser.error("say what to do: " + ", ".join(commands.choices))
     options.function(options)
 
 

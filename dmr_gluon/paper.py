@@ -163,18 +163,18 @@ def _networks() -> Tuple[PublishedNetwork, ...]:
         ("dmrnet50_ijcai", "IJCAI 2018", "46.4", 50),
         ("cifar_dmrnet50_identity", "Table 5, shared, L = 48", None, 50),
         ("cifar_dmrnet98_identity", "Table 5, shared, L = 96", None, 98),
-        ("cifar_dmrnet50_unshared", "Table 5, not shared, L = 48", None, 50),
-        ("cifar_dmrnet98_unshared", "Table 5, not shared, L = 96", None, 98),
         ("cifar_dmrnet50_identity_unshared", "Table 5, not shared, L = 48", None, 50),
+        ("cifar_dmrnet50_unshared", "Table 5, not shared, L = 48", None, 50),
         ("cifar_dmrnet98_identity_unshared", "Table 5, not shared, L = 96", None, 98),
+        ("cifar_dmrnet98_unshared", "Table 5, not shared, L = 96", None, 98),
         ("cifar_dmrnet56_k3", "section 5, K = 3", None, 56),
         ("cifar_dmrnet56_k4", "section 5, K = 4", None, 56),
+        ("cifar_plain26", "Figure 6, L = 12", None, 26),
         ("cifar_resnet26_blocks3", "Figure 6, L = 12", None, 26),
         ("cifar_resnet26_blocks6", "Figure 6, L = 12", None, 26),
+        ("cifar_plain38", "Figure 6, L = 18", None, 38),
         ("cifar_resnet38_blocks3", "Figure 6, L = 18", None, 38),
         ("cifar_resnet38_blocks6", "Figure 6, L = 18", None, 38),
-        ("cifar_plain26", "Figure 6, L = 12", None, 26),
-        ("cifar_plain38", "Figure 6, L = 18", None, 38),
     ):
         rows.append(PublishedNetwork(name, source, parameters, depth))
     return tuple(rows)

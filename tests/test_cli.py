@@ -56,7 +56,7 @@ def test_a_record_file_without_its_index_is_refused(command, digits, tmp_path):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ([], "prepare, eval, export or plot"),
+        ([], "prepare, eval, export, plot, networks"),
         (["prepare"], "digits or folder"),
         (["prepare", "digits"], "--out"),
         (["prepare", "folder", "/nonexistent", "--out", "x"], "cannot be read"),
@@ -65,6 +65,15 @@ def test_a_record_file_without_its_index_is_refused(command, digits, tmp_path):
         (["export", "/nonexistent", "--out", "x"], "is not a run"),
         (["plot", "/nonexistent"], "log.jsonl"),
         (["train"], "invalid choice"),
+        (["networks", "cifar_dmrnet15"], "14 or 20"),
+        (["networks", "--classes", "3"], "dmr networks NAME"),
+        (["networks", "cifar_dmrnet8", "--classes", "0"], "classes"),
+        (["networks", "cifar_dmrnet8", "--image-size", "-1"], "--image-size"),
+        (["networks", "cifar_dmrnet8", "--plot", "x.xyz"], "x.xyz"),
+        (["paths", "--blocks", "9,x"], "--blocks 9,x"),
+        (["paths", "cifar_dmrnet8", "--plot", "x.png"], "leave out the names"),
+        (["convert", "/nonexistent", "--form", "grouped", "--run-dir", "x"], "is not a run"),
+        (["import-authors", "/nonexistent", "3"], "nonexistent-0003.params is not there"),
     ],
 )
 def test_dmr_refuses(command, tmp_path, arguments, words):
@@ -116,6 +125,40 @@ def test_a_folder_of_images_from_the_command_line(command, tmp_path):
         "--name", "grey", "--resize", "32x32",
     )  # fmt: skip
     assert "grey, 6 train, 6 test images 32x32, 2 classes" in done.stdout, done
+
+
+def test_networks_and_paths_are_listed_and_drawn(command, tmp_path):
+    listed = dmr(command, "networks").stdout
+    assert "cifar_dmrnet50_w4" in listed and "24.8 b" in listed and "Left open" in listed
+    assert listed.count("\n") > 50
+    layers = dmr(command, "networks", "cifar_dmrnet8", "--classes", "7").stdout
+    assert "stage2_block1_proj2_conv" in layers and "154,775 parameters" in layers
+    found = dmr(command, "paths", "--blocks", "9", "--plot", tmp_path / "paths.svg").stdout
+    assert "DMRNet, L = 9     8.00       2.83" in found
+    assert "cifar_resnet14" in dmr(command, "paths", "cifar_resnet14").stdout
+    dmr(command, "networks", "cifar_dmrnet8", "--plot", tmp_path / "network.svg")
+    assert sorted(os.listdir(tmp_path)) == ["network.svg", "paths.svg"]
+
+
+def test_a_run_is_converted_evaluated_and_exported(command, short_run, tmp_path):
+    grouped, out = tmp_path / "grouped", tmp_path / "out"
+    done = dmr(command, "convert", short_run, "--form", "grouped", "--run-dir", grouped)
+    assert "cifar_dmrnet8_grouped" in done.stdout, done
+    assert dmr(command, "eval", grouped).stdout[:18] == dmr(command, "eval", short_run).stdout[:18]
+    assert dmr(command, "export", grouped, "--out", out).returncode == 0
+    again = dmr(command, "convert", grouped, "--form", "branches", "--run-dir", tmp_path / "again")
+    assert "cifar_dmrnet8, with all" in again.stdout, again
+
+
+def test_a_checkpoint_of_the_authors_is_imported(command, tmp_path):
+    from test_authors import stand_in, write
+
+    write(str(tmp_path / "theirs"), stand_in("dmrnet", (1, 1, 1)))
+    done = dmr(command, "import-authors", tmp_path / "theirs", "400", "--dataset", "svhn")
+    assert done.returncode == 0, done
+    assert "cifar_dmrnet8, 10 classes: 87 tensors, all mapped" in done.stdout, done.stdout
+    assert "g2_b1_l2_line_conv_weight" in done.stdout and "predict the same" in done.stdout
+    assert {"bundle.json", "mapping.json"} <= set(os.listdir(tmp_path / "theirs-imported"))
 
 
 def test_version_and_help(command):

@@ -64,6 +64,11 @@ class Complexity:
     layers: Tuple[Layer, ...]
 
 
+def image_size(spec):
+    """Height and width of the images that the paper has for a network."""
+    return 32 if spec.stem == "cifar" else 224
+
+
 def measure(symbol, image_shape) -> Complexity:
     """Count a network's parameters, multiply-adds, activations and depth.
 

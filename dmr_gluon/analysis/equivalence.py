@@ -49,8 +49,7 @@ def convert_arrays(arrays, spec, form):
     Parameters
     ----------
     arrays : dict of str to numpy.ndarray
-        By parameter name, for the network ``spec``. Names may be missing: all of a tensor's
-        branches, or none.
+        By parameter name, for the network ``spec``; of those there are K times, all or none.
     spec : NetworkSpec
         What the arrays are of.
     form : str
@@ -59,6 +58,11 @@ def convert_arrays(arrays, spec, form):
     Returns
     -------
     dict of str to numpy.ndarray
+
+    Raises
+    ------
+    DMRError
+        For a network without such a form, or an array that some branches lack.
     """
     respecify(spec, form)
     if form == spec.form:
@@ -75,6 +79,11 @@ def convert_arrays(arrays, spec, form):
                     break
             else:
                 groups[name] = {1: array}
+        for name, parts in groups.items():
+            many = name not in arrays
+            missing = set(range(1, spec.branches + 1 if many else 2)) - set(parts)
+            if missing:
+                raise DMRError(f"{name}: the array of branch {min(missing)} is missing")
         return {
             name: np.concatenate([parts[k] for k in sorted(parts)])
             for name, parts in groups.items()

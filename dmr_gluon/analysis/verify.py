@@ -14,16 +14,16 @@ from ..runtime import mx
 from ..spec import INCEPTION_LIKE, MERGE_AND_RUN, RESIDUAL
 from ..training.loop import TrainingStep
 from . import equivalence, flow, paths, twins
-from .complexity import Complexity, measure
+from .complexity import Complexity, image_size, measure
 from .conversion import convert_training
 
 #: What a check can come to.
-EQUAL, KNOWN, DIFFERS = "equal", "known", "DIFFERS"
+VERDICTS = EQUAL, KNOWN, DIFFERS = "equal", "known", "DIFFERS"
 
 #: Differences that are understood, by the letter that the tables show.
 NOTES = {
-    "a": "Table 2 has one column of parameters for three networks. In all eight rows it is the "
-    "ResNet's with 100 classes; ours are counted with 10.",
+    "a": "Table 2 has one column of parameters for three networks. In all eight rows it "
+    "equals the ResNet's with 100 classes; ours are counted with 10.",
     "b": "The paper prints 24.8 M for DMRNet-Wide of depth 50. The network of Table 1, four times "
     "wider, has 24.152 M. With 3x3 projections it would have 24.807 M, but then DMRNet-Wide of "
     "depth 32 would have 15.507 M, not the published 14.9 M. Left open.",
@@ -71,6 +71,38 @@ KINDS = (
 _OUTPUTS, _GRADIENTS = 1e-10, 1e-8
 
 
+def sections(full=False):
+    """All checks, section by section.
+
+    Parameters
+    ----------
+    full : bool
+        Compare all networks in numbers, not one of each kind.
+
+    Yields
+    ------
+    str, iterator of Check
+        The section's title, and its checks as they are made.
+    """
+    measured = list(measure_networks())
+    yield "parameters, counted in the built graph", [m.parameters for m in measured if m.parameters]
+    yield "the column of parameters in Table 2", check_table2_column()
+    equal = sum(m.depth.verdict == EQUAL for m in measured)
+    depths = [m.depth for m in measured if m.depth.verdict != EQUAL]
+    depths.append(_all("depth of the paper's networks, 14 to 194", equal, len(measured)))
+    yield "depth, counted in the built graph", depths
+    yield "lengths of paths", check_paths()
+    yield "information flow", check_flow()
+    if full:
+        large = ("cifar_dilnet14", "cifar_dmrnet14", "dmrnet44")
+        yield "equivalent forms", check_equivalences(large, steps=20)
+        names = {row.name: None for row in paper.NETWORKS}
+        yield "two implementations", check_twins([*names, *(n for n in KINDS if n not in names)])
+    else:
+        yield "equivalent forms", check_equivalences()
+        yield "two implementations", check_twins()
+
+
 @dataclass(frozen=True)
 class Check:
     """One published number, or one claim, and what comes out here.
@@ -106,11 +138,6 @@ class MeasuredNetwork:
     complexity: Complexity
     parameters: Optional[Check]
     depth: Check
-
-
-def image_size(spec):
-    """The height and width of the paper's images for a network."""
-    return 32 if spec.stem == "cifar" else 224
 
 
 def measure_networks() -> Iterator[MeasuredNetwork]:
@@ -219,10 +246,10 @@ def _all(what, agree, total):
     return Check(what, f"all {total}", f"{agree} of {total}", "", verdict)
 
 
-def _near(what, difference, tolerance):
+def _near(what, difference, tolerance, ours=""):
     """A claim of equality between two computations."""
     equal = math.isfinite(difference) and difference <= tolerance
-    return Check(what, "equal", "", f"{difference:.1e}", EQUAL if equal else DIFFERS)
+    return Check(what, "equal", ours, f"{difference:.1e}", EQUAL if equal else DIFFERS)
 
 
 def check_flow() -> Iterator[Check]:
@@ -261,7 +288,8 @@ def check_equivalences(names=("cifar_dilnet14", "cifar_dmrnet14"), steps=3) -> I
         # The first of these losses is from before the update, the second shows its effect.
         for text in ("the next step", "the step after it"):
             one, two = (_loss(form(data, label, _LR)) for form in (trained, other))
-            yield _near(f"{figure}: {name}, loss of {text}", abs(one - two) / one, 1e-4)
+            loss = f"{one / len(label):.4f}"
+            yield _near(f"{figure}: {name}, loss of {text}", abs(one - two) / one, 1e-4, loss)
         mx.nd.waitall()
         back = equivalence.convert(other.net, "branches")
         yield _near(f"{figure}: {name}, and back", _difference(net, back, data), 1e-4)

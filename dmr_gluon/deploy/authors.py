@@ -16,7 +16,7 @@ import json
 import os
 import re
 from dataclasses import dataclass, replace
-from typing import Dict, Tuple
+from typing import Dict, Optional, Tuple
 
 import numpy as np
 
@@ -52,14 +52,15 @@ class Imported:
     shapes : dict of str to tuple of int
         By our name.
     difference : float or None
-        Largest difference between the probabilities that their symbol and our network give
-        for the same random images; None where there is no ``PREFIX-symbol.json``.
+        Largest difference between the logits that their symbol and our network give for the
+        same random images, as a part of the largest; None where there is no
+        ``PREFIX-symbol.json``.
     """
 
     network: NetworkSpec
     mapping: Dict[str, str]
     shapes: Dict[str, Tuple[int, ...]]
-    difference: float = None
+    difference: Optional[float] = None
 
 
 def import_checkpoint(prefix, epoch, out, dataset=None):
@@ -154,7 +155,8 @@ def recognise(tensors):
             raise DMRError(f"{theirs} is not a tensor of the authors' {family}; nothing was read")
         mapping[ours] = theirs
     spec = _specification(tensors, mapping, family)
-    for name, parameter in Network(spec).collect_params().items():
+    parameters = Network(spec).collect_params()
+    for name, parameter in parameters.items():
         if name not in mapping:
             raise DMRError(
                 f"{_their_name(name, mapping)} is missing: a {spec.name} needs it for {name}"
@@ -165,10 +167,10 @@ def recognise(tensors):
                 f"{mapping[name]} has the shape {found}; {name} of a {spec.name} has "
                 f"{parameter.shape}"
             )
-    extra = sorted(set(mapping) - set(Network(spec).collect_params()))
+    extra = sorted(set(mapping) - set(parameters))
     if extra:
         raise DMRError(f"{mapping[extra[0]]} has no place in a {spec.name}; nothing was read")
-    return spec, mapping
+    return spec, {name: mapping[name] for name in parameters}
 
 
 def _family(tensors):
@@ -256,10 +258,14 @@ def _load_symbol(path):
 
 
 def _compare(symbol, tensors, net, path):
-    """Largest difference of the probabilities; refuses networks that are not the same."""
+    """Largest difference of the logits, as a part of the largest; refuses other networks."""
+    inside = symbol.get_internals()
+    if "cls_fc_output" not in inside.list_outputs():
+        raise DMRError(f"{path} has no layer cls_fc: it is not the authors' symbol")
     images = np.random.RandomState(0).standard_normal((4, 3, 32, 32)).astype(np.float32)
     try:
-        executor = symbol.simple_bind(mx.cpu(), grad_req="null", data=images.shape)
+        # Not the probabilities: a softmax of large logits hides what is before it.
+        executor = inside["cls_fc_output"].simple_bind(mx.cpu(), grad_req="null", data=images.shape)
         executor.copy_params_from(
             {n: a for n, a in tensors.items() if n in executor.arg_dict},
             {n: a for n, a in tensors.items() if n in executor.aux_dict},
@@ -268,13 +274,14 @@ def _compare(symbol, tensors, net, path):
     except (mx.base.MXNetError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise DMRError(f"{path} cannot be run by this MXNet: {reason}") from error
-    ours = mx.nd.softmax(net(mx.nd.array(images))).asnumpy()
+    ours = net(mx.nd.array(images)).asnumpy()
     if theirs.shape != ours.shape or not np.isfinite(theirs).all():
-        raise DMRError(f"{path} gives {theirs.shape}, not finite probabilities of {ours.shape}")
-    difference = float(np.abs(theirs - ours).max())
+        raise DMRError(f"{path} gives {theirs.shape}, not finite logits of {ours.shape}")
+    difference = float(np.abs(theirs - ours).max() / max(np.abs(theirs).max(), 1e-12))
     if difference > 1e-4:
         raise DMRError(
-            f"{path} predicts otherwise than {net.spec.name} with the same parameters (by up to "
-            f"{difference:.2g}): it is not the network that its parameters' names say"
+            f"{path} predicts otherwise than {net.spec.name} with the same parameters (by "
+            f"{difference:.2g} of the largest logit): it is not the network that its parameters' "
+            f"names say"
         )
     return difference

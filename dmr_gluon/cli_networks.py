@@ -1,0 +1,263 @@
+"""Subcommands of ``dmr`` about the networks themselves; none needs data."""
+
+import os
+import sys
+
+from .errors import DMRError
+
+
+def add_commands(commands):
+    """Add networks, paths, verify, convert and import-authors to the parser of ``dmr``."""
+    _add_networks(commands)
+    _add_paths(commands)
+    _add_verify(commands)
+    _add_convert(commands)
+    _add_import_authors(commands)
+
+
+def _add_networks(commands):
+    parser = commands.add_parser(
+        "networks", help="sizes of the paper's networks, or of one, layer by layer"
+    )
+    parser.add_argument("name", metavar="NAME", nargs="?", help="such as cifar_dmrnet56")
+    parser.add_argument("--classes", type=int, help="outputs (default: 10, ImageNet 1000)")
+    parser.add_argument("--image-size", type=int, help="height and width (default: 32 or 224)")
+    parser.add_argument("--plot", metavar="FILE", help="draw NAME: .png, .svg or .pdf")
+    parser.set_defaults(function=_networks)
+
+
+def _networks(options):
+    if options.name is None:
+        for flag in ("classes", "image_size", "plot"):
+            if getattr(options, flag) is not None:
+                raise DMRError(f"--{flag.replace('_', '-')} is for one network: dmr networks NAME")
+        _list_networks()
+        return
+    from .analysis.complexity import image_size, measure
+    from .model import Network
+    from .networks import network
+    from .report.tables import text_table
+
+    if options.image_size is not None and options.image_size < 1:
+        raise DMRError(f"--image-size must be at least 1, not {options.image_size}")
+    spec = network(options.name, classes=options.classes)
+    size = options.image_size or image_size(spec)
+    complexity = measure(Network(spec).portable_symbol(), (3, size, size))
+    if options.plot:
+        from .report import network_plot
+
+        _write_picture(lambda: network_plot.draw(spec, complexity, options.plot), options.plot)
+        return
+    rows = [
+        (
+            layer.name,
+            layer.kind,
+            "x".join(map(str, layer.output)),
+            f"{layer.parameters:,}",
+            f"{layer.multiply_adds:,}" if layer.multiply_adds else "",
+        )
+        for layer in complexity.layers
+    ]
+    print(text_table(("layer", "kind", "output", "parameters", "multiply-adds"), rows, (3, 4)))
+    print(
+        f"\n{spec.name}: depth {complexity.depth}, {complexity.parameters:,} parameters, "
+        f"{complexity.multiply_adds:,} multiply-adds and {complexity.activations:,} activations "
+        f"for an image of {size}x{size}"
+    )
+
+
+def _list_networks():
+    from .analysis.verify import measure_networks
+    from .report.tables import text_table
+
+    rows, notes = [], set()
+    for measured in measure_networks():
+        check, counts = measured.parameters, measured.complexity
+        notes |= {check.note} if check and check.note else set()
+        rows.append(
+            (
+                measured.published.name,
+                measured.published.source,
+                counts.depth,
+                f"{counts.parameters / 1e6:.3f}",
+                f"{measured.published.parameters or ''} {check.note if check else '':1}",
+                f"{counts.multiply_adds / 1e6:,.1f}",
+                f"{counts.activations / 1e6:.2f}",
+            )
+        )
+    header = ("network", "paper", "depth", "parameters", "paper's", "multiply-adds", "activations")
+    print(text_table(header, rows, (2, 3, 4, 5, 6)))
+    print("\nIn millions; multiply-adds and activations of convolutions and FC, for one image.")
+    _print_notes(notes)
+
+
+def _print_notes(letters):
+    from textwrap import fill
+
+    from .analysis.verify import NOTES
+
+    for letter in sorted(letters):
+        print(fill(NOTES[letter], 96, initial_indent=f"{letter}  ", subsequent_indent="   "))
+
+
+def _write_picture(draw, path):
+    try:
+        draw()
+    except (OSError, ValueError) as error:
+        raise DMRError(
+            f"{path} cannot be written ({error}); give another name, .png, .svg or .pdf"
+        ) from error
+    print(path)
+
+
+def _add_paths(commands):
+    parser = commands.add_parser(
+        "paths", help="how long the paths through the networks are (section 3.2, Figure 3)"
+    )
+    parser.add_argument("names", metavar="NAME", nargs="*", help="networks, as they are built")
+    parser.add_argument("--plot", metavar="FILE", help="draw Figure 3 again: .png, .svg or .pdf")
+    parser.add_argument(
+        "--blocks", metavar="L,L", default="9,24", help="L of Figure 3 (default: 9,24)"
+    )
+    parser.set_defaults(function=_paths)
+
+
+def _paths(options):
+    from .analysis.paths import of_network
+    from .networks import network
+    from .report import path_plot
+    from .report.tables import text_table
+
+    lengths = [part.strip() for part in options.blocks.split(",")]
+    if not all(part.isdigit() and 1 <= int(part) <= 500 for part in lengths):
+        raise DMRError(f"--blocks {options.blocks}: write numbers from 1 to 500, such as 9,24")
+    if options.plot and options.names:
+        raise DMRError("--plot draws the networks of Figure 3; leave out the names")
+    if options.names:
+        found = [(spec.name, of_network(spec)) for spec in map(network, options.names)]
+    else:
+        found = [
+            (f"{name}, L = {length}", distribution)
+            for length in map(int, lengths)
+            for name, distribution in path_plot.distributions(length)
+        ]
+    rows = [
+        (
+            name,
+            f"{float(distribution.mean):.2f}",
+            f"{distribution.std:.2f}",
+            min(distribution.counts),
+            max(distribution.counts),
+            f"{distribution.total:.4g}" if distribution.total > 1e9 else distribution.total,
+        )
+        for name, distribution in found
+    ]
+    header = ("network", "average", "deviation", "shortest", "longest", "paths")
+    print(text_table(header, rows, (1, 2, 3, 4, 5)))
+    if options.plot:
+        _write_picture(lambda: path_plot.draw(list(map(int, lengths)), options.plot), options.plot)
+
+
+def _add_verify(commands):
+    parser = commands.add_parser(
+        "verify", help="check every published number that needs no data; under a minute"
+    )
+    parser.add_argument(
+        "--full",
+        action="store_true",
+        help="compare both implementations of all networks in numbers, and convert a large one "
+        "too; some minutes",
+    )
+    parser.set_defaults(function=_verify)
+
+
+def _verify(options):
+    from .analysis import verify
+    from .report.tables import text_table
+
+    checks = []
+    header = ("", "paper", "ours", "difference", "verdict")
+    for title, found in verify.sections(options.full):
+        section = []
+        for check in found:
+            if sys.stderr.isatty():
+                print(f"\r\033[K{check.what}", end="", file=sys.stderr, flush=True)
+            section.append(check)
+        if sys.stderr.isatty():
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+        rows = [
+            (c.what, c.published, c.ours, c.difference, f"{c.verdict} {c.note}") for c in section
+        ]
+        print(text_table((title, *header[1:]), rows, (1, 2, 3)) + "\n", flush=True)
+        checks += section
+    counts = {verdict: sum(c.verdict == verdict for c in checks) for verdict in verify.VERDICTS}
+    _print_notes(verify.NOTES)
+    print(
+        f"\n{len(checks)} checks: {counts[verify.EQUAL]} equal, {counts[verify.KNOWN]} known "
+        f"discrepancies, {counts[verify.DIFFERS]} unexplained"
+    )
+    if counts[verify.DIFFERS]:
+        sys.exit(1)
+
+
+def _add_convert(commands):
+    parser = commands.add_parser(
+        "convert", help="a run in an equivalent form of its network (Figures 4 and 5)"
+    )
+    parser.add_argument("run", metavar="RUN", help="a run's folder")
+    parser.add_argument(
+        "--form", required=True, choices=("grouped", "branches"),
+        help="grouped: all branches in one convolution; branches: the other way",
+    )  # fmt: skip
+    parser.add_argument("--run-dir", required=True, metavar="DIR", help="the new run's folder")
+    parser.set_defaults(function=_convert)
+
+
+def _convert(options):
+    from .analysis.conversion import convert_run
+
+    spec = convert_run(options.run, options.form, options.run_dir)
+    print(
+        f"{options.run_dir}: {spec.name}, with all that {options.run} has learned; it can be "
+        f"evaluated, exported and resumed"
+    )
+
+
+def _add_import_authors(commands):
+    parser = commands.add_parser(
+        "import-authors", help="a checkpoint of the authors' code (2016) as a network of ours"
+    )
+    parser.add_argument(
+        "prefix", metavar="PREFIX", help="of PREFIX-symbol.json, PREFIX-NNNN.params"
+    )
+    parser.add_argument("epoch", metavar="EPOCH", type=int, help="NNNN")
+    parser.add_argument("--out", metavar="DIR", help="where to write (default: PREFIX-imported)")
+    parser.add_argument(
+        "--dataset", help="cifar10, cifar100 or svhn: what it was trained on, for bundle.json"
+    )
+    parser.set_defaults(function=_import_authors)
+
+
+def _import_authors(options):
+    from .deploy.authors import import_checkpoint
+    from .report.tables import text_table
+
+    out = options.out or options.prefix + "-imported"
+    found = import_checkpoint(options.prefix, options.epoch, out, options.dataset)
+    rows = [
+        (theirs, ours, "x".join(map(str, found.shapes[ours])))
+        for ours, theirs in found.mapping.items()
+    ]
+    print(text_table(("theirs", "ours", "shape"), rows))
+    print(
+        f"\n{found.network.name}, {found.network.classes} classes: {len(rows)} tensors, all mapped"
+    )
+    if found.difference is None:
+        print(f"no {options.prefix}-symbol.json: what it predicts was not compared")
+    else:
+        print(f"their symbol and our network predict the same, to {found.difference:.1e}")
+    if options.dataset is None:
+        print("bundle.json has no mean and std: name what it was trained on with --dataset")
+    print(
+        f"{os.path.join(out, '')}: model-symbol.json, model-0000.params, bundle.json, mapping.json"
+    )

@@ -1,0 +1,50 @@
+"""Tables as text for a terminal and as Markdown. Needs no MXNet."""
+
+
+def text_table(header, rows, right=()):
+    """Columns aligned with spaces.
+
+    Parameters
+    ----------
+    header : sequence of str
+    rows : sequence of sequence of str
+    right : collection of int
+        Columns of numbers, aligned at their right.
+
+    Returns
+    -------
+    str
+    """
+    rows = [list(map(str, row)) for row in [header, *rows]]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    lines.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
+    return "\n".join(lines)
+
+
+def markdown_table(header, rows, right=()):
+    """The same as Markdown."""
+    rule = ["---:" if i in right else "---" for i in range(len(header))]
+    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in [header, rule, *rows])
+
+
+def replace_between(text, name, new):
+    """Put ``new`` between ``<!-- NAME -->`` and ``<!-- /NAME -->``.
+
+    Raises
+    ------
+    ValueError
+        Where the marks are not there.
+    """
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, _, rest = text.partition(start)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise ValueError(f"no {start} and {end}")
+    return f"{before}{start}\n{new}\n{end}{after}"

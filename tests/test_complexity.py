@@ -1,0 +1,110 @@
+"""Sizes counted in the graph, against numbers from elsewhere and counts by hand."""
+
+import numpy as np
+import pytest
+
+from dmr_gluon import get_model
+from dmr_gluon.analysis.complexity import measure
+from dmr_gluon.errors import DMRError
+from dmr_gluon.report import network_plot
+from dmr_gluon.runtime import mx
+
+
+def measured(name, size):
+    return measure(get_model(name).portable_symbol(), (3, size, size))
+
+
+@pytest.mark.parametrize(
+    "name, billions",
+    # Published for the stride in the 3x3 convolution: 4.1, 7.8 and 11.5 billion.
+    [("resnet50", 4.089), ("resnet101", 7.801), ("resnet152", 11.514)],
+)
+def test_multiply_adds_of_the_resnets_are_the_well_known_ones(name, billions):
+    assert measured(name, 224).multiply_adds / 1e9 == pytest.approx(billions, abs=5e-4)
+
+
+def test_one_layer_by_hand():
+    layers = {layer.name: layer for layer in measured("cifar_dmrnet8", 32).layers}
+    conv = layers["stage2_block1_branch1_conv1"]
+    assert conv.kind == "conv 3x3/2" and conv.output == (32, 16, 16)
+    assert conv.parameters == 32 * 16 * 9 and conv.activations == 32 * 16 * 16
+    assert conv.multiply_adds == 32 * 16 * 16 * 16 * 9
+    fc = layers["head_fc"]
+    assert fc.parameters == 650 and fc.multiply_adds == 640 and fc.output == (10,)
+    bn = layers["stem_bn"]
+    assert bn.parameters == 32 and bn.multiply_adds == 0
+
+
+def test_groups_and_other_sizes_are_counted():
+    grouped, branches = measured("cifar_dmrnet8_grouped", 32), measured("cifar_dmrnet8", 32)
+    assert grouped.parameters == branches.parameters
+    assert grouped.multiply_adds == branches.multiply_adds
+    assert any("in 2 groups" in layer.kind for layer in grouped.layers)
+    ratio = measured("cifar_dmrnet8", 64).multiply_adds / branches.multiply_adds
+    assert ratio == pytest.approx(4, rel=1e-3)
+
+
+def test_parameters_are_those_that_gluon_trains():
+    net = get_model("dmrnet50_ijcai")
+    trained = [p for p in net.collect_params().values() if p.grad_req != "null"]
+    expected = sum(int(np.prod(p.shape)) for p in trained)
+    assert measure(net.portable_symbol(), (3, 224, 224)).parameters == expected
+
+
+def test_the_fast_form_for_cpus_counts_the_same():
+    net = get_model("cifar_dmrnet8")
+    net.fuse_for_cpu()
+    fused = measure(net(mx.sym.var("data")), (3, 32, 32))
+    # BN and ReLU are one operator there, which is no layer of its own.
+    convolutions = sum(layer.parameters for layer in fused.layers if layer.kind != "bn")
+    plain = measured("cifar_dmrnet8", 32)
+    assert convolutions == sum(layer.parameters for layer in plain.layers if layer.kind != "bn")
+    assert fused.depth == plain.depth and fused.multiply_adds == plain.multiply_adds
+
+
+def test_images_that_do_not_fit_are_refused():
+    with pytest.raises(DMRError, match="does not take images"):
+        measure(get_model("cifar_dmrnet8").portable_symbol(), (4, 32, 32))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cifar_plain14",
+        "cifar_resnet26_blocks3",
+        "cifar_dilnet14_k3",
+        "cifar_dmrnet56",
+        "cifar_dmrnet14_k3",
+        "cifar_dmrnet14_k4",
+        "cifar_dmrnet14_identity_unshared",
+        "dmrnet44",
+        "dmrnet50_ijcai",
+        "resnet98_ijcai",
+    ],
+)
+def test_every_kind_of_network_is_drawn(name, tmp_path):
+    spec = get_model(name).spec
+    out = tmp_path / "network.svg"
+    complexity = measured(name, 32 if spec.stem == "cifar" else 224)
+    network_plot.draw(spec, complexity, str(out))
+    assert out.stat().st_size > 10_000
+
+
+def test_the_picture_shows_the_blocks_with_their_numbers(tmp_path):
+    import matplotlib
+
+    out = tmp_path / "network.svg"
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        spec = get_model("cifar_dmrnet56").spec
+        network_plot.draw(spec, measured("cifar_dmrnet56", 32), str(out))
+    text = out.read_text()
+    for words in ("×9", "×8", "×7", "3×3, 64 /2", "1×1, 32 /2", "stage 3: 9 blocks", "1.710 M"):
+        assert words in text, words
+    assert text.count(">m</text>") == 6  # a merge in each of the six drawn blocks
+
+
+def test_a_grouped_network_is_not_drawn(tmp_path):
+    net = get_model("cifar_dmrnet8_grouped")
+    with pytest.raises(DMRError, match="without _grouped"):
+        complexity = measured("cifar_dmrnet8_grouped", 32)
+        network_plot.draw(net.spec, complexity, str(tmp_path / "x.png"))

@@ -1,0 +1,235 @@
+"""Figures 4 and 5: one network in several forms, in inference, in training, as a run."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from dmr_gluon import get_model
+from dmr_gluon.analysis.conversion import convert_run, convert_training
+from dmr_gluon.analysis.equivalence import convert, convert_arrays, fold, unfold
+from dmr_gluon.analysis.twins import randomise
+from dmr_gluon.deploy.export import load_run, save_model
+from dmr_gluon.errors import DMRError
+from dmr_gluon.networks import network
+from dmr_gluon.recipes import Recipe
+from dmr_gluon.report import runlog
+from dmr_gluon.runs import RunDirectory
+from dmr_gluon.runtime import mx
+from dmr_gluon.training import checkpoint
+from dmr_gluon.training.loop import RunOptions, TrainingStep, fit
+
+LR = 0.02
+
+
+def batch(spec, images=8, seed=0):
+    size = 32 if spec.stem == "cifar" else 64
+    random = np.random.RandomState(seed)
+    data = mx.nd.array(random.standard_normal((images, 3, size, size)))
+    return data, mx.nd.array(random.randint(0, spec.classes, images))
+
+
+def optimizer():
+    return mx.optimizer.create("nag2016", learning_rate=LR, momentum=0.9, wd=1e-4)
+
+
+def trained(name, steps=20):
+    """A network after some steps on random data, each on other data."""
+    net = get_model(name)
+    mx.random.seed(0)
+    net.initialize()
+    step = TrainingStep(net, optimizer(), [mx.cpu()])
+    for i in range(steps):
+        loss(step, i)
+    return step
+
+
+def loss(step, seed):
+    ((total, _),) = step(*batch(step.net.spec, seed=seed), LR)
+    value = float(total.asscalar())
+    mx.nd.waitall()
+    return value
+
+
+def assert_equal_outputs(one, other, data):
+    expected, found = one(data).asnumpy(), other(data).asnumpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cifar_dilnet14",
+        "cifar_dmrnet14",
+        pytest.param("dmrnet44", marks=pytest.mark.slow),
+    ],
+)
+def test_trained_networks_are_equal_in_both_forms_and_train_on_equally(name):
+    branches = trained(name)
+    variance = branches.net.collect_params()["stage2_block1_branch1_bn1_running_var"]
+    assert np.abs(variance.data().asnumpy() - 1).max() > 0.05  # BN's statistics have moved
+    grouped = convert_training(branches, optimizer(), "grouped")
+    again = convert_training(grouped, optimizer(), "branches")
+    data, _ = batch(branches.net.spec, seed=100)
+    assert_equal_outputs(branches.net, grouped.net, data)
+    assert_equal_outputs(branches.net, again.net, data)
+    # The second loss is after an update in each form, momentum included.
+    for seed in (101, 102):
+        expected = loss(branches, seed)
+        assert loss(grouped, seed) == pytest.approx(expected, rel=1e-4)
+        assert loss(again, seed) == pytest.approx(expected, rel=1e-4)
+    assert_equal_outputs(branches.net, convert(grouped.net, "branches"), data)
+
+
+def test_momentum_is_part_of_the_conversion():
+    branches = trained("cifar_dmrnet8", steps=5)
+    forgetful = TrainingStep(convert(branches.net, "grouped"), optimizer(), [mx.cpu()])
+    losses = [(loss(branches, seed), loss(forgetful, seed)) for seed in (101, 102, 103)]
+    assert losses[0][1] == pytest.approx(losses[0][0], rel=1e-4)
+    assert losses[2][1] != pytest.approx(losses[2][0], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name, changes",
+    [
+        ("cifar_dmrnet8_k3", {}),
+        ("cifar_dmrnet8_k1", {}),
+        ("cifar_dmrnet14_identity", {}),
+        ("cifar_dmrnet14_unshared", {}),
+        ("cifar_dmrnet14_identity_unshared", {}),
+        ("cifar_dilnet8_k3", {}),
+        ("cifar_dilnet8_w2", {}),
+        ("dmrnet29", {"blocks": (1, 1, 2, 1)}),
+        ("dmrnet50_ijcai", {"blocks": (1, 1, 2, 1)}),
+        pytest.param("dmrnet50_ijcai", {}, marks=pytest.mark.slow),
+    ],
+)
+def test_every_kind_of_network_converts_there_and_back(name, changes):
+    net = randomise(get_model(name, **changes))
+    net.cast("float64")
+    data = batch(net.spec)[0].astype("float64")
+    grouped = convert(net, "grouped")
+    assert grouped.spec.form == "grouped"
+    assert changes or grouped.spec.name == name + "_grouped"
+    expected = net(data).asnumpy()
+    found = grouped(data).asnumpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * np.abs(expected).max())
+    again = convert(grouped, "branches")
+    assert again.spec == net.spec
+    for key, parameter in net.collect_params().items():
+        same = again.collect_params()[key].data().asnumpy() == parameter.data().asnumpy()
+        assert same.all(), key
+
+
+def test_gradients_convert_like_parameters():
+    """In double precision: a value that rounds to the other side of 0 changes a gradient."""
+    for name in ("cifar_dilnet8_k3", "cifar_dmrnet14"):
+        gradients = []
+        net = randomise(get_model(name))
+        net.cast("float64")
+        grouped = convert(net, "grouped")
+        data, label = (array.astype("float64") for array in batch(net.spec))
+        for form in (net, grouped):
+            with mx.autograd.record():
+                total = mx.gluon.loss.SoftmaxCrossEntropyLoss()(form(data), label).sum()
+            total.backward()
+            gradients.append(
+                {
+                    key: parameter.grad().asnumpy()
+                    for key, parameter in form.collect_params().items()
+                    if parameter.grad_req != "null"
+                }
+            )
+        expected = convert_arrays(gradients[0], net.spec, "grouped")
+        assert set(expected) == set(gradients[1])
+        for key, found in gradients[1].items():
+            scale = np.abs(expected[key]).max()
+            np.testing.assert_allclose(found, expected[key], rtol=0, atol=1e-9 * scale)
+
+
+@pytest.mark.parametrize("branches", [2, 3])
+def test_figure_4_to_the_letter(branches):
+    name = f"cifar_dilnet14_k{branches}" if branches > 2 else "cifar_dilnet14"
+    step = trained(name, steps=5)
+    wide = fold(step.net)
+    assert wide.spec.name == f"cifar_resnet14_inner{branches}"
+    weights = wide.collect_params()
+    # From narrow (16) to wide (16 K), and from wide back to narrow.
+    assert weights["stage1_block1_branch1_conv1_weight"].shape == (16 * branches, 16, 3, 3)
+    assert weights["stage1_block1_branch1_conv2_weight"].shape == (16, 16 * branches, 3, 3)
+    data, _ = batch(step.net.spec, seed=7)
+    assert_equal_outputs(step.net, wide, data)
+    assert_equal_outputs(step.net, fold(convert(step.net, "grouped")), data)
+    again = unfold(wide, branches)
+    assert again.spec == step.net.spec
+    assert_equal_outputs(step.net, again, data)
+
+
+def test_a_wide_network_that_was_trained_as_such_unfolds():
+    step = trained("cifar_resnet14_inner2", steps=5)
+    narrow = unfold(step.net)
+    assert narrow.spec.name == "cifar_dilnet14"
+    assert_equal_outputs(step.net, narrow, batch(step.net.spec, seed=7)[0])
+
+
+@pytest.mark.parametrize(
+    "name, function, words",
+    [
+        ("cifar_dmrnet8", fold, "inception-like"),
+        ("cifar_resnet8", fold, "inception-like"),
+        ("cifar_resnet8", unfold, "inner2"),
+        ("cifar_dilnet8", unfold, "inner2"),
+        ("cifar_resnet8", lambda net: convert(net, "grouped"), "has one"),
+        ("cifar_dmrnet8", lambda net: convert(net, "folded"), "form"),
+    ],
+)
+def test_what_has_no_other_form_is_refused(name, function, words):
+    net = get_model(name)
+    net.initialize()
+    with pytest.raises(DMRError, match=words):
+        function(net)
+
+
+def test_arrays_that_are_not_of_the_network_are_refused_by_name():
+    spec = network("cifar_dmrnet8")
+    with pytest.raises(
+        DMRError, match="stage1_block1_branches_conv1_weight: the array of branch 2"
+    ):
+        convert_arrays(
+            {"stage1_block1_branch1_conv1_weight": np.zeros((16, 16, 3, 3))}, spec, "grouped"
+        )
+
+
+def test_a_converted_run_is_resumed_as_if_nothing_had_happened(short_run, tmp_path):
+    """The short run as it was after the first of its two epochs, resumed in the other form."""
+    half = RunDirectory(tmp_path / "half")
+    shutil.copytree(short_run, half.path)
+    os.remove(os.path.join(half.checkpoints, "epoch-0002.npz"))
+    _, arrays, _ = checkpoint.read_newest(half.checkpoints)
+    net = load_run(half)
+    for name, parameter in net.collect_params().items():
+        parameter.set_data(mx.nd.array(arrays[f"parameter/{name}"]))
+    save_model(net, half.model_prefix, 1)
+    half.keep_only_model(1)
+
+    grouped = str(tmp_path / "grouped")
+    spec = convert_run(half.path, "grouped", grouped)
+    assert spec.name == "cifar_dmrnet8_grouped"
+    assert_equal_outputs(load_run(half), load_run(grouped), batch(spec)[0])
+    config = RunDirectory(grouped).config()
+    options = RunOptions(config["dataset"]["directory"], grouped, resume=True)
+    fit(Recipe.from_json(config["recipe"]), options)
+    expected = runlog.epochs(os.path.join(short_run, "log.jsonl"))[-1]
+    found = runlog.epochs(os.path.join(grouped, "log.jsonl"))[-1]
+    assert found["epoch"] == expected["epoch"] == 2
+    # A whole epoch of rounding errors, from losses that fall by half in it.
+    assert found["train_loss"] == pytest.approx(expected["train_loss"], rel=0.02)
+    assert found["test_loss"] == pytest.approx(expected["test_loss"], rel=0.1)
+
+
+def test_a_run_is_not_converted_into_its_own_form_or_over_another(short_run, tmp_path):
+    with pytest.raises(DMRError, match="branches already"):
+        convert_run(short_run, "branches", str(tmp_path / "new"))
+    with pytest.raises(DMRError, match="holds a run already"):
+        convert_run(short_run, "grouped", short_run)
