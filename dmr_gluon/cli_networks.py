@@ -33,14 +33,16 @@ def _networks(options):
                 raise DMRError(f"--{flag.replace('_', '-')} is for one network: dmr networks NAME")
         _list_networks()
         return
-    from .analysis.complexity import image_size, measure
-    from .model import Network
     from .networks import network
-    from .report.tables import text_table
 
     if options.image_size is not None and options.image_size < 1:
         raise DMRError(f"--image-size must be at least 1, not {options.image_size}")
     spec = network(options.name, classes=options.classes)
+
+    from .analysis.complexity import image_size, measure
+    from .model import Network
+    from .report.tables import text_table
+
     size = options.image_size or image_size(spec)
     complexity = measure(Network(spec).portable_symbol(), (3, size, size))
     if options.plot:

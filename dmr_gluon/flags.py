@@ -8,6 +8,7 @@ import typing
 
 from .data.datasets import open_prepared
 from .errors import DMRError
+from .networks import network
 from .recipes import Recipe
 from .runs import RunDirectory
 
@@ -124,6 +125,7 @@ def parse_training_flags(description, recipe, dataset, others=None, arguments=No
     names = [item.name for item in _recipe_fields()]
     changes = {name: options.pop(name) for name in names if name in options}
     recipe = dataclasses.replace(own.get(found, recipe), **changes)
+    network(recipe.model)  # a name that does not fit is refused before MXNet is loaded
     return recipe, {"data_dir": data_dir, **options}
 
 

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from dmr_gluon import cli
 from dmr_gluon.runtime import mx
 
 NO_GPUS = pytest.mark.skipif(mx.context.num_gpus() > 0, reason="this machine has GPUs")
@@ -127,27 +128,33 @@ def test_a_folder_of_images_from_the_command_line(command, tmp_path):
     assert "grey, 6 train, 6 test images 32x32, 2 classes" in done.stdout, done
 
 
-def test_networks_and_paths_are_listed_and_drawn(command, tmp_path):
-    listed = dmr(command, "networks").stdout
+def printed(capsys, *arguments):
+    """What a subcommand prints, run in this process."""
+    cli._main([str(argument) for argument in arguments])
+    return capsys.readouterr().out
+
+
+def test_networks_and_paths_are_listed_and_drawn(capsys, tmp_path):
+    listed = printed(capsys, "networks")
     assert "cifar_dmrnet50_w4" in listed and "24.8 b" in listed and "Left open" in listed
     assert listed.count("\n") > 50
-    layers = dmr(command, "networks", "cifar_dmrnet8", "--classes", "7").stdout
+    layers = printed(capsys, "networks", "cifar_dmrnet8", "--classes", "7")
     assert "stage2_block1_proj2_conv" in layers and "154,775 parameters" in layers
-    found = dmr(command, "paths", "--blocks", "9", "--plot", tmp_path / "paths.svg").stdout
+    found = printed(capsys, "paths", "--blocks", "9", "--plot", tmp_path / "paths.svg")
     assert "DMRNet, L = 9     8.00       2.83" in found
-    assert "cifar_resnet14" in dmr(command, "paths", "cifar_resnet14").stdout
-    dmr(command, "networks", "cifar_dmrnet8", "--plot", tmp_path / "network.svg")
+    assert "cifar_resnet14" in printed(capsys, "paths", "cifar_resnet14")
+    printed(capsys, "networks", "cifar_dmrnet8", "--plot", tmp_path / "network.svg")
     assert sorted(os.listdir(tmp_path)) == ["network.svg", "paths.svg"]
 
 
-def test_a_run_is_converted_evaluated_and_exported(command, short_run, tmp_path):
+def test_a_run_is_converted_evaluated_and_exported(capsys, short_run, tmp_path):
     grouped, out = tmp_path / "grouped", tmp_path / "out"
-    done = dmr(command, "convert", short_run, "--form", "grouped", "--run-dir", grouped)
-    assert "cifar_dmrnet8_grouped" in done.stdout, done
-    assert dmr(command, "eval", grouped).stdout[:18] == dmr(command, "eval", short_run).stdout[:18]
-    assert dmr(command, "export", grouped, "--out", out).returncode == 0
-    again = dmr(command, "convert", grouped, "--form", "branches", "--run-dir", tmp_path / "again")
-    assert "cifar_dmrnet8, with all" in again.stdout, again
+    done = printed(capsys, "convert", short_run, "--form", "grouped", "--run-dir", grouped)
+    assert "cifar_dmrnet8_grouped" in done
+    assert printed(capsys, "eval", grouped)[:18] == printed(capsys, "eval", short_run)[:18]
+    assert "model-symbol.json" in printed(capsys, "export", grouped, "--out", out)
+    back = ("--form", "branches", "--run-dir", tmp_path / "again")
+    assert "cifar_dmrnet8, with all" in printed(capsys, "convert", grouped, *back)
 
 
 def test_a_checkpoint_of_the_authors_is_imported(command, tmp_path):

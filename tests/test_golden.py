@@ -29,9 +29,16 @@ def test_counts_and_names_are_those_of_the_golden_file(name, monkeypatch):
     assert count(name) == json.loads((GOLDEN / "networks.json").read_text())[name]
 
 
-def test_the_writer_writes_nothing_that_is_not_named(command):
+def test_the_writer_writes_nothing_that_is_not_named(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(GOLDEN))
+    import write
+
     before = (GOLDEN / "networks.json").read_bytes()
-    done = command(GOLDEN / "write.py")
-    assert done.returncode == 1 and "nothing written" in done.stderr
-    assert done.stdout == ""
+    monkeypatch.setattr(write, "NETWORKS", NETWORKS[:2])
+    monkeypatch.setattr(write, "count", lambda name: "another")
+    with pytest.raises(SystemExit, match="nothing written"):
+        write.main([])
+    with pytest.raises(SystemExit, match="not a network"):
+        write.main(["cifar_dmrnet15"])
+    assert NETWORKS[0].name in capsys.readouterr().out
     assert (GOLDEN / "networks.json").read_bytes() == before

@@ -89,6 +89,39 @@ def test_weight_decay_reaches_every_parameter():
         assert (array.asnumpy() == 0.75).all(), name
 
 
+def test_module_updates_as_gluon_does_with_the_momentum_of_2016():
+    import dmr_gluon.training.optimizer  # noqa: F401  (registers nag2016)
+    from dmr_gluon.training.loop import TrainingStep
+
+    options = {"learning_rate": 0.05, "momentum": 0.9, "wd": 1e-4}
+    net = get_model("cifar_dmrnet8")
+    mx.random.seed(0)
+    net.initialize()
+    module = mx.mod.Module(dmrnet.get_symbol(num_layers=8))
+    data = iterator(images=48)
+    module.bind(data.provide_data, data.provide_label)
+    parameters = net.collect_params()
+    states = {k: p.data() for k, p in parameters.items() if p.grad_req == "null"}
+    trained = {k: p.data() for k, p in parameters.items() if p.grad_req != "null"}
+    module.init_params(arg_params=trained, aux_params=states)
+    module.init_optimizer(kvstore=None, optimizer="nag2016", optimizer_params=options)
+    step = TrainingStep(net, mx.optimizer.create("nag2016", **options), [mx.cpu()])
+    for i, batch in enumerate(data):
+        lr = 0.05 if i < 2 else 0.005  # a drop, at which MXNet's own momentum differs
+        module._optimizer.lr = lr
+        module.forward_backward(batch)
+        module.update()
+        step(batch.data[0], batch.label[0], lr)
+    mx.nd.waitall()
+    found = module.get_params()[0]
+    for name in trained:
+        expected = parameters[name].data().asnumpy()
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(
+            found[name].asnumpy(), expected, rtol=0, atol=1e-5 + 1e-3 * scale, err_msg=name
+        )
+
+
 def test_the_dispatcher_knows_the_names_of_the_package():
     for name, classes in (("cifar_dmrnet14_w2_k3", 7), ("resnet98_ijcai", None)):
         symbol = symbols.get_symbol(name, classes)

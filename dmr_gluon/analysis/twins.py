@@ -5,6 +5,7 @@ the same images; names, outputs and gradients must agree.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -55,13 +56,19 @@ def randomise(net, seed=0):
     return net
 
 
+@lru_cache(maxsize=None)
+def symbol_of(spec):
+    """A network's portable symbol; the same object each time."""
+    return Network(spec).portable_symbol()
+
+
 def same_names(name) -> bool:
     """Whether both implementations have the same parameters: names, shapes and kinds."""
     spec = network(name)
-    return _kinds(Network(spec).portable_symbol(), spec) == _kinds(symbols.get_symbol(name), spec)
+    return _kinds(symbol_of(spec), spec) == _kinds(symbols.get_symbol(name), spec)
 
 
-def compare(name, image_size=None, images=4, seed=0) -> Agreement:
+def compare(name, seed=0) -> Agreement:
     """Compare the Gluon network of a name with its twin in ``symbols``.
 
     In double precision: in single precision the order of a sum decides on which side of 0 a
@@ -70,14 +77,13 @@ def compare(name, image_size=None, images=4, seed=0) -> Agreement:
     Parameters
     ----------
     name : str
-    image_size : int, optional
-        Height and width; default 32, and 64 for ImageNet networks (they take any size).
-    images : int
     seed : int
-        Of parameters, images and labels.
+        Of parameters, images and labels. The images are 32x32, and 64x64 for ImageNet
+        networks, which take any size.
     """
     spec = network(name)
-    size = image_size or _image_size(spec)
+    size = _image_size(spec)
+    images = 4 if size == 32 else 2
     net = randomise(Network(spec), seed)
     net.cast("float64")
     random = np.random.RandomState(seed + 1)

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from typing import Iterator, Optional
 
 import numpy as np
@@ -143,15 +144,14 @@ class MeasuredNetwork:
 def measure_networks() -> Iterator[MeasuredNetwork]:
     """Count every network of the paper and compare it with what is printed."""
     for published in paper.NETWORKS:
-        net = Network(network(published.name))
-        size = image_size(net.spec)
-        complexity = measure(net.portable_symbol(), (3, size, size))
+        spec = network(published.name)
+        complexity = _counted(spec)
         depth = Check(
             f"depth of {published.name}",
             str(published.depth),
             str(complexity.depth),
             str(complexity.depth - published.depth),
-            EQUAL if complexity.depth == published.depth == net.spec.depth else DIFFERS,
+            EQUAL if complexity.depth == published.depth == spec.depth else DIFFERS,
         )
         parameters = None
         if published.parameters is not None:
@@ -163,6 +163,13 @@ def measure_networks() -> Iterator[MeasuredNetwork]:
                 note if complexity.parameters == known else "",
             )
         yield MeasuredNetwork(published, complexity, parameters, depth)
+
+
+@lru_cache(maxsize=None)
+def _counted(spec):
+    """A network's sizes; counted once, for the table of networks is asked for twice."""
+    size = image_size(spec)
+    return measure(twins.symbol_of(spec), (3, size, size))
 
 
 def _parameters(what, printed, count, note=""):
@@ -183,7 +190,7 @@ def check_table2_column() -> Iterator[Check]:
     """Note a: the column of parameters is the ResNet's with 100 classes."""
     for layers, printed in zip(paper.TABLE2_L, paper.TABLE2_PARAMETERS):
         spec = network(f"cifar_resnet{2 * layers + 2}", classes=100)
-        count = measure(Network(spec).portable_symbol(), (3, 32, 32)).parameters
+        count = _counted(spec).parameters
         yield _parameters(f"Table 2, L = {layers}: {spec.name}, 100 classes", printed, count)
 
 
@@ -214,9 +221,8 @@ def check_paths() -> Iterator[Check]:
         ours = paths.of_network(spec, count_projections=True).mean
         yield _average(f"average path of Figure 6, {blocks} blocks, L = {layers}", least, ours)
     agree = sum(
-        paths.of_graph(Network(network(row.name)).portable_symbol())
-        == paths.of_network(network(row.name))
-        for row in paper.NETWORKS
+        paths.of_graph(twins.symbol_of(spec)) == paths.of_network(spec)
+        for spec in (network(row.name) for row in paper.NETWORKS)
     )
     yield _all("path lengths by formula = counted in the graph", agree, len(paper.NETWORKS))
 

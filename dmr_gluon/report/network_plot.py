@@ -46,7 +46,7 @@ def draw(spec, complexity, out):
         columns.append(_Column(spec, stage, layers))
     width = sum(column.width for column in columns)
     height = max(column.height for column in columns)
-    figure = Figure(figsize=(0.62 * width, 0.62 * (height + 1.6)), dpi=100)
+    figure = Figure(figsize=(0.5 * width, 0.5 * (height + 1.6)), dpi=110)
     axes = figure.add_axes([0, 0, 1, 1])
     axes.set(xlim=(0, width), ylim=(-height, 1.6), aspect="equal")
     axes.axis("off")
@@ -102,9 +102,10 @@ class _Pen:
             )
         )  # fmt: skip
         for i, text in enumerate(lines):
+            size = 10 if width >= _BOX else 8 if len(text) < 12 else 7.4
             self.axes.text(
                 self.at(x), y - 0.08 - _LINE * (i + 0.5), text,
-                ha="center", va="center", fontsize=9 if width > 1.5 else 8, color=colour, zorder=4,
+                ha="center", va="center", fontsize=size, color=colour, zorder=4,
             )  # fmt: skip
         return y - height
 
@@ -120,7 +121,7 @@ class _Pen:
         )
 
     def text(self, x, y, text, **style):
-        style = {"ha": "center", "va": "center", "fontsize": 9, **style}
+        style = {"ha": "center", "va": "center", "fontsize": 10, **style}
         self.axes.text(self.at(x), y, text, **style)
 
 
@@ -173,7 +174,7 @@ class _Column:
         count = self.spec.blocks[self.stage - 1]
         pen.text(
             -self.width / 2 + 0.3, y + (0.15 if self.first else 0.2),
-            f"stage {self.stage}: {count} block{'s' * (count > 1)}\n"
+            f"stage {self.stage}\n{count} block{'s' * (count > 1)}\n"
             f"{channels} channels\n{rows}×{columns} pixels",
             ha="left", va="top", color=FAINT, style="italic",
         )  # fmt: skip
@@ -197,7 +198,7 @@ class _Column:
         y = 0.0
         for name, x in zip(stems, places):
             lines = [_convolution(self.layers[name])]
-            lines += ["max pooling /2"] * (self.spec.stem == "imagenet")
+            lines += ["max pool /2"] * (self.spec.stem == "imagenet")
             pen.wire((0, 0.15), (x, 0.15), (x, -0.4))
             y = pen.box(x, -0.4, lines)
         below = y - 0.5
@@ -216,7 +217,7 @@ class _Column:
             pen.wire((x, y), (x, y - 0.15), (target, y - 0.15), (target, y - 0.5))
         for name, x in zip(heads, places):
             classes = self.layers[name].output[-1]
-            text = ["mean of each channel", f"FC, {classes} classes"]
+            text = ["average pooling", f"FC, {classes} classes"]
             if len(ends) > len(heads):
                 text.insert(0, "concatenate")
             end = pen.box(x, y - 0.5, text, width=_SPACING - 0.3)
@@ -294,7 +295,7 @@ class _Cell:
             pen.node(0, plus, "+")
         below = y - self.height
         pen.wire((0, plus - 0.24), (0, below), head=False)
-        pen.text(-0.2, plus - 0.5, "ReLU", ha="right", fontsize=8, color=FAINT)
+        pen.text(-0.2, plus - 0.5, "ReLU", ha="right", fontsize=9, color=FAINT)
         return below, [0.0]
 
     def _merge_and_run(self, pen, y):
@@ -324,7 +325,7 @@ class _Cell:
                 pen.wire((x, bottom), (x, plus), (merge + side, plus))
             pen.node(merge, plus, "+")
             pen.wire((merge, plus - 0.24), (merge, below), head=False)
-            pen.text(merge - 0.2, plus - 0.5, "ReLU", ha="right", fontsize=8, color=FAINT)
+            pen.text(merge - 0.2, plus - 0.5, "ReLU", ha="right", fontsize=9, color=FAINT)
             return below, [merge]
         for x in xs:
             pen.wire((x, bottom), (x, below), head=False)
@@ -340,7 +341,7 @@ class _Cell:
                     pen.box(right, bottom - 0.03, [self.projection], SKIP, 1.25)
             if self.skip:
                 pen.node(x, plus, "+")
-            pen.text(x - 0.2, plus - 0.5, "ReLU", ha="right", fontsize=8, color=FAINT)
+            pen.text(x - 0.2, plus - 0.5, "ReLU", ha="right", fontsize=9, color=FAINT)
         return below, xs
 
     def _draw_projection(self, pen, x, merge, y):
