@@ -116,7 +116,9 @@ def _add_paths(commands):
     parser = commands.add_parser(
         "paths", help="how long the paths through the networks are (section 3.2, Figure 3)"
     )
-    parser.add_argument("names", metavar="NAME", nargs="*", help="networks, as they are built")
+    parser.add_argument(
+        "names", metavar="NAME", nargs="*", help="networks, as they are built; of one, all lengths"
+    )
     parser.add_argument("--plot", metavar="FILE", help="draw Figure 3 again: .png, .svg or .pdf")
     parser.add_argument(
         "--blocks", metavar="L,L", default="9,24", help="L of Figure 3 (default: 9,24)"
@@ -156,6 +158,13 @@ def _paths(options):
     ]
     header = ("network", "average", "deviation", "shortest", "longest", "paths")
     print(text_table(header, rows, (1, 2, 3, 4, 5)))
+    if len(options.names) == 1:
+        ((_, distribution),) = found
+        shares = [
+            (length, count, f"{100 * distribution.share(length):.4f}")
+            for length, count in distribution.counts.items()
+        ]
+        print("\n" + text_table(("length", "paths", "percent"), shares, (0, 1, 2)))
     if options.plot:
         _write_picture(lambda: path_plot.draw(list(map(int, lengths)), options.plot), options.plot)
 

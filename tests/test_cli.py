@@ -142,7 +142,9 @@ def test_networks_and_paths_are_listed_and_drawn(capsys, tmp_path):
     assert "stage2_block1_proj2_conv" in layers and "154,775 parameters" in layers
     found = printed(capsys, "paths", "--blocks", "9", "--plot", tmp_path / "paths.svg")
     assert "DMRNet, L = 9     8.00       2.83" in found
-    assert "cifar_resnet14" in printed(capsys, "paths", "cifar_resnet14")
+    found = printed(capsys, "paths", "cifar_resnet14")
+    assert "cifar_resnet14     8.00       2.45" in found
+    assert "     2      1   1.5625\n     4      6   9.3750" in found
     printed(capsys, "networks", "cifar_dmrnet8", "--plot", tmp_path / "network.svg")
     assert sorted(os.listdir(tmp_path)) == ["network.svg", "paths.svg"]
 

@@ -1,5 +1,6 @@
 """Training: several devices as one, resume to the same bits, exact evaluation, logs."""
 
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -132,6 +133,19 @@ class TestRun:
         assert [event["epoch"] for event in runlog.epochs(os.path.join(cut, "log.jsonl"))] == [
             1, 2, 3,
         ]  # fmt: skip
+
+    def test_a_run_from_before_networks_had_more_fields_goes_on(
+        self, short_run, short_recipe, digits, tmp_path, capsys
+    ):
+        copy = tmp_path / "copy"
+        shutil.copytree(short_run, copy)
+        config = json.loads((copy / "config.json").read_text())
+        for name in ("branch_layers", "inner_width", "ends", "projections", "stem_norm", "form"):
+            del config["network"][name]
+        (copy / "config.json").write_text(json.dumps(config))
+        fit(short_recipe, RunOptions(data_dir=digits, run_dir=str(copy), resume=True))
+        assert "nothing to do" in capsys.readouterr().out
+        assert load_run(str(copy)).spec == load_run(short_run).spec
 
     def test_a_damaged_checkpoint_is_passed_over(self, short_run, short_recipe, digits, tmp_path):
         copy = tmp_path / "copy"
