@@ -163,12 +163,13 @@ def _add_plot(commands):
 
 
 def _plot(options):
-    from .report.plots import learning_curve
+    from .report.plots import check_picture, learning_curve
     from .runs import RunDirectory
 
     if not options.out and len(options.runs) > 1:
         raise DMRError("--out says where the picture of several runs goes; give it")
     out = options.out or os.path.join(options.runs[0], "curve.png")
+    check_picture(out)
     try:
         learning_curve([RunDirectory(path).log for path in options.runs], out)
     except (OSError, ValueError) as error:

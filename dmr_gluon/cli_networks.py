@@ -1,7 +1,9 @@
 """Subcommands of ``dmr`` about the networks themselves; none needs data."""
 
 import os
+import re
 import sys
+from decimal import Decimal
 
 from .errors import DMRError
 
@@ -103,6 +105,9 @@ def _print_notes(letters):
 
 
 def _write_picture(draw, path):
+    from .report.plots import check_picture
+
+    check_picture(path)
     try:
         draw()
     except (OSError, ValueError) as error:
@@ -133,7 +138,7 @@ def _paths(options):
     from .report.tables import text_table
 
     lengths = [part.strip() for part in options.blocks.split(",")]
-    if not all(part.isdigit() and 1 <= int(part) <= 500 for part in lengths):
+    if not all(re.fullmatch("[0-9]{1,3}", part) and 1 <= int(part) <= 500 for part in lengths):
         raise DMRError(f"--blocks {options.blocks}: write numbers from 1 to 500, such as 9,24")
     if options.plot and options.names:
         raise DMRError("--plot draws the networks of Figure 3; leave out the names")
@@ -152,7 +157,9 @@ def _paths(options):
             f"{distribution.std:.2f}",
             min(distribution.counts),
             max(distribution.counts),
-            f"{distribution.total:.4g}" if distribution.total > 1e9 else distribution.total,
+            f"{Decimal(distribution.total):.4g}"
+            if distribution.total > 1e9
+            else distribution.total,
         )
         for name, distribution in found
     ]
@@ -161,7 +168,11 @@ def _paths(options):
     if len(options.names) == 1:
         ((_, distribution),) = found
         shares = [
-            (length, count, f"{100 * distribution.share(length):.4f}")
+            (
+                length,
+                f"{Decimal(count):.4g}" if count > 1e9 else count,
+                f"{100 * distribution.share(length):.4f}",
+            )
             for length, count in distribution.counts.items()
         ]
         print("\n" + text_table(("length", "paths", "percent"), shares, (0, 1, 2)))

@@ -225,7 +225,7 @@ def _imagenet(name, family, depth, width, ijcai):
         branches=1 if family == "resnet" else 2,
         mapping="mean",
         classes=1000,
-        ends="concatenated" if ijcai else "shared",
+        ends="concatenated" if ijcai and family == "dmrnet" else "shared",
         projections=not ijcai,
         stem_norm=not ijcai,
     )

@@ -19,6 +19,17 @@ FAMILIES = {
     "dmrnet": MERGE_AND_RUN,
 }
 
+#: Bounds far beyond any use, within which counts and sizes stay what MXNet can hold.
+_MOST = {
+    "classes": 1_000_000,
+    "branches": 64,
+    "stem_channels": 65_536,
+    "channels": 65_536,
+    "blocks": 500,
+    "branch_layers": 1_000,
+    "inner_width": 64,
+}
+
 
 @dataclass(frozen=True)
 class NetworkSpec:
@@ -98,14 +109,12 @@ class NetworkSpec:
         ):
             if getattr(self, name) not in known:
                 raise DMRError(unknown(name, getattr(self, name), known))
-        for name in ("classes", "branches", "stem_channels", "branch_layers", "inner_width"):
-            require_count(name, getattr(self, name))
-        for name in ("blocks", "channels"):
+        for name, most in _MOST.items():
             values = getattr(self, name)
-            if not isinstance(values, tuple):
+            if name in ("blocks", "channels") and not isinstance(values, tuple):
                 raise DMRError(f"{name} must be a tuple, one number per stage, not {values!r}")
-            for value in values:
-                require_count(name, value)
+            for value in values if isinstance(values, tuple) else (values,):
+                require_count(name, value, most)
         for name in ("bottleneck", "projections", "stem_norm"):
             if not isinstance(getattr(self, name), bool):
                 raise DMRError(f"{name} must be True or False, not {getattr(self, name)!r}")
@@ -147,6 +156,15 @@ class NetworkSpec:
             f"those of a {block} block are not",
         )
         yield (
+            self.ends == "concatenated" and not merge_and_run,
+            f"ends='concatenated' belongs to merge-and-run networks; {block} blocks have one "
+            f"stream",
+        )
+        yield (
+            self.block == PLAIN and not self.projections,
+            "a plain block has no skip connection; leave out projections=False",
+        )
+        yield (
             self.form == "grouped" and self.block in (PLAIN, RESIDUAL),
             f"the grouped form is for parallel branches (Figures 4 and 5); a {block} block has one",
         )
@@ -172,8 +190,19 @@ class NetworkSpec:
 
     @classmethod
     def from_json(cls, fields_by_name: dict) -> "NetworkSpec":
-        """From what ``dataclasses.asdict`` and JSON have made of one."""
-        return cls(**tuples_from_lists(fields_by_name))
+        """From what ``dataclasses.asdict`` and JSON have made of one.
+
+        Raises
+        ------
+        DMRError
+            For fields that are unknown or missing.
+        """
+        try:
+            return cls(**tuples_from_lists(fields_by_name))
+        except (TypeError, AttributeError) as error:
+            raise DMRError(
+                f"the network was not written by this version of dmr-gluon: {error}"
+            ) from error
 
 
 def tuples_from_lists(fields_by_name):
@@ -194,6 +223,8 @@ def either(values):
     return values[0] if len(values) == 1 else ", ".join(values[:-1]) + " or " + values[-1]
 
 
-def require_count(name, value):
+def require_count(name, value, most=None):
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise DMRError(f"{name} must be a whole number of at least 1, not {value!r}")
+    if most and value > most:
+        raise DMRError(f"{name} must be at most {most:,}, not {value:,}")

@@ -147,6 +147,7 @@ def test_what_is_written_says_where_every_tensor_came_from(tmp_path):
     with open(os.path.join(out, "bundle.json")) as file:
         bundle = json.load(file)
     assert bundle["input"]["mean"] == [125.307, 122.95, 113.865]
+    assert bundle["input"]["std"] == [62.993, 62.089, 66.705]
     assert bundle["imported_from"] == "theirs" and bundle["epochs"] == 400
 
 
@@ -175,6 +176,12 @@ def rename(old, new):
             r"g2_b1_d1_two2_conv_weight has the shape \(32, 32, 1, 1\)",
         ),
         (lambda p: p.update({"arg:g1_b1_l1_line_conv_weight": mx.nd.zeros((16,))}), "no place"),
+        # What MXNet's prefixes would hide: the one or the other would be taken.
+        (lambda p: p.update({"aux:g0_conv_weight": mx.nd.zeros((16, 3, 3, 3))}), "aux:g0_conv_we"),
+        (rename("aux:g0_bn_moving_var", "arg:g0_bn_moving_var"), "arg:g0_bn_moving_var"),
+        (rename("arg:g0_bn_beta", "foo:g0_bn_beta"), "foo:g0_bn_beta"),
+        # oneDNN's ReLU makes 0 of it, so that predictions would not show it.
+        (lambda p: p["arg:g0_conv_weight"].__setitem__(0, float("nan")), "g0_conv_weight has val"),
     ],
 )
 def test_a_tensor_that_does_not_fit_is_refused_by_name(change, words, tmp_path):
@@ -205,6 +212,9 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path):
     (tmp_path / "theirs-0400.params").write_bytes(b"damaged")
     with pytest.raises(DMRError, match="damaged"):
         import_checkpoint(prefix, 400, str(tmp_path / "ours"))
+    (tmp_path / "theirs-0400.params").write_bytes(b"")
+    with pytest.raises(DMRError, match="damaged"):
+        import_checkpoint(prefix, 400, str(tmp_path / "ours"))
     mx.nd.save(prefix + "-0400.params", [mx.nd.zeros(1)])
     with pytest.raises(DMRError, match="arg: and aux:"):
         import_checkpoint(prefix, 400, str(tmp_path / "ours"))
@@ -213,3 +223,18 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path):
         import_checkpoint(prefix, 400, str(tmp_path / "ours"), dataset="mnist")
     with pytest.raises(DMRError, match="10 classes, cifar100 has 100"):
         import_checkpoint(prefix, 400, str(tmp_path / "ours"), dataset="cifar100")
+    for content in ("", "no symbol"):
+        (tmp_path / "theirs-symbol.json").write_text(content)
+        with pytest.raises(DMRError, match="symbol.json is damaged"):
+            import_checkpoint(prefix, 400, str(tmp_path / "ours"))
+
+
+def test_a_checkpoint_is_not_overwritten_by_what_is_made_of_it(tmp_path):
+    prefix = str(tmp_path / "model")
+    write(prefix, stand_in("dmrnet", (1, 1, 1)))
+    os.rename(prefix + "-0400.params", prefix + "-0000.params")
+    before = (tmp_path / "model-0000.params").read_bytes()
+    with pytest.raises(DMRError, match="would be overwritten"):
+        import_checkpoint(prefix, 0, str(tmp_path))
+    assert (tmp_path / "model-0000.params").read_bytes() == before
+    import_checkpoint(prefix, 0, str(tmp_path / "ours"))

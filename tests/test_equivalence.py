@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dmr_gluon import get_model
+from dmr_gluon.analysis import conversion
 from dmr_gluon.analysis.conversion import convert_run, convert_training
 from dmr_gluon.analysis.equivalence import convert, convert_arrays, fold, unfold
 from dmr_gluon.analysis.twins import randomise
@@ -228,8 +229,58 @@ def test_a_converted_run_is_resumed_as_if_nothing_had_happened(short_run, tmp_pa
     assert found["test_loss"] == pytest.approx(expected["test_loss"], rel=0.1)
 
 
-def test_a_run_is_not_converted_into_its_own_form_or_over_another(short_run, tmp_path):
+def test_a_run_is_not_converted_into_its_own_form_or_over_anything(short_run, tmp_path):
     with pytest.raises(DMRError, match="branches already"):
         convert_run(short_run, "branches", str(tmp_path / "new"))
-    with pytest.raises(DMRError, match="holds a run already"):
+    with pytest.raises(DMRError, match="not an empty folder"):
         convert_run(short_run, "grouped", short_run)
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path, tmp_path / "file"):
+        with pytest.raises(DMRError, match="not an empty folder"):
+            convert_run(short_run, "grouped", str(out))
+    assert os.listdir(tmp_path) == ["file"]
+    (tmp_path / "empty").mkdir()
+    convert_run(short_run, "grouped", str(tmp_path / "empty"))
+    assert RunDirectory(tmp_path / "empty").exists()
+
+
+def test_a_conversion_that_fails_leaves_nothing(short_run, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(conversion, "save_model", full)
+    with pytest.raises(DMRError, match="No space left"):
+        convert_run(short_run, "grouped", str(tmp_path / "new"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_devices_types_and_prefixes_are_kept():
+    devices = [mx.cpu(1), mx.cpu(2)]
+    net = get_model("cifar_dmrnet8", prefix="my_branch1_stem2_")
+    net.cast("float64")
+    net.initialize(ctx=devices)
+    grouped = convert(net, "grouped")
+    parameter = grouped.collect_params()["my_branch1_stem2_stage1_block1_branches_conv1_weight"]
+    assert parameter.list_ctx() == devices and np.dtype(parameter.dtype) == np.float64
+    again = convert(grouped, "branches").collect_params()
+    for name, expected in net.collect_params().items():
+        assert (again[name].data(devices[1]) == expected.data(devices[1])).asnumpy().all()
+
+
+def test_training_in_double_precision_converts_without_rounding():
+    net = randomise(get_model("cifar_dmrnet8"))
+    net.cast("float64")
+    data, label = (array.astype("float64") for array in batch(net.spec))
+    step = TrainingStep(net, optimizer(), [mx.cpu()])
+    for _ in range(2):
+        step(data, label, LR)
+    mx.nd.waitall()
+    other = convert_training(step, optimizer(), "grouped")
+    for _ in range(2):
+        ((expected, _),), ((found, _),) = step(data, label, LR), other(data, label, LR)
+        assert found.asscalar() == pytest.approx(expected.asscalar(), rel=1e-12)
+
+
+def test_a_network_without_parameters_is_refused():
+    with pytest.raises(DMRError, match="not initialised"):
+        convert(get_model("cifar_dmrnet8"), "grouped")

@@ -1,11 +1,14 @@
 """Names of networks and what is refused."""
 
+import json
 import re
+from dataclasses import asdict
 
 import pytest
 
 from dmr_gluon.errors import DMRError
 from dmr_gluon.networks import example_names, network
+from dmr_gluon.spec import NetworkSpec
 
 
 def test_every_example_name_is_a_network_of_that_depth():
@@ -65,3 +68,83 @@ def test_a_residual_block_has_one_branch_and_the_identity():
 def test_a_width_is_not_given_twice():
     with pytest.raises(DMRError, match="already says its width"):
         network("cifar_dmrnet32_w4", width=2)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cifar_dmrnet14_k1",
+        "cifar_dilnet14_w2_k4_grouped",
+        "cifar_dmrnet14_identity_unshared_grouped",
+        "cifar_resnet14_blocks3",
+        "cifar_resnet14_inner2",
+        "cifar_plain20_w3",
+        "dmrnet50_ijcai_k3",
+        "resnet50_w2",
+    ],
+)
+def test_names_and_specifications_are_inverse(name):
+    assert network(name).name == name
+    assert network(name, classes=7).name == name
+    assert NetworkSpec.from_json(json.loads(json.dumps(asdict(network(name))))) == network(name)
+
+
+def test_what_differs_goes_into_the_name():
+    assert network("cifar_dmrnet14", branches=3, mapping="identity").name == (
+        "cifar_dmrnet14_k3_identity"
+    )
+    assert network("cifar_dmrnet14", blocks=(1, 2, 1)).name == "cifar_dmrnet10_custom"
+    assert network("cifar_dmrnet14_k3", branches=2).name == "cifar_dmrnet14"
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("cifar_dmrnet14_q3", "unknown ending _q3"),
+        ("cifar_dmrnet14_k", "needs a number"),
+        ("cifar_dmrnet14_identity2", "takes no number"),
+        ("cifar_dmrnet14_k2_k3", "_k twice"),
+        ("cifar_resnet26_blocks5", "3, 6, 12 or 24"),
+        ("cifar_dmrnet26_blocks3", "cifar_resnet"),
+        ("cifar_dmrnet14_ijcai", "ImageNet"),
+        ("dmrnet44_ijcai", "50"),
+        ("plain50", "cifar_plain56"),
+        ("cifar_dmrnet8_w100000000", "at most 65,536"),
+        ("cifar_dmrnet99999998", "at most 500"),
+    ],
+)
+def test_an_ending_that_does_not_fit_is_refused(name, words):
+    with pytest.raises(DMRError, match=words):
+        network(name)
+
+
+@pytest.mark.parametrize(
+    "name, changes, words",
+    [
+        ("cifar_plain14", {"branches": 2}, "one branch"),
+        ("cifar_plain14", {"mapping": "identity"}, "no skip connection"),
+        ("cifar_plain14", {"projections": False}, "no skip connection"),
+        ("cifar_resnet14", {"form": "grouped"}, "parallel branches"),
+        ("cifar_resnet14", {"ends": "concatenated"}, "one stream"),
+        ("cifar_dilnet14", {"ends": "unshared"}, "merge-and-run"),
+        ("resnet50", {"inner_width": 2}, "bottleneck"),
+        ("resnet50", {"branch_layers": 3}, "bottleneck"),
+        ("cifar_resnet14", {"branch_layers": 1, "inner_width": 2}, "two layers"),
+        ("cifar_dmrnet14", {"ends": "open"}, "unknown ends"),
+        ("cifar_dmrnet14", {"projections": "no"}, "True or False"),
+        ("cifar_dmrnet14", {"channels": (16, 32, 66), "bottleneck": True}, "divisible by 4"),
+        ("cifar_dmrnet14", {"classes": 10**9}, "at most 1,000,000"),
+    ],
+)
+def test_fields_that_do_not_go_together_are_refused(name, changes, words):
+    with pytest.raises(DMRError, match=words):
+        network(name, **changes)
+
+
+@pytest.mark.parametrize("change", [{"layers": 3}, {"block": None}])
+def test_a_specification_of_another_version_is_refused(change):
+    fields = {**asdict(network("cifar_dmrnet14")), **change}
+    if change.get("block", "") is None:
+        del fields["block"]
+    with pytest.raises(DMRError, match="this version"):
+        NetworkSpec.from_json(fields)

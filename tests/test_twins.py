@@ -1,6 +1,7 @@
 """Every network in both implementations, in every form in which MXNet runs it."""
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -41,6 +42,7 @@ def test_outputs_and_gradients_are_equal(name):
     agreement = twins.compare(name)
     assert agreement.names
     assert agreement.outputs < 1e-10 and agreement.gradients < 1e-8
+    assert agreement.statistics < 1e-10
 
 
 def test_another_network_is_noticed(monkeypatch):
@@ -49,6 +51,16 @@ def test_another_network_is_noticed(monkeypatch):
     monkeypatch.setattr(symbols.layers, "mean", lambda terms: symbols.layers.total(terms) * 0.49)
     agreement = twins.compare("cifar_dmrnet8")
     assert agreement.names and agreement.outputs > 1e-4 and agreement.gradients > 1e-4
+    monkeypatch.undo()
+    assert twins.compare("cifar_dmrnet8").outputs < 1e-10
+    # Running statistics that move faster, in the hand-written one alone.
+    sym = SimpleNamespace(**vars(mx.sym))
+    sym.BatchNorm = lambda *inputs, **options: mx.sym.BatchNorm(
+        *inputs, **{**options, "momentum": 0.8}
+    )
+    monkeypatch.setattr(symbols.layers, "mx", SimpleNamespace(sym=sym, init=mx.init))
+    assert twins.compare("cifar_dmrnet8").statistics > 1e-4
+    monkeypatch.undo()
     monkeypatch.setattr(
         symbols.dmrnet, "get_symbol", lambda **options: get_symbol(**{**options, "branches": 3})
     )

@@ -23,7 +23,8 @@ def test_nothing_is_unexplained(everything):
     assert not [check for check in checks if check.verdict == DIFFERS]
     assert len(everything) == 7 and len(checks) > 70
     # Twelve rows of Tables 2 and 3, and the average path of a network as it is built.
-    assert sum(check.verdict == KNOWN for check in checks) == 13
+    # And what would follow for the other wide network, note b.
+    assert sum(check.verdict == KNOWN for check in checks) == 14
     assert all(check.note in verify.NOTES for check in checks if check.verdict == KNOWN)
 
 
@@ -80,10 +81,26 @@ def test_a_difference_of_forms_is_noticed(monkeypatch):
 
 def test_a_difference_of_implementations_is_noticed(monkeypatch):
     monkeypatch.setattr(paper, "NETWORKS", paper.NETWORKS[:3])
-    agreement = verify.twins.Agreement(True, 1e-12, 1e-3)
-    monkeypatch.setattr(verify.twins, "compare", lambda name: agreement)
-    assert [c.verdict for c in verify.check_twins(["cifar_dmrnet14"])] == [EQUAL, DIFFERS]
+    for changes, verdict in (
+        ({}, EQUAL),
+        ({"outputs": 1e-8}, DIFFERS),
+        ({"gradients": 1e-6}, DIFFERS),
+        ({"statistics": 1e-8}, DIFFERS),
+        ({"outputs": float("nan")}, DIFFERS),
+        ({"names": False}, DIFFERS),
+    ):
+        agreement = replace(verify.twins.Agreement(True, 1e-12, 1e-12, 1e-12), **changes)
+        monkeypatch.setattr(verify.twins, "compare", lambda name, found=agreement: found)
+        assert [c.verdict for c in verify.check_twins(["cifar_dmrnet14"])] == [EQUAL, verdict]
+    monkeypatch.setattr(verify.twins, "same_names", lambda name: name != "cifar_dmrnet14")
+    assert next(verify.check_twins([])).verdict == DIFFERS
     assert verify._near("nan", float("nan"), 1).verdict == DIFFERS
+
+
+def test_a_flow_that_is_not_equation_five_is_noticed(monkeypatch):
+    monkeypatch.setattr(verify.flow, "equation_five", lambda net, images: 1e-3)
+    monkeypatch.setattr(verify.flow, "is_idempotent", lambda matrix: len(matrix) < 8)
+    assert {check.verdict for check in verify.check_flow()} == {DIFFERS}
 
 
 @pytest.mark.parametrize("verdict, status", [(EQUAL, None), (KNOWN, None), (DIFFERS, 1)])

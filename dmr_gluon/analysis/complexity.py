@@ -14,6 +14,9 @@ from ..errors import DMRError
 #: Operators that are layers in the paper's sense: they have weights and count for the depth.
 _LAYERS = ("Convolution", "FullyConnected")
 
+#: Batch normalisation, alone and with the ReLU behind it.
+_NORMS = ("BatchNorm", "_contrib_BatchNormWithReLU")
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -109,7 +112,7 @@ def measure(symbol, image_shape) -> Complexity:
 
 def _layers(nodes, shape_of):
     for node in nodes:
-        if node["op"] not in (*_LAYERS, "BatchNorm"):
+        if node["op"] not in (*_LAYERS, *_NORMS):
             continue
         output = shape_of[node["name"] + "_output"][1:]
         weights = {

@@ -1,5 +1,6 @@
 """Training that goes on in another form of the network (see :mod:`.equivalence`)."""
 
+import os
 import shutil
 from dataclasses import asdict
 
@@ -61,27 +62,33 @@ def convert_run(run, form, out):
     ------
     DMRError
         For a run without a trained epoch, a network without parallel branches, or an ``out``
-        that holds a run or cannot be written.
+        that is there already (an empty folder may be) or cannot be written.
     """
-    run, other = RunDirectory(run), RunDirectory(out)
+    run = RunDirectory(run)
     net, config, epoch = load_run(run), run.config(), run.model_epoch()
     spec = respecify(net.spec, form)
     if net.spec.form == form:
         raise DMRError(f"{run.path} has the form {form} already")
-    if other.exists():
-        raise DMRError(f"{out} holds a run already; choose another folder")
+    if os.path.exists(out) and (not os.path.isdir(out) or os.listdir(out)):
+        raise DMRError(f"{out} is there already and not an empty folder; choose another")
     found = checkpoint.read_newest(run.checkpoints)
     config.update(network=asdict(spec), converted_from=run.path)
     config["recipe"]["model"] = spec.name
+    # Under another name until it is whole: half a run would be resumed as if it were one.
+    other = RunDirectory(os.path.normpath(out) + ".part")
     try:
+        shutil.rmtree(other.path, ignore_errors=True)
         other.create(config)
-        shutil.copyfile(run.log, other.log)
+        if os.path.exists(run.log):
+            shutil.copyfile(run.log, other.log)
         if found:
             _, arrays, state = found
             arrays = _convert_checkpoint(arrays, net.spec, form)
             checkpoint.write(other.checkpoints, state["epoch"], arrays, state)
         save_model(convert(net, form), other.model_prefix, epoch)
+        os.replace(other.path, out)
     except OSError as error:
+        shutil.rmtree(other.path, ignore_errors=True)
         raise DMRError(f"cannot write to {out}: {error.strerror or error}") from error
     return spec
 

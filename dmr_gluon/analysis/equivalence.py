@@ -30,6 +30,10 @@ from ..spec import INCEPTION_LIKE, MERGE_AND_RUN, RESIDUAL
 #: (in the branches' names, in the grouped form's), for every tensor that there is K times.
 _PLURALS = (("branch", "branches"), ("proj", "projs"), ("stem", "stems"))
 
+#: Such a word as the last but the tensor's own in a parameter's name; a network's prefix may
+#: hold it too, further to the left.
+_PLACE = r"(?:^|_)({})_(?=(?:conv|bn)\d*_[a-z_]+$)"
+
 
 def respecify(spec, form):
     """The specification of a network in another form.
@@ -72,10 +76,10 @@ def convert_arrays(arrays, spec, form):
         groups = {}
         for name, array in arrays.items():
             for one, many in plurals:
-                match = re.search(rf"(?<![a-z]){one}(\d+)_", name)
+                match = re.search(_PLACE.format(rf"{one}(\d+)"), name)
                 if match:
-                    grouped = name[: match.start()] + many + "_" + name[match.end() :]
-                    groups.setdefault(grouped, {})[int(match.group(1))] = array
+                    grouped = f"{name[: match.start(1)]}{many}_{name[match.end() :]}"
+                    groups.setdefault(grouped, {})[int(match.group(2))] = array
                     break
             else:
                 groups[name] = {1: array}
@@ -91,9 +95,10 @@ def convert_arrays(arrays, spec, form):
     converted = {}
     for name, array in arrays.items():
         for one, many in plurals:
-            if re.search(rf"(?<![a-z]){many}_", name):
+            match = re.search(_PLACE.format(many), name)
+            if match:
                 for k, part in enumerate(np.split(array, spec.branches), start=1):
-                    converted[re.sub(rf"(?<![a-z]){many}_", f"{one}{k}_", name)] = part
+                    converted[f"{name[: match.start(1)]}{one}{k}_{name[match.end() :]}"] = part
                 break
         else:
             converted[name] = array
@@ -254,7 +259,11 @@ def _epsilon():
 
 
 def _arrays(net):
-    return {name: parameter.data().asnumpy() for name, parameter in net.collect_params().items()}
+    parameters = net.collect_params()
+    try:
+        return {name: one.list_data()[0].asnumpy() for name, one in parameters.items()}
+    except RuntimeError as error:
+        raise DMRError(f"{net.spec.name} is not initialised; give it parameters first") from error
 
 
 def _filled(spec, arrays, like):

@@ -29,11 +29,15 @@ class Agreement:
     gradients : float
         Largest difference of any parameter's gradient, as a part of the largest gradient of
         that parameter.
+    statistics : float
+        Largest difference of BN's running statistics after one batch of training, in the same
+        way.
     """
 
     names: bool
     outputs: float
     gradients: float
+    statistics: float
 
 
 def randomise(net, seed=0):
@@ -91,7 +95,7 @@ def compare(name, seed=0) -> Agreement:
     label = mx.nd.array(random.randint(0, spec.classes, images), dtype="float64")
     twin = symbols.get_symbol(name)
     if not same_names(name):
-        return Agreement(False, float("inf"), float("inf"))
+        return Agreement(False, *[float("inf")] * 3)
     parameters = net.collect_params()
     values = {key: parameter.data() for key, parameter in parameters.items()}
     net.hybridize()
@@ -105,12 +109,16 @@ def compare(name, seed=0) -> Agreement:
     with mx.autograd.record():
         total = loss(net(data), label).sum()
     total.backward()
-    gradients = max(
-        _difference(parameter.grad().asnumpy(), executor.grad_dict[key].asnumpy())
-        for key, parameter in parameters.items()
-        if parameter.grad_req != "null"
-    )
-    return Agreement(True, outputs, gradients)
+    mx.nd.waitall()  # the running statistics are written in the backward pass
+    gradients, statistics = 0.0, 0.0
+    for key, parameter in parameters.items():
+        if parameter.grad_req == "null":
+            found = executor.aux_dict[key].asnumpy()
+            statistics = max(statistics, _difference(parameter.data().asnumpy(), found))
+        else:
+            found = executor.grad_dict[key].asnumpy()
+            gradients = max(gradients, _difference(parameter.grad().asnumpy(), found))
+    return Agreement(True, outputs, gradients, statistics)
 
 
 def _image_size(spec):

@@ -39,6 +39,10 @@ _PLACES = {
 }
 
 
+#: What MXNet raises for files that are missing, empty or damaged; its messages may hold bytes.
+_UNREADABLE = (mx.base.MXNetError, UnicodeDecodeError, ValueError, IndexError, AttributeError)
+
+
 @dataclass(frozen=True)
 class Imported:
     """A checkpoint of the authors, read.
@@ -92,6 +96,7 @@ def import_checkpoint(prefix, epoch, out, dataset=None):
     """
     if dataset is not None and dataset not in PUBLISHED:
         raise DMRError(f"--dataset {dataset}: there are {', '.join(PUBLISHED)}")
+    _refuse_own_source(prefix, epoch, out)
     tensors = _load(f"{prefix}-{epoch:04d}.params")
     spec, mapping = recognise(tensors)
     facts = PUBLISHED.get(dataset)
@@ -240,21 +245,41 @@ def _some(names):
 
 
 def _load(path):
+    """Arrays by name, without MXNet's ``arg:`` and ``aux:``."""
     try:
         loaded = mx.nd.load(path)
-    except mx.base.MXNetError as error:
+    except _UNREADABLE as error:
         reason = "is damaged" if os.path.exists(path) else "is not there"
         raise DMRError(f"{path} {reason}; name a checkpoint as PREFIX EPOCH") from error
-    if not isinstance(loaded, dict) or not all(":" in name for name in loaded):
+    if not isinstance(loaded, dict):
         raise DMRError(f"{path} is not an MXNet checkpoint with arg: and aux: names")
-    return {name.split(":", 1)[1]: array for name, array in loaded.items()}
+    tensors = {}
+    for name, array in loaded.items():
+        kind, _, own = name.partition(":")
+        if kind != ("aux" if "_moving_" in own else "arg"):
+            raise DMRError(
+                f"{path}: {name} is not what an MXNet checkpoint has; running statistics begin "
+                f"with aux:, weights with arg:"
+            )
+        if not np.isfinite(array.asnumpy()).all():
+            raise DMRError(f"{path}: {own} has values that are not finite; nothing was read")
+        tensors[own] = array
+    return tensors
 
 
 def _load_symbol(path):
     try:
         return mx.sym.load(path)
-    except mx.base.MXNetError as error:
+    except _UNREADABLE as error:
         raise DMRError(f"{path} is damaged; without it the parameters alone are read") from error
+
+
+def _refuse_own_source(prefix, epoch, out):
+    """What is read must not be what is written."""
+    source = {f"{prefix}-symbol.json", f"{prefix}-{epoch:04d}.params"}
+    written = {os.path.join(out, name) for name in ("model-symbol.json", "model-0000.params")}
+    for path in {os.path.realpath(path) for path in source} & {*map(os.path.realpath, written)}:
+        raise DMRError(f"{path} would be overwritten by what is made of it; choose another --out")
 
 
 def _compare(symbol, tensors, net, path):

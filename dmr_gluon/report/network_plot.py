@@ -64,7 +64,10 @@ def draw(spec, complexity, out):
 
 
 def _legend(spec):
-    text = "Each line in a box is a convolution with BN, and ReLU between them."
+    text = "BN follows every convolution"
+    text += (
+        ", and ReLU those within a box." if spec.stem_norm else " but the first; ReLU is in boxes."
+    )
     if spec.block == MERGE_AND_RUN and spec.mapping == "mean":
         text += " m: the mean of the streams."
     return text

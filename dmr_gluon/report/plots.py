@@ -9,6 +9,17 @@ from . import runlog
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
+def check_picture(path):
+    """Refuse a name that does not say which kind of picture it is to be.
+
+    Raises
+    ------
+    DMRError
+    """
+    if os.path.splitext(path)[1].lower() not in (".png", ".svg", ".pdf"):
+        raise DMRError(f"{path} cannot be written: name a picture that ends in .png, .svg or .pdf")
+
+
 def learning_curve(logs, out):
     """Training loss and test error over the epochs, as in Figure 7.
 

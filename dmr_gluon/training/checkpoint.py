@@ -158,13 +158,14 @@ def fill(path, arrays, net, trainer, lr):
         differing = sorted(found ^ set(parameters))
         raise DMRError(f"{path} is of another network: {differing[0]} is not in both")
     for name, parameter in parameters.items():
-        parameter.set_data(mx.nd.array(arrays[f"parameter/{name}"]))
+        array = arrays[f"parameter/{name}"]
+        parameter.set_data(mx.nd.array(array, dtype=array.dtype))
     for index, parameter in enumerate(trainer._params):
         velocity = arrays.get(f"velocity/{parameter.name}")
         for updater, device in zip(trainer._updaters, parameter.list_ctx()):
             if velocity is None:
                 continue
-            updater.states[index] = mx.nd.array(velocity, ctx=device)
+            updater.states[index] = mx.nd.array(velocity, ctx=device, dtype=velocity.dtype)
             updater.states_synced[index] = True
             if hasattr(trainer.optimizer, "velocity_lr"):
                 trainer.optimizer.velocity_lr[index, device] = lr
