@@ -37,7 +37,9 @@ def _main(arguments=None):
 def _add_prepare(commands):
     prepare = commands.add_parser("prepare", help="make a data set ready for training")
     sets = prepare.add_subparsers(metavar="DATASET", dest="source_kind")
-    prepare.set_defaults(function=lambda options: prepare.error("say which: digits or folder"))
+    prepare.set_defaults(
+        function=lambda options: prepare.error("say which: " + ", ".join(sets.choices))
+    )
     digits = sets.add_parser("digits", help="scikit-learn's 1,797 handwritten digits, 32x32")
     folder = sets.add_parser("folder", help="any tree of train/<class>/* and test/<class>/* images")
     folder.add_argument("source", metavar="SRC", help="the tree")
@@ -57,7 +59,43 @@ def _add_prepare(commands):
     folder.add_argument(
         "--quality", type=int, help="encode all JPEGs anew with it, 1 to 100 (default: keep them)"
     )
-    for parser, function in ((digits, _prepare_digits), (folder, _prepare_folder)):
+    parsers = [(digits, _prepare_digits), (folder, _prepare_folder)]
+    for name, text in (
+        ("cifar10", "cifar-10-python.tar.gz or cifar-10-binary.tar.gz"),
+        ("cifar100", "cifar-100-python.tar.gz or cifar-100-binary.tar.gz"),
+        ("svhn", "train_32x32.mat, extra_32x32.mat and test_32x32.mat"),
+    ):
+        official = sets.add_parser(name, help=f"from the official {text}")
+        official.add_argument(
+            "--source", required=True, metavar="PATH", help=f"{text}, or the folder with them"
+        )
+        official.add_argument(
+            "--partial", action="store_true", help="take fewer images than the official set has"
+        )
+        if name == "svhn":
+            official.add_argument(
+                "--svhn-split",
+                choices=("paper", "authors"),
+                default="paper",
+                help="paper: 6,000 images set aside for validation; authors: all trained on",
+            )
+        official.set_defaults(dataset=name)
+        parsers.append((official, _prepare_official))
+    imagenet = sets.add_parser("imagenet", help="from the official tars, or train/ and val/")
+    imagenet.add_argument(
+        "--source", required=True, metavar="DIR", help="folder with the archives or the tree"
+    )
+    imagenet.add_argument(
+        "--short-side",
+        type=int,
+        help="resize to it: 480 (authors) or 256 (default: not)",
+    )
+    imagenet.add_argument("--quality", type=int, help="encode all anew with it, 1 to 100")
+    imagenet.add_argument(
+        "--partial", action="store_true", help="take fewer images than the official set has"
+    )
+    parsers.append((imagenet, _prepare_imagenet))
+    for parser, function in parsers:
         parser.add_argument("--out", required=True, metavar="DIR", help="where to write")
         parser.add_argument(
             "--overwrite", action="store_true", help="replace another set that is in DIR"
@@ -83,13 +121,49 @@ def _prepare_folder(options):
     from .data.encoding import Encoding
     from .data.prepare import prepare_folder
 
-    if options.quality is not None:
-        if not 1 <= options.quality <= 100:
-            raise DMRError(f"--quality must be from 1 to 100, not {options.quality}")
-        if options.encoding == "png":
-            raise DMRError("--quality is for JPEGs; leave it out with --encoding png")
+    _check_quality(options.quality)
+    if options.quality is not None and options.encoding == "png":
+        raise DMRError("--quality is for JPEGs; leave it out with --encoding png")
     encoding = Encoding(options.resize, options.encoding, options.quality)
     _tell(prepare_folder(options.source, options.out, options.name, encoding, options.overwrite))
+
+
+def _check_quality(quality):
+    if quality is not None and not 1 <= quality <= 100:
+        raise DMRError(f"--quality must be from 1 to 100, not {quality}")
+
+
+def _prepare_imagenet(options):
+    from .data.prepare_official import prepare_imagenet
+
+    _check_quality(options.quality)
+    if options.short_side is not None and not 1 <= options.short_side <= 10_000:
+        raise DMRError(f"--short-side must be from 1 to 10,000, not {options.short_side}")
+    _tell(
+        prepare_imagenet(
+            options.source,
+            options.out,
+            short_side=options.short_side,
+            quality=options.quality,
+            partial=options.partial,
+            overwrite=options.overwrite,
+        )
+    )
+
+
+def _prepare_official(options):
+    from .data.prepare_official import prepare_official
+
+    _tell(
+        prepare_official(
+            options.dataset,
+            options.source,
+            options.out,
+            svhn_split=getattr(options, "svhn_split", "paper"),
+            partial=options.partial,
+            overwrite=options.overwrite,
+        )
+    )
 
 
 def _tell(prepared):

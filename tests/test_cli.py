@@ -58,7 +58,7 @@ def test_a_record_file_without_its_index_is_refused(command, digits, tmp_path):
     "arguments, words",
     [
         ([], "prepare, eval, export, plot, networks"),
-        (["prepare"], "digits or folder"),
+        (["prepare"], "digits, folder, cifar10"),
         (["prepare", "digits"], "--out"),
         (["prepare", "folder", "/nonexistent", "--out", "x"], "cannot be read"),
         (["prepare", "folder", ".", "--out", "x", "--resize", "0"], "--resize 0"),

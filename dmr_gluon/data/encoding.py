@@ -53,6 +53,8 @@ class Encoded:
     size: Tuple[int, int]
     total: np.ndarray
     squares: np.ndarray
+    #: What is unusual about the source, for the manifest.
+    oddities: Tuple[str, ...] = ()
 
 
 def encode_all(images, encoding, split):
@@ -84,11 +86,16 @@ def _encode(source, encoding):
             raise DMRError(f"{source.name} is not an image that can be read; remove or replace it")
         is_jpeg = content[:2] == b"\xff\xd8"
     else:
-        image, is_jpeg = cv2.cvtColor(content, cv2.COLOR_RGB2BGR), False
+        image, is_jpeg = cv2.cvtColor(np.ascontiguousarray(content), cv2.COLOR_RGB2BGR), False
     resized = _resize(image, encoding.resize)
     as_jpeg = encoding.format == "jpeg" or (encoding.format == "auto" and is_jpeg)
     keep = encoding.quality is None and resized is image
-    if as_jpeg and is_jpeg and keep and _jpeg_components(content) != 4:
+    oddities = []
+    if is_jpeg and _jpeg_components(content) == 4:
+        oddities.append("CMYK, encoded anew as RGB")
+    if not is_jpeg and source.name.lower().endswith((".jpg", ".jpeg")):
+        oddities.append("named JPEG, but of another format")
+    if as_jpeg and is_jpeg and keep and not oddities:
         data = content  # CMYK (4 components) is encoded anew: not every decoder knows it.
     elif as_jpeg:
         data = _imencode(".jpg", resized, [cv2.IMWRITE_JPEG_QUALITY, encoding.quality or 95])
@@ -102,6 +109,7 @@ def _encode(source, encoding):
         size=resized.shape[:2],
         total=pixels * mean,
         squares=pixels * (std**2 + mean**2),
+        oddities=tuple(oddities),
     )
 
 

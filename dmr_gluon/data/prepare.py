@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import sys
+from collections import Counter
 from typing import Dict, List
 
 import cv2
@@ -66,7 +67,7 @@ def prepare_digits(out, overwrite=False):
         for name, positions in split.items()
     }
     classes = [str(digit) for digit in range(10)]
-    return _prepare("digits", classes, sources, out, Encoding(), "1", overwrite)
+    return write_set("digits", classes, sources, out, Encoding(), "1", overwrite)
 
 
 def prepare_folder(source, out, name=None, encoding=Encoding(), overwrite=False):
@@ -102,11 +103,37 @@ def prepare_folder(source, out, name=None, encoding=Encoding(), overwrite=False)
             f"the name {name!r} is kept for the official data set, so that results are never "
             f"mistaken for one another; give another with --name"
         )
-    classes = _subfolders(os.path.join(source, "train"))
+    folders = {"train": "train", "test": "test"}
+    classes, sources, fingerprint = folder_sources(source, folders, encoding)
+    return write_set(name, classes, sources, out, encoding, fingerprint, overwrite)
+
+
+def folder_sources(source, folders, encoding):
+    """The images of a tree ``SPLIT/<class>/*``.
+
+    Parameters
+    ----------
+    source : str
+    folders : dict of str to str
+        The folder of each split, ``train`` first.
+    encoding : Encoding
+
+    Returns
+    -------
+    list of str, dict of str to list of Source, str
+        Classes in sorted order, images, and a hash of the encoding and all names, sizes and
+        times.
+
+    Raises
+    ------
+    DMRError
+        For a tree of another form.
+    """
+    classes = _subfolders(os.path.join(source, folders["train"]))
     fingerprint = hashlib.sha256(repr((encoding, classes)).encode(errors="replace"))
     sources: Dict[str, List[Source]] = {}
-    for split in ("train", "test"):
-        folder = os.path.join(source, split)
+    for split, folder_name in folders.items():
+        folder = os.path.join(source, folder_name)
         unknown = sorted(set(_subfolders(folder)) - set(classes))
         if unknown:
             raise DMRError(f"{folder}/{unknown[0]} is a class that train/ does not have")
@@ -115,7 +142,7 @@ def prepare_folder(source, out, name=None, encoding=Encoding(), overwrite=False)
             class_folder = os.path.join(folder, class_name)
             for path in _images(class_folder) if os.path.isdir(class_folder) else ():
                 relative = os.path.relpath(path, source)
-                fingerprint.update(os.fsencode(relative) + _stamp(path))
+                fingerprint.update(os.fsencode(relative) + stamp(path))
                 sources[split].append(Source(relative, label, lambda path=path: _read(path)))
             if split == "train" and (not sources[split] or sources[split][-1].label != label):
                 raise DMRError(
@@ -124,10 +151,10 @@ def prepare_folder(source, out, name=None, encoding=Encoding(), overwrite=False)
                 )
         if not sources[split]:
             raise DMRError(f"{folder} has no images ({', '.join(_EXTENSIONS)}) in its folders")
-    return _prepare(name, classes, sources, out, encoding, fingerprint.hexdigest(), overwrite)
+    return classes, sources, fingerprint.hexdigest()
 
 
-def _stamp(path):
+def stamp(path):
     """Size and time of a file, to notice that it changed without reading it."""
     try:
         status = os.stat(path)
@@ -172,8 +199,32 @@ def _read(path):
         return file.read()
 
 
-def _prepare(name, classes, sources, out, encoding, fingerprint, overwrite):
-    """Write every split and then the manifest, unless that very set is there already."""
+def write_set(name, classes, sources, out, encoding, fingerprint, overwrite, more=None):
+    """Write every split and then the manifest, unless that very set is there already.
+
+    Parameters
+    ----------
+    name : str
+    classes : list of str
+    sources : dict of str to list of Source
+        By split, ``train`` first.
+    out : str
+    encoding : Encoding
+    fingerprint : str
+        Of all that decides what is written.
+    overwrite : bool
+    more : dict, optional
+        More for the manifest.
+
+    Returns
+    -------
+    PreparedSet
+
+    Raises
+    ------
+    DMRError
+        For an unreadable image, or an ``out`` that holds something else or cannot be written.
+    """
     ready = _already_there(name, fingerprint, out, overwrite)
     if ready:
         print(f"{out} holds this data set already; nothing to do")
@@ -181,7 +232,7 @@ def _prepare(name, classes, sources, out, encoding, fingerprint, overwrite):
     writers = []
     try:
         os.makedirs(out, exist_ok=True)
-        train_statistics, sizes = None, set()
+        train_statistics, sizes, oddities = None, set(), Counter()
         for split, images in sources.items():
             statistics = Statistics()
             with RecordWriter(out, split, len(classes)) as writer:
@@ -189,6 +240,7 @@ def _prepare(name, classes, sources, out, encoding, fingerprint, overwrite):
                     writer.write(encoded.label, encoded.data)
                     statistics.add(encoded)
                     sizes.add(encoded.size)
+                    oddities.update(encoded.oddities)
             writers.append(writer)
             train_statistics = train_statistics or statistics
         mean, std = train_statistics.mean_and_std()
@@ -200,7 +252,9 @@ def _prepare(name, classes, sources, out, encoding, fingerprint, overwrite):
             "image_size": list(sizes.pop()) if len(sizes) == 1 else None,
             "mean": mean,
             "std": std,
+            "oddities": dict(oddities),
             "splits": {split: writer.manifest() for split, writer in zip(sources, writers)},
+            **(more or {}),
             "command": " ".join(["dmr", *sys.argv[1:]]),
             "versions": {
                 "dmr_gluon": __version__,
@@ -216,6 +270,8 @@ def _prepare(name, classes, sources, out, encoding, fingerprint, overwrite):
         for writer in writers:
             writer.publish()
         write_atomically(manifest_path, json.dumps(manifest, indent=1))
+        for oddity, count in oddities.items():
+            print(f"note: {count} images: {oddity}")
     except OSError as error:
         raise DMRError(
             f"cannot write to {out} ({error.strerror or error}); free some space or choose "

@@ -1,0 +1,208 @@
+"""ImageNet (ILSVRC 2012) from its official archives, without unpacking them.
+
+``ILSVRC2012_img_train.tar`` holds a tar for each class, ``ILSVRC2012_img_val.tar`` 50,000
+images without labels, which are in ``ILSVRC2012_devkit_t12.tar.gz``. The two large ones are
+not compressed: where each image begins is noted in one pass over the headers, and images are
+then read from there. Labels are the positions of the classes' WordNet ids in sorted order, as
+everywhere.
+"""
+
+import io
+import os
+import re
+import tarfile
+from typing import Dict, List, Tuple
+
+import numpy as np
+from tqdm import tqdm
+
+from ..errors import DMRError
+from .archives import read_members
+from .encoding import Source
+
+TRAIN, VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
+DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
+_DEVKIT_FOLDER = "ILSVRC2012_devkit_t12"
+_META = "data/meta.mat"
+_GROUND_TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"
+
+_WORDNET_ID = re.compile(r"n\d{8}")
+_VALIDATION_IMAGE = re.compile(r"(?:.*/)?ILSVRC2012_val_(\d{8})\.JPEG")
+#: The largest image of ImageNet has about 15 MB.
+_LARGEST_IMAGE = 64 << 20
+
+
+def is_official(source):
+    """Whether a folder holds the official archives."""
+    return os.path.isfile(os.path.join(source, TRAIN))
+
+
+def read_archives(source) -> Tuple[List[str], Dict[str, List[Source]]]:
+    """The classes and images of the official archives.
+
+    Parameters
+    ----------
+    source : str
+        The folder that holds the three of them.
+
+    Returns
+    -------
+    list of str, dict of str to list of Source
+        WordNet ids in sorted order; ``train`` and ``test`` (the validation images, which the
+        paper tests on).
+
+    Raises
+    ------
+    DMRError
+        Where an archive is missing, damaged or hostile, or the archives do not fit together.
+    """
+    paths = {name: os.path.join(source, name) for name in (TRAIN, VALIDATION, DEVKIT)}
+    for path in paths.values():
+        if not os.path.isfile(path):
+            raise DMRError(f"{path} is missing; put the three archives of ILSVRC 2012 there")
+    wordnet_id, truth = _read_devkit(paths[DEVKIT])
+    train = _train_images(paths[TRAIN])
+    classes = sorted(train)
+    unknown = sorted(set(classes) - set(wordnet_id.values()))
+    if unknown:
+        raise DMRError(f"{paths[TRAIN]} has {unknown[0]}.tar, a class that {DEVKIT} does not have")
+    label_of = {name: label for label, name in enumerate(classes)}
+    sources = {
+        "train": [
+            Source(f"{TRAIN}: {name}", label_of[class_name], read)
+            for class_name in classes
+            for name, read in train[class_name]
+        ]
+    }
+    test = []
+    for number, name, read in _validation_images(paths[VALIDATION]):
+        if not 1 <= number <= len(truth):
+            raise DMRError(f"{paths[VALIDATION]}: {name} has no line in {_GROUND_TRUTH}")
+        class_name = wordnet_id[truth[number - 1]]
+        if class_name not in label_of:
+            raise DMRError(f"{VALIDATION}: {name} is a {class_name}, which {TRAIN} does not have")
+        test.append(Source(f"{VALIDATION}: {name}", label_of[class_name], read))
+    sources["test"] = test
+    return classes, sources
+
+
+def _read_devkit(path):
+    """({id from 1: WordNet id}, [id of each validation image])."""
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        raise DMRError(
+            f"{DEVKIT} is read with SciPy, which is not installed; pip install 'scipy<1.13'"
+        ) from error
+    members = read_members(path, _DEVKIT_FOLDER, [_META, _GROUND_TRUTH])
+    try:
+        synsets = loadmat(io.BytesIO(members[_META]), squeeze_me=True)["synsets"]
+        wordnet_id = {
+            int(entry["ILSVRC2012_ID"]): str(entry["WNID"])
+            for entry in np.atleast_1d(synsets)
+            if int(entry["num_children"]) == 0
+        }
+        truth = [int(line) for line in members[_GROUND_TRUTH].split()]
+    except Exception as error:  # SciPy raises whatever damaged bytes lead to
+        raise DMRError(f"{path} cannot be read: {error}; get it again") from None
+    if not all(map(_WORDNET_ID.fullmatch, wordnet_id.values())) or not set(truth) <= set(
+        wordnet_id
+    ):
+        raise DMRError(f"{path}: its classes and its labels do not fit together; get it again")
+    return wordnet_id, truth
+
+
+def _train_images(path):
+    """WordNet id to [(name, read)]."""
+    images = {}
+    with open(path, "rb") as file:
+        size = os.path.getsize(path)
+        with tqdm(total=size, desc="index", unit="B", unit_scale=True, disable=None) as progress:
+            for member in _members(path, file, 0, size):
+                name = os.path.basename(member.name)
+                class_name = name[: -len(".tar")]
+                if not name.endswith(".tar") or not _WORDNET_ID.fullmatch(class_name):
+                    raise DMRError(f"{path}: {member.name!r} is not the tar of a class")
+                inside = f"{path}: {name}"
+                images[class_name] = [
+                    (image.name, _reader(path, member.offset_data + image.offset_data, image.size))
+                    for image in _members(inside, file, member.offset_data, member.size)
+                    if _is_image(inside, image)
+                ]
+                progress.update(member.offset_data + member.size - progress.n)
+    if not images:
+        raise DMRError(f"{path} holds no tars of classes")
+    return images
+
+
+def _validation_images(path):
+    """(number, name, read) of each."""
+    with open(path, "rb") as file:
+        for member in _members(path, file, 0, os.path.getsize(path)):
+            match = _VALIDATION_IMAGE.fullmatch(member.name)
+            if not match:
+                raise DMRError(f"{path}: {member.name!r} is not a validation image")
+            if _is_image(path, member):
+                read = _reader(path, member.offset_data, member.size)
+                yield int(match.group(1)), member.name, read
+
+
+def _is_image(path, member):
+    if member.size > _LARGEST_IMAGE:
+        raise DMRError(f"{path}: {member.name!r} says that it has {member.size:,} bytes")
+    return True
+
+
+def _members(name, file, start, size):
+    """The files of an uncompressed tar that is a part of another file."""
+    try:
+        with tarfile.open(fileobj=_Part(file, start, size), mode="r:") as archive:
+            while True:
+                member = archive.next()
+                if member is None:
+                    return
+                archive.members = []  # or it keeps all of them
+                if ".." in member.name.split("/") or os.path.isabs(member.name):
+                    raise DMRError(f"{name}: {member.name!r} leads out of the archive")
+                if member.isdir():
+                    continue
+                if not member.isfile():
+                    raise DMRError(f"{name}: {member.name!r} is a link or a device")
+                if member.offset_data + member.size > size:
+                    raise DMRError(f"{name} ends in the middle of {member.name!r}; get it again")
+                yield member
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise DMRError(f"{name} cannot be read as a tar archive: {error}") from error
+
+
+class _Part:
+    """A part of a file as a file of its own, as far as tarfile needs it."""
+
+    def __init__(self, file, start, size):
+        self.file, self.start, self.size, self.position = file, start, size, 0
+
+    def read(self, size):
+        # Names and comments of a tar are read whole, whatever length they claim.
+        if size > _LARGEST_IMAGE:
+            raise tarfile.ReadError(f"a header says that it has {size:,} bytes")
+        wanted = max(0, min(size, self.size - self.position))
+        content = os.pread(self.file.fileno(), wanted, self.start + self.position)
+        self.position += len(content)
+        return content
+
+    def seek(self, offset):
+        self.position = offset
+
+    def tell(self):
+        return self.position
+
+
+def _reader(path, offset, size):
+    def read():
+        with open(path, "rb") as file:
+            content = os.pread(file.fileno(), size, offset)
+        if len(content) != size:
+            raise OSError(0, "the archive ends early")
+        return content
+
+    return read

@@ -1,0 +1,193 @@
+"""ImageNet's official archives, in small: a tar of tars, a tar without labels, a devkit."""
+
+import io
+import os
+import tarfile
+
+import cv2
+import numpy as np
+import pytest
+from test_data import decode, read_all
+
+from dmr_gluon.data import imagenet
+from dmr_gluon.data.datasets import read_manifest
+from dmr_gluon.data.prepare_official import prepare_imagenet
+from dmr_gluon.errors import DMRError
+
+CLASSES = ["n01440764", "n01443537", "n02007558"]
+#: ILSVRC2012_ID of each; not in the order of the WordNet ids, and above them inner nodes.
+IDS = {1: "n02007558", 2: "n01440764", 3: "n01443537", 4: "n00001740"}
+
+
+def photograph(seed, size=(48, 64), extension=".jpg"):
+    random = np.random.RandomState(seed)
+    image = cv2.resize(random.randint(0, 256, (6, 8, 3)).astype(np.uint8), size[::-1])
+    return cv2.imencode(extension, image)[1].tobytes()
+
+
+def add(archive, name, content):
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
+
+
+def tar_bytes(files):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for name, content in files.items():
+            add(archive, name, content)
+    return stream.getvalue()
+
+
+def devkit(ids=IDS, truth=(2, 3, 1, 1)):
+    from scipy.io import savemat
+
+    fields = [("ILSVRC2012_ID", object), ("WNID", object), ("words", object)]
+    synsets = np.zeros((len(ids), 1), dtype=[*fields, ("num_children", object)])
+    for row, (number, wordnet_id) in enumerate(ids.items()):
+        synsets[row, 0] = (number, wordnet_id, "a word", 0 if wordnet_id in CLASSES else 3)
+    meta = io.BytesIO()
+    savemat(meta, {"synsets": synsets}, do_compression=True)
+    return {
+        "ILSVRC2012_devkit_t12/readme.txt": b"",
+        "ILSVRC2012_devkit_t12/data/meta.mat": meta.getvalue(),
+        "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt": "".join(
+            f"{label}\n" for label in truth
+        ).encode(),
+    }
+
+
+def write(folder, train=None, val=None, kit=None):
+    """The three archives; returns the files of each split with their class's label."""
+    if train is None:
+        train = {
+            f"{name}.tar": tar_bytes(
+                {f"{name}_{i}.JPEG": photograph(10 * label + i) for i in range(3)}
+            )
+            for label, name in enumerate(CLASSES)
+        }
+    if val is None:
+        val = {f"ILSVRC2012_val_{i:08d}.JPEG": photograph(100 + i) for i in range(1, 5)}
+    os.makedirs(folder, exist_ok=True)
+    (folder / imagenet.TRAIN).write_bytes(tar_bytes(train))
+    (folder / imagenet.VALIDATION).write_bytes(tar_bytes(val))
+    with tarfile.open(folder / imagenet.DEVKIT, "w:gz") as archive:
+        for name, content in (kit or devkit()).items():
+            add(archive, name, content)
+    truth = {"train": [(label, photograph(10 * label + i)) for label in range(3) for i in range(3)]}
+    # Line 1 says 2, which is n01440764, which is the first in sorted order, and so on.
+    truth["test"] = [(label, photograph(101 + i)) for i, label in enumerate((0, 1, 2, 2))]
+    return truth
+
+
+def test_the_archives_give_every_image_byte_for_byte(tmp_path):
+    truth = write(tmp_path / "source")
+    prepared = prepare_imagenet(str(tmp_path / "source"), tmp_path / "out", partial=True)
+    assert prepared.classes == tuple(CLASSES) and prepared.name == "imagenet"
+    for split, expected in truth.items():
+        assert sorted(read_all(prepared, split)) == sorted(expected)
+    assert read_manifest(tmp_path / "out")["partial"]
+
+
+def test_a_tree_of_folders_gives_the_same_set(tmp_path):
+    truth = write(tmp_path / "archives")
+    for split, folder in (("train", "train"), ("test", "val")):
+        for i, (label, content) in enumerate(truth[split]):
+            path = tmp_path / "tree" / folder / CLASSES[label] / f"{i}.JPEG"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    one = prepare_imagenet(str(tmp_path / "archives"), tmp_path / "one", partial=True)
+    other = prepare_imagenet(str(tmp_path / "tree"), tmp_path / "other", partial=True)
+    for split in truth:
+        assert sorted(read_all(one, split)) == sorted(read_all(other, split))
+    assert one.mean == other.mean and one.classes == other.classes
+
+
+def test_images_are_resized_to_a_shorter_side(tmp_path):
+    write(tmp_path / "source")
+    prepared = prepare_imagenet(
+        str(tmp_path / "source"), tmp_path / "out", short_side=24, partial=True
+    )
+    for split in ("train", "test"):
+        for _, data in read_all(prepared, split):
+            assert data[:2] == b"\xff\xd8" and decode(data).shape == (24, 32, 3)
+
+
+def test_a_png_named_jpeg_is_encoded_anew_and_counted(tmp_path, capsys):
+    train = {f"{name}.tar": tar_bytes({"a.JPEG": photograph(1)}) for name in CLASSES[1:]}
+    train["n01440764.tar"] = tar_bytes({"n01440764_1.JPEG": photograph(1, extension=".png")})
+    write(tmp_path / "source", train=train)
+    prepared = prepare_imagenet(str(tmp_path / "source"), tmp_path / "out", partial=True)
+    assert all(data[:2] == b"\xff\xd8" for _, data in read_all(prepared, "train"))
+    oddities = {"named JPEG, but of another format": 1}
+    assert read_manifest(tmp_path / "out")["oddities"] == oddities
+    assert "1 images: named JPEG" in capsys.readouterr().out
+
+
+def test_a_set_that_is_not_whole_is_refused(tmp_path):
+    write(tmp_path / "source")
+    with pytest.raises(DMRError, match="3 classes, 9 training and 4 validation"):
+        prepare_imagenet(str(tmp_path / "source"), tmp_path / "out")
+    os.remove(tmp_path / "source" / imagenet.VALIDATION)
+    with pytest.raises(DMRError, match="img_val.tar is missing"):
+        prepare_imagenet(str(tmp_path / "source"), tmp_path / "out", partial=True)
+
+
+def one_class(files):
+    return {"train": {"n01440764.tar": tar_bytes(files)}}
+
+
+def link(name, kind):
+    def make(archive):
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = kind, "/etc/passwd"
+        archive.addfile(member)
+
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        make(archive)
+    return stream.getvalue()
+
+
+def huge(kind=tarfile.REGTYPE, size=10 << 30):
+    member = tarfile.TarInfo("huge.JPEG")
+    member.type, member.size = kind, size
+    return member.tobuf() + bytes(10_240)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        (one_class({"../a.JPEG": b"x"}), "leads out"),
+        (one_class({"/a.JPEG": b"x"}), "leads out"),
+        ({"train": {"n01440764.tar": link("a.JPEG", tarfile.SYMTYPE)}}, "a link"),
+        ({"train": {"n01440764.tar": huge()}}, "bytes|ends in the middle"),
+        # A comment that tarfile would read whole.
+        ({"train": {"n01440764.tar": huge(tarfile.XHDTYPE)}}, "cannot be read|bytes"),
+        ({"train": {"n01440764.tar": huge(tarfile.GNUTYPE_LONGNAME)}}, "cannot be read|bytes"),
+        ({"train": {"n01440764.tar": b"no tar"}}, "cannot be read as a tar"),
+        ({"train": {"readme.txt": b"x"}}, "not the tar of a class"),
+        ({"train": {"n99999999.tar": tar_bytes({"a.JPEG": b"x"})}}, "a class that"),
+        ({"train": {}}, "holds no tars|cannot be read"),
+        ({"val": {"other.JPEG": b"x"}}, "not a validation image"),
+        ({"val": {"ILSVRC2012_val_00000009.JPEG": b"x"}}, "no line in"),
+        ({"kit": devkit(truth=(7,))}, "do not fit together"),
+        ({"kit": devkit(ids={1: "dog"})}, "do not fit together"),
+        ({"kit": {**devkit(), "ILSVRC2012_devkit_t12/data/meta.mat": b"x"}}, "cannot be read"),
+    ],
+)
+def test_damaged_and_hostile_archives_are_refused(changes, words, tmp_path):
+    write(tmp_path / "source", **changes)
+    with pytest.raises(DMRError, match=words):
+        prepare_imagenet(str(tmp_path / "source"), tmp_path / "out", partial=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_archive_that_was_cut_off_is_refused(tmp_path):
+    write(tmp_path / "source")
+    path = tmp_path / "source" / imagenet.TRAIN
+    content = path.read_bytes()
+    for kept in (0, 700, len(content) // 2):
+        path.write_bytes(content[:kept])
+        with pytest.raises(DMRError, match="cannot be read|ends in the middle|holds no"):
+            prepare_imagenet(str(tmp_path / "source"), tmp_path / "out", partial=True)

@@ -1,0 +1,348 @@
+"""CIFAR and SVHN: archives in exactly the official formats, whole, damaged and hostile."""
+
+import gzip
+import io
+import os
+import pickle
+import struct
+import tarfile
+import tracemalloc
+
+import numpy as np
+import pytest
+from test_data import decode, read_all
+
+from dmr_gluon.data.archives import read_members, unpickle
+from dmr_gluon.data.datasets import open_prepared, read_manifest
+from dmr_gluon.data.official import read_cifar, read_svhn
+from dmr_gluon.data.prepare_official import prepare_official
+from dmr_gluon.errors import DMRError
+
+CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+CIFAR100 = [f"class_{i}" for i in range(100)]
+
+
+def images(count, seed):
+    return np.random.RandomState(seed).randint(0, 256, (count, 32, 32, 3)).astype(np.uint8)
+
+
+def rows(pixels):
+    """(n, 32, 32, 3) to the archive's (n, 3072): all red, all green, all blue."""
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2).reshape(len(pixels), -1))
+
+
+def python2_pickle(data, labels, labels_key):
+    """A batch as Python 2 and its NumPy wrote it: protocol 2, str as byte strings."""
+    array = b"\x80\x02}q\x01("
+
+    def text(value):
+        return b"U" + bytes([len(value)]) + value if len(value) < 256 else None
+
+    out = array + text(b"data") + b"cnumpy.core.multiarray\n_reconstruct\nq\x02"
+    out += b"cnumpy\nndarray\nq\x03K\x00\x85" + text(b"b") + b"\x87R("
+    out += b"K\x01J" + struct.pack("<i", len(data)) + b"M" + struct.pack("<H", 3072) + b"\x86"
+    out += b"cnumpy\ndtype\n" + text(b"u1") + b"K\x00K\x01\x87R(K\x03" + text(b"|")
+    out += b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89"
+    out += b"T" + struct.pack("<i", data.nbytes) + data.tobytes() + b"tb"
+    out += text(labels_key) + b"](" + b"".join(b"K" + bytes([label]) for label in labels) + b"e"
+    out += text(b"batch_label") + text(b"training batch 1 of 5")
+    return out + b"u."
+
+
+def tar_of(path, files, change=None):
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+        if change:
+            change(archive)
+    return str(path)
+
+
+def cifar(number, kind, per_batch=4):
+    """Files of an archive, and the (pixels, labels) of its two splits."""
+    names = CIFAR10 if number == 10 else CIFAR100
+    batches = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
+    batches = batches if number == 10 else ["train", "test"]
+    files, truth = {}, {"train": [], "test": []}
+    for seed, batch in enumerate(batches):
+        pixels = images(per_batch, seed)
+        labels = np.random.RandomState(seed).randint(0, number, per_batch)
+        truth["test" if batch.startswith("test") else "train"].append((pixels, labels))
+        if kind == "python":
+            key = b"labels" if number == 10 else b"fine_labels"
+            files[batch] = python2_pickle(rows(pixels), labels, key)
+        else:
+            coarse = [np.zeros((per_batch, 1), np.uint8)] * (number == 100)
+            records = [*coarse, labels[:, None].astype(np.uint8), rows(pixels)]
+            files[batch + ".bin"] = np.concatenate(records, axis=1).tobytes()
+    if kind == "python":
+        key = b"label_names" if number == 10 else b"fine_label_names"
+        meta = {key: [name.encode() for name in names], b"num_vis": 3072}
+        files["batches.meta" if number == 10 else "meta"] = pickle.dumps(meta, protocol=2)
+    else:
+        text = ("\n".join(names) + "\n\n").encode()  # with an empty line at the end, as there
+        files["batches.meta.txt" if number == 10 else "fine_label_names.txt"] = text
+    folder = {
+        (10, "python"): "cifar-10-batches-py",
+        (10, "binary"): "cifar-10-batches-bin",
+        (100, "python"): "cifar-100-python",
+        (100, "binary"): "cifar-100-binary",
+    }[number, kind]
+    files["readme.html"] = b"<html>"
+    joined = {k: tuple(map(np.concatenate, zip(*v))) for k, v in truth.items()}
+    return {f"{folder}/{name}": content for name, content in files.items()}, joined
+
+
+def assert_same(prepared, truth):
+    """The same pixels with the same labels, each once, in whatever order."""
+    for split, (pixels, labels) in truth.items():
+        expected = sorted((int(y), x.tobytes()) for x, y in zip(pixels, labels))
+        found = sorted((y, decode(data).tobytes()) for y, data in read_all(prepared, split))
+        assert found == expected, split
+
+
+@pytest.mark.parametrize("number", [10, 100])
+@pytest.mark.parametrize("kind", ["python", "binary"])
+def test_cifar_round_trips_from_archive_and_folder(number, kind, tmp_path):
+    files, truth = cifar(number, kind)
+    path = tar_of(tmp_path / f"cifar-{number}-{kind}.tar.gz", files)
+    name = f"cifar{number}"
+    prepared = prepare_official(name, path, tmp_path / "out", partial=True)
+    assert_same(prepared, truth)
+    assert prepared.classes == tuple(CIFAR10 if number == 10 else CIFAR100)
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest["partial"] and not manifest["sources"][os.path.basename(path)]["published"]
+    # The folder that the archive is in, and the one that it is unpacked to.
+    unpacked = tmp_path / "unpacked"
+    for file, content in files.items():
+        (unpacked / file).parent.mkdir(parents=True, exist_ok=True)
+        (unpacked / file).write_bytes(content)
+    inner = unpacked / next(iter(files)).split("/")[0]
+    for source in (tmp_path, unpacked, inner):
+        found = read_cifar(name, str(source))
+        for split, (pixels, labels) in truth.items():
+            assert (found.splits[split][0] == pixels).all()
+            assert (found.splits[split][1] == labels).all()
+
+
+def test_the_pickles_here_are_as_python_2_wrote_them():
+    """What the real unpickler makes of them is what ours does."""
+    pixels = images(3, 0)
+    content = python2_pickle(rows(pixels), [1, 2, 3], b"labels")
+    theirs, ours = pickle.loads(content, encoding="bytes"), unpickle(content, "x")
+    assert set(theirs) == set(ours) == {b"data", b"labels", b"batch_label"}
+    assert (theirs[b"data"] == rows(pixels)).all() and (ours[b"data"] == rows(pixels)).all()
+    assert ours[b"labels"] == theirs[b"labels"] == [1, 2, 3]
+    # As today's Python and NumPy write the same.
+    again = unpickle(pickle.dumps({b"data": rows(pixels), b"labels": [1]}, protocol=2), "x")
+    assert (again[b"data"] == rows(pixels)).all() and again[b"labels"] == [1]
+
+
+def test_an_archive_that_is_not_whole_is_refused(tmp_path):
+    files, _ = cifar(10, "binary")
+    path = tar_of(tmp_path / "cifar-10-binary.tar.gz", files)
+    with pytest.raises(DMRError, match="20 images for train, cifar10 has 50,000"):
+        prepare_official("cifar10", path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    del files["cifar-10-batches-bin/data_batch_3.bin"]
+    path = tar_of(tmp_path / "cifar-10-binary.tar.gz", files)
+    with pytest.raises(DMRError, match="no cifar-10-batches-bin/data_batch_3.bin"):
+        prepare_official("cifar10", path, tmp_path / "out", partial=True)
+    content = (tmp_path / "cifar-10-binary.tar.gz").read_bytes()
+    (tmp_path / "cifar-10-binary.tar.gz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(DMRError, match="cannot be read as a tar archive"):
+        prepare_official("cifar10", path, tmp_path / "out", partial=True)
+    with pytest.raises(DMRError, match="neither cifar-10-python"):
+        read_cifar("cifar10", str(tmp_path / ".."))
+
+
+@pytest.mark.parametrize(
+    "file, content, words",
+    [
+        ("data_batch_2.bin", b"\x0b" + bytes(3072), "labels from"),
+        ("data_batch_2.bin", bytes(100), "no records of 3073"),
+        ("test_batch.bin", b"", "no records"),
+        ("batches.meta.txt", b"one two", "names 2 classes"),
+    ],
+)
+def test_damaged_binary_files_are_refused(file, content, words, tmp_path):
+    files, _ = cifar(10, "binary")
+    files[f"cifar-10-batches-bin/{file}"] = content
+    with pytest.raises(DMRError, match=words):
+        read_cifar("cifar10", tar_of(tmp_path / "cifar-10-binary.tar.gz", files))
+
+
+class Code:
+    """Would make a file where it is unpickled."""
+
+    def __reduce__(self):
+        return (os.system, ("touch hacked",))
+
+
+def batch(**changes):
+    good = {b"data": None, b"labels": [1]}
+    return pickle.dumps({**good, **changes}, protocol=2)
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (pickle.dumps(Code()), "posix.system"),
+        (b"cbuiltins\neval\n(S'1'\ntR.", "builtins.eval"),
+        (b"cnumpy.core.multiarray\nscalar\n.", "multiarray.scalar"),
+        (b"cnumpy\nload\n.", "numpy.load"),
+        (b"c_codecs\nencode\n(X\x01\x00\x00\x00aX\x03\x00\x00\x00hextR.", "unknown encoding"),
+        (batch(x=np.zeros(3)), "not of bytes"),
+        (b"P0\n.", "outside"),
+        (b"\x80\x02r\xff\xff\xff\x7f.", "not a pickle"),  # a memo of two thousand million places
+        (b"", "not a pickle"),
+        (b"garbage", "not a pickle"),
+        (pickle.dumps([1, 2], protocol=2), "no data and labels"),
+        (batch(), "not an array"),
+        (python2_pickle(np.zeros((1, 3072), np.uint8), [1], b"other"), "no data and labels"),
+    ],
+)
+def test_pickles_that_are_no_data_are_refused_and_run_nothing(
+    content, words, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    files, _ = cifar(10, "python")
+    files["cifar-10-batches-py/data_batch_1"] = content
+    with pytest.raises(DMRError, match=words):
+        read_cifar("cifar10", tar_of(tmp_path / "cifar-10-python.tar.gz", files))
+    assert os.listdir(tmp_path) == ["cifar-10-python.tar.gz"]
+
+
+def member(**fields):
+    """A tar entry with these fields, and its few bytes."""
+
+    def add(archive):
+        info = tarfile.TarInfo("cifar-10-batches-bin/x")
+        for key, value in fields.items():
+            setattr(info, key, value)
+        archive.addfile(info, io.BytesIO(bytes(getattr(info, "size", 0) % 1000)))
+
+    return add
+
+
+def huge_header(archive):
+    info = tarfile.TarInfo("cifar-10-batches-bin/huge")
+    info.size = 10 << 30
+    archive.fileobj.write(info.tobuf())
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (member(name="../outside"), "leads out"),
+        (member(name="cifar-10-batches-bin/../../x"), "leads out"),
+        (member(name="/etc/passwd"), "leads out"),
+        (member(type=tarfile.SYMTYPE, linkname="/etc/passwd"), "a link"),
+        (member(type=tarfile.LNKTYPE, linkname="x"), "a link"),
+        (member(type=tarfile.FIFOTYPE), "a link or a device"),
+        (huge_header, "10,737,418,240 bytes"),
+    ],
+)
+def test_hostile_tar_archives_are_refused(change, words, tmp_path):
+    files, _ = cifar(10, "binary")
+    path = tar_of(tmp_path / "cifar-10-binary.tar.gz", files, change)
+    with pytest.raises(DMRError, match=words):
+        read_cifar("cifar10", path)
+
+
+def test_an_archive_that_unpacks_without_end_is_refused_within_bounds(tmp_path, monkeypatch):
+    """A pax header of zeros: tarfile would read it whole."""
+    monkeypatch.setattr("dmr_gluon.data.archives._LARGEST_ARCHIVE", 4 << 20)
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, 64 << 20
+    path = tmp_path / "cifar-10-binary.tar.gz"
+    with gzip.open(path, "wb", 1) as file:
+        file.write(info.tobuf() + bytes(64 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DMRError, match="unpacks to over"):
+            read_members(str(path), "cifar-10-batches-bin", ["x"])
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def write_svhn(folder, counts):
+    """The three files, with (part: images of each digit); returns pixels and digits."""
+    from scipy.io import savemat
+
+    truth = {}
+    for seed, (part, each) in enumerate(counts.items()):
+        digits = np.random.RandomState(seed).permutation(np.repeat(np.arange(10), each))
+        pixels = images(len(digits), 100 + seed)
+        stored = np.where(digits == 0, 10, digits).astype(np.uint8)[:, None]
+        content = {"X": pixels.transpose(1, 2, 3, 0), "y": stored}
+        savemat(folder / f"{part}_32x32.mat", content, do_compression=True)
+        truth[part] = (pixels, digits)
+    return truth
+
+
+def test_svhn_round_trips_with_the_authors_split(tmp_path):
+    truth = write_svhn(tmp_path, {"train": 3, "extra": 2, "test": 1})
+    prepared = prepare_official(
+        "svhn", str(tmp_path), tmp_path / "out", svhn_split="authors", partial=True
+    )
+    joined = tuple(np.concatenate(pair) for pair in zip(truth["train"], truth["extra"]))
+    assert_same(prepared, {"train": joined, "test": truth["test"]})
+    assert prepared.classes == tuple("0123456789")
+    assert read_manifest(tmp_path / "out")["svhn_split"] == "authors"
+    assert "validation" not in open_prepared(tmp_path / "out").splits
+
+
+def test_svhns_validation_set_is_the_papers(tmp_path):
+    truth = write_svhn(tmp_path, {"train": 402, "extra": 203, "test": 1})
+    found = read_svhn(str(tmp_path))
+    sizes = {split: np.bincount(labels).tolist() for split, (_, labels) in found.splits.items()}
+    assert sizes == {"train": [2 + 3] * 10, "validation": [400 + 200] * 10, "test": [1] * 10}
+    both = [found.splits[split][0].tobytes() for split in ("train", "validation")]
+    assert len("".join(map(bytes.hex, both))) // 2 == sum(
+        truth[p][0].size for p in ("train", "extra")
+    )
+    again = read_svhn(str(tmp_path))
+    assert (again.splits["validation"][0] == found.splits["validation"][0]).all()
+    with pytest.raises(DMRError, match="598,388"):
+        prepare_official("svhn", str(tmp_path), tmp_path / "out")
+    write_svhn(tmp_path, {"train": 402, "extra": 3, "test": 1})
+    with pytest.raises(DMRError, match="fewer than the 200"):
+        read_svhn(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "variables, words",
+    [
+        ({"X": np.zeros((32, 32, 3, 2), np.uint8)}, "no X and y"),
+        ({"X": np.zeros((32, 32, 2), np.uint8), "y": np.ones((2, 1))}, "shape"),
+        ({"X": np.zeros((32, 32, 3, 2)), "y": np.ones((2, 1))}, "shape"),
+        ({"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.ones((3, 1))}, "shape"),
+        ({"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.full((2, 1), 11)}, "labels from 11"),
+    ],
+)
+def test_mat_files_of_another_form_are_refused(variables, words, tmp_path):
+    from scipy.io import savemat
+
+    savemat(tmp_path / "train_32x32.mat", variables, do_compression=True)
+    with pytest.raises(DMRError, match=words):
+        read_svhn(str(tmp_path))
+
+
+def test_mat_files_that_are_missing_damaged_or_endless_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(DMRError, match="train_32x32.mat is missing"):
+        read_svhn(str(tmp_path))
+    write_svhn(tmp_path, {"train": 1, "extra": 1, "test": 1})
+    path = tmp_path / "train_32x32.mat"
+    content = path.read_bytes()
+    for damaged in (b"", content[:100], content[:-50], content[:200] + b"x" * 50 + content[250:]):
+        path.write_bytes(damaged)
+        with pytest.raises(DMRError):
+            read_svhn(str(tmp_path))
+    path.write_bytes(content)
+    monkeypatch.setattr("dmr_gluon.data.official._MOST_IMAGES", 0)
+    with pytest.raises(DMRError, match="a variable of over"):
+        read_svhn(str(tmp_path))
