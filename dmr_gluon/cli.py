@@ -5,7 +5,7 @@ import os
 import re
 
 from . import __version__
-from .cli_networks import add_commands
+from .cli_networks import add_commands, write_picture
 from .errors import DMRError
 from .flags import Parser, run
 
@@ -24,6 +24,7 @@ def _main(arguments=None):
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", dest="command")
     _add_prepare(commands)
+    _add_show(commands)
     _add_eval(commands)
     _add_export(commands)
     _add_plot(commands)
@@ -175,6 +176,30 @@ def _tell(prepared):
     )
 
 
+def _add_show(commands):
+    parser = commands.add_parser(
+        "show", help="a picture of a set's images as training and evaluation see them"
+    )
+    parser.add_argument("data_dir", metavar="DIR", help="folder of a prepared set")
+    parser.add_argument("--out", metavar="FILE", help="picture (default: DIR/images.png)")
+    parser.add_argument("--seed", type=int, default=1, help="of the augmentation (default: 1)")
+    parser.add_argument("--epoch", type=int, default=1, help="of the training (default: 1)")
+    parser.set_defaults(function=_show)
+
+
+def _show(options):
+    from .data.datasets import open_prepared
+    from .report import contact_sheet
+
+    if options.seed < 0 or options.epoch < 1:
+        raise DMRError("--seed must be at least 0 and --epoch at least 1")
+    prepared = open_prepared(options.data_dir)
+    out = options.out or os.path.join(options.data_dir, "images.png")
+    write_picture(
+        lambda: contact_sheet.draw(prepared, out, seed=options.seed, epoch=options.epoch), out
+    )
+
+
 def _add_eval(commands):
     parser = commands.add_parser("eval", help="exact error of a run's network")
     parser.add_argument("run", metavar="RUN", help="a run's folder")
@@ -237,20 +262,15 @@ def _add_plot(commands):
 
 
 def _plot(options):
-    from .report.plots import check_picture, learning_curve
+    from .report.plots import learning_curve
     from .runs import RunDirectory
 
     if not options.out and len(options.runs) > 1:
         raise DMRError("--out says where the picture of several runs goes; give it")
     out = options.out or os.path.join(options.runs[0], "curve.png")
-    check_picture(out)
-    try:
-        learning_curve([RunDirectory(path).log for path in options.runs], out)
-    except (OSError, ValueError) as error:
-        raise DMRError(
-            f"{out} cannot be written ({error}); give another --out, .png, .svg or .pdf"
-        ) from error
-    print(out)
+    write_picture(
+        lambda: learning_curve([RunDirectory(path).log for path in options.runs], out), out
+    )
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def _networks(options):
     if options.plot:
         from .report import network_plot
 
-        _write_picture(lambda: network_plot.draw(spec, complexity, options.plot), options.plot)
+        write_picture(lambda: network_plot.draw(spec, complexity, options.plot), options.plot)
         return
     rows = [
         (
@@ -104,7 +104,8 @@ def _print_notes(letters):
         print(fill(NOTES[letter], 96, initial_indent=f"{letter}  ", subsequent_indent="   "))
 
 
-def _write_picture(draw, path):
+def write_picture(draw, path):
+    """Draw, and say where; or refuse in one line."""
     from .report.plots import check_picture
 
     check_picture(path)
@@ -177,7 +178,7 @@ def _paths(options):
         ]
         print("\n" + text_table(("length", "paths", "percent"), shares, (0, 1, 2)))
     if options.plot:
-        _write_picture(lambda: path_plot.draw(list(map(int, lengths)), options.plot), options.plot)
+        write_picture(lambda: path_plot.draw(list(map(int, lengths)), options.plot), options.plot)
 
 
 def _add_verify(commands):

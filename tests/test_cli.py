@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 
 import pytest
@@ -57,11 +58,16 @@ def test_a_record_file_without_its_index_is_refused(command, digits, tmp_path):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ([], "prepare, eval, export, plot, networks"),
+        ([], "prepare, show, eval, export, plot, networks"),
         (["prepare"], "digits, folder, cifar10"),
         (["prepare", "digits"], "--out"),
         (["prepare", "folder", "/nonexistent", "--out", "x"], "cannot be read"),
         (["prepare", "folder", ".", "--out", "x", "--resize", "0"], "--resize 0"),
+        (["prepare", "cifar10", "--out", "x"], "--source"),
+        (["prepare", "cifar100", "--source", "/nonexistent", "--out", "x"], "does not exist"),
+        (["prepare", "svhn", "--source", ".", "--out", "x"], "train_32x32.mat is missing"),
+        (["prepare", "imagenet", "--source", ".", "--out", "x"], "neither ILSVRC2012_img_train"),
+        (["show", "/nonexistent"], "no prepared data set"),
         (["eval", "/nonexistent"], "is not a run"),
         (["export", "/nonexistent", "--out", "x"], "is not a run"),
         (["plot", "/nonexistent"], "log.jsonl"),
@@ -110,6 +116,40 @@ def test_the_whole_way(command, tmp_path):
     picture = tmp_path / "curve.svg"
     assert dmr(command, "plot", run, run, "--out", picture).returncode == 0
     assert "<svg" in picture.read_text()
+
+
+def test_a_set_is_shown_as_training_sees_it(capsys, digits, tmp_path):
+    out = tmp_path / "images.svg"
+    assert printed(capsys, "show", digits, "--out", out) == f"{out}\n"
+    assert out.read_text().count("<image") == 72  # 36 of training, 36 of evaluation
+    other = tmp_path / "other.svg"
+    printed(capsys, "show", digits, "--out", other, "--seed", 2)
+    assert images_of(other)[:36] != images_of(out)[:36]
+    assert images_of(other)[36:] == images_of(out)[36:]
+
+
+def images_of(svg):
+    """The encoded pixels of each image in a picture."""
+    return re.findall(r'xlink:href="(data:image/png;base64,[^"]+)"', svg.read_text())
+
+
+def test_cifar_is_prepared_from_the_command_line(capsys, tmp_path):
+    from test_official import cifar, tar_of
+
+    tar_of(tmp_path / "cifar-10-binary.tar.gz", cifar(10, "binary")[0])
+    out = tmp_path / "out"
+    found = printed(capsys, "prepare", "cifar10", "--source", tmp_path, "--out", out, "--partial")
+    assert "cifar10, 20 train, 4 test images 32x32, 10 classes" in found
+    assert "not the published file" in found
+
+
+def test_imagenet_is_prepared_from_the_command_line(capsys, tmp_path):
+    from test_imagenet import write
+
+    write(tmp_path / "source")
+    arguments = ("--source", tmp_path / "source", "--out", tmp_path / "out", "--short-side", 40)
+    found = printed(capsys, "prepare", "imagenet", *arguments, "--partial")
+    assert "imagenet, 9 train, 4 test images 53x40, 3 classes" in found
 
 
 def test_a_folder_of_images_from_the_command_line(command, tmp_path):

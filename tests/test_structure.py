@@ -31,7 +31,7 @@ LAYERS = [
         "data.check",
         "data.image_check",
     ],
-    ["training", "deploy"],
+    ["training", "deploy", "report.contact_sheet"],
     ["analysis"],
     ["flags", "cli", "cli_networks"],
 ]

@@ -111,6 +111,8 @@ def prepare_imagenet(source, out, short_side=None, quality=None, partial=False, 
             # Not of the content: that would be to read 150 GB once more.
             made.update(name.encode() + stamp(os.path.join(source, name)))
         fingerprint = made.hexdigest()
+    elif not os.path.isdir(os.path.join(source, "train")):
+        raise DMRError(f"{source} has neither {TRAIN} nor train/<class>/* and val/<class>/*")
     else:
         folders = {"train": "train", "test": "val"}
         classes, sources, fingerprint = folder_sources(source, folders, encoding)

@@ -1,0 +1,274 @@
+"""What the files of a prepared set must look like: manifest, index, records, images.
+
+RecordIO is a chain of records: the magic word, a word with 3 bits of kind and 29 of length,
+then the content, filled up with zeros to 4 bytes. Content that holds the magic word at a
+multiple of 4 is cut there into parts (kinds 1, 2, ..., 3; else 0), each without that word.
+
+Whatever the bytes are, nothing here reads beyond a file, takes more memory than what is in it
+or raises anything but :class:`Broken`. Nothing here needs MXNet.
+"""
+
+import math
+import re
+import struct
+import zlib
+
+import cv2
+import numpy as np
+
+MAGIC = struct.pack("<I", 0xCED7230A)
+_HEAD = struct.Struct("<4sI")
+_HEADER = struct.Struct("<I4sQQ")  # MXNet's: flag, label (a float), number, a second number
+#: Bytes of a record without an image.
+LEAST = _HEAD.size + _HEADER.size
+_MOST_PARTS = 1000  # of a record; an image hardly ever holds the magic word even once
+_LARGEST = 1 << 29  # what a record's 29 bits of length can say
+_INDEX_LINE = re.compile(rb"(0|[1-9][0-9]{0,17})\t(0|[1-9][0-9]{0,17})\n")
+_BLOCK = 1 << 20
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8"
+_MOST_PIXELS_PER_BYTE = 2000  # a JPEG has at most about 500, a PNG of 8 bits 1032
+
+
+class Broken(Exception):
+    """Why no record can be read at a place."""
+
+
+def manifest_faults(manifest):
+    """Each thing that is wrong with a manifest, its splits aside."""
+    classes, size, splits = (manifest.get(key) for key in ("classes", "image_size", "splits"))
+    if not isinstance(manifest.get("dataset"), str):
+        yield "it lacks the data set's name"
+    if not (isinstance(classes, list) and classes and all(isinstance(c, str) for c in classes)):
+        yield "its classes are no list of names"
+    if size is not None and not (_numbers(size, 2) and all(map(_whole, size)) and min(size) > 0):
+        yield "its image_size is neither null nor a height and a width"
+    for key in ("mean", "std"):
+        if not _numbers(manifest.get(key), 3):
+            yield f"its {key} is not three numbers"
+    if not (isinstance(splits, dict) and splits and all(map(_plain, splits))):
+        yield "it names no splits"
+
+
+def split_faults(entry, classes):
+    """Each thing that is wrong with what a manifest says of a split."""
+    if not isinstance(entry, dict):
+        yield "is no table"
+        return
+    if not _whole(entry.get("count")):
+        yield "has no count"
+    if not (_numbers(entry.get("per_class"), classes) and all(map(_whole, entry["per_class"]))):
+        yield f"per_class is not {classes} numbers"
+    for key in ("records", "index"):
+        file = entry[key] if isinstance(entry.get(key), dict) else {}
+        if not _plain(file.get("file")):
+            yield f"{key} names no file"
+        if not _whole(file.get("bytes")):
+            yield f"{key} has no number of bytes"
+        if not re.fullmatch("[0-9a-f]{64}", str(file.get("sha256"))):
+            yield f"{key} has no SHA-256"
+
+
+def difference(found, wanted):
+    """How a class histogram differs from the manifest's."""
+    wrong = [label for label, counts in enumerate(zip(found, wanted)) if counts[0] != counts[1]]
+    if not wrong:
+        return f"{len(found)} classes, the manifest counts {len(wanted)}"
+    label = wrong[0]
+    others = f" ({len(wrong) - 1} other classes differ too)" if wrong[1:] else ""
+    return f"{found[label]} records of class {label}, the manifest says {wanted[label]}{others}"
+
+
+def making_command(manifest, directory):
+    """What makes the set again: its own command if it was made by one."""
+    command = manifest.get("command")
+    if not (isinstance(command, str) and command.isprintable()):
+        command = ""
+    if not command.startswith("dmr prepare "):
+        return f"dmr prepare ... --out {directory} --overwrite"
+    return command if "--overwrite" in command.split() else f"{command} --overwrite"
+
+
+def _numbers(value, length):
+    return (
+        isinstance(value, list)
+        and len(value) == length
+        and all(isinstance(n, int) or isinstance(n, float) and math.isfinite(n) for n in value)
+    )
+
+
+def _whole(value):
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 62
+
+
+def _plain(name):
+    """Is it the name of a file in the same folder?"""
+    return isinstance(name, str) and name.isprintable() and not re.search(r"^\.*$|/", name)
+
+
+def index_lines(file):
+    """(number of the line from 0, record, offset) of an index; None, None for another line."""
+    for number, line in enumerate(iter(lambda: file.readline(64), b"")):
+        match = _INDEX_LINE.fullmatch(line)
+        yield (number, int(match[1]), int(match[2])) if match else (number, None, None)
+
+
+def read_at(file, position, length):
+    """Bytes of a file; fewer at its end."""
+    file.seek(position)
+    return file.read(max(0, length))
+
+
+def find_record(file, position, limit):
+    """Where a record ends, and (offset, length) of its parts.
+
+    Raises
+    ------
+    Broken
+        Where none begins there, or it goes beyond the limit.
+    """
+    parts, total = [], 0
+    while True:
+        head = read_at(file, position, min(_HEAD.size, limit - position))
+        if head[:4] != MAGIC[: len(head)]:
+            raise Broken("part of it is missing" if parts else "no record begins here")
+        if len(head) < _HEAD.size:
+            raise Broken("it is cut off")
+        kind, length = _kind_and_length(head)
+        if kind not in ((2, 3) if parts else (0, 1)) or (kind in (1, 2) and length % 4):
+            raise Broken(f"the word of its length is damaged (kind {kind}, length {length})")
+        parts.append((position + _HEAD.size, length))
+        position += _HEAD.size + length + -length % 4
+        total += length
+        if position > limit:
+            raise Broken(f"it is cut off, or its length {length} is damaged")
+        if total > _LARGEST or len(parts) > _MOST_PARTS:
+            raise Broken(f"it has {len(parts)} parts and {total} bytes")
+        if kind in (0, 3):
+            break
+    if parts[0][1] < _HEADER.size:
+        raise Broken(f"its length {parts[0][1]} leaves no room for a header")
+    return position, parts
+
+
+def find_next(file, position, limit):
+    """Where the next record seems to begin, at any byte; None if nowhere."""
+    while position < limit:
+        block = read_at(file, position, _BLOCK + LEAST)
+        at = block.find(MAGIC)
+        while 0 <= at < _BLOCK:
+            if seems_to_begin(block[at : at + LEAST], limit - position - at):
+                return position + at
+            at = block.find(MAGIC, at + 1)
+        position += _BLOCK
+    return None
+
+
+def seems_to_begin(head, room):
+    """Do these bytes begin a record that fits into so many?"""
+    if len(head) < LEAST or head[:4] != MAGIC:
+        return False
+    kind, length = _kind_and_length(head)
+    return kind in (0, 1) and _HEADER.size <= length <= room - _HEAD.size
+
+
+def _kind_and_length(head):
+    word = _HEAD.unpack_from(head)[1]
+    return word >> 29, word & (_LARGEST - 1)
+
+
+def read_header(file, position):
+    """MXNet's header of the record at a position: flag, label, number, second number."""
+    return unpack_header(read_at(file, position + _HEAD.size, _HEADER.size))
+
+
+def unpack_header(content):
+    if len(content) < _HEADER.size:
+        raise Broken("it is cut off")
+    return _HEADER.unpack_from(content)
+
+
+def read_content(file, parts):
+    """Header and image of a record, and whether only zeros fill it up."""
+    pieces = [read_at(file, offset, length) for offset, length in parts]
+    offset, length = parts[-1]
+    return MAGIC.join(pieces), not any(read_at(file, offset + length, -length % 4))
+
+
+def image_of(content):
+    return content[_HEADER.size :]
+
+
+def label_codes(classes):
+    """A header's bytes for each label."""
+    return {struct.pack("<f", label): label for label in range(classes)}
+
+
+def header_faults(header, codes):
+    """Each thing that is wrong with a header, its number aside."""
+    flag, code, _, second = header
+    if flag:
+        yield f"its header has the flag {flag}, not 0"
+    if code not in codes:
+        label = struct.unpack("<f", code)[0]
+        yield f"its label {label:.7g} is not one of 0 to {len(codes) - 1}"
+    if second:
+        yield f"its header has {second} after its number, not 0"
+
+
+def image_fault(image, size=None):
+    """What is wrong with an encoded image, or None; ``size``: (height, width) that it must have."""
+    if image[:8] == _PNG:
+        fault = _png_fault(image)
+        if fault:
+            return fault
+    elif image[:2] != _JPEG:
+        return "its image is neither PNG nor JPEG"
+    height, width = _declared_size(image)
+    if height * width > max(1 << 20, _MOST_PIXELS_PER_BYTE * len(image)):
+        return f"its image says it is {width}x{height}, too much for {len(image)} bytes"
+    try:
+        # ImageRecordIter ignores the EXIF rotation too.
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        pixels = cv2.imdecode(np.frombuffer(image, np.uint8), flags)
+    except (cv2.error, MemoryError):
+        pixels = None
+    if pixels is None:
+        return "its image cannot be decoded"
+    if size and pixels.shape[:2] != size:
+        height, width = pixels.shape[:2]
+        return f"its image is {width}x{height} instead of {size[1]}x{size[0]}"
+    return None
+
+
+def _png_fault(image):
+    """A PNG's own checksums show every damaged byte; decoders let some pass."""
+    position, kind = len(_PNG), b""
+    while kind != b"IEND":
+        if position + 12 > len(image):
+            return "its PNG is cut off"
+        length, kind = struct.unpack_from(">I4s", image, position)
+        end = position + 12 + length
+        if end > len(image):
+            return "its PNG is cut off"
+        wanted = struct.unpack_from(">I", image, end - 4)[0]
+        if zlib.crc32(memoryview(image)[position + 4 : end - 4]) != wanted:
+            return f"its PNG is damaged (checksum of the part at its byte {position})"
+        position = end
+    return "bytes follow the end of its PNG" if position != len(image) else None
+
+
+def _declared_size(image):
+    """(height, width) that a PNG or a JPEG says it has; (0, 0) where a JPEG does not."""
+    if image[:8] == _PNG:
+        return struct.unpack_from(">II", image, 16)[::-1] if len(image) >= 24 else (0, 0)
+    position = 2
+    while position + 9 <= len(image) and image[position] == 0xFF:
+        marker = image[position + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return struct.unpack_from(">HH", image, position + 5)
+        if marker == 0xFF:  # any number of these may stand before a marker
+            position += 1
+        else:
+            position += 2 + int.from_bytes(image[position + 2 : position + 4], "big")
+    return 0, 0

@@ -1,0 +1,68 @@
+"""What a network is shown, as a picture: augmented training images and evaluation images."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..data.iterators import evaluation_batches, training_batches
+from ..recipes import CIFAR, DIGITS, IMAGENET, SVHN
+
+#: Images in each half, in rows of COLUMNS.
+ROWS, COLUMNS = 6, 6
+
+_RECIPES = {"cifar10": CIFAR, "cifar100": CIFAR, "svhn": SVHN, "digits": DIGITS}
+
+
+def recipe_of(prepared):
+    """The recipe that a set is trained with unless another is asked for."""
+    if prepared.name in _RECIPES:
+        return _RECIPES[prepared.name]
+    if prepared.name == "imagenet" or prepared.image_size is None:
+        return IMAGENET
+    return replace(CIFAR, image_size=prepared.image_size[0])
+
+
+def draw(prepared, out, recipe=None, seed=1, epoch=1):
+    """Draw the first images of an epoch as training sees them, and of the evaluation.
+
+    Parameters
+    ----------
+    prepared : PreparedSet
+    out : str
+        ``.png``, ``.svg`` or ``.pdf``.
+    recipe : Recipe, optional
+        Whose augmentation it is; by default the set's own.
+    seed, epoch : int
+        As in training.
+    """
+    from matplotlib.figure import Figure
+
+    recipe = replace(recipe or recipe_of(prepared), batch_size=ROWS * COLUMNS)
+    halves = (
+        (f"training, epoch {epoch}, seed {seed}", training_batches(prepared, recipe, seed, epoch)),
+        ("evaluation", evaluation_batches(prepared, recipe)),
+    )
+    figure = Figure(figsize=(13, 7.6), dpi=100, constrained_layout=True)
+    figure.suptitle(f"{prepared.name}: {len(prepared.classes)} classes, recipe {recipe.name}")
+    for half, (title, batches) in zip(figure.subfigures(1, 2), halves):
+        batch = next(iter(batches))
+        batches.close()
+        data = batch.data if isinstance(batch.data, np.ndarray) else batch.data.asnumpy()
+        half.suptitle(title, fontsize=11)
+        grid = half.subplots(ROWS, COLUMNS).ravel()
+        for axes in grid:
+            axes.axis("off")
+        for axes, image, label in zip(grid, data, batch.label):
+            axes.imshow(_pixels(image, prepared), interpolation="nearest")
+            axes.set_title(_shortened(prepared.classes[label]), fontsize=8, pad=2)
+    figure.savefig(out, facecolor="white")
+
+
+def _pixels(image, prepared):
+    """A normalised image (3, height, width) as it looked, (height, width, 3) of uint8."""
+    mean, std = (np.array(part).reshape(3, 1, 1) for part in (prepared.mean, prepared.std))
+    return np.clip(np.rint(image * std + mean), 0, 255).astype(np.uint8).transpose(1, 2, 0)
+
+
+def _shortened(name):
+    return name if len(name) <= 14 else name[:13] + "…"
