@@ -1,0 +1,126 @@
+"""The augmentation of 32x32 images as statistics, and evaluation in numbers that do not divide."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from test_data import collect
+
+from dmr_gluon.data import iterators
+from dmr_gluon.data.datasets import open_prepared
+from dmr_gluon.data.iterators import evaluation_batches, training_batches
+from dmr_gluon.data.prepare import prepare_folder
+from dmr_gluon.recipes import CIFAR
+
+TRAIN, TEST, EPOCHS = 200, 130, 40
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Images that say where each pixel was: red its row, green its column, blue the image."""
+    folder = tmp_path_factory.mktemp("numbered")
+    rows, columns = np.mgrid[0:32, 0:32]
+    for split, count in (("train", TRAIN), ("test", TEST)):
+        for number in range(count):
+            image = np.stack([8 * rows, 8 * columns, np.full((32, 32), number)], axis=2)
+            path = folder / "images" / split / str(number % 2) / f"{number:03d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), image[:, :, ::-1].astype(np.uint8))
+    return prepare_folder(folder / "images", folder / "out", name="numbered")
+
+
+def epoch_of(prepared, seed, epoch, batch_size=64):
+    recipe = replace(CIFAR, batch_size=batch_size)
+    return collect(training_batches(prepared, recipe, seed, epoch))
+
+
+@pytest.fixture(scope="module")
+def epochs(prepared):
+    """Of every epoch: image, offset and mirroring of each position, and the padding's values."""
+    mean, std = (np.reshape(part, (3, 1, 1)) for part in (prepared.mean, prepared.std))
+    found = []
+    for epoch in range(1, EPOCHS + 1):
+        data, labels = epoch_of(prepared, 1, epoch)
+        for image, label in zip(data, labels):
+            centre = np.rint((image * std + mean)[:, 8:24, 8:24])
+            row, column = (int(centre[i, 0, 0]) // 8 for i in range(2))
+            mirrored = centre[1, 0, 1] < centre[1, 0, 0]
+            column = column - (31 - 8) if mirrored else column - 8
+            number = int(centre[2, 0, 0])
+            assert label == number % 2
+            # Offset of the crop in the padded image, from 0 to 8.
+            top, left = row - 8 + 4, column + 4
+            outside = np.ones((32, 32), bool)
+            inside = np.s_[max(0, 4 - top) : 36 - top, max(0, 4 - left) : 36 - left]
+            outside[inside] = False
+            outside = outside[:, ::-1] if mirrored else outside
+            found.append(
+                (epoch, number, top, left, mirrored, np.abs(image[:, outside]).max(initial=0))
+            )
+    return [np.array(column) for column in zip(*found)]
+
+
+def chi_square(counts):
+    expected = counts.sum() / len(counts)
+    return float(((counts - expected) ** 2 / expected).sum())
+
+
+def test_every_image_comes_once_in_every_epoch_in_another_order(epochs):
+    epoch, number = epochs[:2]
+    orders = {tuple(number[epoch == e]) for e in range(1, EPOCHS + 1)}
+    assert len(orders) == EPOCHS
+    assert all(sorted(order) == list(range(TRAIN)) for order in orders)
+    # A full shuffle: each image in each half of the epoch about half of the time.
+    position = np.tile(np.arange(TRAIN), EPOCHS)
+    early = np.bincount(number[position < TRAIN // 2], minlength=TRAIN)
+    # Of a fair coin for each image and epoch: 100 with a deviation of 10.
+    assert chi_square(early) < 150
+
+
+def test_all_81_offsets_come_equally_often_and_half_are_mirrored(epochs):
+    _, number, top, left, mirrored, _ = epochs
+    assert top.min() == left.min() == 0 and top.max() == left.max() == 8
+    # 80 degrees of freedom: above 135 with probability 1e-4.
+    assert chi_square(np.bincount(9 * top + left, minlength=81)) < 135
+    assert abs(mirrored.mean() - 0.5) < 4 * 0.5 / len(mirrored) ** 0.5
+    # Independent of each other and of the image.
+    assert chi_square(np.bincount(9 * top + left, weights=mirrored, minlength=81)) < 135
+    assert chi_square(np.bincount(number, weights=mirrored, minlength=TRAIN)) < 280
+
+
+def test_the_padding_is_zero_after_normalising(epochs):
+    *_, padding = epochs
+    assert padding.max() < 0.01 and len(padding) == TRAIN * EPOCHS
+
+
+def test_the_offsets_of_an_image_change_from_epoch_to_epoch(epochs):
+    _, number, top, left, _, _ = epochs
+    kinds = [len(set(zip(top[number == i], left[number == i]))) for i in range(TRAIN)]
+    assert min(kinds) > 20  # of 40 epochs
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_an_epoch_does_not_depend_on_the_threads_that_decode(prepared, monkeypatch, threads):
+    expected = epoch_of(prepared, 3, 2)
+    monkeypatch.setattr(iterators, "usable_cores", lambda: threads)
+    for found, one in zip(epoch_of(prepared, 3, 2), expected):
+        assert (found == one).all()
+
+
+def test_an_epoch_does_not_depend_on_the_size_of_its_batches(prepared):
+    expected = epoch_of(prepared, 3, 2, batch_size=64)
+    for found, one in zip(epoch_of(prepared, 3, 2, batch_size=7), expected):
+        assert (found == one).all()
+
+
+def test_evaluation_is_exact_for_every_batch_size_from_1_to_65(prepared):
+    blue, std = (part[2] for part in (prepared.mean, prepared.std))
+    first = None
+    for batch_size in range(1, 66):
+        recipe = replace(CIFAR, batch_size=batch_size)
+        data, labels = collect(evaluation_batches(open_prepared(prepared.directory), recipe))
+        numbers = np.rint(data[:, 2, 0, 0] * std + blue).astype(int)
+        first = numbers if first is None else first
+        assert sorted(numbers) == list(range(TEST)) and (labels == numbers % 2).all()
+        assert (numbers == first).all()
