@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import sys
 
 from . import __version__
 from .cli_networks import add_commands, write_picture
@@ -24,6 +25,7 @@ def _main(arguments=None):
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", dest="command")
     _add_prepare(commands)
+    _add_check(commands)
     _add_show(commands)
     _add_eval(commands)
     _add_export(commands)
@@ -174,6 +176,29 @@ def _tell(prepared):
         f"{prepared.directory}: {prepared.name}, {counts} images {size}, "
         f"{len(prepared.classes)} classes"
     )
+
+
+def _add_check(commands):
+    parser = commands.add_parser(
+        "check", help="is a prepared set what was prepared? every record, image and hash"
+    )
+    parser.add_argument("data_dir", metavar="DIR", help="folder of a prepared set")
+    parser.add_argument(
+        "--sample", type=int, metavar="N", help="decode only N images of each split (default: all)"
+    )
+    parser.add_argument(
+        "--no-hashes", action="store_true", help="leave out the SHA-256 of the files"
+    )
+    parser.set_defaults(function=_check)
+
+
+def _check(options):
+    from .data.check import check
+
+    report = check(options.data_dir, sample=options.sample, hashes=not options.no_hashes)
+    print(report.text())
+    if not report.ok:
+        sys.exit(1)
 
 
 def _add_show(commands):

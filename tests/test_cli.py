@@ -58,7 +58,7 @@ def test_a_record_file_without_its_index_is_refused(command, digits, tmp_path):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ([], "prepare, show, eval, export, plot, networks"),
+        ([], "prepare, check, show, eval, export, plot, networks"),
         (["prepare"], "digits, folder, cifar10"),
         (["prepare", "digits"], "--out"),
         (["prepare", "folder", "/nonexistent", "--out", "x"], "cannot be read"),
@@ -68,6 +68,8 @@ def test_a_record_file_without_its_index_is_refused(command, digits, tmp_path):
         (["prepare", "svhn", "--source", ".", "--out", "x"], "train_32x32.mat is missing"),
         (["prepare", "imagenet", "--source", ".", "--out", "x"], "neither ILSVRC2012_img_train"),
         (["show", "/nonexistent"], "no prepared data set"),
+        (["check", "/nonexistent"], "no prepared data set"),
+        (["check", ".", "--sample", "0"], "name 1 or more"),
         (["eval", "/nonexistent"], "is not a run"),
         (["export", "/nonexistent", "--out", "x"], "is not a run"),
         (["plot", "/nonexistent"], "log.jsonl"),
@@ -116,6 +118,22 @@ def test_the_whole_way(command, tmp_path):
     picture = tmp_path / "curve.svg"
     assert dmr(command, "plot", run, run, "--out", picture).returncode == 0
     assert "<svg" in picture.read_text()
+
+
+def test_a_set_is_checked_and_training_refuses_a_damaged_one(command, capsys, digits, tmp_path):
+    assert "train: 1437 records, 10 classes" in printed(capsys, "check", digits)
+    copy = tmp_path / "copy"
+    shutil.copytree(digits, copy)
+    content = bytearray((copy / "train.rec").read_bytes())
+    offset = int((copy / "train.idx").read_text().splitlines()[700].split("\t")[1])
+    content[offset + 12] ^= 0xFF  # in the label
+    (copy / "train.rec").write_bytes(content)
+    done = dmr(command, "check", copy)
+    assert done.returncode == 1 and f"train, record 700 at byte {offset}" in done.stdout, done
+    assert "prepare the set again" in done.stdout and not done.stderr
+    done = command("train_cifar.py", "--data-dir", copy, "--run-dir", tmp_path / "run")
+    assert_refused(done, f"train.rec, record 700 at byte {offset}")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_set_is_shown_as_training_sees_it(capsys, digits, tmp_path):

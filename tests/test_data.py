@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from dmr_gluon.data.check import check
 from dmr_gluon.data.datasets import open_prepared
 from dmr_gluon.data.encoding import Encoding
 from dmr_gluon.data.iterators import evaluation_batches, training_batches
@@ -134,6 +136,22 @@ class TestFolder:
         write_image(source / "train" / "cat" / "odd", 1, channels=channels)
         prepared = prepare_folder(source, tmp_path / "out", name="pets")
         assert {decode(data).shape for _, data in read_all(prepared, "train")} == {(32, 32, 3)}
+
+    def test_an_image_that_holds_recordios_magic_word_is_kept(self, folder, tmp_path):
+        """RecordIO cuts it into two records there, and puts them together again."""
+        jpeg = cv2.imencode(".jpg", np.zeros((32, 32, 3), np.uint8))[1].tobytes()
+        # In a comment of the JPEG: 24 bytes of header and 4 come before it.
+        words = struct.pack("<I", 0xCED7230A) * 3
+        marked = (
+            jpeg[:2] + b"\xff\xfe" + struct.pack(">H", 4 + len(words)) + b"zz" + words + jpeg[2:]
+        )
+        (folder[0] / "train" / "cat" / "marked.jpg").write_bytes(marked)
+        prepared = prepare_folder(folder[0], tmp_path / "out", name="pets")
+        assert marked in [data for _, data in read_all(prepared, "train")]
+        assert check(tmp_path / "out").ok
+        recipe = replace(DIGITS, pad=0, mirror=False, batch_size=4)
+        data, _ = collect(training_batches(prepared, recipe, seed=1, epoch=1))
+        assert len(data) == 11
 
     def test_preparing_twice_gives_the_same_bytes(self, folder, tmp_path):
         source, _ = folder

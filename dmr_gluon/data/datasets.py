@@ -103,7 +103,7 @@ def read_manifest(directory):
             manifest = json.load(file)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DMRError(f"{path} cannot be read ({error}); prepare the data set again") from error
     if not isinstance(manifest, dict) or manifest.get("format") != MANIFEST_FORMAT:
         raise DMRError(f"{path} is not a manifest of this version; {_AGAIN}")

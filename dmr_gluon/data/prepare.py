@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shlex
 import sys
 from collections import Counter
 from typing import Dict, List
@@ -255,7 +256,7 @@ def write_set(name, classes, sources, out, encoding, fingerprint, overwrite, mor
             "oddities": dict(oddities),
             "splits": {split: writer.manifest() for split, writer in zip(sources, writers)},
             **(more or {}),
-            "command": " ".join(["dmr", *sys.argv[1:]]),
+            "command": " ".join(map(shlex.quote, ["dmr", *sys.argv[1:]])),
             "versions": {
                 "dmr_gluon": __version__,
                 "numpy": np.__version__,

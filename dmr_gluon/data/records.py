@@ -58,7 +58,8 @@ class RecordWriter:
             raise OSError(f"{self._partial('rec')} cannot be written") from error
         self.per_class[label] += 1
         self.count += 1
-        self._bytes += 8 + (len(record) + 3) // 4 * 4  # magic, length, padded to four bytes
+        # Counted by MXNet: an image that holds RecordIO's magic word is cut into two records.
+        self._bytes = self._writer.tell()
 
     def __exit__(self, kind, value, traceback):
         self._writer.close()

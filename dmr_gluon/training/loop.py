@@ -13,6 +13,7 @@ from typing import Optional
 import numpy as np
 
 from .. import __version__
+from ..data.check import check_quickly
 from ..data.datasets import open_prepared
 from ..data.iterators import check_image_size, training_batches
 from ..deploy.export import prepare_to_run, save_model
@@ -131,6 +132,7 @@ def fit(recipe: Recipe, options: RunOptions):
     devices = make_devices(options.gpus, options.cpus)
     check_kvstore(options.kv_store, devices)
     prepared = open_prepared(options.data_dir)
+    check_quickly(prepared)
     spec = network(recipe.model, classes=len(prepared.classes))
     check_image_size(prepared, recipe)
     if recipe.batch_size < len(devices):

@@ -1,0 +1,617 @@
+"""Checking prepared sets: whole ones pass, every damage is found and named, none crashes."""
+
+import json
+import random
+import re
+import shutil
+import struct
+import zlib
+from hashlib import sha256
+
+import cv2
+import numpy as np
+import pytest
+
+from dmr_gluon.data.check import check, check_quickly
+from dmr_gluon.data.datasets import open_prepared
+from dmr_gluon.errors import DMRError
+from dmr_gluon.runtime import mx
+
+MAGIC = struct.pack("<I", 0xCED7230A)
+CLASSES = ["cat", "dog", "owl"]
+COUNTS = {"train": 24, "test": 6}
+
+
+def encoded(seed, extension, size=(8, 6)):
+    pixels = np.random.RandomState(seed).randint(0, 256, (*size, 3)).astype(np.uint8)
+    pixels[: seed % 5] = 0  # for several lengths
+    return cv2.imencode(extension, pixels)[1].tobytes()
+
+
+def png_with_magic(seed):
+    """A PNG with the magic word in a chunk of its own, four times: twice at a multiple of 4."""
+    png = encoded(seed, ".png")
+    # The chunk's content begins at 24 (header) + 33 (up to the IHDR's end) + 8 = 65 = 4 * 16 + 1.
+    content = b"zzz" + MAGIC + MAGIC + b"zz" + MAGIC + b"zz" + MAGIC[:3] + MAGIC
+    chunk = b"prVt" + content
+    chunk = struct.pack(">I", len(content)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return png[:33] + chunk + png[33:]
+
+
+def write_set(folder, extensions=(".png",), special=()):
+    """A prepared set of small images; ``special``: {record of train: its image}."""
+    folder.mkdir()
+    special, splits = dict(special), {}
+    for split, count in COUNTS.items():
+        names = {kind: folder / f"{split}.{kind}" for kind in ("idx", "rec")}
+        writer = mx.recordio.MXIndexedRecordIO(str(names["idx"]), str(names["rec"]), "w")
+        for key in range(count):
+            image = encoded(key + 100 * len(splits), extensions[key % len(extensions)])
+            image = special.get(key, image) if split == "train" else image
+            header = mx.recordio.IRHeader(0, float(key % 3), key, 0)
+            writer.write_idx(key, mx.recordio.pack(header, image))
+        writer.close()
+        splits[split] = {"count": count, "per_class": [count // 3] * 3}
+        for kind, extension in (("records", "rec"), ("index", "idx")):
+            splits[split][kind] = described(names[extension])
+    manifest = {
+        "format": 1, "dataset": "tiny", "classes": CLASSES, "image_size": [8, 6],
+        "mean": [120.0] * 3, "std": [60.0] * 3, "splits": splits,
+        "command": "dmr prepare folder images --out tiny",
+    }  # fmt: skip
+    write_manifest(folder, manifest)
+    return folder
+
+
+def described(path):
+    content = path.read_bytes()
+    return {"file": path.name, "bytes": len(content), "sha256": sha256(content).hexdigest()}
+
+
+def write_manifest(folder, manifest):
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sets")
+    return {
+        "png": write_set(folder / "png"),
+        "both": write_set(folder / "both", (".png", ".jpg")),
+        "parts": write_set(folder / "parts", special={5: png_with_magic(5), 23: png_with_magic(6)}),
+    }
+
+
+class Tiny:
+    """A copy of a set, and how to damage it."""
+
+    def __init__(self, original, folder):
+        shutil.copytree(original, folder)
+        self.folder = folder
+        lines = self.path("idx").read_text().splitlines()
+        self.offsets = [int(line.split("\t")[1]) for line in lines] + [len(self.read("rec"))]
+
+    def path(self, kind, split="train"):
+        return self.folder / f"{split}.{kind}"
+
+    def read(self, kind):
+        return bytearray(self.path(kind).read_bytes())
+
+    def write(self, kind, content, adopt=False):
+        """Write a file; ``adopt``: let the manifest say of it what is true."""
+        self.path(kind).write_bytes(content)
+        if adopt:
+            with self.manifest() as manifest:
+                entry = "records" if kind == "rec" else "index"
+                manifest["splits"]["train"][entry] = described(self.path(kind))
+
+    def flip(self, kind, position, mask=0xFF):
+        content = self.read(kind)
+        content[position] ^= mask
+        self.write(kind, content)
+
+    def record(self, key):
+        return self.read("rec")[self.offsets[key] : self.offsets[key + 1]]
+
+    def rebuild(self, records):
+        """Write these records and an index of them, as if they had been prepared so."""
+        self.write("rec", b"".join(records), adopt=True)
+        ends = np.cumsum([0, *map(len, records)])
+        self.write("idx", b"".join(b"%d\t%d\n" % pair for pair in enumerate(ends[:-1])), adopt=True)
+
+    def manifest(self):
+        return Edited(self.folder)
+
+    def problems(self, **options):
+        report = check(self.folder, **options)
+        assert not report.ok
+        return report.problems
+
+    def only(self, **options):
+        """The record and the fault of the only problem."""
+        (problem,) = self.problems(**options)
+        return problem.record, problem.what
+
+    def refused(self, pattern):
+        with pytest.raises(DMRError, match=pattern) as refusal:
+            check_quickly(open_prepared(self.folder))
+        assert "prepare the data set again" in str(refusal.value)
+        assert "\n" not in str(refusal.value)
+
+
+class Edited:
+    """A manifest to change, written back at the end."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __enter__(self):
+        self.content = json.loads((self.folder / "manifest.json").read_text())
+        return self.content
+
+    def __exit__(self, *_):
+        write_manifest(self.folder, self.content)
+
+
+@pytest.fixture
+def tiny(originals, tmp_path):
+    return Tiny(originals["png"], tmp_path / "tiny")
+
+
+class TestWhole:
+    def test_the_digits(self, digits):
+        report = check(digits)
+        assert report.ok and report.records == {"train": 1437, "test": 360}
+        assert report.text().splitlines() == [
+            "train: 1437 records, 10 classes, all decoded, hashes equal",
+            "test: 360 records, 10 classes, all decoded, hashes equal",
+        ]
+        check_quickly(open_prepared(digits))
+
+    def test_what_was_left_out_is_said(self, digits):
+        text = check(digits, sample=7, hashes=False).text()
+        assert "1437 records, 10 classes, 7 of them decoded, hashes not compared" in text
+        assert "no image decoded, hashes equal" in check(digits, decode=False).text()
+        assert "all decoded" in check(digits, sample=2000).text()
+
+    @pytest.mark.parametrize("name", ["both", "parts"])
+    def test_other_forms(self, originals, name):
+        assert check(originals[name]).ok
+        check_quickly(open_prepared(originals[name]))
+
+    def test_a_record_in_parts_is_put_together_as_mxnet_does(self, originals):
+        folder = originals["parts"]
+        reader = mx.recordio.MXIndexedRecordIO(
+            str(folder / "train.idx"), str(folder / "train.rec"), "r"
+        )
+        assert mx.recordio.unpack(reader.read_idx(5))[1] == png_with_magic(5)
+        reader.close()
+        content = (folder / "train.rec").read_bytes()
+        # 24 of their own, 3 parts more for each of two, and what is not at a multiple of 4
+        aligned = [i for i in range(0, len(content), 4) if content[i : i + 4] == MAGIC]
+        kinds = [content[i + 7] >> 5 for i in aligned]
+        assert kinds.count(0) == 22 and kinds.count(1) == 2 and kinds.count(3) == 2
+        assert kinds.count(2) >= 2
+
+    def test_images_of_several_sizes(self, tiny):
+        with tiny.manifest() as manifest:
+            manifest["image_size"] = None
+        assert check(tiny.folder).ok
+
+    def test_needs_no_mxnet(self, digits, command):
+        done = command(
+            "-c",
+            "import sys; from dmr_gluon.data.check import check; "
+            f"print(check({digits!r}).ok, 'mxnet' in sys.modules)",
+        )
+        assert done.stdout.split() == ["True", "False"], done.stderr
+        assert done.stderr == ""
+
+
+class TestRecords:
+    def test_a_byte_of_an_image(self, tiny):
+        tiny.flip("rec", tiny.offsets[7] + 60)
+        record, what = tiny.only(hashes=False)
+        assert record == 7 and "PNG is damaged" in what
+        (problem,) = tiny.problems()
+        assert problem.offset == tiny.offsets[7]
+
+    def test_a_byte_of_a_jpeg_shows_in_the_hash(self, originals, tmp_path):
+        tiny = Tiny(originals["both"], tmp_path / "tiny")
+        assert tiny.record(7)[32:34] == b"\xff\xd8"
+        # The second number of its 16 quantisers: another picture, but a picture.
+        tiny.flip("rec", tiny.offsets[7] + 32 + tiny.record(7)[32:].index(b"\xff\xdb") + 10, 1)
+        assert check(tiny.folder, hashes=False).ok
+        record, what = tiny.only()
+        assert record is None and "train.rec differs from what was prepared" in what
+        assert what.endswith("although every record can be read")
+        assert "has the right form" in tiny.only(decode=False)[1]
+
+    def test_what_is_no_image(self, tiny):
+        header = bytes(tiny.record(3)[8:32])
+        for image, what in (
+            (b"", "neither PNG nor JPEG"),
+            (b"GIF89a__", "neither PNG nor JPEG"),
+            (b"\xff\xd8\xff\xd9", "cannot be decoded"),
+            (b"\x89PNG\r\n\x1a\n", "cut off"),
+            (encoded(1, ".png")[:-4], "cut off"),
+            (encoded(1, ".png") + b"1234", "bytes follow the end"),
+            (encoded(1, ".jpg", (9, 6)), "6x9 instead of 6x8"),
+        ):
+            length = struct.pack("<I", len(header + image))
+            record = MAGIC + length + header + image + bytes(-len(image) % 4)
+            records = [tiny.record(key) for key in range(24)]
+            damaged = Tiny(
+                tiny.folder, tiny.folder.parent / f"{len(image)} {what}".replace(" ", "_")
+            )
+            damaged.rebuild(records[:3] + [record] + records[4:])
+            assert damaged.only()[0] == 3 and what in damaged.only()[1]
+
+    def test_a_size_that_no_memory_holds(self, tiny):
+        image = bytearray(encoded(1, ".jpg"))
+        size = image.index(b"\xff\xc0") + 5
+        image[size : size + 4] = b"\xff\xf0\xff\xf0"
+        content = bytes(tiny.record(3)[8:32]) + image
+        record = MAGIC + struct.pack("<I", len(content)) + content + bytes(-len(content) % 4)
+        records = [tiny.record(key) for key in range(24)]
+        tiny.rebuild(records[:3] + [record] + records[4:])
+        assert tiny.only() == (
+            3,
+            f"its image says it is 65520x65520, too much for {len(image)} bytes",
+        )
+
+    @pytest.mark.parametrize("key", [0, 11, 22, 23])
+    @pytest.mark.parametrize("mask", [1 << bit for bit in range(8)])
+    @pytest.mark.parametrize("byte", range(8))
+    def test_magic_and_length(self, originals, tmp_path, byte, mask, key):
+        tiny = Tiny(originals["png"], tmp_path / "tiny")
+        tiny.flip("rec", tiny.offsets[key] + byte, mask)
+        report = check(tiny.folder, hashes=False)
+        first = min(p.record for p in report.problems if p.record is not None)
+        assert first == key, report.text()
+        # The others are read all the same.
+        assert report.records["train"] >= 23, report.text()
+        assert len(report.problems) <= 3, report.text()
+        length = struct.unpack_from("<I", tiny.record(key), 4)[0]
+        if byte >= 4 and length + 8 + -length % 4 == len(tiny.record(key)):
+            return  # as long as before, once it is filled up: only the image shows it
+        tiny.refused(rf"train\.rec, record {key} at byte {tiny.offsets[key]}: ")
+
+    def test_labels(self, tiny):
+        at = tiny.offsets[9] + 12
+        for label, shown in ((3.0, "3"), (-1.0, "-1"), (0.5, "0.5"), (float("nan"), "nan")):
+            content = tiny.read("rec")
+            content[at : at + 4] = struct.pack("<f", label)
+            tiny.write("rec", content)
+            assert tiny.only() == (9, f"its label {shown} is not one of 0 to 2")
+            tiny.refused(rf"record 9 at byte \d+: its label {shown} ")
+
+    def test_another_label_shows_in_the_counts(self, tiny):
+        content = tiny.read("rec")
+        content[tiny.offsets[9] + 12 : tiny.offsets[9] + 16] = struct.pack("<f", 1.0)
+        tiny.write("rec", content)
+        expected = "7 records of class 0, the manifest says 8 (1 other classes differ too)"
+        assert tiny.only(hashes=False) == (None, expected)
+        tiny.refused("7 records of class 0, the manifest says 8")
+
+    def test_the_rest_of_a_header(self, tiny):
+        for byte, what in ((8, "flag 1"), (16, "number 8"), (24, "1 after its number")):
+            content = tiny.read("rec")
+            tiny.flip("rec", tiny.offsets[9] + byte, 1)
+            record, fault = tiny.only()
+            assert record == 9 and what in fault
+            tiny.refused(f"record 9 at byte .*{what}")
+            tiny.write("rec", content)
+
+    def test_swapped_records(self, tiny):
+        records = [tiny.record(key) for key in range(24)]
+        records[4], records[10] = records[10], records[4]
+        tiny.rebuild(records)
+        assert [(p.record, p.what) for p in tiny.problems()] == [
+            (4, "its header has the number 10"), (10, "its header has the number 4"),
+        ]  # fmt: skip
+        tiny.refused("record 4 at byte .*the number 10")
+
+    def test_a_duplicated_and_a_removed_record(self, tiny):
+        records = [tiny.record(key) for key in range(24)]
+        tiny.rebuild(records[:8] + records[7:])
+        assert [p for p in tiny.problems() if p.record == 8 and "number 7" in p.what]
+        tiny.refused("has 25 records, the manifest says 24")
+        tiny.rebuild(records[:8] + records[9:])
+        assert [p for p in tiny.problems() if p.record == 8 and "number 9" in p.what]
+        tiny.refused("has 23 records, the manifest says 24")
+
+    def test_a_duplicated_record_that_the_index_does_not_know(self, tiny):
+        content = tiny.read("rec")
+        tiny.write("rec", content[: tiny.offsets[8]] + content[tiny.offsets[7] :])
+        problems = tiny.problems(hashes=False)
+        assert [p for p in problems if p.record == 8 and "number 7" in p.what]
+        assert "25 whole records, the manifest says 24" in {p.what for p in problems}
+
+    @pytest.mark.parametrize("left", [0, 1, 8, 31, 40, -1, -2])
+    def test_truncation(self, tiny, left):
+        end = tiny.offsets[13 if left >= 0 else 14] + left
+        tiny.write("rec", tiny.read("rec")[:end])
+        report = check(tiny.folder)
+        assert f"train.rec has {end} bytes, not {tiny.offsets[-1]}" in report.text()
+        assert "13 whole records, the manifest says 24" in report.text()
+        assert min(p.record for p in report.problems if p.record is not None) == 13
+        with pytest.raises(DMRError, match="half copied"):
+            open_prepared(tiny.folder)
+        # Also if the manifest agreed, as after a crash of the file system.
+        tiny.write("rec", tiny.read("rec")[:end], adopt=True)
+        assert "13 whole records" in tiny.problems()[0].what
+        tiny.refused("record 1[23] at byte")
+
+    def test_surplus_bytes(self, tiny):
+        content = tiny.read("rec")
+        tiny.write("rec", content + b"1234", adopt=True)
+        assert tiny.only() == (None, "4 bytes follow the last record")
+        tiny.refused("record 23 at byte .* the next one begins at")
+        tiny.write("rec", content[: tiny.offsets[6]] + b"1234567" + content[tiny.offsets[6] :])
+        problems = [p for p in tiny.problems(hashes=False) if p.record is not None]
+        assert problems[0].record == 6 and "no record begins here" in problems[0].what
+        assert problems[0].offset == tiny.offsets[6]
+
+    def test_a_removed_range(self, tiny):
+        content = tiny.read("rec")
+        tiny.write("rec", content[: tiny.offsets[6] + 99] + content[tiny.offsets[9] + 99 :])
+        report = check(tiny.folder, hashes=False)
+        assert {p.record for p in report.problems} >= {6, 7, 8}
+        assert "record 8: it cannot be found, nor the others up to 10" in report.text()
+        assert report.records["train"] == 20
+
+    def test_bytes_that_fill_up(self, tiny):
+        key = next(k for k in range(24) if struct.unpack_from("<I", tiny.record(k), 4)[0] % 4)
+        tiny.flip("rec", tiny.offsets[key + 1] - 1)
+        assert tiny.only() == (key, "the bytes that fill it up are not zero")
+
+    @pytest.mark.parametrize("part", [1, 2, 3])
+    def test_records_in_parts(self, originals, tmp_path, part):
+        tiny = Tiny(originals["parts"], tmp_path / "tiny")
+        begins = [m.start() for m in re.finditer(re.escape(MAGIC), tiny.record(5))]
+        begins = [b for b in begins if b % 4 == 0]
+        for byte in (0, 4, 7):
+            content = tiny.read("rec")
+            tiny.flip("rec", tiny.offsets[5] + begins[min(part, len(begins) - 1)] + byte, 0x40)
+            report = check(tiny.folder, hashes=False)
+            assert {p.record for p in report.problems} <= {5, None}, report.text()
+            assert any(p.record == 5 for p in report.problems)
+            tiny.refused("record 5 at byte")
+            tiny.write("rec", content)
+
+    def test_endless_parts(self, tiny):
+        part = MAGIC + struct.pack("<I", 2 << 29)
+        first = MAGIC + struct.pack("<I", (1 << 29) | 24) + bytes(24)
+        tiny.rebuild([first + part * 5000])
+        assert any("1001 parts" in p.what for p in tiny.problems())
+        tiny.rebuild([first] * 2000)
+        report = check(tiny.folder)
+        assert len([p for p in report.problems if p.record is not None]) == 20
+        assert re.search(r"^train: \d+ more problems$", report.text(), re.MULTILINE)
+
+
+class TestIndex:
+    def test_a_wrong_offset(self, tiny):
+        lines = tiny.read("idx").splitlines(True)
+        lines[5] = b"5\t%d\n" % (tiny.offsets[5] + 4)
+        tiny.write("idx", b"".join(lines), adopt=True)
+        assert tiny.only() == (5, f"the index has it at {tiny.offsets[5] + 4}")
+        tiny.refused("record 4 at byte .* the next one begins at")
+
+    def test_lines_that_are_not_right(self, tiny):
+        lines = tiny.read("idx").splitlines(True)
+        for line, what, quickly in (
+            (b"5 77\n", "line 6 of the index is not a number", "line 6 is not"),
+            (b"\n", "line 6 of the index is not a number", "line 6 is not"),
+            (b"05\t9\n", "line 6 of the index is not a number", "line 6 is not"),
+            (b"5\t-9\n", "line 6 of the index is not a number", "line 6 is not"),
+            (b"4" + lines[5][1:], "the second one of this record", "line 6 is not"),
+            (lines[3], "the second one of this record", "line 6 is not"),
+            (b"7" * 18 + b"\t1\n", "cannot be so many", "line 6 is not"),
+            (b"5\t" + b"9" * 18 + b"\n", "the index has it at 9999", "line 7 is not"),
+            (b"", "the index does not have it", "line 6 is not"),
+            (lines[6] + lines[5], "comes too late", "line 6 is not"),
+        ):
+            tiny.write("idx", b"".join([*lines[:5], line, *lines[6:]]), adopt=True)
+            problems = tiny.problems()
+            assert any(what in p.what for p in problems), (line, problems)
+            tiny.refused(f"train.idx: {quickly}")
+
+    def test_an_index_of_other_records(self, tiny):
+        lines = tiny.read("idx").splitlines(True)
+        tiny.write("idx", b"".join(lines[:20]), adopt=True)
+        problems = tiny.problems()
+        assert "the index has 20 lines, the manifest says 24" in problems[0].what
+        assert (problems[1].record, problems[1].what) == (20, "the index does not have it")
+        tiny.refused("has 20 records, the manifest says 24")
+        tiny.write("idx", b"".join([*lines, b"24\t99999\n"]), adopt=True)
+        assert any(p.record == 24 and "the record file does not" in p.what for p in tiny.problems())
+        tiny.refused("has 25 records")
+
+    def test_a_line_that_does_not_end(self, tiny):
+        tiny.write("idx", tiny.read("idx")[:-1], adopt=True)
+        assert {p.record for p in tiny.problems()} == {23}
+        tiny.refused("line 24 is not")
+
+    def test_other_line_ends(self, tiny):
+        tiny.write("idx", tiny.read("idx").replace(b"\n", b"\r\n"))
+        assert len(tiny.problems()) >= 20
+
+
+class TestFilesAndManifest:
+    def test_empty_and_missing_files(self, tiny):
+        for kind, what in (("idx", "the index has 0 lines"), ("rec", "0 whole records")):
+            content = tiny.read(kind)
+            tiny.write(kind, b"")
+            assert any(what in p.what for p in tiny.problems())
+            with pytest.raises(DMRError, match="has 0 bytes"):
+                open_prepared(tiny.folder)
+            tiny.write(kind, b"", adopt=True)
+            assert any(what in p.what for p in tiny.problems())
+            tiny.refused("0 records|record 0 at byte 0")
+            tiny.path(kind).unlink()
+            assert any("No such file" in p.what for p in tiny.problems())
+            tiny.path(kind).mkdir()
+            assert any(f"train.{kind} is not a file" in p.what for p in tiny.problems())
+            tiny.path(kind).rmdir()
+            tiny.write(kind, content, adopt=True)
+        assert check(tiny.folder).ok
+
+    @pytest.mark.parametrize(
+        "path, value, what",
+        [
+            (["count"], 25, "24 whole records, the manifest says 25"),
+            (["count"], 1 << 60, "24 whole records"),
+            (["count"], -1, "split train: has no count"),
+            (["count"], "24", "split train: has no count"),
+            (["per_class"], [7, 8, 9], "8 records of class 0, the manifest says 7"),
+            (["per_class"], [12, 12], "per_class is not 3 numbers"),
+            (["per_class"], None, "per_class is not 3 numbers"),
+            (["records", "bytes"], 7, "bytes, not 7"),
+            (["records", "bytes"], "7", "records has no number of bytes"),
+            (["records", "sha256"], "0" * 64, "train.rec differs from what was prepared"),
+            (["index", "sha256"], "0" * 64, "train.idx differs from what was prepared"),
+            (["index", "sha256"], 5, "index has no SHA-256"),
+            (["records", "file"], "../train.rec", "records names no file"),
+            (["records", "file"], "a\0b", "records names no file"),
+            (["records", "file"], "\udc80", "records names no file"),
+            (["records"], [], "records names no file"),
+        ],
+    )
+    def test_entries(self, tiny, path, value, what):
+        with tiny.manifest() as manifest:
+            entry = manifest["splits"]["train"]
+            for key in path[:-1]:
+                entry = entry[key]
+            entry[path[-1]] = value
+        report = check(tiny.folder, sample=3)
+        assert what in report.text() and not report.ok
+        assert "test: 6 records, 3 classes, 3 of them decoded, hashes equal" in report.text()
+
+    @pytest.mark.parametrize(
+        "key, value, what",
+        [
+            ("classes", [], "no list of names"),
+            ("classes", 5, "no list of names"),
+            ("image_size", [8], "image_size"),
+            ("image_size", [8, -6], "image_size"),
+            ("image_size", [7, 6], "6x8 instead of 6x7"),
+            ("mean", [float("nan")] * 3, "mean is not three numbers"),
+            ("std", None, "std is not three numbers"),
+            ("dataset", 5, "data set's name"),
+            ("splits", {}, "names no splits"),
+            ("splits", [5], "names no splits"),
+            ("splits", {"train": 5}, "is no table"),
+            ("format", 2, "not a manifest of this version"),
+            ("mean", [10**400, 1, 1], None),
+        ],
+    )
+    def test_manifests(self, tiny, key, value, what):
+        with tiny.manifest() as manifest:
+            manifest[key] = value
+        report = check(tiny.folder)
+        assert what is None or (not report.ok and what in report.text())
+
+    def test_manifests_that_are_none(self, tiny):
+        for content in (b"", b"\xff\xfe", b"[]", b"[" * 100_000, b"{" * 10):
+            (tiny.folder / "manifest.json").write_bytes(content)
+            report = check(tiny.folder)
+            assert not report.ok and report.text().startswith("manifest.json: ")
+
+    def test_what_is_no_set_is_refused(self, tiny, tmp_path):
+        for folder in (tmp_path, tmp_path / "nothing"):
+            with pytest.raises(DMRError, match="no prepared data set"):
+                check(folder)
+        with pytest.raises(DMRError, match="cannot be read"):
+            check(tiny.path("rec"))
+        with pytest.raises(DMRError, match="name 1 or more"):
+            check(tiny.folder, sample=0)
+
+
+class TestText:
+    def test_each_problem_is_a_line_and_the_last_says_what_to_do(self, tiny):
+        tiny.flip("rec", tiny.offsets[7] + 60)
+        lines = check(tiny.folder).text().splitlines()
+        assert lines[0].startswith(f"train, record 7 at byte {tiny.offsets[7]}: its PNG is damaged")
+        assert lines[1:] == [
+            "test: 6 records, 3 classes, all decoded, hashes equal",
+            "to repair, prepare the set again: dmr prepare folder images --out tiny --overwrite",
+        ]
+
+    def test_without_a_command(self, tiny):
+        tiny.flip("rec", 60)
+        for command in (None, 5, "dmr -q tests", "dmr prepare \x1b[31m"):
+            with tiny.manifest() as manifest:
+                manifest["command"] = command
+            last = check(tiny.folder).text().splitlines()[-1]
+            assert last.endswith(f": dmr prepare ... --out {tiny.folder} --overwrite")
+
+    def test_many_problems_are_counted(self, tiny):
+        content = tiny.read("rec")
+        for key in range(24):
+            content[tiny.offsets[key] + 60] ^= 1
+        tiny.write("rec", content)
+        report = check(tiny.folder)
+        assert len(report.problems) == 20 and report.others == {"train": 4, "test": 0}
+        assert "train: 4 more problems" in report.text()
+
+
+def damage(content, dice):
+    """Bytes flipped, cut, removed, doubled or put in."""
+    content, size = bytearray(content), len(content)
+    begin = dice.randrange(size)
+    length = min(dice.choice([1, 2, 3, 4, 8, 30, 100, 181, 1000]), size - begin)
+    kind = dice.choice(["flip", "flip", "bits", "cut", "remove", "double", "noise", "copy"])
+    if kind == "flip":
+        for _ in range(dice.choice([1, 1, 2, 5])):
+            content[dice.randrange(size)] ^= dice.randrange(1, 256)
+    elif kind == "bits":
+        content[begin] ^= 1 << dice.randrange(8)
+    elif kind == "cut":
+        del content[begin:]
+    elif kind == "remove":
+        del content[begin : begin + length]
+    elif kind == "double":
+        content[begin:begin] = content[begin : begin + length]
+    elif kind == "noise":
+        content[begin:begin] = dice.getrandbits(8 * length).to_bytes(length, "little")
+    else:
+        other = dice.randrange(size - length + 1)
+        content[begin : begin + length] = content[other : other + length]
+    return bytes(content)
+
+
+def fuzz(originals, folder, times, seed):
+    """Damage sets at random: every damage is found, without the hashes too but for JPEGs."""
+    tinies = [Tiny(path, folder / name) for name, path in originals.items()]
+    dice = random.Random(seed)
+    for turn in range(times):
+        tiny = tinies[turn % len(tinies)]
+        kind = dice.choice(["rec", "rec", "idx"])
+        content = tiny.read(kind)
+        damaged = damage(content, dice)
+        tiny.write(kind, damaged)
+        report = check(tiny.folder)
+        assert report.ok == (damaged == content), (seed, turn, report.text())
+        assert "\0" not in report.text() and "test: 6 records" in report.text()
+        if not report.ok and tiny.folder.name != "both":
+            # PNGs: no damage is known by its hash alone.
+            assert "SHA-256" not in report.text(), (seed, turn)
+        if damaged != content:
+            try:
+                tiny.write(kind, damaged, adopt=True)
+                check_quickly(open_prepared(tiny.folder))
+            except DMRError as refusal:
+                assert "prepare the data set again" in str(refusal)
+        tiny.write(kind, content, adopt=True)
+
+
+def test_no_damage_is_overlooked(originals, tmp_path):
+    fuzz(originals, tmp_path, 300, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_no_damage_of_10000_is_overlooked(originals, tmp_path, seed):
+    fuzz(originals, tmp_path, 2500, seed=10 + seed)
