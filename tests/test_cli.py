@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from dmr_gluon import cli
+from dmr_gluon.errors import DMRError
 from dmr_gluon.runtime import mx
 
 NO_GPUS = pytest.mark.skipif(mx.context.num_gpus() > 0, reason="this machine has GPUs")
@@ -86,7 +87,20 @@ def test_a_record_file_without_its_index_is_refused(command, digits, tmp_path):
         (["import-authors", "/nonexistent", "3"], "nonexistent-0003.params is not there"),
     ],
 )
-def test_dmr_refuses(command, tmp_path, arguments, words):
+def test_dmr_refuses(monkeypatch, tmp_path, arguments, words):
+    """In this process; the next test shows what becomes of a refusal."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DMRError) as refused:
+        cli._main(arguments)
+    assert words in str(refused.value) and "\n" not in str(refused.value)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [([], "say what to do"), (["eval", "/nonexistent"], "is not a run")],
+)
+def test_a_refusal_is_one_line_and_an_exit_status(command, tmp_path, arguments, words):
     assert_refused(dmr(command, *arguments, cwd=tmp_path), words)
 
 
