@@ -1,6 +1,7 @@
 """Networks of inception-like blocks: y = ReLU(H1(x) + H2(x) + s(x)), equation 2 of the paper."""
 
 from dmr_gluon.runtime import mx
+from dmr_gluon.spec import require_count
 
 from . import layers
 
@@ -32,9 +33,9 @@ def get_symbol(num_classes=10, num_layers=56, image_shape=(3, 32, 32), width=1, 
         For a depth that does not fit, or larger images.
     """
     layers.refuse_imagenet(image_shape, "DILNet")
-    layers.require_count("num_classes", num_classes)
-    layers.require_count("width", width)
-    layers.require_count("branches", branches)
+    require_count("num_classes", num_classes)
+    require_count("width", width)
+    require_count("branches", branches)
     per_stage = layers.cifar_blocks_per_stage(num_layers)
 
     data = layers.cifar_stem(mx.sym.var("data"), width)

@@ -5,6 +5,7 @@ m = mean of s_k(x_k) over the K streams; y_k = ReLU(H_k(x_k) + m).
 
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runtime import mx
+from dmr_gluon.spec import require_count
 
 from . import layers
 
@@ -63,7 +64,7 @@ def get_symbol(
     """
     imagenet = layers.is_imagenet(image_shape)
     for name, count in (("num_classes", num_classes), ("width", width), ("branches", branches)):
-        layers.require_count(name, count)
+        require_count(name, count)
     if mapping not in ("mean", "identity"):
         raise DMRError(f"mapping must be 'mean' or 'identity', not {mapping!r}")
     if ijcai and not imagenet:

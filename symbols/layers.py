@@ -10,6 +10,7 @@ from typing import List, NamedTuple, Tuple
 
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runtime import mx
+from dmr_gluon.spec import require_count
 
 # [6] of the paper: Gaussian, variance 2 / fan-in.
 CONVOLUTION_INIT = mx.init.Xavier("gaussian", "in", 2)
@@ -220,12 +221,6 @@ def refuse_imagenet(image_shape, network):
             f"the paper's {network} is for 32x32 images only; image_shape {image_shape!r} needs "
             f"symbols/resnet.py or symbols/dmrnet.py"
         )
-
-
-def require_count(name, value):
-    """Refuse what is not a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise DMRError(f"{name} must be a whole number of at least 1, not {value!r}")
 
 
 def cifar_blocks_per_stage(num_layers) -> int:

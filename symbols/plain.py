@@ -1,6 +1,7 @@
 """Plain networks: y = ReLU(H(x)), the residual networks without their skip connections."""
 
 from dmr_gluon.runtime import mx
+from dmr_gluon.spec import require_count
 
 from . import layers
 
@@ -30,8 +31,8 @@ def get_symbol(num_classes=10, num_layers=26, image_shape=(3, 32, 32), width=1):
         For a depth that does not fit, or larger images.
     """
     layers.refuse_imagenet(image_shape, "plain network")
-    layers.require_count("num_classes", num_classes)
-    layers.require_count("width", width)
+    require_count("num_classes", num_classes)
+    require_count("width", width)
     per_stage = layers.cifar_blocks_per_stage(num_layers)
 
     data = layers.cifar_stem(mx.sym.var("data"), width)

@@ -2,6 +2,7 @@
 
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runtime import mx
+from dmr_gluon.spec import require_count
 
 from . import layers
 
@@ -51,8 +52,8 @@ def get_symbol(
         For a depth or a combination that the paper does not have.
     """
     imagenet = layers.is_imagenet(image_shape)
-    layers.require_count("num_classes", num_classes)
-    layers.require_count("width", width)
+    require_count("num_classes", num_classes)
+    require_count("width", width)
     if imagenet and residual_blocks is not None:
         raise DMRError("residual_blocks (Figure 6) is for 32x32 images only; leave it out")
     if ijcai and not imagenet:
@@ -79,8 +80,8 @@ def get_symbol(
 
 
 def _figure_6_blocks(num_layers, residual_blocks, width):
-    layers.require_count("num_layers", num_layers)
-    layers.require_count("residual_blocks", residual_blocks)
+    require_count("num_layers", num_layers)
+    require_count("residual_blocks", residual_blocks)
     layers_per_branch, rest = divmod(num_layers - 2, residual_blocks)
     if rest or layers_per_branch < 1 or residual_blocks % 3:
         raise DMRError(

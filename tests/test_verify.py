@@ -72,7 +72,7 @@ def test_another_average_of_path_lengths_is_noticed(monkeypatch):
 
 
 def test_a_difference_of_forms_is_noticed(monkeypatch):
-    monkeypatch.setattr(verify.equivalence, "_epsilon", lambda: 0.1)
+    monkeypatch.setattr(verify.equivalence, "BN_EPSILON", 0.1)
     checks = list(verify.check_equivalences(["cifar_dilnet14"], steps=1))
     assert [c.what for c in checks if c.verdict == DIFFERS] == [
         "Figure 4: cifar_dilnet14 as cifar_resnet14_inner2, after 1 steps of training"

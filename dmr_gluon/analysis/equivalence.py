@@ -21,6 +21,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..blocks import BN_EPSILON
 from ..errors import DMRError
 from ..model import Network
 from ..networks import name_of
@@ -172,7 +173,7 @@ def fold(net):
             continue
         block = name[: -len("_branches_conv2_weight")]
         bn = {part: arrays[f"{block}_branches_bn2_{part}"] for part in _BN}
-        scale = bn["gamma"] / np.sqrt(bn["running_var"] + _epsilon())
+        scale = bn["gamma"] / np.sqrt(bn["running_var"] + BN_EPSILON)
         shift = bn["beta"] - bn["running_mean"] * scale
         # (K d, d, 3, 3), group by group, to (d, K d, 3, 3).
         groups = np.split(array * scale.reshape(-1, 1, 1, 1), spec.branches)
@@ -245,17 +246,11 @@ def _neutral_bn(beta):
     """A BN that only adds ``beta``."""
     one = np.ones_like(beta)
     return {
-        "gamma": np.sqrt(one + _epsilon()),
+        "gamma": np.sqrt(one + BN_EPSILON),
         "beta": beta,
         "running_mean": np.zeros_like(beta),
         "running_var": one,
     }
-
-
-def _epsilon():
-    from ..blocks import BN_EPSILON
-
-    return BN_EPSILON
 
 
 def _arrays(net):

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from ..errors import DMRError
 from ..runtime import usable_cores
+from .form import jpeg_frame
 
 #: The order in which a split's images are written; fixed, so that a set prepared twice is
 #: the same, and shuffled, so that a contiguous part of a file holds every class.
@@ -150,13 +151,8 @@ def _resize(image, resize):
 
 def _jpeg_components(data) -> Optional[int]:
     """Colour components that a JPEG's frame header declares."""
-    position = 2
-    while position + 9 < len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return data[position + 9]
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return None
+    frame = jpeg_frame(data)
+    return None if frame is None else data[frame + 9]
 
 
 class Statistics:

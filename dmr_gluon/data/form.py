@@ -262,13 +262,19 @@ def _declared_size(image):
     """(height, width) that a PNG or a JPEG says it has; (0, 0) where a JPEG does not."""
     if image[:8] == _PNG:
         return struct.unpack_from(">II", image, 16)[::-1] if len(image) >= 24 else (0, 0)
+    frame = jpeg_frame(image)
+    return (0, 0) if frame is None else struct.unpack_from(">HH", image, frame + 5)
+
+
+def jpeg_frame(image):
+    """Where a JPEG's frame header begins (size and colour components); None if nowhere."""
     position = 2
-    while position + 9 <= len(image) and image[position] == 0xFF:
+    while position + 9 < len(image) and image[position] == 0xFF:
         marker = image[position + 1]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return struct.unpack_from(">HH", image, position + 5)
+            return position
         if marker == 0xFF:  # any number of these may stand before a marker
             position += 1
         else:
             position += 2 + int.from_bytes(image[position + 2 : position + 4], "big")
-    return 0, 0
+    return None

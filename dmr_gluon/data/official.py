@@ -5,6 +5,7 @@ path of :mod:`dmr_gluon.data.prepare`.
 """
 
 import hashlib
+import io
 import os
 from dataclasses import dataclass
 from typing import Dict, Tuple
@@ -89,9 +90,9 @@ def read_cifar(name, source) -> Official:
         pairs = [read(members[part + ending], f"{path}: {part}", number) for part in parts]
         images, labels = (np.concatenate(arrays) for arrays in zip(*pairs))
         splits[split] = _checked(images, labels, len(classes), f"{path}: {split}")
-    hashes = {os.path.basename(path): _hashes(path)} if os.path.isfile(path) else {}
+    hashes = {os.path.basename(path): _hashes_of_file(path)} if os.path.isfile(path) else {}
     if not hashes:
-        hashes = {file: _hashes_of(content) for file, content in members.items()}
+        hashes = {file: _hashes(io.BytesIO(content)) for file, content in members.items()}
     return Official(tuple(classes), splits, hashes)
 
 
@@ -183,7 +184,7 @@ def read_svhn(source, split="paper") -> Official:
         path = os.path.join(source, f"{part}_32x32.mat")
         variables = read_mat(path, most=_MOST_IMAGES * _PIXELS)
         parts[part] = _from_mat(variables, path)
-        files[os.path.basename(path)] = _hashes(path)
+        files[os.path.basename(path)] = _hashes_of_file(path)
     random = np.random.RandomState(_VALIDATION_SEED)
     aside = {"train": 400, "extra": 200} if split == "paper" else {}
     kept, validation = [], []
@@ -235,26 +236,21 @@ def _checked(images, labels, classes, name):
     return images, labels
 
 
-def _hashes(path):
-    md5, sha256 = hashlib.md5(), hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            md5.update(block)
-            sha256.update(block)
-    name = os.path.basename(path)
+def _hashes(stream, name=None):
+    """Of a file; without a name, of one that was unpacked, for which nothing is published."""
+    md5, sha256, size = hashlib.md5(), hashlib.sha256(), 0
+    for block in iter(lambda: stream.read(1 << 20), b""):
+        md5.update(block)
+        sha256.update(block)
+        size += len(block)
     return {
-        "bytes": os.path.getsize(path),
+        "bytes": size,
         "md5": md5.hexdigest(),
         "sha256": sha256.hexdigest(),
-        "published": PUBLISHED_MD5.get(name) == md5.hexdigest(),
+        "published": PUBLISHED_MD5.get(name) == md5.hexdigest() if name else None,
     }
 
 
-def _hashes_of(content):
-    """Of a file that was unpacked, for which there is no published hash."""
-    return {
-        "bytes": len(content),
-        "md5": hashlib.md5(content).hexdigest(),
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "published": None,
-    }
+def _hashes_of_file(path):
+    with open(path, "rb") as file:
+        return _hashes(file, os.path.basename(path))

@@ -54,6 +54,11 @@ class _LossAndErrors(mx.gluon.HybridBlock):
         return loss, loss.sum(), wrong.sum()
 
 
+def trained_parameters(net):
+    """Those with a gradient: not BN's running statistics."""
+    return [p for p in net.collect_params().values() if p.grad_req != "null"]
+
+
 class TrainingStep:
     """One update, data-parallel over devices.
 
@@ -75,9 +80,8 @@ class TrainingStep:
         self.net, self.devices, self.kv_store = net, devices, kv_store
         # Without BN's running statistics: at its first step the Trainer copies all that it is
         # given from the first device to the others, over what the first batch has just made.
-        trained = [p for p in net.collect_params().values() if p.grad_req != "null"]
         self.trainer = mx.gluon.Trainer(
-            trained,
+            trained_parameters(net),
             optimizer,
             kvstore=kv_store if len(devices) > 1 else None,
             update_on_kvstore=False,
@@ -297,8 +301,7 @@ def _plain(value):
 
 
 def _announce(recipe, spec, prepared, devices, net, run):
-    trained = [p for p in net.collect_params().values() if p.grad_req != "null"]
-    parameters = sum(int(np.prod(p.shape)) for p in trained)
+    parameters = sum(int(np.prod(p.shape)) for p in trained_parameters(net))
     print(
         f"{recipe.model}: depth {spec.depth}, {parameters / 1e6:.3f} M parameters; "
         f"{prepared.name}: {prepared.split('train').count} training and "
