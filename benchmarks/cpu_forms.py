@@ -18,7 +18,6 @@ FORMS = {
     "apart": "BN and ReLU as two operators",
     "pooling": "oneDNN's global pooling in place of the mean",
     "merge": "the merge's division as a multiplication",
-    "iterator": "ImageRecordIter made on the main thread",
     "threads": "MXNet's own number of threads",
 }
 
@@ -74,8 +73,6 @@ def measure(form, model, data, steps):
     from dmr_gluon.training.optimizer import make_optimizer
 
     net = get_model(model)
-    if form == "iterator":
-        iterators._image_record_iter = mx.io.ImageRecordIter
     net.initialize()
     net.fuse_for_cpu()
     kept_apart = {"apart": BatchNormRelu, "pooling": GlobalAveragePool, "merge": MergeAndRun}.get(

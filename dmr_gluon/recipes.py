@@ -3,17 +3,20 @@
 The command-line flags of the training scripts are made from these fields.
 """
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Optional, Tuple
 
 from .errors import DMRError
 from .spec import tuples_from_lists
 
 
-def setting(text, source, above=None, least=None, most=None):
-    """A field of a recipe: what it means, where its values come from, what fits."""
-    bounds = {"above": above, "least": least, "most": most}
-    return field(metadata={"help": text, "source": source, **bounds})
+def setting(text, source, default=MISSING, **limits):
+    """A field of a recipe: what it means, where its values come from, what fits.
+
+    ``limits``: ``above``, ``least`` and ``most`` of a number, ``choices`` of a word. With a
+    ``default`` it may be left out.
+    """
+    return field(default=default, metadata={"help": text, "source": source, **limits})
 
 
 @dataclass(frozen=True)
@@ -76,17 +79,90 @@ class Recipe:
         least=0,
         most=1,
     )
+    aspect_change: float = setting(
+        "most by which a training image's sides are stretched against each other, 0.25 for "
+        "between 3:4 and 5:4",
+        "authors' code, ImageNet (0.25)",
+        default=0.0,
+        least=0,
+        most=0.9,
+    )
+    colour_shift: Tuple[int, ...] = setting(
+        "most by which hue (0-180), saturation and lightness (0-255) of a training image move",
+        "authors' code, ImageNet (36,50,50)",
+        default=(0, 0, 0),
+        least=0,
+        most=255,
+    )
+    sync_bn: bool = setting(
+        "BN statistics over all devices of this process instead of over each one's images",
+        "not in the paper, which has each device's own",
+        default=False,
+    )
+    accumulate: int = setting(
+        "parts that each device computes one after the other for one update: a batch of eight "
+        "GPUs on one, each part with BN statistics of its own",
+        "not in the paper",
+        default=1,
+        least=1,
+    )
+    schedule: str = setting(
+        "steps: lr_drops; cosine: down to 0 along half a cosine",
+        "steps: sections 4.2 and 4.5; cosine: not in the paper",
+        default="steps",
+        choices=("steps", "cosine"),
+    )
+    warmup_epochs: float = setting(
+        "epochs in which the learning rate rises from 0 along a line",
+        "not in the paper",
+        default=0.0,
+        least=0,
+    )
+    label_smoothing: float = setting(
+        "share of a label's weight that is spread over all classes",
+        "not in the paper",
+        default=0.0,
+        least=0,
+        most=0.9,
+    )
+    ema_decay: float = setting(
+        "evaluate and export a running average of the weights with this decay a step; 0: the "
+        "weights themselves",
+        "not in the paper",
+        default=0.0,
+        least=0,
+        most=0.99999,
+    )
+    dtype: str = setting(
+        "what is computed in; float16 needs GPUs, and keeps weights and BN in float32",
+        "float16: not in the paper",
+        default="float32",
+        choices=("float32", "float16"),
+    )
+    steps: Optional[int] = setting(
+        "updates in the whole run, to try things; none: as many as the epochs have",
+        "not in the paper",
+        default=None,
+        least=1,
+    )
+    #: How many training images the recipe was published with, where sources differ.
+    train_images: Optional[int] = None
 
     def __post_init__(self):
         for item in fields(self):
             value = getattr(self, item.name)
             for part in value if isinstance(value, tuple) else (value,):
                 _check(item, part)
+        if len(self.colour_shift) != 3:
+            raise DMRError(f"colour_shift must be three numbers, not {self.colour_shift}")
+        if self.warmup_epochs >= self.epochs:
+            raise DMRError(f"warmup_epochs {self.warmup_epochs:g} leaves none of {self.epochs}")
         if (self.train_short_side is None) != (self.eval_short_side is None):
             raise DMRError("give both train_short_side and eval_short_side, or neither")
         if self.train_short_side is None:
-            if self.pca_noise:
-                raise DMRError("pca_noise needs train_short_side (images that are scaled)")
+            for name in ("pca_noise", "aspect_change", "colour_shift"):
+                if getattr(self, name) not in (0, (0, 0, 0)):
+                    raise DMRError(f"{name} needs train_short_side (images that are scaled)")
             return
         if len(self.train_short_side) != 2 or self.train_short_side[0] > self.train_short_side[1]:
             raise DMRError(
@@ -110,6 +186,9 @@ class Recipe:
 
 
 def _check(item, value):
+    choices = item.metadata.get("choices")
+    if choices and value not in choices:
+        raise DMRError(f"{item.name} must be {' or '.join(choices)}, not {value}")
     if isinstance(value, (bool, str)) or value is None:
         return
     above, least, most = (item.metadata.get(key) for key in ("above", "least", "most"))
@@ -140,7 +219,7 @@ CIFAR = Recipe(
     pca_noise=0.0,
 )
 
-SVHN = replace(CIFAR, name="svhn", epochs=40, pad=0, mirror=False)
+SVHN = replace(CIFAR, name="svhn", epochs=40, pad=0, mirror=False, train_images=598_388)
 
 #: Not in the paper: CIFAR's recipe, short, and without mirroring, which makes other digits.
 DIGITS = replace(CIFAR, name="digits", model="cifar_dmrnet14", epochs=20, mirror=False)
@@ -159,3 +238,40 @@ IMAGENET = replace(
     eval_short_side=256,
     pca_noise=0.1,
 )
+
+#: By what ``--recipe`` names, then by the recipe's own name. The authors' code trains on CIFAR
+#: as the paper says; what differs in SVHN is the set of images (``dmr prepare svhn
+#: --svhn-split authors``).
+RECIPES = {
+    "paper": {recipe.name: recipe for recipe in (CIFAR, SVHN, DIGITS, IMAGENET)},
+    "authors": {
+        "cifar": CIFAR,
+        "svhn": replace(SVHN, train_images=604_388),
+        "imagenet": replace(
+            IMAGENET,
+            epochs=120,
+            lr_drops=(0.25, 0.5, 0.75),
+            nesterov=True,
+            pca_noise=0.0,
+            aspect_change=0.25,
+            colour_shift=(36, 50, 50),
+        ),
+    },
+}
+
+
+def differences(recipe):
+    """How a recipe differs from the paper's for the same data.
+
+    Returns
+    -------
+    dict of str to (value, value)
+        For each field that differs, the recipe's value and the paper's; not the model, which
+        the paper has many of.
+    """
+    paper = RECIPES["paper"].get(recipe.name, recipe)
+    pairs = {
+        item.name: (getattr(recipe, item.name), getattr(paper, item.name))
+        for item in fields(recipe)
+    }
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and name != "model"}

@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 from test_data import collect
 
-from dmr_gluon.data import iterators
-from dmr_gluon.data.datasets import open_prepared
-from dmr_gluon.data.iterators import evaluation_batches, training_batches
+from dmr_gluon.data import reader
+from dmr_gluon.data.iterators import Part, evaluation_batches, training_batches
 from dmr_gluon.data.prepare import prepare_folder
-from dmr_gluon.recipes import CIFAR
+from dmr_gluon.recipes import CIFAR, RECIPES
 
 TRAIN, TEST, EPOCHS = 200, 130, 40
+
+#: ImageNet's augmentation, the authors', on small images.
+SCALED = replace(
+    RECIPES["authors"]["imagenet"], image_size=24, train_short_side=(28, 40), eval_short_side=28
+)
 
 
 @pytest.fixture(scope="module")
@@ -100,27 +104,69 @@ def test_the_offsets_of_an_image_change_from_epoch_to_epoch(epochs):
     assert min(kinds) > 20  # of 40 epochs
 
 
-@pytest.mark.parametrize("threads", [1, 2, 4])
-def test_an_epoch_does_not_depend_on_the_threads_that_decode(prepared, monkeypatch, threads):
-    expected = epoch_of(prepared, 3, 2)
-    monkeypatch.setattr(iterators, "usable_cores", lambda: threads)
-    for found, one in zip(epoch_of(prepared, 3, 2), expected):
-        assert (found == one).all()
-
-
 def test_an_epoch_does_not_depend_on_the_size_of_its_batches(prepared):
     expected = epoch_of(prepared, 3, 2, batch_size=64)
     for found, one in zip(epoch_of(prepared, 3, 2, batch_size=7), expected):
         assert (found == one).all()
 
 
-def test_evaluation_is_exact_for_every_batch_size_from_1_to_65(prepared):
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_evaluation_is_exact_for_every_batch_size_from_1_to_65(prepared, parts):
     blue, std = (part[2] for part in (prepared.mean, prepared.std))
-    first = None
     for batch_size in range(1, 66):
         recipe = replace(CIFAR, batch_size=batch_size)
-        data, labels = collect(evaluation_batches(open_prepared(prepared.directory), recipe))
+        shares = [
+            collect(evaluation_batches(prepared, recipe, "test", Part(index, parts)))
+            for index in range(parts)
+        ]
+        data, labels = (np.concatenate(columns) for columns in zip(*shares))
         numbers = np.rint(data[:, 2, 0, 0] * std + blue).astype(int)
-        first = numbers if first is None else first
         assert sorted(numbers) == list(range(TEST)) and (labels == numbers % 2).all()
-        assert (numbers == first).all()
+        assert max(len(share[1]) for share in shares) - min(len(s[1]) for s in shares) <= 1
+
+
+@pytest.mark.parametrize("recipe", [CIFAR, SCALED], ids=["whole", "scaled"])
+class TestEveryWorkerAndEveryStart:
+    def test_workers_share_every_batch(self, prepared, recipe):
+        recipe = replace(recipe, batch_size=64)
+        whole = list(training_batches(prepared, recipe, 3, 2))
+        shares = [list(training_batches(prepared, recipe, 3, 2, part=Part(i, 3))) for i in range(3)]
+        assert {len(share) for share in shares} == {len(whole)} == {4}
+        for batch, *parts in zip(whole, *shares):
+            for field, fields in zip(batch, zip(*parts)):
+                assert (np.concatenate(fields) == field).all()
+        assert sorted(len(share[0].label) for share in shares) == [21, 21, 22]
+
+    def test_an_epoch_can_be_entered_in_the_middle(self, prepared, recipe):
+        recipe = replace(recipe, batch_size=64)
+        whole = list(training_batches(prepared, recipe, 3, 2))
+        for start in range(5):
+            rest = list(training_batches(prepared, recipe, 3, 2, start=start))
+            assert len(rest) == 4 - start
+            for found, expected in zip(rest, whole[start:]):
+                assert (found.data == expected.data).all()
+                assert (found.label == expected.label).all()
+
+    def test_the_rest_of_an_epoch_drawn_anew_has_the_same_images_in_another_order(
+        self, prepared, recipe
+    ):
+        recipe = replace(recipe, batch_size=50)
+
+        def draw(*fresh):
+            return collect(training_batches(prepared, recipe, 3, 2, fresh=fresh))[0]
+
+        (first, again, twice) = (draw(), draw(2), draw(2, 3))
+        assert (first[:100] == again[:100]).all() and (again[:150] == twice[:150]).all()
+        for one, other, at in ((first, again, 100), (again, twice, 150)):
+            assert not (one[at:] == other[at:]).all(axis=(1, 2, 3)).any()
+        if recipe.train_short_side is None:  # blue says which image it is, wherever it is cut
+            numbers = [sorted(part[100:, 2, 16, 16]) for part in (first, again, twice)]
+            np.testing.assert_allclose(numbers[0], numbers[1])
+            np.testing.assert_allclose(numbers[0], numbers[2])
+
+    @pytest.mark.parametrize("threads", [1, 2, 4])
+    def test_threads_change_nothing(self, prepared, recipe, monkeypatch, threads):
+        expected = collect(training_batches(prepared, recipe, 3, 2))
+        monkeypatch.setattr(reader, "usable_cores", lambda: threads)
+        for found, one in zip(collect(training_batches(prepared, recipe, 3, 2)), expected):
+            assert (found == one).all()

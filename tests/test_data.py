@@ -313,10 +313,8 @@ class TestQuickCheck:
 def collect(batches):
     data, labels = [], []
     for batch in batches:
-        data.append(
-            np.array(batch.data.asnumpy() if hasattr(batch.data, "asnumpy") else batch.data)
-        )
-        labels.append(np.array(batch.label))
+        data.append(batch.data)
+        labels.append(batch.label)
     return np.concatenate(data), np.concatenate(labels)
 
 
@@ -435,12 +433,4 @@ class TestScaledImages:
             top, left = (image.shape[0] - 32) // 2, (image.shape[1] - 32) // 2
             crop = image[top : top + 32, left : left + 32].transpose(2, 0, 1)
             mean, std = (np.reshape(v, (3, 1, 1)) for v in (prepared.mean, prepared.std))
-            # MXNet's own OpenCV rounds some pixels differently.
-            assert np.abs(found - (crop - mean) / std).mean() < 0.05
-
-
-def test_an_argument_that_imagerecorditer_would_ignore_raises():
-    from dmr_gluon.data import iterators
-
-    with pytest.raises(TypeError, match="fill_value_r"):
-        iterators._image_record_iter(path_imgrec="x", fill_value_r=1)
+            np.testing.assert_allclose(found, (crop - mean) / std, atol=1e-5)

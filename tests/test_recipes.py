@@ -8,7 +8,7 @@ import pytest
 
 from dmr_gluon.errors import DMRError
 from dmr_gluon.flags import Parser, parse_training_flags
-from dmr_gluon.recipes import CIFAR, DIGITS, IMAGENET, SVHN, Recipe
+from dmr_gluon.recipes import CIFAR, DIGITS, IMAGENET, RECIPES, SVHN, Recipe, differences
 
 
 def test_the_papers_numbers():
@@ -26,7 +26,8 @@ def test_the_papers_numbers():
 
 def test_every_field_has_a_meaning_and_a_source():
     for field in dataclasses.fields(Recipe)[1:]:
-        assert field.metadata["help"] and field.metadata["source"], field.name
+        if field.name != "train_images":  # no flag
+            assert field.metadata["help"] and field.metadata["source"], field.name
 
 
 @pytest.mark.parametrize("recipe", [CIFAR, SVHN, DIGITS, IMAGENET])
@@ -49,6 +50,11 @@ def test_a_recipe_survives_json(recipe):
         {"pca_noise": 0.1},
         {"train_short_side": (256, 480)},
         {"train_short_side": (256, 480), "eval_short_side": 256},
+        {"aspect_change": 0.25},
+        {"colour_shift": (1, 0)},
+        {"schedule": "linear"},
+        {"dtype": "bfloat16"},
+        {"warmup_epochs": 400},
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(change):
@@ -93,17 +99,22 @@ def test_every_field_is_a_flag(digits):
         "--model": "cifar_resnet20", "--epochs": "7", "--batch-size": "9", "--lr": "0.2",
         "--lr-drops": "0.25,0.5", "--lr-factor": "0.5", "--momentum": "0.8",
         "--weight-decay": "0.001", "--image-size": "40", "--pad": "2", "--pca-noise": "0",
-        "--train-short-side": "none", "--eval-short-side": "none",
+        "--train-short-side": "none", "--eval-short-side": "none", "--aspect-change": "0",
+        "--colour-shift": "0,0,0", "--accumulate": "2", "--schedule": "cosine",
+        "--warmup-epochs": "1.5", "--label-smoothing": "0.1", "--ema-decay": "0.99",
+        "--dtype": "float16", "--steps": "50",
     }  # fmt: skip
-    flags = [word for pair in values.items() for word in pair] + ["--no-mirror", "--no-nesterov"]
+    flags = [word for pair in values.items() for word in pair]
+    flags += ["--no-mirror", "--no-nesterov", "--sync-bn"]
     recipe, _ = parse(["--data-dir", digits, *flags])
     assert recipe == replace(
         CIFAR, model="cifar_resnet20", epochs=7, batch_size=9, lr=0.2, lr_drops=(0.25, 0.5),
         lr_factor=0.5, momentum=0.8, weight_decay=0.001, image_size=40, pad=2, mirror=False,
-        nesterov=False,
+        nesterov=False, accumulate=2, schedule="cosine", warmup_epochs=1.5, label_smoothing=0.1,
+        ema_decay=0.99, dtype="float16", steps=50, sync_bn=True,
     )  # fmt: skip
-    named = {flag[2:].replace("-", "_") for flag in values} | {"mirror", "nesterov"}
-    assert named == {field.name for field in dataclasses.fields(Recipe)} - {"name"}
+    named = {flag[2:].replace("-", "_") for flag in values} | {"mirror", "nesterov", "sync_bn"}
+    assert named == {field.name for field in dataclasses.fields(Recipe)} - {"name", "train_images"}
 
 
 def test_imagenet_flags(digits):
@@ -147,3 +158,17 @@ def test_the_parser_takes_no_abbreviations():
     parser.add_argument("--batch-size")
     with pytest.raises(DMRError, match="x --help"):
         parser.parse_args(["--batch", "3"])
+
+
+def test_the_authors_recipes_and_how_they_differ():
+    assert differences(RECIPES["authors"]["imagenet"]) == {
+        "epochs": (120, 100),
+        "lr_drops": ((0.25, 0.5, 0.75), (0.3, 0.6, 0.9)),
+        "nesterov": (True, False),
+        "pca_noise": (0.0, 0.1),
+        "aspect_change": (0.25, 0.0),
+        "colour_shift": ((36, 50, 50), (0, 0, 0)),
+    }
+    assert differences(RECIPES["authors"]["cifar"]) == {}
+    assert differences(RECIPES["authors"]["svhn"]) == {"train_images": (604_388, 598_388)}
+    assert differences(replace(CIFAR, model="cifar_resnet20", lr=0.05)) == {"lr": (0.05, 0.1)}

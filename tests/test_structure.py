@@ -24,6 +24,8 @@ LAYERS = [
         "data.encoding",
         "data.prepare",
         "data.iterators",
+        "data.reader",
+        "data.augmentation",
         "data.archives",
         "data.official",
         "data.imagenet",

@@ -8,6 +8,7 @@ Whatever the bytes are, nothing here reads beyond a file, takes more memory than
 or raises anything but :class:`Broken`. Nothing here needs MXNet.
 """
 
+import io
 import math
 import re
 import struct
@@ -193,6 +194,29 @@ def read_content(file, parts):
     pieces = [read_at(file, offset, length) for offset, length in parts]
     offset, length = parts[-1]
     return MAGIC.join(pieces), not any(read_at(file, offset + length, -length % 4))
+
+
+def split_record(record):
+    """Label and encoded image (an array of bytes) of a whole record's bytes.
+
+    Raises
+    ------
+    Broken
+        Where they are not one whole record.
+    """
+    content = memoryview(record)[_HEAD.size :]
+    if record[:4] != MAGIC or len(record) < LEAST:
+        raise Broken("no record begins here")
+    kind, length = _kind_and_length(record[: _HEAD.size])
+    if kind:
+        end, parts = find_record(io.BytesIO(record), 0, len(record))
+        content, _ = read_content(io.BytesIO(record), parts)
+    else:
+        end, content = _HEAD.size + length + -length % 4, content[:length]
+    if end != len(record):
+        raise Broken(f"it has {end} bytes, but {len(record)} up to the next one")
+    label = struct.unpack_from("<f", content, 4)[0]
+    return int(label), np.frombuffer(content, np.uint8, offset=_HEADER.size)
 
 
 def image_of(content):

@@ -47,12 +47,11 @@ def draw(prepared, out, recipe=None, seed=1, epoch=1):
     for half, (title, batches) in zip(figure.subfigures(1, 2), halves):
         batch = next(iter(batches))
         batches.close()
-        data = batch.data if isinstance(batch.data, np.ndarray) else batch.data.asnumpy()
         half.suptitle(title, fontsize=11)
         grid = half.subplots(ROWS, COLUMNS).ravel()
         for axes in grid:
             axes.axis("off")
-        for axes, image, label in zip(grid, data, batch.label):
+        for axes, image, label in zip(grid, batch.data, batch.label):
             axes.imshow(_pixels(image, prepared), interpolation="nearest")
             axes.set_title(_shortened(prepared.classes[label]), fontsize=8, pad=2)
     figure.savefig(out, facecolor="white")

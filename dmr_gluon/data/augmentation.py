@@ -1,0 +1,209 @@
+"""From decoded images to a network's input: augmentation as the paper has it, or none.
+
+Whatever is random comes from numbers that depend on seed, epoch and the image's place in the
+epoch, so that an epoch is the same on any number of threads, devices and workers, and can be
+entered in the middle. A transform is called with images (BGR, uint8), their batch, their rows
+in it and the array to fill, (n, 3, height, width) of float32.
+"""
+
+import cv2
+import numpy as np
+
+#: Principal components of ImageNet's colours and the standard deviations along them (0-255):
+#: RGB, Krizhevsky et al. 2012, as in fb.resnet.torch and MXNet.
+_COLOUR_DEVIATIONS = np.array([55.46, 4.794, 1.148])
+_COLOUR_COMPONENTS = np.array(
+    [
+        [-0.5675, 0.7192, 0.4009],
+        [-0.5808, -0.0045, -0.8140],
+        [-0.5836, -0.6948, 0.4203],
+    ]
+)
+
+
+class Draws:
+    """The random numbers of one epoch, one row for each place in it.
+
+    Parameters
+    ----------
+    count : int
+        Images of the epoch.
+    seed, epoch : int
+    fresh : sequence of int
+        Places from which on the epoch's rest was drawn anew, oldest first: a run that went back
+        to a checkpoint goes on in another order.
+    """
+
+    def __init__(self, count, seed, epoch, fresh=()):
+        self.count = count
+        # One sequence for the epoch as it began, one more for each rest of it.
+        starts = [0, *fresh]
+        sequences = [[seed, epoch, *([i] if i else [])] for i in range(len(starts))]
+        self._rests = [(at, np.random.SeedSequence(key)) for at, key in zip(starts, sequences)]
+        self.order = np.arange(count)
+        for at, random in self._generators(0):
+            self.order[at:] = random.permutation(self.order[at:])
+
+    def _generators(self, which):
+        for at, sequence in self._rests:
+            # Not spawn(), which gives others each time that it is called.
+            key = (*sequence.spawn_key, which)
+            yield at, np.random.default_rng(np.random.SeedSequence(sequence.entropy, spawn_key=key))
+
+    def columns(self, draw):
+        """``draw(generator, n)`` for every place: an array with one row each."""
+        rows = None
+        for at, random in self._generators(1):
+            drawn = draw(random, self.count - at)
+            rows = drawn if rows is None else np.concatenate([rows[:at], drawn])
+        return rows
+
+
+class Normalise:
+    """(pixel - mean) / std, and nothing else: the evaluation of whole images."""
+
+    def __init__(self, prepared):
+        self.mean = np.array(prepared.mean, np.float32).reshape(3, 1, 1)
+        self.scale = 1 / np.array(prepared.std, np.float32).reshape(3, 1, 1)
+
+    def __call__(self, images, batch, rows, out):
+        self._normalise(np.stack(images), out)
+
+    def _normalise(self, images, out, mean=None):
+        # BGR, channels last, to RGB, channels first; one image or several.
+        planes = np.moveaxis(images[..., ::-1], -1, -3)
+        np.subtract(planes, self.mean if mean is None else mean, out)
+        out *= self.scale
+
+
+class PadCropMirror(Normalise):
+    """Normalise, pad with zeros, crop at a random place, mirror half (section 4.1)."""
+
+    def __init__(self, prepared, recipe, draws, places):
+        super().__init__(prepared)
+        self.pad, self.places = recipe.pad, places
+        self.offsets = draws.columns(
+            lambda random, n: random.integers(0, 2 * recipe.pad + 1, size=(n, 2))
+        )
+        mirrored = draws.columns(lambda random, n: random.integers(0, 2, size=n))
+        self.mirrored = mirrored.astype(bool) & recipe.mirror
+
+    def __call__(self, images, batch, rows, out):
+        places = self.places[batch][rows]
+        count, channels, height, width = out.shape
+        inside = np.s_[:, :, self.pad : self.pad + height, self.pad : self.pad + width]
+        padded = np.zeros((count, channels, height + 2 * self.pad, width + 2 * self.pad), out.dtype)
+        self._normalise(np.stack(images), padded[inside])
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
+        top, left = self.offsets[places].T
+        out[...] = windows[np.arange(count), :, top, left]
+        mirrored = self.mirrored[places]
+        out[mirrored] = out[mirrored, :, :, ::-1]
+
+
+class CentreCrop(Normalise):
+    """Scale to a shorter side, cut out the centre (section 4.5)."""
+
+    def __init__(self, prepared, recipe):
+        super().__init__(prepared)
+        self.short_side, self.size = recipe.eval_short_side, recipe.image_size
+
+    def __call__(self, images, batch, rows, out):
+        for image, target in zip(images, out):
+            height, width = _scaled(image.shape, self.short_side)
+            top, left = (height - self.size) // 2, (width - self.size) // 2
+            scaled = _resize(image, (height, width))
+            self._normalise(scaled[top : top + self.size, left : left + self.size], target)
+
+
+class ScaleCropMirrorColour(Normalise):
+    """ImageNet's augmentation: as [7], or as the authors' code has it.
+
+    The shorter side is drawn between two numbers, the sides are stretched against each other
+    (authors), a square is cut out, half of them are mirrored, hue, saturation and lightness
+    are moved (authors), colour noise is added ([7]).
+    """
+
+    def __init__(self, prepared, recipe, draws, places):
+        super().__init__(prepared)
+        self.recipe, self.places = recipe, places
+        # Shorter side, stretching, top, left, mirroring, hue, lightness, saturation.
+        self.uniform = draws.columns(lambda random, n: random.random((n, 8), dtype=np.float32))
+        noise = draws.columns(lambda random, n: random.standard_normal((n, 3), dtype=np.float32))
+        self.noise = (
+            (recipe.pca_noise * noise * _COLOUR_DEVIATIONS) @ _COLOUR_COMPONENTS.T
+        ).astype(np.float32)
+
+    def __call__(self, images, batch, rows, out):
+        recipe, size = self.recipe, self.recipe.image_size
+        for image, place, target in zip(images, self.places[batch][rows], out):
+            side, stretch, top, left, mirror, *colour = self.uniform[place].tolist()
+            low, high = recipe.train_short_side
+            short_side = low + int(side * (high - low + 1))
+            height, width = _scaled(image.shape, short_side)
+            if recipe.aspect_change:
+                image, height, width = self._stretch(image, height, width, stretch)
+            # The part of the image that becomes the square, instead of scaling all of it.
+            tops, sizes = _part(top, size, height, image.shape[0])
+            lefts, widths = _part(left, size, width, image.shape[1])
+            crop = _resize(image[tops : tops + sizes, lefts : lefts + widths], (size, size))
+            if mirror < 0.5 and recipe.mirror:
+                crop = crop[:, ::-1]
+            if any(recipe.colour_shift):
+                crop = self._move_colours(crop, colour)
+            noise = self.noise[place].reshape(3, 1, 1)
+            self._normalise(crop, target, self.mean - noise)
+
+    def _stretch(self, image, height, width, stretch):
+        """Stretched about the centre within its own size, as ImageRecordIter does.
+
+        What is then left free has the mean colour, which is 0 after normalising.
+        """
+        ratio = 1 + self.recipe.aspect_change * (2 * stretch - 1)
+        across = 2 / (1 + ratio)
+        down = ratio * across
+        rows, columns = image.shape[:2]
+        matrix = np.array(
+            [[across, 0, columns * (1 - across) / 2], [0, down, rows * (1 - down) / 2]]
+        )
+        grey = self.mean[::-1].ravel().tolist()
+        stretched = cv2.warpAffine(
+            image, matrix, (columns, rows), flags=cv2.INTER_LINEAR, borderValue=grey
+        )
+        return stretched, height, width
+
+    def _move_colours(self, image, colour):
+        most = self.recipe.colour_shift
+        hue, saturation, lightness = (m * (2 * c - 1) for m, c in zip(most, colour))
+        levels = np.arange(256)
+        # OpenCV's order is hue (0-180), lightness, saturation.
+        table = [
+            np.clip(levels + int(move), 0, top)
+            for move, top in ((hue, 180), (lightness, 255), (saturation, 255))
+        ]
+        table = np.stack(table, axis=1).astype(np.uint8)[None]
+        moved = cv2.LUT(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_BGR2HLS), table)
+        return cv2.cvtColor(moved, cv2.COLOR_HLS2BGR)
+
+
+def _scaled(shape, short_side):
+    """(height, width) of an image that is scaled to a shorter side."""
+    height, width = shape[:2]
+    scale = short_side / min(height, width)
+    return max(short_side, round(height * scale)), max(short_side, round(width * scale))
+
+
+def _part(draw, size, scaled, original):
+    """Where a crop of a scaled side begins in the original, and how long it is there."""
+    offset = int(draw * (scaled - size + 1))
+    length = min(original, max(1, round(size * original / scaled)))
+    return min(round(offset * original / scaled), original - length), length
+
+
+def _resize(image, size):
+    """To (height, width): area when shrinking, cubic when enlarging, as the authors' code."""
+    if image.shape[:2] == size:
+        return image
+    smaller = size[0] * size[1] < image.shape[0] * image.shape[1]
+    interpolation = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+    return cv2.resize(image, size[::-1], interpolation=interpolation)

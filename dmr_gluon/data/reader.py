@@ -1,0 +1,143 @@
+"""Images out of a RecordIO file, in any order, ahead of whoever uses them. No MXNet."""
+
+import os
+from array import array
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+
+from ..errors import DMRError
+from ..runtime import usable_cores
+from . import form
+
+#: Values of prepared images that one thread makes at a time, about: 64 images of 32x32.
+_BLOCK = 64 * 3 * 32 * 32
+#: Batches that are prepared before they are asked for.
+_AHEAD = 3
+
+
+class RecordFile:
+    """The records of one split, by number.
+
+    Use as a context manager.
+
+    Parameters
+    ----------
+    split : Split
+
+    Raises
+    ------
+    DMRError
+        Where the files cannot be read or the index is not the file's.
+    """
+
+    def __init__(self, split):
+        self.path = split.records
+        try:
+            with open(split.index, "rb") as index:
+                self._offsets = array("q", (at for _, _, at in form.index_lines(index)))
+            self._file = open(split.records, "rb", buffering=0)  # noqa: SIM115, closed by __exit__
+        except (OSError, TypeError) as error:
+            reason = getattr(error, "strerror", None) or "it is damaged"
+            raise DMRError(
+                f"{split.records} or its index cannot be read ({reason}); prepare the data set "
+                f"again with --overwrite"
+            ) from error
+        self._offsets.append(os.fstat(self._file.fileno()).st_size)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._file.close()
+
+    def __len__(self):
+        return len(self._offsets) - 1
+
+    def image(self, number):
+        """One image and its label.
+
+        May be called from several threads at once.
+
+        Returns
+        -------
+        numpy.ndarray, int
+            (height, width, 3) of uint8, BGR as OpenCV has it.
+
+        Raises
+        ------
+        DMRError
+            For a record that is damaged or not there.
+        """
+        try:
+            start, end = self._offsets[number : number + 2]
+            record = os.pread(self._file.fileno(), end - start, start)
+            label, encoded = form.split_record(record)
+            # The EXIF rotation is ignored, as by ImageRecordIter and the reference pipelines.
+            flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+            image = cv2.imdecode(encoded, flags)
+            if image is None:
+                raise form.Broken("its image cannot be decoded")
+        except (form.Broken, ValueError, OSError, cv2.error) as error:
+            raise DMRError(
+                f"{self.path} is damaged: record {number} cannot be read "
+                f"({getattr(error, 'strerror', None) or error}); prepare the data set again with "
+                f"--overwrite ('dmr check' says more)"
+            ) from error
+        return image, label
+
+
+def batches(split, numbers, shape, transform):
+    """Batches of prepared images, made on all cores ahead of their use.
+
+    Parameters
+    ----------
+    split : Split
+    numbers : sequence of arrays of int
+        The records of each batch, in order.
+    shape : tuple of int
+        Of one prepared image.
+    transform : function
+        Called with a list of images (BGR, uint8), where they stand (batch, slice of its rows)
+        and the array to fill, float32 of shape (n, \\*shape). Must not depend on which thread
+        calls it when.
+
+    Yields
+    ------
+    (numpy.ndarray, numpy.ndarray)
+        float32 (n, \\*shape) and the labels, int64 (n,).
+    """
+    # The threads here are the parallelism; OpenCV's own would only add to them.
+    cv2.setNumThreads(1)
+    with RecordFile(split) as records, ThreadPoolExecutor(usable_cores()) as pool:
+
+        def prepare(batch, rows, data, labels):
+            found = [records.image(int(number)) for number in numbers[batch][rows]]
+            labels[rows] = [label for _, label in found]
+            transform([image for image, _ in found], batch, rows, data[rows])
+
+        block = max(1, _BLOCK // int(np.prod(shape)))
+        waiting = deque()
+        try:
+            for batch in range(len(numbers)):
+                data = np.empty((len(numbers[batch]), *shape), np.float32)
+                labels = np.empty(len(data), np.int64)
+                blocks = [slice(i, i + block) for i in range(0, len(data), block)]
+                done = [pool.submit(prepare, batch, rows, data, labels) for rows in blocks]
+                waiting.append((data, labels, done))
+                if len(waiting) > _AHEAD:
+                    yield _wait_for(*waiting.popleft())
+            while waiting:
+                yield _wait_for(*waiting.popleft())
+        finally:
+            for *_, done in waiting:
+                for future in done:
+                    future.cancel()
+
+
+def _wait_for(data, labels, done):
+    for future in done:
+        future.result()
+    return data, labels
