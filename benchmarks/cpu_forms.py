@@ -69,8 +69,8 @@ def measure(form, model, data, steps):
     from dmr_gluon.data.datasets import open_prepared
     from dmr_gluon.recipes import CIFAR
     from dmr_gluon.runtime import mx
-    from dmr_gluon.training.loop import TrainingStep
     from dmr_gluon.training.optimizer import make_optimizer
+    from dmr_gluon.training.step import TrainingStep
 
     net = get_model(model)
     net.initialize()

@@ -37,14 +37,40 @@ def convolution(channels, kernel, stride, in_channels, prefix, groups=1):
     )
 
 
-def batch_norm(channels, prefix):
-    """BatchNorm with learned gamma (1 at first) and beta (0), epsilon 2e-5, momentum 0.9."""
-    return nn.BatchNorm(
-        epsilon=BN_EPSILON, momentum=BN_MOMENTUM, in_channels=channels, prefix=prefix
-    )
+class BatchNorm(nn.BatchNorm):
+    """BatchNorm with learned gamma (1 at first) and beta (0), epsilon 2e-5, momentum 0.9.
+
+    Attributes
+    ----------
+    devices : int
+        Of one process, over whose images together the statistics are taken in training. See
+        :meth:`dmr_gluon.model.Network.synchronise_bn`.
+    """
+
+    def __init__(self, channels, prefix):
+        super().__init__(
+            epsilon=BN_EPSILON, momentum=BN_MOMENTUM, in_channels=channels, prefix=prefix
+        )
+        self.devices = 1
+
+    def hybrid_forward(self, F, x, gamma, beta, running_mean, running_var):
+        if self.devices == 1:
+            return super().hybrid_forward(F, x, gamma, beta, running_mean, running_var)
+        return F.contrib.SyncBatchNorm(
+            x,
+            gamma,
+            beta,
+            running_mean,
+            running_var,
+            eps=BN_EPSILON,
+            momentum=BN_MOMENTUM,
+            fix_gamma=False,
+            ndev=self.devices,
+            key=self.prefix,  # by which the devices find each other
+        )
 
 
-class BatchNormRelu(nn.BatchNorm):
+class BatchNormRelu(BatchNorm):
     """BatchNorm as above, then ReLU.
 
     Attributes
@@ -56,13 +82,11 @@ class BatchNormRelu(nn.BatchNorm):
     """
 
     def __init__(self, channels, prefix):
-        super().__init__(
-            epsilon=BN_EPSILON, momentum=BN_MOMENTUM, in_channels=channels, prefix=prefix
-        )
+        super().__init__(channels, prefix)
         self.fused = False
 
     def hybrid_forward(self, F, x, gamma, beta, running_mean, running_var):
-        if self.fused:
+        if self.fused and self.devices == 1:
             return F.contrib.BatchNormWithReLU(
                 x, gamma, beta, running_mean, running_var, name="fwd", **self._kwargs
             )
@@ -155,7 +179,7 @@ class Branch(mx.gluon.HybridBlock):
                     groups,
                 )
                 self.register_child(conv, f"conv{i}")
-                norm = BatchNormRelu if i < len(shapes) else batch_norm
+                norm = BatchNormRelu if i < len(shapes) else BatchNorm
                 self.register_child(norm(branches * width, f"bn{i}_"), f"bn{i}")
                 in_channels, groups = width, branches
 
@@ -172,7 +196,7 @@ class Projection(mx.gluon.HybridBlock):
         super().__init__(prefix=prefix)
         with self.name_scope():
             self.conv = convolution(channels, 1, stride, in_channels, "conv_", groups)
-            self.bn = batch_norm(channels, "bn_")
+            self.bn = BatchNorm(channels, "bn_")
 
     def hybrid_forward(self, F, x):
         return self.bn(self.conv(x))

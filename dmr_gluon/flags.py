@@ -4,13 +4,17 @@ import argparse
 import dataclasses
 import os
 import sys
+import time
 import typing
 
 from .data.datasets import open_prepared
-from .errors import DMRError
+from .errors import DMRError, Stopped
 from .networks import network
-from .recipes import Recipe
+from .recipes import RECIPES, Recipe
 from .runs import RunDirectory
+
+#: About when the program began.
+_BEGAN = time.monotonic()
 
 #: Flags that say where and how to run, with the fields of RunOptions that they set.
 _RUN_FLAGS = (
@@ -21,9 +25,13 @@ _RUN_FLAGS = (
         "--kv-store",
         str,
         "device",
-        "how several devices sum gradients: device (default), local, nccl",
+        "how gradients are summed: device (default), local or nccl over the devices of this "
+        "process; dist_sync over the workers that dmr launch started",
     ),
     ("--run-dir", str, None, "folder for log, checkpoints and model; default: runs/..., numbered"),
+    ("--checkpoint-steps", int, None, "save within an epoch after so many steps (default: never)"),
+    ("--checkpoint-minutes", float, 10.0, "save within an epoch after so long (default: 10)"),
+    ("--keep", int, 2, "last checkpoints to keep, beside the best epoch's (default: 2)"),
 )
 
 
@@ -43,8 +51,8 @@ class Parser(argparse.ArgumentParser):
 def run(main):
     """Call a program's ``main`` and turn what it raises into an exit status.
 
-    0: done; 2: something the user can mend, said in one line; 130: Ctrl-C; 141: the
-    reader of the output has gone.
+    0: done; 2: something the user can mend, said in one line; 130: Ctrl-C; 143: SIGTERM; 141:
+    the reader of the output has gone.
     """
     try:
         main()
@@ -52,6 +60,9 @@ def run(main):
     except DMRError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(128 + stopped.signal)
     except KeyboardInterrupt:
         print(
             "stopped; what was finished is kept, and a training run goes on with --resume",
@@ -102,15 +113,43 @@ def parse_training_flags(description, recipe, dataset, others=None, arguments=No
         action="store_true",
         help="continue the run in --run-dir, with its recipe, seed and data set",
     )
+    where.add_argument(
+        "--on-nan",
+        choices=("stop", "rollback"),
+        default="stop",
+        help="a loss that is not finite: stop (default), or go back to the last checkpoint and on "
+        "in another order, three times at most",
+    )
+    where.add_argument(
+        "--tensorboard", action="store_true", help="write the curves for TensorBoard, in RUN-DIR"
+    )
+    where.add_argument(
+        "--estimate",
+        action="store_true",
+        help="time a few steps, say how long the run would take and how large its files would be, "
+        "and leave nothing behind",
+    )
     group = parser.add_argument_group("recipe", "defaults: the paper's")
+    group.add_argument(
+        "--recipe",
+        choices=tuple(RECIPES),
+        help="the paper's (default), or that of its authors' code; the flags below change it",
+    )
     for item in _recipe_fields():
         _add_flag(group, item, getattr(recipe, item.name))
     options = vars(parser.parse_args(arguments))
     wanted, data_dir = options.pop("dataset"), options.pop("data_dir")
+    choice = options.pop("recipe")
     own = others or {}
+    # A job that dmr launch starts again goes on by itself.
+    again = int(os.environ.get("DMR_ATTEMPT") or 0) > 0 and options["run_dir"]
+    if again and RunDirectory(options["run_dir"]).exists():
+        options["resume"] = True
     if options["resume"]:
         if not options["run_dir"]:
             raise DMRError("--resume needs the run to continue: --run-dir RUN")
+        if choice and not again:
+            raise DMRError("--resume goes on with the run's own recipe; leave out --recipe")
         begun = RunDirectory(options["run_dir"]).config()
         recipe, own = Recipe.from_json(begun["recipe"]), {}
         data_dir = data_dir or (None if wanted else begun["dataset"]["directory"])
@@ -118,15 +157,29 @@ def parse_training_flags(description, recipe, dataset, others=None, arguments=No
     options["seed"] = 1 if options["seed"] is None else options["seed"]
     if options["seed"] < 0:
         raise DMRError(f"--seed must be at least 0, not {options['seed']}")
+    for name, least in (("checkpoint_steps", 1), ("checkpoint_minutes", 0), ("keep", 1)):
+        if options[name] is not None and not options[name] >= least:
+            flag = name.replace("_", "-")
+            raise DMRError(f"--{flag} must be at least {least}, not {options[name]}")
     data_dir = data_dir or os.path.join("data", wanted or dataset)
     found = open_prepared(data_dir).name
     if wanted and wanted != found:
         raise DMRError(f"{data_dir} holds the data set {found!r}, not {wanted!r}; leave out one")
     names = [item.name for item in _recipe_fields()]
     changes = {name: options.pop(name) for name in names if name in options}
-    recipe = dataclasses.replace(own.get(found, recipe), **changes)
+    recipe = own.get(found, recipe)
+    if not options["resume"]:
+        recipe = _chosen(recipe, choice or "paper")
+    recipe = dataclasses.replace(recipe, **changes)
     network(recipe.model)  # a name that does not fit is refused before MXNet is loaded
-    return recipe, {"data_dir": data_dir, **options}
+    return recipe, {"data_dir": data_dir, "began": _BEGAN, **options}
+
+
+def _chosen(recipe, choice):
+    """The recipe for the same data that ``--recipe`` names."""
+    if recipe.name not in RECIPES[choice]:
+        raise DMRError(f"there is no recipe {choice!r} for the {recipe.name}; leave out --recipe")
+    return RECIPES[choice][recipe.name]
 
 
 def _recipe_fields():
@@ -141,6 +194,8 @@ def _add_flag(group, item, default):
     text = f"{text} (default: {'none' if shown is None else shown})".replace("%", "%%")
     kind = typing.get_type_hints(Recipe)[item.name]
     common = {"dest": item.name, "default": argparse.SUPPRESS}
+    if "choices" in item.metadata:
+        common["choices"] = item.metadata["choices"]
     if kind is bool:
         either = group.add_mutually_exclusive_group()
         either.add_argument(flag, action="store_true", help=text, **common)
@@ -148,7 +203,9 @@ def _add_flag(group, item, default):
             "--no-" + flag[2:], action="store_false", help=f"the opposite of {flag}", **common
         )
     else:
-        group.add_argument(flag, type=_reader(kind), metavar=item.name.upper(), help=text, **common)
+        if "choices" not in common:
+            common["metavar"] = item.name.upper()
+        group.add_argument(flag, type=_reader(kind), help=text, **common)
 
 
 def _reader(kind):

@@ -1,6 +1,7 @@
 """From a :class:`~dmr_gluon.spec.NetworkSpec` to a HybridBlock."""
 
 from .blocks import (
+    BatchNorm,
     BatchNormRelu,
     GlobalAveragePool,
     InceptionLike,
@@ -39,6 +40,7 @@ class Network(mx.gluon.HybridBlock):
     def __init__(self, spec: NetworkSpec, prefix=""):
         super().__init__(prefix=prefix)
         self.spec = spec
+        self._half = False
         with self.name_scope():
             self.features = nn.HybridSequential(prefix="")
             self.features.add(stem(spec))
@@ -66,6 +68,8 @@ class Network(mx.gluon.HybridBlock):
             self.output = head(spec)
 
     def hybrid_forward(self, F, x):
+        if self._half:
+            return F.cast(self.output(self.features(F.cast(x, "float16"))), "float32")
         return self.output(self.features(x))
 
     def fuse_for_cpu(self):
@@ -82,6 +86,29 @@ class Network(mx.gluon.HybridBlock):
                 block.fused = True
 
         self.apply(fuse)
+        self._clear_cached_op()
+
+    def compute_in_float16(self):
+        """Convolutions and FC in float16, BN in float32; input and logits stay float32.
+
+        For GPUs: MXNet has no float16 convolutions for CPUs.
+        """
+        self.cast("float16")  # Gluon's BN stays float32 by itself
+        self._half = True
+        self._clear_cached_op()
+
+    def synchronise_bn(self, devices):
+        """In training, take BN's statistics over the images of so many devices together.
+
+        Each device then waits for the others within every BN, forwards and backwards: call
+        the backward pass of each on a thread of its own.
+        """
+
+        def synchronise(block):
+            if isinstance(block, BatchNorm):
+                block.devices = devices
+
+        self.apply(synchronise)
         self._clear_cached_op()
 
     def portable_symbol(self):

@@ -7,11 +7,15 @@
 ``model-NNNN.params`` its parameters after NNNN epochs
 ``curve.png``         the learning curve
 ``checkpoints/``      what ``--resume`` continues from
+``progress.json``     how far it is, while it runs
+``lock``              held by the process that trains
 ====================  ============================================================
 
 Nothing here needs MXNet.
 """
 
+import contextlib
+import fcntl
 import glob
 import json
 import os
@@ -43,6 +47,28 @@ class RunDirectory:
     def model_prefix(self):
         """What MXNet's ``load_checkpoint(prefix, epoch)`` wants."""
         return self.file("model")
+
+    @contextlib.contextmanager
+    def lock(self):
+        """Hold the run: no other process can train it meanwhile.
+
+        The kernel lets go of it with the process, however that ends.
+
+        Raises
+        ------
+        DMRError
+            Where another process holds it.
+        """
+        os.makedirs(self.path, exist_ok=True)
+        with open(self.file("lock"), "w", encoding="ascii") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DMRError(
+                    f"{self.path} is being trained by another process; wait for it, or stop it "
+                    f"(dmr status {self.path})"
+                ) from None
+            yield
 
     def exists(self):
         return os.path.exists(self.file("config.json"))
@@ -79,15 +105,22 @@ class RunDirectory:
             raise DMRError(f"{path} was not written by this version of dmr-gluon")
         return config
 
-    def model_epoch(self):
-        """The epoch of the parameters that are there.
+    def model_epoch(self, epoch=None):
+        """The last epoch whose parameters are there; or ``epoch``, if its are.
 
         Raises
         ------
         DMRError
-            Where no epoch has ended yet.
+            Where no epoch has ended yet, or that one's parameters are not kept.
         """
         epochs = self._model_files()
+        if epoch is not None and epoch not in epochs:
+            raise DMRError(
+                f"{self.path} has no parameters of epoch {epoch}; kept are those of "
+                f"{', '.join(map(str, sorted(epochs))) or 'none'}"
+            )
+        if epoch is not None:
+            return epoch
         if not epochs:
             raise DMRError(
                 f"{self.path} has no model-NNNN.params yet: no epoch has ended; train it with "
@@ -95,10 +128,10 @@ class RunDirectory:
             )
         return max(epochs)
 
-    def keep_only_model(self, epoch):
+    def keep_only_models(self, epochs):
         """Remove the parameters of all other epochs."""
         for other, path in self._model_files().items():
-            if other != epoch:
+            if other not in epochs:
                 os.remove(path)
 
     def _model_files(self):
@@ -122,8 +155,13 @@ def claim_run_directory(root, stem):
 
 def write_atomically(path, text):
     """Write a text file so that it is there whole or not at all."""
-    with open(path + ".part", "w", encoding="utf-8") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(path + ".part", path)
+    try:
+        with open(path + ".part", "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(path + ".part", path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.remove(path + ".part")
+        raise

@@ -19,7 +19,8 @@ from dmr_gluon.report import runlog
 from dmr_gluon.runs import RunDirectory
 from dmr_gluon.runtime import mx
 from dmr_gluon.training import checkpoint
-from dmr_gluon.training.loop import RunOptions, TrainingStep, fit
+from dmr_gluon.training.loop import RunOptions, fit
+from dmr_gluon.training.step import TrainingStep
 
 LR = 0.02
 
@@ -212,7 +213,7 @@ def test_a_converted_run_is_resumed_as_if_nothing_had_happened(short_run, tmp_pa
     for name, parameter in net.collect_params().items():
         parameter.set_data(mx.nd.array(arrays[f"parameter/{name}"]))
     save_model(net, half.model_prefix, 1)
-    half.keep_only_model(1)
+    half.keep_only_models({1})
 
     grouped = str(tmp_path / "grouped")
     spec = convert_run(half.path, "grouped", grouped)

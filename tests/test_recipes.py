@@ -9,6 +9,7 @@ import pytest
 from dmr_gluon.errors import DMRError
 from dmr_gluon.flags import Parser, parse_training_flags
 from dmr_gluon.recipes import CIFAR, DIGITS, IMAGENET, RECIPES, SVHN, Recipe, differences
+from dmr_gluon.training.start import RunOptions
 
 
 def test_the_papers_numbers():
@@ -83,10 +84,8 @@ def parse(arguments, recipe=CIFAR, others=None):
 def test_without_flags_the_recipe_is_the_scripts_own(digits):
     recipe, options = parse(["--data-dir", digits])
     assert recipe == CIFAR
-    assert options == {
-        "data_dir": digits, "seed": 1, "gpus": None, "cpus": 1, "kv_store": "device",
-        "run_dir": None, "resume": False,
-    }  # fmt: skip
+    assert options.pop("began") > 0
+    assert RunOptions(**options) == RunOptions(data_dir=digits)
 
 
 def test_a_data_set_brings_its_recipe_and_flags_change_it(digits):
@@ -127,7 +126,7 @@ def test_resume_needs_nothing_but_the_run(short_run, short_recipe, digits):
     assert recipe == short_recipe
     assert (options["data_dir"], options["seed"]) == (digits, 1)
     recipe, _ = parse(["--run-dir", short_run, "--resume", "--lr", "0.05"])
-    assert recipe.lr == 0.05  # and is refused by fit
+    assert recipe.lr == 0.05
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_weight_decay_reaches_every_parameter():
 
 def test_module_updates_as_gluon_does_with_the_momentum_of_2016():
     import dmr_gluon.training.optimizer  # noqa: F401  (registers nag2016)
-    from dmr_gluon.training.loop import TrainingStep
+    from dmr_gluon.training.step import TrainingStep
 
     options = {"learning_rate": 0.05, "momentum": 0.9, "wd": 1e-4}
     net = get_model("cifar_dmrnet8")

@@ -17,9 +17,10 @@ from dmr_gluon.report import runlog
 from dmr_gluon.runs import RunDirectory, claim_run_directory
 from dmr_gluon.runtime import mx
 from dmr_gluon.training.devices import check_kvstore, make_devices, parse_gpus
-from dmr_gluon.training.evaluate import evaluate, split_over
-from dmr_gluon.training.loop import RunOptions, TrainingStep, fit
+from dmr_gluon.training.evaluate import evaluate
+from dmr_gluon.training.loop import RunOptions, fit
 from dmr_gluon.training.optimizer import make_optimizer
+from dmr_gluon.training.step import TrainingStep, split_over
 
 
 def without_bn():
@@ -83,7 +84,7 @@ class TestRun:
     def test_the_run_directory_holds_what_users_expect(self, short_run):
         assert {
             "config.json", "log.jsonl", "model-symbol.json", "model-0002.params", "checkpoints",
-            "curve.png",
+            "curve.png", "lock",
         } == set(os.listdir(short_run))  # fmt: skip
 
     def test_the_log(self, short_run, short_recipe):
@@ -206,7 +207,7 @@ class TestRun:
         "changes, options, words",
         [
             ({}, {}, "--resume"),
-            ({"lr": 0.05}, {"resume": True}, "lr 0.1, not 0.05"),
+            ({"pad": 3}, {"resume": True}, "pad 4, not 3"),
             ({}, {"resume": True, "seed": 2}, "seed 1"),
         ],
     )
@@ -281,7 +282,7 @@ class TestDevices:
         with pytest.raises(DMRError, match="at least 1"):
             make_devices(cpus=0)
 
-    @pytest.mark.parametrize("name", ["nccl", "dist_sync", "x"])
+    @pytest.mark.parametrize("name", ["nccl", "dist_async", "x"])
     def test_kvstores_that_do_not_fit(self, name):
         with pytest.raises(DMRError, match="--kv-store"):
             check_kvstore(name, [mx.cpu()])

@@ -8,7 +8,7 @@ from ..deploy.export import load_run, save_model
 from ..errors import DMRError
 from ..runs import RunDirectory
 from ..training import checkpoint
-from ..training.loop import TrainingStep
+from ..training.step import TrainingStep
 from .equivalence import convert, convert_arrays, respecify
 
 
@@ -71,7 +71,7 @@ def convert_run(run, form, out):
         raise DMRError(f"{run.path} has the form {form} already")
     if os.path.exists(out) and (not os.path.isdir(out) or os.listdir(out)):
         raise DMRError(f"{out} is there already and not an empty folder; choose another")
-    found = checkpoint.read_newest(run.checkpoints)
+    found = checkpoint.read_newest(run.checkpoints, ends_only=True)
     config.update(network=asdict(spec), converted_from=run.path)
     config["recipe"]["model"] = spec.name
     # Under another name until it is whole: half a run would be resumed as if it were one.
@@ -94,9 +94,9 @@ def convert_run(run, form, out):
 
 
 def _convert_checkpoint(arrays, spec, form):
-    """Both kinds of arrays of :func:`dmr_gluon.training.checkpoint.arrays_of`."""
+    """All kinds of arrays of :func:`dmr_gluon.training.checkpoint.arrays_of`."""
     converted = {}
-    for kind in ("parameter", "velocity"):
+    for kind in sorted({name.split("/", 1)[0] for name in arrays}):
         of_kind = {
             name.split("/", 1)[1]: array
             for name, array in arrays.items()

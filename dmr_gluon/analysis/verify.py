@@ -13,7 +13,7 @@ from ..model import Network
 from ..networks import network
 from ..runtime import mx
 from ..spec import INCEPTION_LIKE, MERGE_AND_RUN, RESIDUAL
-from ..training.loop import TrainingStep
+from ..training.step import TrainingStep
 from . import equivalence, flow, paths, twins
 from .complexity import Complexity, image_size, measure
 from .conversion import convert_training

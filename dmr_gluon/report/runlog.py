@@ -4,12 +4,17 @@
 event       fields
 ==========  ====================================================================
 ``start``   the run's configuration (recipe, network, data set, seed, versions)
-``resume``  ``epoch``: the last one that had ended
+``resume``  ``epoch``: the last one that had ended, ``step`` (updates so far); where a
+            field of the recipe was changed on purpose, ``changes``: [old, new] by name
+``stop``    ``signal``, ``epoch`` (ended), ``step``: saved and stopped by a signal
+``rollback``  ``loss`` that was not finite, ``at`` (its step), ``epoch`` and ``step`` gone
+            back to
 ``epoch``   ``epoch`` (from 1), ``step`` (updates so far), ``lr`` (of the last
             update), ``train_loss``, ``train_error``, ``test_loss``,
             ``test_error``, ``test_top5_error`` (errors in percent),
-            ``images`` (trained on), ``seconds`` (``train``, ``evaluate``,
-            ``save``), ``images_per_second`` (training alone),
+            ``images`` (trained on), ``seconds`` by what they went into (``train``,
+            ``data``: waiting for it, ``evaluate``, ``save``, ``log``, ``start``: from
+            the program's start to the first step), ``images_per_second`` (training alone),
             ``images_per_second_overall`` (training images over all seconds)
 ``end``     ``epochs``, ``seconds`` and ``images_per_second_overall`` of all
             epochs together, ``test_error`` of the last

@@ -1,12 +1,16 @@
-"""Checkpoints: everything that the next epoch depends on, in one file.
+"""Checkpoints: everything that the next step depends on, in one file.
 
-A checkpoint is a NumPy archive (``.npz``) with the arrays ``parameter/NAME`` and
-``velocity/NAME`` and a ``state`` in JSON. It is written under another name and then
-renamed, so it is there whole or not at all; the archive's own CRCs find later damage. It
-is read without unpickling anything.
+A checkpoint is a NumPy archive (``.npz``) with the arrays ``parameter/NAME``, ``velocity/NAME``
+and where there are such ``master/NAME`` (float32 copies of float16 weights), ``average/NAME``
+(running averages of the weights) and ``statistics`` (BN's running statistics on every device of
+every worker), and a ``state`` in JSON with the SHA-256 of the arrays. It is written under another
+name and then renamed, so it is there whole or not at all. It is read without unpickling anything.
+
+``epoch-0003.npz`` is of the end of epoch 3, ``epoch-0003-step-000120.npz`` of 120 steps later.
 """
 
 import glob
+import hashlib
 import json
 import os
 import re
@@ -18,9 +22,6 @@ import numpy as np
 from ..errors import DMRError
 from ..runtime import mx
 
-#: The last checkpoints that are kept: if one is damaged, there is the one before.
-KEPT = 2
-
 #: What reading a damaged archive raises, by the byte that is damaged.
 _DAMAGE = (
     OSError,
@@ -28,75 +29,115 @@ _DAMAGE = (
     KeyError,
     EOFError,
     RuntimeError,
+    NotImplementedError,
     zipfile.BadZipFile,
     zlib.error,
 )
 
+_NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?\.npz$")
 
-def save(directory, epoch, net, trainer, state):
-    """Write the checkpoint of an epoch and remove those that are too old.
+
+def arrays_of(net, trainer, average=None, group=None):
+    """Everything that a step changes, as NumPy arrays.
+
+    Parameters
+    ----------
+    net : HybridBlock
+    trainer : Trainer
+        Whose optimiser keeps one array, or nothing, for each parameter.
+    average : WeightAverage, optional
+    group : Group, optional
+        All of whose workers call this together; their running statistics differ.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+    """
+    arrays = {}
+    for name, parameter in net.collect_params().items():
+        arrays[f"parameter/{name}"] = parameter.list_data()[0].asnumpy()
+    for index, state in trainer._updaters[0].states.items():
+        name = trainer._params[index].name
+        velocity, master = state if isinstance(state, tuple) else (state, None)
+        for kind, array in (("velocity", velocity), ("master", master)):
+            if array is not None:
+                arrays[f"{kind}/{name}"] = array.asnumpy()
+    if average is not None:
+        for parameter, array in zip(average.parameters, average.averages):
+            arrays[f"average/{parameter.name}"] = array.asnumpy()
+    statistics = _running_statistics(net)
+    devices = len(statistics[0].list_ctx()) if statistics else 1
+    if statistics and devices * (group.count if group else 1) > 1:
+        mine = [p.list_data()[i].asnumpy().ravel() for i in range(devices) for p in statistics]
+        mine = mx.nd.array(np.concatenate(mine))
+        rows = group.gather_later("statistics", mine).asnumpy() if group else mine.asnumpy()
+        arrays["statistics"] = rows.reshape(-1, devices, mine.size // devices)
+    return arrays
+
+
+def _running_statistics(net):
+    return [p for p in net.collect_params().values() if p.grad_req == "null"]
+
+
+def write(directory, epoch, arrays, state, step=0):
+    """Write one checkpoint; it is there whole or not at all.
 
     Parameters
     ----------
     directory : str
-    epoch : int
-        Epochs that have ended.
-    net : HybridBlock
-        With the same parameters and running statistics on every device.
-    trainer : Trainer
-        Whose optimiser keeps one array, or nothing, for each parameter.
+    epoch, step : int
+        Epochs that have ended, and steps of the next one.
+    arrays : dict of str to numpy.ndarray
     state : dict
         Anything JSON can hold.
-    """
-    write(directory, epoch, arrays_of(net, trainer), state)
-    for old in _all(directory)[KEPT:]:
-        os.remove(old)
-
-
-def arrays_of(net, trainer):
-    """Parameters and velocities as NumPy arrays, by ``parameter/NAME`` and ``velocity/NAME``."""
-    arrays = {}
-    for name, parameter in net.collect_params().items():
-        arrays[f"parameter/{name}"] = parameter.list_data()[0].asnumpy()
-    for index, velocity in trainer._updaters[0].states.items():
-        if velocity is not None:
-            arrays[f"velocity/{trainer._params[index].name}"] = velocity.asnumpy()
-    return arrays
-
-
-def write(directory, epoch, arrays, state):
-    """Write one checkpoint; it is there whole or not at all."""
-    path = os.path.join(directory, f"epoch-{epoch:04d}.npz")
-    with open(path + ".part", "wb") as file:
-        np.savez(file, state=np.frombuffer(json.dumps(state).encode(), np.uint8), **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(path + ".part", path)
-
-
-def restore(directory, net, trainer):
-    """Load the newest checkpoint that is whole.
 
     Returns
     -------
-    dict or None
-        Its state; None where there is no checkpoint.
-
-    Raises
-    ------
-    DMRError
-        Where there are checkpoints but none is whole and of this network.
+    str
+        Its path.
     """
-    found = read_newest(directory)
-    if found is None:
-        return None
-    path, arrays, state = found
-    fill(path, arrays, net, trainer, state["lr"])
-    return state
+    name = f"epoch-{epoch:04d}" + (f"-step-{step:06d}" if step else "")
+    path = os.path.join(directory, name + ".npz")
+    state = json.dumps({**state, "sha256": _digest(arrays)})
+    try:
+        with open(path + ".part", "wb") as file:
+            np.savez(file, state=np.frombuffer(state.encode(), np.uint8), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(path + ".part", path)
+    except OSError:
+        # What is half written would keep the disk full.
+        if os.path.exists(path + ".part"):
+            os.remove(path + ".part")
+        raise
+    return path
 
 
-def read_newest(directory):
+def keep_only(directory, last, best=None):
+    """Remove all checkpoints but the last ones, and that of the best epoch."""
+    paths = _all(directory)
+    kept = [os.path.join(directory, f"epoch-{best:04d}.npz")] if best is not None else []
+    for path in paths[last:]:
+        if path not in kept:
+            os.remove(path)
+
+
+def _digest(arrays):
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}\n".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).data)
+    return digest.hexdigest()
+
+
+def read_newest(directory, ends_only=False):
     """The newest checkpoint that is whole.
+
+    Parameters
+    ----------
+    directory : str
+    ends_only : bool
+        Only those of ends of epochs.
 
     Returns
     -------
@@ -110,12 +151,12 @@ def read_newest(directory):
     """
     damage = None
     for path in _all(directory):
+        if ends_only and _NAME.search(path).group(2):
+            continue
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-            state = json.loads(arrays.pop("state").tobytes())
-        except _DAMAGE as error:
-            damage = f"{path} is damaged ({error})"
+            arrays, state = read(path)
+        except DMRError as error:
+            damage = str(error)
             print(f"warning: {damage}; trying the one before", flush=True)
             continue
         return path, arrays, state
@@ -124,17 +165,36 @@ def read_newest(directory):
     return None
 
 
+def read(path):
+    """Arrays and state of one checkpoint.
+
+    Raises
+    ------
+    DMRError
+        Where it is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        state = json.loads(arrays.pop("state").tobytes())
+        # Checkpoints of earlier versions have no hash.
+        whole = state.get("sha256") in (None, _digest(arrays))
+    except _DAMAGE as error:
+        raise DMRError(f"{path} is damaged ({error})") from error
+    if not whole:
+        raise DMRError(f"{path} is damaged (its SHA-256 is another)")
+    return arrays, state
+
+
 def _all(directory):
     """Paths of the checkpoints, newest first."""
     paths = glob.glob(os.path.join(glob.escape(directory), "epoch-*.npz"))
-    return sorted(
-        (path for path in paths if re.search(r"epoch-\d+\.npz$", path)),
-        key=lambda path: int(re.search(r"epoch-(\d+)\.npz$", path).group(1)),
-        reverse=True,
-    )
+    found = ((_NAME.search(path), path) for path in paths)
+    dated = [((int(m.group(1)), int(m.group(2) or 0)), path) for m, path in found if m]
+    return [path for _, path in sorted(dated, reverse=True)]
 
 
-def fill(path, arrays, net, trainer, lr):
+def fill(path, arrays, net, trainer, lr, average=None, part=None):
     """Give a network and its trainer what :func:`arrays_of` took from others.
 
     Parameters
@@ -146,6 +206,9 @@ def fill(path, arrays, net, trainer, lr):
     trainer : Trainer
     lr : float
         The learning rate that the velocities were last used with.
+    average : WeightAverage, optional
+    part : Part, optional
+        Whose running statistics to take.
 
     Raises
     ------
@@ -158,14 +221,41 @@ def fill(path, arrays, net, trainer, lr):
         differing = sorted(found ^ set(parameters))
         raise DMRError(f"{path} is of another network: {differing[0]} is not in both")
     for name, parameter in parameters.items():
-        array = arrays[f"parameter/{name}"]
-        parameter.set_data(mx.nd.array(array, dtype=array.dtype))
+        parameter.set_data(_nd(arrays[f"parameter/{name}"]))
+    _fill_statistics(net, arrays.get("statistics"), part.index if part else 0)
     for index, parameter in enumerate(trainer._params):
         velocity = arrays.get(f"velocity/{parameter.name}")
+        master = arrays.get(f"master/{parameter.name}")
         for updater, device in zip(trainer._updaters, parameter.list_ctx()):
-            if velocity is None:
+            if velocity is None and master is None:
+                # A checkpoint of before the first step has none; nor may this trainer.
+                updater.states.pop(index, None)
                 continue
-            updater.states[index] = mx.nd.array(velocity, ctx=device, dtype=velocity.dtype)
+            state = None if velocity is None else _nd(velocity, device)
+            updater.states[index] = state if master is None else (state, _nd(master, device))
             updater.states_synced[index] = True
             if hasattr(trainer.optimizer, "velocity_lr"):
                 trainer.optimizer.velocity_lr[index, device] = lr
+    for i, parameter in enumerate(average.parameters if average else ()):
+        name = f"average/{parameter.name}"
+        average.averages[i] = _nd(arrays[name], parameter.list_ctx()[0])
+
+
+def _fill_statistics(net, rows, worker):
+    """Each device's own running statistics, or the mean of all where there were other devices."""
+    statistics = _running_statistics(net)
+    if rows is None or not statistics:
+        return
+    devices = len(statistics[0].list_ctx())
+    same = worker < len(rows) and rows.shape[1] == devices
+    mine = rows[worker] if same else np.repeat(rows.mean(axis=(0, 1))[None], devices, axis=0)
+    start = 0
+    for parameter in statistics:
+        stop = start + int(np.prod(parameter.shape))
+        for array, row in zip(parameter.list_data(), mine):
+            array[:] = _nd(row[start:stop].reshape(parameter.shape), array.context)
+        start = stop
+
+
+def _nd(array, device=None):
+    return mx.nd.array(array, ctx=device, dtype=array.dtype)

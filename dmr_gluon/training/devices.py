@@ -5,8 +5,8 @@ import re
 from ..errors import DMRError
 from ..runtime import installed_wheels, mx
 
-#: Ways of summing gradients over the devices of one machine.
-KVSTORES = ("device", "local", "nccl")
+#: Ways of summing gradients: over the devices of this process; dist_sync over workers too.
+KVSTORES = ("device", "local", "nccl", "dist_sync")
 
 
 def parse_gpus(text):

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.iterators import evaluation_batches
+from ..data.iterators import evaluation_batches, share_of
 from ..errors import DMRError
-from ..runtime import mx
+from .distributed import ALONE
 from .log import Progress
+from .step import split_over
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,11 @@ class Evaluation:
         return 100 * self.wrong_top5 / self.images
 
 
-def evaluate(net, prepared, recipe, devices, split="test"):
+class Interrupted(Exception):
+    """An evaluation was given up because a signal came."""
+
+
+def evaluate(net, prepared, recipe, devices, split="test", group=ALONE, interrupted=lambda: False):
     """Run a network over a split.
 
     Parameters
@@ -52,21 +57,31 @@ def evaluate(net, prepared, recipe, devices, split="test"):
         Its image sizes and batch size are used.
     devices : list of Context
     split : str
+    group : Group
+        Workers that share the images.
+    interrupted : function
+        Asked after every batch of a worker that is alone.
 
     Returns
     -------
     Evaluation
+        Of all images, on every worker.
 
     Raises
     ------
+    Interrupted
+        Where ``interrupted`` says so.
     DMRError
         If the images seen, counted per class, are not those of the manifest.
     """
     tally = _Tally(len(prepared.classes))
     waiting = deque()
     total = prepared.split(split).count
-    with Progress(f"evaluate {split}", total) as progress:
-        for data, label in evaluation_batches(prepared, recipe, split):
+    mine = len(range(total)[share_of(total, group.part)])
+    with Progress(f"evaluate {split}", mine, shown=group.first) as progress:
+        for data, label in evaluation_batches(prepared, recipe, split, group.part):
+            if group.kv is None and interrupted():
+                raise Interrupted
             parts = split_over(devices, data)
             waiting.append(([net(part) for part in parts], label))
             # Two batches stay under way, so that reading and computing overlap.
@@ -75,6 +90,7 @@ def evaluate(net, prepared, recipe, devices, split="test"):
             progress.update(len(label))
         while waiting:
             tally.add(*waiting.popleft())
+    tally.add_others(group)
     if tuple(tally.seen) != prepared.split(split).per_class:
         raise DMRError(
             f"{prepared.split(split).records}: its labels are not those that the manifest "
@@ -83,34 +99,18 @@ def evaluate(net, prepared, recipe, devices, split="test"):
     return Evaluation(total, tally.wrong, tally.wrong_top5, tally.loss / total)
 
 
-def split_over(devices, data):
-    """Cut a batch into as many near-equal parts as it has images or there are devices.
-
-    Parameters
-    ----------
-    devices : list of Context
-    data : NDArray or array
-        First axis: images.
-
-    Returns
-    -------
-    list of NDArray
-        One for each device, in order; fewer for a batch with fewer images than devices.
-    """
-    if not isinstance(data, mx.nd.NDArray):
-        data = mx.nd.array(data)
-    bounds = np.linspace(0, len(data), min(len(data), len(devices)) + 1).astype(int)
-    return [
-        data[start:stop].as_in_context(device)
-        for device, start, stop in zip(devices, bounds, bounds[1:])
-    ]
-
-
 class _Tally:
     def __init__(self, classes):
         self.seen = np.zeros(classes, np.int64)
         self.wrong = self.wrong_top5 = 0
         self.loss = 0.0
+
+    def add_others(self, group):
+        """Add what the other workers counted."""
+        counts = [*self.seen, self.wrong, self.wrong_top5, self.loss]
+        *seen, wrong, wrong_top5, self.loss = group.sum("evaluation", counts)
+        self.seen = np.array(seen, np.int64)
+        self.wrong, self.wrong_top5 = int(wrong), int(wrong_top5)
 
     def add(self, outputs, label):
         if label.min() < 0 or label.max() >= len(self.seen):

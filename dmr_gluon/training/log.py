@@ -1,12 +1,21 @@
 """What a run says while it goes on: a bar on a terminal, plain lines elsewhere."""
 
+import json
+import os
+import socket
 import sys
 import time
+from collections import Counter
+from datetime import datetime, timezone
 
 from tqdm import tqdm
 
+from ..runs import write_atomically
+
 #: Seconds between two lines of progress within an epoch where there is no terminal.
 _QUIET = 60
+#: Seconds between two writings of ``progress.json``.
+_BEAT = 5
 
 
 def duration(seconds):
@@ -22,17 +31,30 @@ class Progress:
     title : str
     total : int
         Images.
+    done : int
+        Images that were done before.
+    shown : bool
+        Say anything at all.
     """
 
-    def __init__(self, title, total):
-        self.title, self.total, self.done = title, total, 0
+    def __init__(self, title, total, done=0, shown=True):
+        self.title, self.total, self.done, self.before = title, total, done, done
         self.started = self.last_line = time.monotonic()
-        on_terminal = sys.stderr.isatty()
-        self.bar = (
-            tqdm(total=total, desc=title, unit=" images", leave=False, dynamic_ncols=True)
-            if on_terminal
-            else None
-        )
+        self.shown, self.bar = shown, None
+        if shown and sys.stderr.isatty():
+            self.bar = tqdm(
+                total=total,
+                initial=done,
+                desc=title,
+                unit=" images",
+                leave=False,
+                dynamic_ncols=True,
+            )
+
+    @property
+    def rate(self):
+        """Images per second."""
+        return (self.done - self.before) / max(1e-9, time.monotonic() - self.started)
 
     def update(self, images, **figures):
         """Count images; ``figures`` (such as ``loss=0.3``) are shown beside."""
@@ -43,9 +65,8 @@ class Progress:
             self.bar.update(images)
             return
         now = time.monotonic()
-        if now - self.last_line >= _QUIET:
-            self.last_line = now
-            rate = self.done / (now - self.started)
+        if self.shown and now - self.last_line >= _QUIET:
+            self.last_line, rate = now, self.rate
             shown = "".join(f"  {name} {value}" for name, value in figures.items())
             left = duration((self.total - self.done) / rate)
             print(
@@ -70,3 +91,54 @@ def epoch_line(values, epochs, seconds_left):
         f"test error {values['test_error']:.2f}%  "
         f"{values['images_per_second_overall']:.0f} img/s  left {duration(seconds_left)}"
     )
+
+
+class Clock:
+    """Where a run's time goes: every moment counts for one thing.
+
+    Parameters
+    ----------
+    began : float, optional
+        ``time.monotonic()`` of the beginning; default: now.
+    """
+
+    def __init__(self, began=None):
+        self.seconds = Counter()
+        self._last = time.monotonic() if began is None else began
+
+    def lap(self, what):
+        """Count the time since the last call for ``what``."""
+        now = time.monotonic()
+        self.seconds[what] += now - self._last
+        self._last = now
+
+    def take(self):
+        """The seconds so far, by what they went into, rounded; and begin anew from 0."""
+        taken = {what: round(seconds, 3) for what, seconds in self.seconds.items()}
+        self.seconds.clear()
+        return taken
+
+
+class Heartbeat:
+    """``progress.json``: how far a run is, for ``dmr status``; written every few seconds.
+
+    Parameters
+    ----------
+    path : str
+    epochs : int
+    """
+
+    def __init__(self, path, epochs):
+        self.path, self.epochs, self._last = path, epochs, time.monotonic()
+
+    def beat(self, now=False, **values):
+        """Write ``epoch``, ``step``, ``steps``, ``images_per_second``, ``seconds_left``."""
+        if not now and time.monotonic() - self._last < _BEAT:
+            return
+        self._last = time.monotonic()
+        stamp = {
+            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+        }
+        write_atomically(self.path, json.dumps({"epochs": self.epochs, **values, **stamp}))

@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from ..runtime import mx
 
 #: Parameters of at most so many elements (BN's, the FC's bias) are updated in groups: there
@@ -39,14 +41,13 @@ class NAG2016(mx.optimizer.Optimizer):
     momentum : float
         mu, above 0.
     **kwargs
-        ``wd`` and the other arguments of ``mxnet.optimizer.Optimizer``, but for
-        ``multi_precision``.
+        ``wd`` and the other arguments of ``mxnet.optimizer.Optimizer``. With
+        ``multi_precision``, a weight in float16 has a master copy in float32, with which all
+        is computed; its state is (velocity, master copy), as in MXNet's SGD.
     """
 
     def __init__(self, learning_rate=0.1, momentum=0.9, **kwargs):
         super().__init__(learning_rate=learning_rate, **kwargs)
-        if self.multi_precision:
-            raise ValueError("NAG2016 works in float32; leave out multi_precision")
         self.momentum = momentum
         # The updater hands over all parameters at once; update() makes groups of its own.
         self.aggregate_num = 1_000_000
@@ -72,8 +73,22 @@ class NAG2016(mx.optimizer.Optimizer):
         for start in range(0, len(small), _GROUP):
             self._update_group(*zip(*small[start : start + _GROUP]))
 
+    def create_state_multi_precision(self, index, weight):
+        if not (self.multi_precision and weight.dtype == np.float16):
+            return self.create_state(index, weight)
+        master = weight.astype(np.float32)
+        return self.create_state(index, master), master
+
     def update_multi_precision(self, index, weight, grad, state):
-        self.update(index, weight, grad, state)
+        if not isinstance(index, (list, tuple)):
+            index, weight, grad, state = [index], [weight], [grad], [state]
+        if not isinstance(state[0], tuple):  # the updater sorts by type: all or none are
+            self.update(index, weight, grad, state)
+            return
+        velocities, masters = zip(*state)
+        self.update(index, masters, [g.astype(np.float32) for g in grad], velocities)
+        for w, master in zip(weight, masters):
+            master.astype(np.float16).copyto(w)
 
     def _prepare(self, index, weight, velocity, lr):
         """Bring a velocity to the learning rate; returns memory of the weight's shape."""
@@ -139,27 +154,42 @@ def _interleave(*lists):
     return [array for group in zip(*lists) for array in group]
 
 
-def learning_rate(recipe, step, total_steps):
-    """The learning rate of one step of the step schedule.
+def learning_rate(recipe, step, total_steps, steps_per_epoch=0):
+    """The learning rate of one step.
 
     Parameters
     ----------
     recipe : Recipe
-        Its ``lr``, ``lr_factor`` and ``lr_drops`` (fractions of the run) are used.
+        Its ``lr``, ``schedule``, ``lr_factor``, ``lr_drops`` (fractions of the run) and
+        ``warmup_epochs`` are used.
     step : int
         0 for the first update.
     total_steps : int
         Updates in the whole run.
+    steps_per_epoch : int
+        For ``warmup_epochs``.
     """
-    # Rounded up: a drop at 1/2 of 7 steps comes after 4 of them, not after 3.
-    drops = sum(step >= math.ceil(at * total_steps - 1e-9) for at in recipe.lr_drops)
+    warmup = round(recipe.warmup_epochs * steps_per_epoch)
+    if step < warmup:
+        lr = recipe.lr * (step + 1) / warmup
+    elif recipe.schedule == "cosine":
+        done = (step - warmup) / (total_steps - warmup)
+        lr = recipe.lr * (1 + math.cos(math.pi * done)) / 2
+    else:
+        # Rounded up: a drop at 1/2 of 7 steps comes after 4 of them, not after 3.
+        drops = sum(step >= math.ceil(at * total_steps - 1e-9) for at in recipe.lr_drops)
+        lr = recipe.lr * recipe.lr_factor**drops
     # To 12 digits, so that 0.1 dropped three times is 0.0001 in logs too.
-    return float(f"{recipe.lr * recipe.lr_factor**drops:.12g}")
+    return float(f"{lr:.12g}")
 
 
 def make_optimizer(recipe):
     """The optimiser that a recipe names: ``nag2016``, or MXNet's ``sgd`` without Nesterov."""
     name = "nag2016" if recipe.nesterov and recipe.momentum > 0 else "sgd"
     return mx.optimizer.create(
-        name, learning_rate=recipe.lr, momentum=recipe.momentum, wd=recipe.weight_decay
+        name,
+        learning_rate=recipe.lr,
+        momentum=recipe.momentum,
+        wd=recipe.weight_decay,
+        multi_precision=recipe.dtype == "float16",
     )

@@ -1,0 +1,154 @@
+"""The workers of one training: this process alone, or several through a parameter server.
+
+MXNet's ``dist_sync`` kvstore sums arrays over all workers. Everything that they have to agree on
+goes through such sums: gradients, losses, evaluations, the wish to stop, the hashes of the
+weights. Roles and addresses come from the environment (``dmr launch`` sets it).
+"""
+
+import os
+import zlib
+
+import numpy as np
+
+from ..data.iterators import Part
+from ..errors import DMRError
+from ..runtime import mx
+
+#: Far above the numbers of the parameters, which the Trainer uses as keys.
+_FIRST_KEY = 1_000_000
+
+_WANTED = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_WORKER")
+
+
+class Group:
+    """Workers that train one network together.
+
+    Parameters
+    ----------
+    kv : KVStore, optional
+        Of type ``dist_sync``; None for a worker that is alone.
+
+    Attributes
+    ----------
+    rank : int
+        This worker's number, from 0: the launcher's (``DMR_WORKER``) where it says one.
+    count : int
+    part : Part
+        Which share of every batch is this worker's.
+    """
+
+    def __init__(self, kv=None):
+        self.kv = kv
+        self.count = kv.num_workers if kv is not None else 1
+        self.rank = 0
+        if kv is not None:
+            self.rank = int(os.environ.get("DMR_WORKER", kv.rank))
+        self.part = Part(self.rank, self.count)
+        self._keys = {}
+
+    @property
+    def first(self):
+        """Whether this is the worker that writes files and prints."""
+        return self.rank == 0
+
+    def gather_later(self, name, array):
+        """Every worker's array, without waiting for them.
+
+        The server adds, in the order in which the workers come; here each fills a row of its
+        own, so that nothing is rounded.
+
+        Parameters
+        ----------
+        name : str
+            Of what is gathered; always with the same shape.
+        array : NDArray
+            One axis, float32.
+
+        Returns
+        -------
+        NDArray
+            One row for each worker, in order of rank.
+        """
+        row = array.reshape((1, -1))
+        if self.kv is None:
+            return row
+        rows = mx.nd.zeros((self.count, row.shape[1]))
+        rows[self.rank] = array
+        if name not in self._keys:
+            self._keys[name] = _FIRST_KEY + len(self._keys)
+            self.kv.init(self._keys[name], mx.nd.zeros_like(rows))
+        # Not in place: MXNet shares memory between what it pushes and what it pulls.
+        total = mx.nd.zeros_like(rows)
+        self.kv.pushpull(self._keys[name], rows, out=total)
+        return total
+
+    def gather(self, name, values):
+        """Every worker's numbers to 48 bits: an array with one row for each, in order of rank."""
+        values = np.asarray(values, np.float64).ravel()
+        if self.kv is None:
+            return values[None]
+        # The parameter server knows float32 only.
+        high = values.astype(np.float32)
+        low = (values - high).astype(np.float32)
+        rows = self.gather_later(name, mx.nd.array(np.concatenate([high, low]))).asnumpy()
+        high, low = np.split(rows.astype(np.float64), 2, axis=1)
+        return high + low
+
+    def sum(self, name, values):
+        """The sum over all workers of an array or list of numbers."""
+        return self.gather(name, values).sum(axis=0).reshape(np.shape(values))
+
+    def check_equal(self, name, arrays, what):
+        """Refuse to go on if the workers' arrays differ in a single bit.
+
+        Parameters
+        ----------
+        name : str
+        arrays : iterable of numpy.ndarray
+        what : str
+            For the refusal.
+
+        Raises
+        ------
+        DMRError
+        """
+        if self.kv is None:
+            return
+        checksum = 0
+        for array in arrays:
+            checksum = zlib.crc32(np.ascontiguousarray(array).tobytes(), checksum)
+        found = self.gather(name, [checksum])[:, 0]
+        if len(set(found)) > 1:
+            odd = [rank for rank in range(self.count) if found[rank] != found[0]]
+            raise DMRError(
+                f"worker {odd[0]} has another {what} than worker 0; start all workers from the "
+                f"same files, and on the same version of this package"
+            )
+
+    def wait(self):
+        """Until all workers are here."""
+        if self.kv is not None:
+            self.sum("wait", [0.0])
+
+
+#: A worker that is alone.
+ALONE = Group()
+
+
+def join(kv_store):
+    """The group that ``--kv-store`` and the environment say.
+
+    Raises
+    ------
+    DMRError
+        For ``dist_sync`` outside a started job.
+    """
+    if kv_store != "dist_sync":
+        return ALONE
+    missing = [name for name in _WANTED if name not in os.environ]
+    if missing:
+        raise DMRError(
+            f"--kv-store dist_sync needs scheduler and servers, but {missing[0]} is not set; start "
+            f"the job with: dmr launch -n 2 -s 1 -- python train_....py ..."
+        )
+    return Group(mx.kv.create("dist_sync"))

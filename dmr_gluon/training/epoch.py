@@ -1,0 +1,127 @@
+"""The part of a training that lies within an epoch."""
+
+import contextlib
+import math
+import time
+from collections import deque
+
+import numpy as np
+
+from ..data.iterators import training_batches
+from ..errors import DMRError
+from ..runtime import mx
+from .log import Progress
+from .position import NotFinite
+
+
+class StepsOfEpoch:
+    """Makes the steps of an epoch, looks at what they gave, and sees to it that all is saved.
+
+    :class:`dmr_gluon.training.loop.Training` has the attributes, and ``save()`` and
+    ``leave(signal)``.
+    """
+
+    def train_epoch(self):
+        """The steps of an epoch, or what is left of them."""
+        at, plan, epoch = self.at, self.plan, self.at.epoch + 1
+        steps = plan.steps_in(epoch)
+        batches = training_batches(
+            self.prepared,
+            self.recipe,
+            self.options.seed,
+            epoch,
+            start=at.steps,
+            part=self.group.part,
+            fresh=at.fresh,
+        )
+        total = min(plan.count, steps * plan.batch)
+        title = f"epoch {epoch}/{plan.epochs}"
+        waiting = deque()
+        with contextlib.closing(batches), Progress(
+            title, total, at.images, shown=self.group.first
+        ) as progress:
+            while at.steps < steps:
+                self.clock.lap("train")
+                try:
+                    data, label = next(batches)
+                except DMRError:
+                    self._collect_all(waiting, progress)
+                    self.save()
+                    raise
+                self.clock.lap("data")
+                at.averaged = False
+                at.lr = plan.lr(self.recipe, epoch, at.steps)
+                images = plan.images_in(at.steps)
+                results = self.step(data, label, at.lr, images)
+                at.steps += 1
+                if self.average:
+                    self.average.update((epoch - 1) * plan.per_epoch + at.steps)
+                waiting.append((at.steps, images, self._later(results)))
+                # The loss is looked at two steps late: MXNet computes while we prepare the
+                # next batches, and never runs further ahead than this.
+                signal = save = 0
+                if len(waiting) > 2:
+                    signal, save = self._collect(*waiting.popleft(), progress)
+                if signal or save:
+                    signal = self._collect_all(waiting, progress) or signal
+                    self.save()
+                if signal:
+                    self.leave(signal)
+            self._collect_all(waiting, progress)
+        # On CPUs BN updates its running statistics in the backward pass, and MXNet does not know
+        # that whoever reads them has to wait for it.
+        mx.nd.waitall()
+        self.clock.lap("train")
+
+    def _later(self, results):
+        """Loss, wrong answers, signal and whether to save, of all workers, without waiting."""
+        every = self.options.checkpoint_steps
+        due = time.monotonic() - self.saved > 60 * self.options.checkpoint_minutes
+        save = due or (every is not None and self.at.steps % every == 0)
+        wishes = [self.stop.received, float(save)]
+        if self.group.kv is None:
+            return results, wishes
+        columns = [sum(part.as_in_context(mx.cpu()) for part in parts) for parts in zip(*results)]
+        row = mx.nd.concat(*(c.reshape(1) for c in columns), mx.nd.array(wishes), dim=0)
+        return self.group.gather_later("step", row)
+
+    def _collect(self, step, images, later, progress):
+        """Count what a step gave; returns the signal that a worker had, and whether to save."""
+        if self.group.kv is None:
+            results, (signal, save) = later
+            loss, wrong = (sum(float(part.asscalar()) for part in parts) for parts in zip(*results))
+        else:
+            rows = later.asnumpy().astype(np.float64)
+            loss, wrong = rows[:, :2].sum(axis=0)
+            signal, save = rows[:, 2].max(), rows[0, 3]
+        at = self.at
+        if not math.isfinite(loss):
+            before = ", ".join(f"{value:.4g}" for _, value in self.recent) or "none"
+            raise NotFinite(
+                f"the loss is {loss} in step {step} of epoch {at.epoch + 1} with learning rate "
+                f"{at.lr:g} (losses of the steps before: {before})"
+            )
+        self.recent.append((step, loss / images))
+        at.images, at.loss, at.wrong = at.images + images, at.loss + loss, at.wrong + int(wrong)
+        progress.update(images, loss=f"{loss / images:.3f}")
+        if self.group.first:
+            self.beat(progress)
+        return int(signal), bool(save)
+
+    def _collect_all(self, waiting, progress):
+        signals = [self._collect(*each, progress)[0] for each in waiting]
+        waiting.clear()
+        return max(signals, default=0)
+
+    def beat(self, progress, now=False):
+        at, plan = self.at, self.plan
+        left = plan.total - at.epoch * plan.per_epoch - at.steps
+        rate = progress.rate if progress else 0.0
+        self.heart.beat(
+            now,
+            epoch=at.epoch + 1,
+            step=at.steps,
+            steps=plan.steps_in(at.epoch + 1) if at.epoch < plan.epochs else 0,
+            images_per_second=round(rate, 1),
+            seconds_left=round(left * plan.batch / rate) if rate else None,
+        )

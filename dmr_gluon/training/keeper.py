@@ -1,0 +1,119 @@
+"""Saving a training, and bringing it back."""
+
+import itertools
+from dataclasses import asdict, fields
+
+import numpy as np
+
+from ..deploy.export import save_model
+from ..runtime import mx, on_a_passing_thread
+from . import checkpoint
+from .position import NotFinite, Position
+
+
+class Keeper:
+    """The checkpoints and models of one run.
+
+    All workers of a group save and restore together; the first one writes.
+
+    Parameters
+    ----------
+    run : RunDirectory
+    step : TrainingStep
+    average : WeightAverage or None
+    keep : int
+        How many of the last checkpoints stay.
+    """
+
+    def __init__(self, run, step, average, keep):
+        self.run, self.step, self.average, self.keep = run, step, average, keep
+        self.group, self.net, self.trainer = step.group, step.net, step.trainer
+
+    def restore(self):
+        """Go to the newest checkpoint that is whole.
+
+        Returns
+        -------
+        (str, Position) or None
+            None where there is no checkpoint.
+        """
+        found = checkpoint.read_newest(self.run.checkpoints)
+        if found is None:
+            return None
+        path, arrays, state = found
+        part = self.group.part
+        checkpoint.fill(path, arrays, self.net, self.trainer, state["lr"], self.average, part)
+        if self.step.loss_scale and state.get("loss_scale"):
+            self.step.loss_scale.restore(state["loss_scale"])
+        known = {item.name: state[item.name] for item in fields(Position) if item.name in state}
+        return path, Position(**known)
+
+    def save(self, at):
+        """Write a checkpoint.
+
+        Parameters
+        ----------
+        at : Position
+
+        Raises
+        ------
+        NotFinite
+            Where an array is not: such a checkpoint would be of no use.
+        DMRError
+            Where the workers' weights are not the same.
+        """
+        on_a_passing_thread(self._save, at)
+
+    def _save(self, at):
+        mx.nd.waitall()
+        group = None if at.averaged else self.group
+        arrays = checkpoint.arrays_of(self.net, self.trainer, self.average, group)
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise NotFinite(f"{name} is not finite after {at}")
+        # Running statistics are each device's own.
+        own = {f"parameter/{name}" for name in running_statistics(self.net)} | {"statistics"}
+        same = (arrays[name] for name in sorted(set(arrays) - own))
+        self.group.check_equal("checkpoint", same, "weights")
+        if self.group.first:
+            state = asdict(at)
+            if self.step.loss_scale:
+                state["loss_scale"] = self.step.loss_scale.state()
+            checkpoint.write(self.run.checkpoints, at.epoch, arrays, state, at.steps)
+            checkpoint.keep_only(self.run.checkpoints, self.keep, (at.best or {}).get("epoch"))
+
+    def check_equal(self):
+        """Refuse workers that begin with different weights."""
+        weights = (p.list_data()[0].asnumpy() for p in self.trainer._params)
+        self.group.check_equal("begin", weights, "initial weights")
+
+    def save_model(self, at):
+        """Write the model of the last epoch, and keep only that and the best one's."""
+        if not self.group.first:
+            return
+        on_a_passing_thread(save_model, self.net, self.run.model_prefix, at.epoch)
+        self.run.keep_only_models({at.epoch, (at.best or {}).get("epoch")})
+
+    def average_running_statistics(self):
+        """Give every device of every worker the mean of all BN running statistics.
+
+        They are what evaluation, checkpoint and export then agree on. Training does not depend
+        on them, and as they are linear in the batches, averaging now or later is the same.
+        """
+        statistics = running_statistics(self.net).values()
+        if not statistics or len(self.step.devices) * self.group.count == 1:
+            return
+        means = []
+        for parameter in statistics:
+            arrays = [array.as_in_context(mx.cpu()) for array in parameter.list_data()]
+            means.append((sum(arrays[1:], arrays[0]) / len(arrays)).asnumpy())
+        flat = mx.nd.array(np.concatenate([mean.ravel() for mean in means]))
+        flat = self.group.gather_later("means", flat).asnumpy().mean(axis=0)
+        ends = list(itertools.accumulate(mean.size for mean in means))
+        for parameter, mean, end in zip(statistics, means, ends):
+            parameter.set_data(mx.nd.array(flat[end - mean.size : end].reshape(mean.shape)))
+
+
+def running_statistics(net):
+    """BN's running means and variances, by name."""
+    return {name: p for name, p in net.collect_params().items() if p.grad_req == "null"}

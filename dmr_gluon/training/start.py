@@ -1,0 +1,285 @@
+"""What is settled before a run's first step: its plan, its configuration, what is said of it."""
+
+import json
+import math
+import os
+import platform
+import sys
+import time
+from dataclasses import asdict, dataclass
+from typing import Optional
+
+import numpy as np
+
+from .. import __version__
+from ..data.iterators import training_batches
+from ..errors import DMRError
+from ..recipes import Recipe, differences
+from ..runtime import installed_wheels, mx
+from ..spec import NetworkSpec
+from .log import duration
+from .optimizer import learning_rate
+from .step import split_over, trained_parameters
+
+#: Fields of a recipe that may be changed when a run is resumed.
+CHANGEABLE = ("lr", "lr_drops", "lr_factor")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and how a recipe is run; nothing here changes what is learned but the seed.
+
+    Parameters
+    ----------
+    data_dir : str
+    run_dir : str, optional
+        Default: the next free ``runs/SET-MODEL-001``.
+    resume : bool
+    seed : int
+    gpus : str, optional
+        Such as ``0-7``; None: CPUs.
+    cpus : int
+    kv_store : str
+    checkpoint_steps : int, optional
+    checkpoint_minutes : float
+        A checkpoint within an epoch after so many steps, or so much time.
+    keep : int
+        How many of the last checkpoints are kept.
+    on_nan : str
+        ``stop`` or ``rollback``.
+    tensorboard : bool
+    estimate : bool
+        Only say how long the run would take.
+    began : float, optional
+        ``time.monotonic()`` of the program's start, for the account of the time.
+    """
+
+    data_dir: str
+    run_dir: Optional[str] = None
+    resume: bool = False
+    seed: int = 1
+    gpus: Optional[str] = None
+    cpus: int = 1
+    kv_store: str = "device"
+    checkpoint_steps: Optional[int] = None
+    checkpoint_minutes: float = 10.0
+    keep: int = 2
+    on_nan: str = "stop"
+    tensorboard: bool = False
+    estimate: bool = False
+    began: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a run's images are divided into steps.
+
+    Attributes
+    ----------
+    count : int
+        Training images.
+    batch : int
+        Images of a step on all devices and workers.
+    per_epoch, total : int
+        Steps.
+    epochs : int
+    """
+
+    count: int
+    batch: int
+    per_epoch: int
+    total: int
+    epochs: int
+
+    @classmethod
+    def of(cls, recipe, prepared, parts):
+        """The plan for a batch that is cut into so many parts (devices, workers, portions).
+
+        Raises
+        ------
+        DMRError
+            Where a part would be left without images.
+        """
+        count, batch = prepared.split("train").count, recipe.batch_size
+        if batch < parts:
+            raise DMRError(
+                f"batch_size {batch} is too small for {parts} parts (devices times workers times "
+                f"accumulate); give each at least one image"
+            )
+        # A rest that is smaller than the number of parts is left out of its epoch.
+        per_epoch = count // batch + (count % batch >= parts)
+        if not per_epoch:
+            raise DMRError(
+                f"{prepared.directory} has {count} training images, too few for one step"
+            )
+        if recipe.steps is None:
+            return cls(count, batch, per_epoch, per_epoch * recipe.epochs, recipe.epochs)
+        per_epoch = min(per_epoch, recipe.steps)
+        return cls(count, batch, per_epoch, recipe.steps, math.ceil(recipe.steps / per_epoch))
+
+    def steps_in(self, epoch):
+        """Of an epoch, counted from 1."""
+        return min(self.per_epoch, self.total - (epoch - 1) * self.per_epoch)
+
+    def images_in(self, step):
+        """Of a step of an epoch, counted from 0."""
+        return min(self.batch, self.count - step * self.batch)
+
+    def lr(self, recipe, epoch, step):
+        """The learning rate of a step, counted from 0, of an epoch, counted from 1."""
+        return learning_rate(
+            recipe, (epoch - 1) * self.per_epoch + step, self.total, self.per_epoch
+        )
+
+
+def configuration(recipe, options, spec, prepared, devices, group):
+    """What ``config.json`` says of a run."""
+    several = len(devices) > 1 or group.count > 1
+    return {
+        "recipe": asdict(recipe),
+        "unlike_the_paper": {name: list(pair) for name, pair in differences(recipe).items()},
+        "network": asdict(spec),
+        "dataset": {
+            "name": prepared.name,
+            "directory": os.path.abspath(prepared.directory),
+            "classes": list(prepared.classes),
+            "mean": list(prepared.mean),
+            "std": list(prepared.std),
+            "train_images": prepared.split("train").count,
+            "test_images": prepared.split("test").count,
+            "sha256": {name: split.sha256 for name, split in prepared.splits.items()},
+        },
+        "seed": options.seed,
+        "command": " ".join(sys.argv),
+        "devices": [str(device) for device in devices],
+        "workers": group.count,
+        "kv_store": options.kv_store if several else None,
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "versions": {
+            "dmr_gluon": __version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            **installed_wheels(),
+        },
+    }
+
+
+def changes_at_resume(run, begun, config):
+    """What of a run's recipe is changed on purpose: (old, new) by field.
+
+    Raises
+    ------
+    DMRError
+        Where anything else that decides the result is not the same.
+    """
+    # Fields that networks and recipes have got since then, with the values that they had
+    # without them.
+    begun = {
+        **begun,
+        "network": asdict(NetworkSpec.from_json(begun["network"])),
+        "recipe": asdict(Recipe.from_json(begun["recipe"])),
+    }
+    changes = {}
+    compared = {key: config[key] for key in ("recipe", "network", "dataset", "seed")}
+    for key, old, new in _differences(*(json.loads(json.dumps(c)) for c in (begun, compared))):
+        if key not in CHANGEABLE:
+            raise DMRError(
+                f"{run.path} was started with {key} {old}, not {new}; resume it with the same, or "
+                f"start another --run-dir"
+            )
+        changes[key] = [old, new]
+    return changes
+
+
+def _differences(begun, config):
+    """(name, old value, new value) of what decides the result and is not the same."""
+    for key, new in config.items():
+        old = begun.get(key)
+        if isinstance(new, dict) and isinstance(old, dict):
+            yield from _differences(old, new)
+        elif old != new and key != "directory":
+            yield key, old, new
+
+
+def announce(recipe, spec, prepared, devices, net, run, plan, options, group):
+    """Say what is going to be trained, on what, and how large its files will be."""
+    parameters = sum(int(np.prod(p.shape)) for p in trained_parameters(net))
+    on = ", ".join(map(str, devices))
+    workers = f" of each of {group.count} workers" if group.count > 1 else ""
+    length = f"{plan.epochs} epochs" if recipe.steps is None else f"{plan.total} steps"
+    print(
+        f"{recipe.model}: depth {spec.depth}, {parameters / 1e6:.3f} M parameters; "
+        f"{prepared.name}: {prepared.split('train').count} training and "
+        f"{prepared.split('test').count} test images, {len(prepared.classes)} classes\n"
+        f"recipe {recipe.name}: {length} of batches of {recipe.batch_size} on {on}{workers}; "
+        f"{_unlike_the_paper(recipe)}",
+        flush=True,
+    )
+    wanted = recipe.train_images
+    if wanted and wanted != plan.count:
+        print(
+            f"note: this recipe was published with {wanted:,} training images, here are "
+            f"{plan.count:,}",
+            flush=True,
+        )
+    if run is not None:
+        size, copies = parameters * 4 / 1e6, 2 + bool(recipe.ema_decay)
+        print(
+            f"run directory {run.path}: models of {size:.1f} MB (last and best), checkpoints of "
+            f"{size * copies:.1f} MB (last {options.keep} and best)",
+            flush=True,
+        )
+    idle = mx.context.num_gpus() if mx.runtime.Features().is_enabled("CUDA") else 0
+    if idle and devices[0].device_type == "cpu":
+        print(f"note: {idle} GPUs are not used; --gpus 0-{idle - 1} uses them", flush=True)
+
+
+def _unlike_the_paper(recipe):
+    unlike = differences(recipe)
+    if not unlike:
+        return "as in the paper"
+
+    def shown(value):
+        return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+    return "unlike the paper's: " + ", ".join(
+        f"{name} {shown(new)} ({shown(old)})" for name, (new, old) in unlike.items()
+    )
+
+
+def estimate(step, recipe, prepared, plan, options):
+    """Time some steps and an evaluation's batch, and say how long the run would take.
+
+    The network's weights are changed.
+    """
+    batches = training_batches(prepared, recipe, options.seed, 1, part=step.group.part)
+    timed, images, started = 0, 0, time.monotonic()
+    for number, (data, label) in enumerate(batches):
+        size = plan.images_in(number)
+        results = step(data, label, plan.lr(recipe, 1, 0), size)
+        results[-1][0].wait_to_read()
+        mx.nd.waitall()
+        if number == 1:  # the first two also allocate memory and choose algorithms
+            started = time.monotonic()
+        if number > 1:
+            timed, images = timed + 1, images + size
+        if number == plan.per_epoch - 1 or time.monotonic() - started > 10:
+            break
+    batches.close()
+    per_step = (time.monotonic() - started) / max(1, timed)
+    parts = split_over(step.devices, data)
+    for _ in range(2):  # the first one allocates memory
+        started = time.monotonic()
+        [step.net(part) for part in parts]
+        mx.nd.waitall()
+    per_batch = time.monotonic() - started
+    test = prepared.split("test").count / (len(label) * step.group.count)
+    training, evaluation = per_step * plan.total, per_batch * test * plan.epochs
+    if step.group.first:
+        rate = images / (per_step * timed) if timed else plan.batch / per_step
+        print(
+            f"estimate from {timed} steps: {rate:.0f} training images per second; "
+            f"{plan.total:,} steps take {duration(training)}, {plan.epochs} evaluations "
+            f"{duration(evaluation)}, {duration(training + evaluation)} in all",
+            flush=True,
+        )

@@ -1,0 +1,276 @@
+"""One update of a network: forward, backward, sum over devices and workers, optimiser."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from ..runtime import mx
+from .distributed import ALONE
+
+
+class _LossAndErrors(mx.gluon.HybridBlock):
+    """Softmax cross-entropy for each image, their sum, and the number of wrong answers.
+
+    With smoothing s the wanted distribution is 1 - s for the label, and s spread evenly over
+    all classes.
+    """
+
+    def __init__(self, smoothing=0.0):
+        super().__init__(prefix="")
+        self.smoothing = smoothing
+
+    def hybrid_forward(self, F, logits, label):
+        log_probability = F.log_softmax(logits)
+        loss = -F.pick(log_probability, label)
+        if self.smoothing:
+            everywhere = -F.mean(log_probability, axis=1)
+            loss = (1 - self.smoothing) * loss + self.smoothing * everywhere
+        wrong = F.argmax(logits, axis=1) != label
+        return loss, loss.sum(), wrong.sum()
+
+
+def trained_parameters(net):
+    """Those with a gradient: not BN's running statistics."""
+    return [p for p in net.collect_params().values() if p.grad_req != "null"]
+
+
+class TrainingStep:
+    """One update, data-parallel over devices and workers.
+
+    Every device computes on its part of the batch; the gradients are summed through the
+    kvstore, and every device makes the same update. Gradients are averaged over the whole
+    batch, BN's statistics over the part of each device, as in the paper's MXNet.
+
+    Parameters
+    ----------
+    net : Network or HybridBlock
+        Gives logits; initialised on ``devices``.
+    optimizer : Optimizer
+    devices : list of Context
+    kv_store : str
+        How gradients are summed over the devices; not used for one device, nor with several
+        workers, whose parameter server sums over all.
+    accumulate : int
+        Parts that each device computes one after the other. Part by part, BN and all else
+        are as on so many times more devices.
+    smoothing : float
+        See :class:`_LossAndErrors`.
+    sync_bn : bool
+        BN's statistics over all devices' parts.
+    float16 : bool
+        Compute in float16, with a loss that is scaled so that small gradients survive.
+    group : Group
+        The workers.
+    """
+
+    def __init__(
+        self,
+        net,
+        optimizer,
+        devices,
+        kv_store="device",
+        accumulate=1,
+        smoothing=0.0,
+        sync_bn=False,
+        float16=False,
+        group=ALONE,
+    ):
+        self.net, self.devices, self.kv_store = net, devices, kv_store
+        self.accumulate, self.group = accumulate, group
+        if float16:
+            net.compute_in_float16()
+        if sync_bn and len(devices) > 1:
+            net.synchronise_bn(len(devices))
+        self._threads = ThreadPoolExecutor(len(devices)) if sync_bn and len(devices) > 1 else None
+        self.loss_scale = LossScale() if float16 else None
+        # Without BN's running statistics: at its beginning the Trainer copies all that it is
+        # given from the first device to the others.
+        parameters = trained_parameters(net)
+        kv_store = kv_store if len(devices) > 1 else None
+        self.trainer = mx.gluon.Trainer(
+            parameters,
+            optimizer,
+            kvstore=group.kv if group.kv is not None else kv_store,
+            update_on_kvstore=False,
+        )
+        # MXNet would do this after the first backward pass, when on CPUs it makes the first
+        # worker's weights the sum of all workers' first gradients.
+        self.trainer._init_kvstore()
+        self.trainer._init_params()
+        mx.nd.waitall()
+        if accumulate > 1:
+            for parameter in parameters:
+                parameter.grad_req = "add"
+        self._losses = _LossAndErrors(smoothing)
+        self._losses.hybridize(static_alloc=True, static_shape=True)
+
+    def __call__(self, data, label, lr, total=None):
+        """Make one update.
+
+        Parameters
+        ----------
+        data : NDArray or array
+            (n, 3, height, width).
+        label : array
+            (n,).
+        lr : float
+        total : int, optional
+            Images of this step on all workers; default: n.
+
+        Returns
+        -------
+        list of (NDArray, NDArray)
+            For each part the sum of the losses and the number of wrong answers.
+        """
+        devices = [device for device in self.devices for _ in range(self.accumulate)]
+        parts = list(zip(split_over(devices, data), split_over(devices, label)))
+        results = []
+        if self.accumulate > 1:
+            for parameter in self.trainer._params:
+                parameter.zero_grad()
+        for i in range(self.accumulate):
+            with mx.autograd.record():
+                mine = [self._losses(self.net(x), y) for x, y in parts[i :: self.accumulate]]
+            self._backward([loss for loss, _, _ in mine])
+            results += [(total, wrong) for _, total, wrong in mine]
+        self.trainer.set_learning_rate(lr)
+        self._update(len(label) if total is None else total)
+        return results
+
+    def _backward(self, losses):
+        if self.loss_scale:
+            losses = [loss * self.loss_scale.scale for loss in losses]
+        if self._threads is None:
+            mx.autograd.backward(losses)
+        else:
+            # On CPUs a device that waits for the others in a BN's backward pass holds up the
+            # thread that called it.
+            list(self._threads.map(lambda loss: loss.backward(), losses))
+
+    def _update(self, images):
+        if self.loss_scale is None:
+            self.trainer.step(images)
+            return
+        self.trainer.allreduce_grads()
+        gradients = [p.list_grad()[0] for p in self.trainer._params]
+        if self.loss_scale.after(all_finite(gradients)):
+            self.trainer.update(images * self.loss_scale.used)
+        else:
+            for parameter in self.trainer._params:
+                for array in parameter.list_data():
+                    array._fresh_grad = False
+
+
+def split_over(devices, data):
+    """Cut a batch into as many near-equal parts as it has images or there are devices.
+
+    Parameters
+    ----------
+    devices : list of Context
+    data : NDArray or array
+        First axis: images.
+
+    Returns
+    -------
+    list of NDArray
+        One for each device, in order; fewer for a batch with fewer images than devices.
+    """
+    if not isinstance(data, mx.nd.NDArray):
+        data = mx.nd.array(data)
+    bounds = np.linspace(0, len(data), min(len(data), len(devices)) + 1).astype(int)
+    return [
+        data[start:stop].as_in_context(device)
+        for device, start, stop in zip(devices, bounds, bounds[1:])
+    ]
+
+
+def all_finite(arrays):
+    """Whether no array holds an infinity or NaN; all on one device."""
+    finite = True
+    for dtype in {array.dtype for array in arrays}:
+        some = [array for array in arrays if array.dtype == dtype]
+        done = mx.nd.multi_all_finite(*some, num_arrays=len(some), init_output=True)
+        finite = finite and bool(done.asscalar())
+    return finite
+
+
+class LossScale:
+    """The factor of the loss in float16: halved when gradients overflow, doubled after a while.
+
+    Attributes
+    ----------
+    scale : float
+        Of the next step.
+    used : float
+        Of the last one.
+    steps : int
+        Without an overflow since the scale last changed.
+    """
+
+    FIRST, MOST, WAIT = 2.0**16, 2.0**24, 2000
+
+    def __init__(self):
+        self.scale = self.used = self.FIRST
+        self.steps = 0
+
+    def after(self, finite):
+        """Adapt after a step's gradients; returns whether they can be used."""
+        self.used = self.scale
+        self.steps = self.steps + 1 if finite else 0
+        if not finite:
+            self.scale = max(1.0, self.scale / 2)
+        elif self.steps >= self.WAIT:
+            self.scale, self.steps = min(self.MOST, self.scale * 2), 0
+        return finite
+
+    def state(self):
+        return {"scale": self.scale, "steps": self.steps}
+
+    def restore(self, state):
+        self.scale = self.used = state["scale"]
+        self.steps = state["steps"]
+
+
+class WeightAverage:
+    """A running average of the trained weights (EMA), for evaluation and export.
+
+    average <- d average + (1 - d) weight after every step, d = min(decay, (1 + t) / (10 + t)) in
+    step t, so that the first weights do not linger. BN's running statistics stay those of
+    the weights themselves.
+    """
+
+    _GROUP = 60  # the most parameters that multi_sgd_update takes
+
+    def __init__(self, net, decay):
+        self.decay, self.parameters = decay, trained_parameters(net)
+        self.averages = [p.list_data()[0].astype(np.float32) for p in self.parameters]
+
+    def update(self, step):
+        """Take in the weights after a step, counted from 1."""
+        kept = min(self.decay, (1 + step) / (10 + step))
+        weights = [p.list_data()[0].astype(np.float32, copy=False) for p in self.parameters]
+        for start in range(0, len(weights), self._GROUP):
+            some = slice(start, start + self._GROUP)
+            averages = self.averages[some]
+            # As plain SGD with the gradient -weight and a weight decay of 1.
+            mx.nd.multi_sgd_update(
+                *[array for pair in zip(averages, weights[some]) for array in pair],
+                out=averages,
+                lrs=[1 - kept] * len(averages),
+                wds=[1.0] * len(averages),
+                rescale_grad=-1.0,
+                num_weights=len(averages),
+            )
+
+    def __enter__(self):
+        """Put the averages into the network."""
+        self._weights = [p.list_data()[0].copy() for p in self.parameters]
+        self._put(self.averages)
+
+    def __exit__(self, *_):
+        self._put(self._weights)
+        self._weights = None
+
+    def _put(self, arrays):
+        for parameter, array in zip(self.parameters, arrays):
+            parameter.set_data(array.astype(parameter.dtype, copy=False))
