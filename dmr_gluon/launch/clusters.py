@@ -48,7 +48,7 @@ def find_task(kind, workers, servers, variables=os.environ):
     number_name, size_name = known[0]
     number = _count(number_name, variables)
     needed = 1 + servers + workers
-    size = _count(size_name, variables) if size_name in variables else None
+    size = _count(size_name, variables) if size_name and size_name in variables else None
     if (size is not None and size != needed) or number >= needed:
         found = f"{size_name} is {size}" if size is not None else f"{number_name} is {number}"
         raise DMRError(

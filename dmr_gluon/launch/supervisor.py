@@ -161,7 +161,9 @@ class _Process:
                 return
 
     def _wait(self):
-        self.status = self._keeper.wait()
+        status = self._keeper.wait()
+        # Negative if the keeper, or ssh, was itself killed.
+        self.status = status if status >= 0 else 128 - status
         for thread in self._readers:
             thread.join(2)
         self._events.put(self)
@@ -286,9 +288,7 @@ def _describe(process):
     if process.task.host and status == 255:
         return "ended with exit status 255: ssh could not reach the host, or lost it"
     with contextlib.suppress(ValueError):
-        # A keeper, or ssh, that was itself killed has a negative status.
-        number = -status if status < 0 else status - 128
-        return f"was ended by {signal.Signals(number).name}"
+        return f"was ended by {signal.Signals(status - 128).name}"
     return f"ended with exit status {status}"
 
 
