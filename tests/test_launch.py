@@ -520,12 +520,18 @@ def test_attempts_in_a_cluster():
     assert attempt_number({"SLURM_RESTART_COUNT": "2", "DMR_ATTEMPT": "3"}) == 3
 
 
-def test_one_process_of_a_cluster_becomes_its_command(launched):
+@pytest.mark.parametrize(
+    "kind, variables",
+    [
+        ("mpi", {"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "3"}),
+        ("kubernetes", {"JOB_COMPLETION_INDEX": "2"}),
+    ],
+)
+def test_one_process_of_a_cluster_becomes_its_command(launched, kind, variables):
     job = launched.command(
-        *("-n", "1", "-s", "1", "--from-env", "mpi", "--root", "localhost", "--port", "7000", "--"),
+        *("-n", "1", "-s", "1", "--from-env", kind, "--root", "localhost", "--port", "7000", "--"),
         *("sh", "-c", "echo $DMLC_ROLE $DMR_WORKER $DMLC_PS_ROOT_URI $DMLC_PS_ROOT_PORT; exit 7"),
-        OMPI_COMM_WORLD_RANK="2",
-        OMPI_COMM_WORLD_SIZE="3",
+        **variables,
     )
     assert job.wait() == 7
     assert job.stdout == "worker 0 localhost 7000\n"
