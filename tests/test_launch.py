@@ -216,7 +216,12 @@ def test_lines_stay_whole_and_stderr_stays_stderr(launched):
 
 
 def test_a_worker_that_raises_is_named_after_its_last_words(launched):
-    job = launched("if number:\n    raise ValueError('no such thing')\ntime.sleep(600)")
+    job = launched(
+        "if number:\n"
+        "    sys.stderr.write('words\\n' * 10000)\n"
+        "    raise ValueError('no such thing')\n"
+        "time.sleep(600)\n"
+    )  # fmt: skip
     assert job.wait() == 1
     *rest, said, last = job.stderr.splitlines()
     assert said == "[worker 1] ValueError: no such thing", rest
@@ -322,11 +327,16 @@ def test_workers_get_time_to_save_and_servers_serve_them(launched, number):
     job.assert_nothing_lives()
 
 
-DEAF = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('up')\ntime.sleep(600)"
+#: Goes on after the first SIGTERM, as a worker does whose step takes long.
+BUSY = """
+signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+print("up")
+time.sleep(600)
+"""
 
 
 def test_workers_that_do_not_end_are_ended(launched):
-    job = launched(DEAF, grace=0.2)
+    job = launched(BUSY, grace=0.2)
     job.wait_for("up", count=2)
     job.process.send_signal(signal.SIGTERM)
     assert job.wait() == 143
@@ -335,7 +345,7 @@ def test_workers_that_do_not_end_are_ended(launched):
 
 
 def test_a_second_signal_stops_at_once(launched):
-    job = launched(DEAF, grace=600)
+    job = launched(BUSY, grace=600)
     job.wait_for("up", count=2)
     job.process.send_signal(signal.SIGINT)
     time.sleep(0.5)
@@ -346,7 +356,12 @@ def test_a_second_signal_stops_at_once(launched):
 
 
 def test_nothing_survives_a_killed_launcher(launched):
-    job = launched("subprocess.Popen(['sleep', '600'])\n" + DEAF)
+    job = launched(
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "subprocess.Popen(['sleep', '600'])\n"
+        "print('up')\n"
+        "time.sleep(600)\n"
+    )  # fmt: skip
     job.wait_for("up", count=2)
     assert len(job.living()) > 8
     job.process.kill()

@@ -165,7 +165,7 @@ class _Process:
         # Negative if the keeper, or ssh, was itself killed.
         self.status = status if status >= 0 else 128 - status
         for thread in self._readers:
-            thread.join(2)
+            thread.join(1)
         self._events.put(self)
 
     def __str__(self):
