@@ -6,6 +6,7 @@ import re
 import sys
 
 from . import __version__
+from .cli_launch import add_launch
 from .cli_networks import add_commands, write_picture
 from .errors import DMRError
 from .flags import Parser, run
@@ -31,6 +32,7 @@ def _main(arguments=None):
     _add_export(commands)
     _add_plot(commands)
     add_commands(commands)
+    add_launch(commands)
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.error("say what to do: " + ", ".join(commands.choices))

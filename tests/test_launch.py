@@ -1,0 +1,646 @@
+"""Jobs of several processes: started, watched, ended together. Most workers here are toys."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+from dmr_gluon import cli
+from dmr_gluon.errors import DMRError
+from dmr_gluon.launch.clusters import attempt_number, find_root, find_task
+from dmr_gluon.launch.plan import Host, Task, place, read_hosts
+
+LAUNCH = """
+import json, sys
+from dmr_gluon.launch.plan import Host
+from dmr_gluon.launch.supervisor import Job, launch
+job = json.loads(sys.argv[1])
+job["hosts"] = [Host(name) for name in job.get("hosts", ())]
+sys.exit(launch(Job(**job)))
+"""
+
+#: Stands in for scheduler and servers: ends when every worker of this attempt has said so.
+SERVE = """
+import glob, os, time
+print("serving", os.environ["DMLC_ROLE"], os.environ["OMP_NUM_THREADS"])
+with open("serving-" + os.environ["DMLC_ROLE"], "w") as file:
+    file.write(str(os.getpid()))
+ended, workers = "ended-%s-*" % os.environ["DMR_ATTEMPT"], int(os.environ["DMLC_NUM_WORKER"])
+while len(glob.glob(ended)) < workers:
+    time.sleep(0.02)
+"""
+
+#: What every toy worker begins with.
+WORKER = """
+import os, signal, subprocess, sys, time
+number, attempt = int(os.environ["DMR_WORKER"]), int(os.environ["DMR_ATTEMPT"])
+def end(status=0):
+    open("ended-%d-%d" % (attempt, number), "w").close()
+    sys.exit(status)
+"""
+
+REAL_WORKER = """
+import os, sys, time
+from dmr_gluon.runtime import mx
+kv = mx.kv.create("dist_sync")
+kv.init("0", mx.nd.zeros((3,)))
+number, attempt = int(os.environ["DMR_WORKER"]), int(os.environ["DMR_ATTEMPT"])
+x = mx.nd.ones((3,)) * (number + 1)
+kv.pushpull("0", x, out=x)
+print("sum", x.asnumpy().tolist())
+while len(sys.argv) > 1 and not attempt:
+    kv.pushpull("0", x, out=x)
+    x.wait_to_read()
+    print("step")
+    time.sleep(0.02)
+"""
+
+
+class Started:
+    """A launcher in a process of its own, and whatever came of it."""
+
+    def __init__(self, folder, arguments, **variables):
+        self.mark = f"DMR_TEST_MARK={uuid.uuid4()}"
+        name, value = self.mark.split("=")
+        self.files = [folder / f"{value}.{stream}" for stream in ("stdout", "stderr")]
+        with open(self.files[0], "w") as out, open(self.files[1], "w") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(REPOSITORY), name: value, **variables},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+            )
+
+    @property
+    def stdout(self):
+        return self.files[0].read_text()
+
+    @property
+    def stderr(self):
+        return self.files[1].read_text()
+
+    def wait(self):
+        return self.process.wait(60)
+
+    def wait_for(self, pattern, count=1):
+        """Wait until stdout has the pattern that often; return what was found."""
+        deadline = time.monotonic() + 60
+        while len(re.findall(pattern, self.stdout)) < count:
+            assert self.process.poll() is None and time.monotonic() < deadline, vars(self)
+            time.sleep(0.02)
+        return re.findall(pattern, self.stdout)
+
+    def living(self):
+        """Command lines of the job's processes, by their ids."""
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                mine = self.mark in (folder / "environ").read_text(errors="replace")
+                line = (folder / "cmdline").read_text().replace("\0", " ")
+            except OSError:
+                continue
+            if mine and line:
+                found[int(folder.name)] = line
+        return found
+
+    def assert_nothing_lives(self, within=15):
+        deadline = time.monotonic() + within
+        while self.living() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not self.living()
+
+
+@pytest.fixture
+def launched(tmp_path):
+    """Start a job of toys; what it may have left is killed after the test."""
+    jobs = []
+
+    def start(worker, workers=2, servers=1, **options):
+        variables = options.pop("variables", {})
+        job = {
+            "command": [sys.executable, "-c", WORKER + worker, "it's", 'a "word"'],
+            "workers": workers,
+            "servers": servers,
+            "serve": [sys.executable, "-c", SERVE],
+            **options,
+        }
+        jobs.append(Started(tmp_path, ["-c", LAUNCH, json.dumps(job)], **variables))
+        return jobs[-1]
+
+    def command(*arguments, **variables):
+        jobs.append(Started(tmp_path, ["-m", "dmr_gluon.cli", "launch", *arguments], **variables))
+        return jobs[-1]
+
+    start.command = command
+    yield start
+    for job in jobs:
+        job.process.kill()
+        job.process.wait()
+        for pid in job.living():
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_every_process_knows_what_it_is(launched):
+    job = launched(
+        "import json\n"
+        "print(json.dumps(dict(os.environ, arguments=sys.argv[1:])))\n"
+        "end()\n",
+        workers=3,
+        servers=2,
+    )  # fmt: skip
+    assert job.wait() == 0, job.stderr
+    lines = job.stdout.splitlines()
+    served = sorted(line for line in lines if "serving" in line)
+    assert served == [
+        "[scheduler] serving scheduler 1",
+        "[server 0] serving server 1",
+        "[server 1] serving server 1",
+    ]
+    ports = set()
+    for number, prefix in enumerate(("", "[worker 1] ", "[worker 2] ")):
+        (line,) = (line for line in lines if line.startswith(prefix + "{"))
+        told = json.loads(line[len(prefix) :])
+        ports.add(told.pop("DMLC_PS_ROOT_PORT"))
+        expected = {
+            "DMLC_ROLE": "worker",
+            "DMLC_PS_ROOT_URI": "127.0.0.1",
+            "DMLC_NUM_SERVER": "2",
+            "DMLC_NUM_WORKER": "3",
+            "DMR_WORKER": str(number),
+            "DMR_ATTEMPT": "0",
+            "arguments": ["it's", 'a "word"'],
+        }
+        assert {name: told[name] for name in expected} == expected
+    assert len(ports) == 1 and len(lines) == 6
+    job.assert_nothing_lives()
+
+
+@pytest.mark.parametrize("wanted", [None, "7"])
+def test_workers_share_the_cores_unless_the_user_says_otherwise(launched, monkeypatch, wanted):
+    from dmr_gluon.cores import usable_cores
+
+    environment = {} if wanted is None else {"OMP_NUM_THREADS": wanted}
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    job = launched("print('threads', os.environ['OMP_NUM_THREADS'])\nend()", variables=environment)
+    assert job.wait() == 0
+    expected = wanted or str(max(1, usable_cores() // 2))
+    assert re.findall(r"^(?:\[worker 1\] )?threads (\d+)$", job.stdout, re.M) == [expected] * 2
+    assert "[server 0] serving server 1" in job.stdout
+
+
+def test_lines_stay_whole_and_stderr_stays_stderr(launched):
+    job = launched(
+        "for k in range(300):\n"
+        "    for text, to in (('out ', 1), ('err ', 2), (f'{k}\\n', 1), (f'{k}\\n', 2)):\n"
+        "        os.write(to, text.encode())\n"
+        "os.write(1, b'without end')\n"
+        "end()\n"
+    )  # fmt: skip
+    assert job.wait() == 0
+    for word, text in (("out", job.stdout), ("err", job.stderr)):
+        lines = [line for line in text.splitlines() if "serving" not in line]
+        for prefix in ("", "[worker 1] "):
+            mine = [line for line in lines if line.startswith(prefix + word)]
+            assert mine == [f"{prefix}{word} {k}" for k in range(300)]
+            assert (prefix + "without end" in lines) == (word == "out")
+
+
+def test_a_worker_that_raises_is_named_after_its_last_words(launched):
+    job = launched(
+        "if number:\n"
+        "    sys.stderr.write('words\\n' * 10000)\n"
+        "    raise ValueError('no such thing')\n"
+        "time.sleep(600)\n"
+    )  # fmt: skip
+    assert job.wait() == 1
+    *rest, said, last = job.stderr.splitlines()
+    assert said == "[worker 1] ValueError: no such thing", rest
+    pattern = r"dmr launch: worker 1 \(pid \d+\) ended with exit status 1; stopping the others"
+    assert re.fullmatch(pattern, last)
+    job.assert_nothing_lives()
+
+
+def test_a_killed_worker_is_named_and_nothing_survives_it(launched):
+    """Not even a process that a worker started, or a worker that does not heed SIGTERM."""
+    job = launched(
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "subprocess.Popen(['sleep', '600'])\n"
+        "print('pid', os.getpid())\n"
+        "time.sleep(600)\n",
+        workers=3,
+    )  # fmt: skip
+    job.wait_for(r"pid \d+", count=3)
+    (pid,) = re.findall(r"\[worker 2\] pid (\d+)", job.stdout)
+    assert sum("sleep 600" in line for line in job.living().values()) == 3
+    os.kill(int(pid), signal.SIGKILL)
+    killed = time.monotonic()
+    assert job.wait() == 128 + signal.SIGKILL
+    assert time.monotonic() - killed < 15
+    assert f"worker 2 (pid {pid}) was ended by SIGKILL; stopping the others" in job.stderr
+    assert not job.living()
+
+
+@pytest.mark.parametrize("role, name", [("server", "server 1"), ("scheduler", "scheduler")])
+def test_a_killed_server_ends_the_job(launched, role, name):
+    job = launched("print('up')\ntime.sleep(600)", servers=2)
+    job.wait_for("up", count=2)
+    job.wait_for(re.escape(f"[{name}] serving"))
+    victims = []
+    for pid in job.living():
+        told = Path(f"/proc/{pid}/environ").read_text().split("\0")
+        line = Path(f"/proc/{pid}/cmdline").read_text()
+        if f"DMLC_ROLE={role}" in told and "launch.keeper" not in line:
+            victims.append(pid)
+    victim = max(victims)
+    os.kill(victim, signal.SIGKILL)
+    killed = time.monotonic()
+    assert job.wait() == 1
+    assert time.monotonic() - killed < 15
+    assert re.search(rf"{role}( \d)? \(pid {victim}\) was ended by SIGKILL", job.stderr)
+    assert not job.living()
+
+
+def test_servers_may_end_before_workers_that_need_them_no_longer(launched):
+    job = launched("time.sleep(1.5 * number)\nprint('saved')\nend()", serve=["true"])
+    assert job.wait() == 0, job.stderr
+    assert job.stdout.count("saved") == 2 and job.stderr == ""
+
+
+def test_after_a_failure_it_starts_again(launched):
+    job = launched(
+        "print('attempt', attempt, 'port', os.environ['DMLC_PS_ROOT_PORT'])\n"
+        "if attempt == 0:\n"
+        "    os.kill(os.getpid(), signal.SIGKILL) if number == 1 else time.sleep(600)\n"
+        "end()\n",
+        max_restarts=3,
+    )  # fmt: skip
+    assert job.wait() == 0
+    assert "worker 1" in job.stderr and "starting again (restart 1 of 3)" in job.stderr
+    ports = dict(re.findall(r"attempt (\d) port (\d+)", job.stdout))
+    assert sorted(ports) == ["0", "1"] and ports["0"] != ports["1"]
+
+
+def test_it_starts_again_no_oftener_than_allowed(launched):
+    job = launched("print('attempt', attempt)\nsys.exit(3)", workers=1, max_restarts=2)
+    assert job.wait() == 3
+    assert re.findall(r"attempt (\d)", job.stdout) == ["0", "1", "2"]
+
+
+def test_a_refusal_is_not_tried_again(launched):
+    job = launched("print('attempt', attempt)\nsys.exit(2)", workers=1, max_restarts=2)
+    assert job.wait() == 2
+    assert job.stdout.count("attempt") == 1 and "starting again" not in job.stderr
+
+
+SAVING = """
+def save(*_):
+    time.sleep(0.3)
+    for role in ("scheduler", "server"):
+        os.kill(int(open("serving-" + role).read()), 0)
+    print("saved", number)
+    end(143)
+signal.signal(signal.SIGTERM, save)
+print("up")
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_workers_get_time_to_save_and_servers_serve_them(launched, number):
+    job = launched(SAVING, max_restarts=1)
+    job.wait_for("up", count=2)
+    job.wait_for("serving", count=2)
+    job.process.send_signal(number)
+    assert job.wait() == 128 + number
+    assert "saved 0" in job.stdout and "[worker 1] saved 1" in job.stdout
+    assert "starting again" not in job.stderr
+    job.assert_nothing_lives()
+
+
+#: Goes on after the first SIGTERM, as a worker does whose step takes long.
+BUSY = """
+signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+print("up")
+time.sleep(600)
+"""
+
+
+def test_workers_that_do_not_end_are_ended(launched):
+    job = launched(BUSY, grace=0.2)
+    job.wait_for("up", count=2)
+    job.process.send_signal(signal.SIGTERM)
+    assert job.wait() == 143
+    assert "not ended after 0.2 s" in job.stderr
+    assert not job.living()
+
+
+def test_a_second_signal_stops_at_once(launched):
+    job = launched(BUSY, grace=600)
+    job.wait_for("up", count=2)
+    job.process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert job.process.poll() is None
+    job.process.send_signal(signal.SIGINT)
+    assert job.wait() == 130
+    assert not job.living()
+
+
+def test_nothing_survives_a_killed_launcher(launched):
+    job = launched(
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "subprocess.Popen(['sleep', '600'])\n"
+        "print('up')\n"
+        "time.sleep(600)\n"
+    )  # fmt: skip
+    job.wait_for("up", count=2)
+    assert len(job.living()) > 8
+    job.process.kill()
+    job.process.wait()
+    job.assert_nothing_lives()
+
+
+def test_a_program_that_cannot_be_started_is_named(launched):
+    job = launched("", command=["/nonexistent/python"])
+    assert job.wait() == 127
+    assert "error: /nonexistent/python cannot be started" in job.stderr
+    assert re.search(r"worker [01] \(pid \d+\) ended with exit status 127", job.stderr)
+
+
+#: Runs a host's command line here, in an environment that has only what it brings.
+SSH = """#!/bin/sh
+echo "$1" >> hosts-used
+exec env -i HOME=/ PATH=/usr/bin:/bin sh -c "cd / && $2"
+"""
+
+
+@pytest.fixture
+def ssh(tmp_path):
+    program = tmp_path / "ssh here"
+    program.write_text(SSH)
+    program.chmod(0o755)
+    return str(program)
+
+
+def test_hosts_over_ssh(launched, ssh, tmp_path):
+    job = launched(
+        "print(os.getcwd(), sys.argv[1:], os.environ['DMLC_PS_ROOT_URI'])\n"
+        "print(os.environ['MXNET_TOLD'], os.environ['TOLD'], 'UNTOLD' in os.environ)\n"
+        "end()\n",
+        workers=3,
+        hosts=["me@alpha", "beta"],
+        ssh=[ssh],
+        forward=["DMR_TEST_MARK", "TOLD"],
+        variables={"MXNET_TOLD": "1 'a'", "TOLD": "$HOME\n", "UNTOLD": "x"},
+    )  # fmt: skip
+    assert job.wait() == 0, job.stderr
+    arguments = ["it's", 'a "word"']
+    assert f"\n{tmp_path} {arguments} alpha\n" in "\n" + job.stdout
+    assert job.stdout.count("1 'a' $HOME\n") == 3 and "True" not in job.stdout
+    used = (tmp_path / "hosts-used").read_text().split()
+    # Scheduler, one server and two workers; one worker.
+    assert sorted(used) == ["beta"] + ["me@alpha"] * 4
+    job.assert_nothing_lives()
+
+
+def test_a_lost_connection_ends_the_job_on_both_sides(launched, ssh):
+    job = launched(
+        "print('pid', os.getpid())\ntime.sleep(600)",
+        hosts=["alpha", "beta"],
+        ssh=[sys.executable, "-c", LOST],
+        forward=["DMR_TEST_MARK"],
+    )
+    job.wait_for(r"pid \d+", count=2)
+    (pid,) = re.findall(r"\[worker 1\] pid (\d+)", job.stdout)
+    (connection,) = (
+        pid for pid, line in job.living().items() if " beta " in line and "DMR_WORKER=1" in line
+    )
+    os.kill(connection, signal.SIGKILL)
+    assert job.wait() == 128 + signal.SIGKILL
+    assert f"worker 1 (pid {pid} on beta) was ended by SIGKILL" in job.stderr
+    job.assert_nothing_lives()
+
+
+#: An ssh whose end is not the command's: the command loses its standard input only.
+LOST = """
+import subprocess, sys
+sys.exit(subprocess.call(["sh", "-c", sys.argv[2]], stdin=0))
+"""
+
+
+def test_a_host_that_cannot_be_reached_is_named(launched, tmp_path):
+    hosts = tmp_path / "hosts"
+    hosts.write_text("alpha\n")
+    job = launched.command("-n", "1", "--hosts", "hosts", "--ssh", "sh -c 'exit 255'", "--", "true")
+    assert job.wait() == 1
+    assert "on alpha) ended with exit status 255: ssh could not reach the host" in job.stderr
+
+
+def test_a_host_file(tmp_path):
+    path = tmp_path / "hosts"
+    path.write_text("# ours\nalpha slots=2\n\n  me@beta.example  # the new one\n10.0.0.7\n")
+    assert read_hosts(str(path)) == [Host("alpha", 2), Host("me@beta.example"), Host("10.0.0.7")]
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("alpha\nbeta slots=0\n", "line 2: 'beta slots=0' is not HOST or HOST slots=N"),
+        ("alpha slots=two\n", "line 1"),
+        ("alpha slots=2 beta\n", "line 1"),
+        ("-oProxyCommand=touch slots=1\n", "line 1"),
+        ("a;b\n", "line 1"),
+        ("alpha\nalpha\n", "line 2: alpha is listed twice"),
+        ("# none\n", "names no host"),
+        ("caf\udce9\n", "cannot be read"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_bad_host_file_is_refused(tmp_path, text, words):
+    path = tmp_path / "hosts"
+    if text is not None:
+        path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(DMRError) as refused:
+        read_hosts(str(path))
+    assert words in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_processes_are_placed_in_turn():
+    tasks = place(5, 3, [Host("a", 1), Host("b"), Host("c", 2)])
+    assert tasks[0] == Task("scheduler", 0, "a")
+    assert [task.host for task in tasks if task.role == "server"] == ["a", "b", "c"]
+    assert [task.host for task in tasks if task.role == "worker"] == ["a", "b", "c", "b", "c"]
+    assert [task.number for task in tasks] == [0, 0, 1, 2, 0, 1, 2, 3, 4]
+    with pytest.raises(DMRError, match="slots for 3 workers, and -n asks for 4"):
+        place(4, 1, [Host("a", 1), Host("c", 2)])
+
+
+@pytest.mark.parametrize("index, task", enumerate([
+    Task("scheduler"), Task("server", 0), Task("server", 1), Task("worker", 0), Task("worker", 1),
+]))  # fmt: skip
+@pytest.mark.parametrize("kind, number, size", [
+    ("slurm", "SLURM_PROCID", "SLURM_NTASKS"),
+    ("mpi", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("mpi", "PMI_RANK", "PMI_SIZE"),
+    ("kubernetes", "JOB_COMPLETION_INDEX", None),
+])  # fmt: skip
+def test_roles_in_a_cluster(kind, number, size, index, task):
+    variables = {number: str(index), **({size: "5"} if size else {})}
+    assert find_task(kind, 2, 2, variables) == task
+
+
+@pytest.mark.parametrize(
+    "kind, variables, words",
+    [
+        ("slurm", {}, "SLURM_PROCID is not set"),
+        ("mpi", {}, "OMPI_COMM_WORLD_RANK or PMI_RANK is not set"),
+        (
+            "slurm",
+            {"SLURM_PROCID": "0", "SLURM_NTASKS": "4"},
+            "5 processes, but SLURM_NTASKS is 4",
+        ),
+        ("kubernetes", {"JOB_COMPLETION_INDEX": "5"}, "5 processes, but JOB_COMPLETION_INDEX is 5"),
+        ("kubernetes", {"JOB_COMPLETION_INDEX": "x"}, "'x', which is not a number"),
+    ],
+)
+def test_a_job_that_does_not_fit_is_refused(kind, variables, words):
+    with pytest.raises(DMRError, match=words):
+        find_task(kind, 2, 2, variables)
+
+
+def test_slurm_says_where_the_first_process_is(tmp_path, monkeypatch):
+    program = tmp_path / "scontrol"
+    program.write_text('#!/bin/sh\necho "$3" | tr , "\\n"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert find_root("slurm", {"SLURM_JOB_NODELIST": "n7,n8"}) == "n7"
+    program.write_text("#!/bin/sh\nexit 1\n")
+    for kind, variables in (("slurm", {"SLURM_JOB_NODELIST": "n7"}), ("mpi", {})):
+        with pytest.raises(DMRError, match="--root HOST"):
+            find_root(kind, variables)
+
+
+def test_attempts_in_a_cluster():
+    assert attempt_number({}) == 0
+    assert attempt_number({"SLURM_RESTART_COUNT": "2"}) == 2
+    assert attempt_number({"SLURM_RESTART_COUNT": "2", "DMR_ATTEMPT": "3"}) == 3
+
+
+@pytest.mark.parametrize(
+    "kind, variables",
+    [
+        ("mpi", {"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "3"}),
+        ("kubernetes", {"JOB_COMPLETION_INDEX": "2"}),
+    ],
+)
+def test_one_process_of_a_cluster_becomes_its_command(launched, kind, variables):
+    job = launched.command(
+        *("-n", "1", "-s", "1", "--from-env", kind, "--root", "localhost", "--port", "7000", "--"),
+        *("sh", "-c", "echo $DMLC_ROLE $DMR_WORKER $DMLC_PS_ROOT_URI $DMLC_PS_ROOT_PORT; exit 7"),
+        **variables,
+    )
+    assert job.wait() == 7
+    assert job.stdout == "worker 0 localhost 7000\n"
+
+
+def test_in_a_cluster_servers_outlive_the_signal_in_which_workers_save(command):
+    code = (
+        "from dmr_gluon.launch.clusters import become\nfrom dmr_gluon.launch.plan import Task\n"
+        "become('mpi', Task({role!r}), ['sh', '-c', 'kill -TERM $$; echo lives'], 1, 1, '::1', 1)"
+    )
+    assert command("-c", code.format(role="server")).stdout == "lives\n"
+    assert command("-c", code.format(role="worker")).returncode == -signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["-n", "2"], "say what the workers run"),
+        (["-n", "2", "--"], "say what the workers run"),
+        (["--", "true"], "-n"),
+        (["-n", "0", "--", "true"], "-n must be at least 1, not 0"),
+        (["-n", "2", "-s", "0", "--", "true"], "-s must be at least 1, not 0"),
+        (["-n", "two", "--", "true"], "invalid int value: 'two'"),
+        (["-n", "2", "--grace", "nan", "--", "true"], "--grace must be at least 0"),
+        (["-n", "2", "--max-restarts", "-1", "--", "true"], "--max-restarts must be at least 0"),
+        (["-n", "2", "--", "no-such-program"], "no program no-such-program"),
+        (["-n", "2", "--ssh", "x", "--", "true"], "--ssh does nothing without --hosts"),
+        (["-n", "2", "--env", "HOME", "--", "true"], "--env does nothing without --hosts"),
+        (["-n", "2", "--root", "a", "--", "true"], "--root does nothing without"),
+        (["-n", "2", "--port", "80", "--", "true"], "--port does nothing without --from-env"),
+        (["-n", "2", "--hosts", "none", "--", "true"], "--hosts none cannot be read"),
+        (["-n", "2", "--hosts", "none", "--env", "NO_SUCH", "--", "true"], "--env NO_SUCH"),
+        (["-n", "2", "--hosts", "none", "--ssh", "'", "--", "true"], "--ssh '"),
+        (["-n", "2", "--hosts", "none", "--ssh", "no-such", "--", "true"], "no program no-such"),
+        (["-n", "2", "--from-env", "pbs", "--", "true"], "slurm"),
+        (
+            ["-n", "2", "--from-env", "mpi", "--grace", "5", "--", "true"],
+            "--grace does not go with",
+        ),
+        (["-n", "2", "--from-env", "mpi", "--port", "0", "--", "true"], "--port must be"),
+        (["-n", "2", "--from-env", "kubernetes", "--", "true"], "JOB_COMPLETION_INDEX is not set"),
+        (["-n", "2", "--bogus", "--", "true"], "--bogus"),
+    ],
+)
+def test_bad_usage_is_refused(monkeypatch, tmp_path, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DMRError) as refused:
+        cli._main(["launch", *arguments])
+    assert words in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_workers_sum_through_mxnets_server(launched):
+    job = launched.command("-n", "2", "-s", "1", "--", sys.executable, "-c", REAL_WORKER)
+    assert job.wait() == 0, job.stderr
+    lines = sorted(job.stdout.splitlines())
+    assert lines == ["[worker 1] sum [3.0, 3.0, 3.0]", "sum [3.0, 3.0, 3.0]"]
+    job.assert_nothing_lives()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("role", ["worker", "server"])
+def test_mxnets_own_processes_are_ended_while_they_wait(launched, role):
+    """A worker whose peer or server has gone waits inside MXNet, deaf to Python's handlers."""
+    job = launched.command(
+        *("-n", "2", "-s", "2", "--max-restarts", "1", "--"),
+        *(sys.executable, "-c", REAL_WORKER, "on and on"),
+    )
+    job.wait_for(r"\[worker 1\] step", count=5)
+    victim = max(
+        pid
+        for pid, line in job.living().items()
+        if "keeper" not in line
+        and f"DMLC_ROLE={role}" in Path(f"/proc/{pid}/environ").read_text().split("\0")
+    )
+    os.kill(victim, signal.SIGKILL)
+    killed = time.monotonic()
+    while "starting again" not in job.stderr:
+        assert time.monotonic() - killed < 15
+        time.sleep(0.05)
+    assert re.search(rf"{role} \d \(pid {victim}\) was ended by SIGKILL", job.stderr)
+    assert job.wait() == 0
+    assert job.stdout.count("sum [3.0, 3.0, 3.0]") == 4
+    assert not job.living()
+
+
+@pytest.mark.slow
+def test_a_cluster_of_mxnets_processes(launched):
+    jobs = [
+        launched.command(
+            *("-n", "2", "-s", "1", "--from-env", "kubernetes", "--root", "localhost"),
+            *("--port", "29091", "--", sys.executable, "-c", REAL_WORKER),
+            JOB_COMPLETION_INDEX=str(index),
+        )
+        for index in range(4)
+    ]
+    assert [job.wait() for job in jobs] == [0] * 4, [job.stderr for job in jobs]
+    assert [job.stdout for job in jobs] == ["", "", *["sum [3.0, 3.0, 3.0]\n"] * 2]
