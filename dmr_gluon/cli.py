@@ -7,6 +7,7 @@ import sys
 
 from . import __version__
 from .cli_networks import add_commands, write_picture
+from .cli_runs import add_run_commands
 from .errors import DMRError
 from .flags import Parser, run
 
@@ -30,6 +31,7 @@ def _main(arguments=None):
     _add_eval(commands)
     _add_export(commands)
     _add_plot(commands)
+    add_run_commands(commands)
     add_commands(commands)
     options = parser.parse_args(arguments)
     if options.command is None:

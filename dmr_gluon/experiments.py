@@ -116,7 +116,9 @@ def _figure6(lengths=None):
     for layers in lengths or sorted(known):
         depth = 2 * layers + 2
         networks = {"plain": f"cifar_plain{depth}"}
-        networks.update({f"resnet {n} blocks": f"cifar_resnet{depth}_blocks{n}" for n, _ in FIGURE6})
+        networks.update(
+            {f"resnet {n} blocks": f"cifar_resnet{depth}_blocks{n}" for n, _ in FIGURE6}
+        )
         for column, name in networks.items():
             # Where the branches have the usual two layers the network has a shorter name.
             yield Cell("figure 6", f"L={layers}", column, "cifar10", network(name).name)

@@ -13,6 +13,7 @@ LAYERS = [
     [
         *("errors", "runs", "spec", "networks", "recipes", "paper", ""),
         *("data.datasets", "analysis.paths", "report.runlog", "report.tables"),
+        *("experiments", "report.status", "report.tensorboard"),
     ],
     ["runtime", "report.plots", "report.path_plot", "report.network_plot"],
     [
@@ -33,7 +34,7 @@ LAYERS = [
     ],
     ["training", "deploy", "report.contact_sheet"],
     ["analysis"],
-    ["flags", "cli", "cli_networks"],
+    ["flags", "series", "cli", "cli_networks", "cli_runs"],
 ]
 
 
