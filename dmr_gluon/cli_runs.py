@@ -124,7 +124,7 @@ def _summary(todo, failed):
         rows.append(
             (
                 *(job.cell.row, job.cell.column, job.cell.dataset, job.seed),
-                _error(status) if done else "-",
+                _error(job.cell, status) if done else "-",
                 "failed" if job in failed else status.state if status else "not begun",
                 job.cell.published or "-",
             )
@@ -144,9 +144,10 @@ def _summary(todo, failed):
     return "\n".join(lines).rstrip()
 
 
-def _error(status):
-    top5 = status.top5_error if "imagenet" in status.path else None
-    return f"{status.test_error:.2f}" + (f" (top-5 {top5:.2f})" if top5 is not None else "")
+def _error(cell, status):
+    """Beside the paper's, and with the top-5 error where the paper has one."""
+    top5 = f" (top-5 {status.top5_error:.2f})" if cell.top5_error else ""
+    return f"{status.test_error:.2f}{top5}"
 
 
 def _departures(job):

@@ -130,6 +130,11 @@ def _check_same(job, recipe):
             )
 
 
+def command(job, flags):
+    """What trains one, as the words of a command line."""
+    return [sys.executable, "-m", __spec__.name, job.cell.dataset, *job.flags(), *flags]
+
+
 class Series:
     """Runs jobs one after another, and stops when the process is told to.
 
@@ -204,11 +209,7 @@ class Series:
         if self._signal is not None:
             return None
         # In a session of its own: a terminal's Ctrl-C reaches the training through us only.
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", __spec__.name, job.cell.dataset]
-            + [*job.flags(), *resume, *self.flags],
-            start_new_session=True,
-        )
+        self._child = subprocess.Popen(command(job, [*resume, *self.flags]), start_new_session=True)
         if self._signal is not None:  # it came while the process was being started
             self._child.terminate()
         code = self._child.wait()

@@ -1,5 +1,6 @@
 """A run's epochs for TensorBoard, written with tensorboardX. Needs no MXNet."""
 
+import os
 import time
 
 from ..errors import DMRError
@@ -34,22 +35,23 @@ class TensorBoard:
 
     def __init__(self, directory, purge_step=None):
         try:
-            from tensorboardX import SummaryWriter
+            # The layer below its SummaryWriter, whose thread would lose what it could not
+            # write, and hold up the training in the end: here a full disk is an OSError.
+            from tensorboardX.event_file_writer import EventsWriter
+            from tensorboardX.proto import event_pb2, summary_pb2
         except ImportError as error:
             raise DMRError(
                 f"writing for TensorBoard needs tensorboardX ({error}); install it: "
-                f"pip install 'tensorboardX>=2.6.2,<3' tensorboard"
+                f"pip install 'tensorboardX>=2.6.2.2,<3' tensorboard"
             ) from error
-        self._writer = SummaryWriter(
-            str(directory),
-            purge_step=purge_step,
-            # Without a bound: a full queue would hold up the training for ever where the
-            # writer's thread has died, as it does when the disk is full.
-            max_queue=0,
-            flush_secs=5,
-            # Names have seconds otherwise, and a run continued at once would overwrite.
-            filename_suffix=f".{time.time_ns()}",
-        )
+        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+        os.makedirs(directory, exist_ok=True)
+        # Files are named after the second; a run that is continued at once needs another name.
+        prefix, suffix = os.path.join(directory, "events"), f".{time.time_ns()}"
+        self._writer = EventsWriter(prefix, suffix)
+        if purge_step is not None:
+            start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            self._write(purge_step, session_log=start)
 
     def epoch(self, values):
         """Write an epoch.
@@ -58,9 +60,20 @@ class TensorBoard:
         ----------
         values : dict
             Fields of the log's epoch event; ``step`` is TensorBoard's step.
+
+        Raises
+        ------
+        OSError
+            Where it cannot be written.
         """
-        for tag, field in TAGS.items():
-            self._writer.add_scalar(tag, values[field], values["step"])
+        curves = [
+            self._summary.Value(tag=tag, simple_value=values[field]) for tag, field in TAGS.items()
+        ]
+        self._write(values["step"], summary=self._summary(value=curves))
 
     def close(self):
         self._writer.close()
+
+    def _write(self, step, **what):
+        self._writer.write_event(self._event(wall_time=time.time(), step=step, **what))
+        self._writer.flush()
