@@ -4,6 +4,7 @@ A cell is one network on one data set, at one place of the paper. Its numbers co
 :mod:`dmr_gluon.paper`, its network from there too, its recipe from :mod:`dmr_gluon.recipes`.
 """
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import Optional
@@ -140,11 +141,16 @@ def folder_of(cell):
 
     A network that stands at several places is trained once, and lies at the first.
     """
+    return _first_places().get((cell.network, cell.dataset), cell.place).replace(" ", "")
+
+
+@functools.lru_cache(maxsize=None)
+def _first_places():
+    places = {}
     for cells in _PLACES.values():
-        for other in cells():
-            if (other.network, other.dataset) == (cell.network, cell.dataset):
-                return other.place.replace(" ", "")
-    return cell.place.replace(" ", "")
+        for cell in cells():
+            places.setdefault((cell.network, cell.dataset), cell.place)
+    return places
 
 
 def select(place=None, rows=(), datasets=(), networks=()):

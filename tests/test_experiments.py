@@ -288,10 +288,11 @@ class TestSeries:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         for name in ["started", "asked"][:times]:
             wait_for(tmp_path / name)
-            process.send_signal(number)
+            os.killpg(process.pid, number)  # as a terminal's Ctrl-C does
         out, err = process.communicate(timeout=60)
         assert process.returncode == 128 + number, err
         assert (tmp_path / "saved").exists() == (times == 1)

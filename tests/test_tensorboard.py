@@ -91,7 +91,8 @@ class TestWriting:
 
 
 def test_without_tensorboardx_one_line_says_how_to_get_it(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    for name in ("tensorboardX", "tensorboardX.event_file_writer"):  # also once it is imported
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(DMRError, match="pip install 'tensorboardX") as refused:
         TensorBoard(tmp_path / "board")
     assert "\n" not in str(refused.value) and not (tmp_path / "board").exists()
