@@ -5,6 +5,7 @@ import shutil
 import statistics
 import sys
 import time
+from dataclasses import asdict
 
 from .errors import DMRError
 
@@ -152,8 +153,6 @@ def _error(cell, status):
 
 def _departures(job):
     """In what a run is not the paper's training, each as a few words."""
-    from dataclasses import asdict
-
     from .data.datasets import PUBLISHED
     from .runs import RunDirectory
 
