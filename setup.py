@@ -49,6 +49,9 @@ EXTRAS = {
     "gluoncv": ["gluoncv==0.10.5.post0", "opencv-python>=4.5,<4.9", "pandas<2.2", "scipy<1.13"],
     # mxnet.onnx uses onnx.mapping, which onnx 1.18 removed.
     "onnx": ["onnx>=1.14,<1.18", "onnxruntime"],
+    # tensorboardX writes TensorBoard's files without TensorFlow, on every Python from 3.8 and
+    # with NumPy 1; before 2.6.2.2 it asks for too old a protobuf. tensorboard shows them.
+    "tensorboard": ["tensorboardX>=2.6.2.2,<3", "tensorboard"],
     # ruff's formatting changes between versions.
     "test": ["pytest>=7", "ruff==0.17.6"],
 }

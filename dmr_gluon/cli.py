@@ -8,6 +8,7 @@ import sys
 from . import __version__
 from .cli_launch import add_launch
 from .cli_networks import add_commands, write_picture
+from .cli_runs import add_run_commands
 from .errors import DMRError
 from .flags import Parser, run
 
@@ -31,6 +32,7 @@ def _main(arguments=None):
     _add_eval(commands)
     _add_export(commands)
     _add_plot(commands)
+    add_run_commands(commands)
     add_commands(commands)
     add_launch(commands)
     options = parser.parse_args(arguments)

@@ -59,7 +59,7 @@ def test_a_record_file_without_its_index_is_refused(command, digits, tmp_path):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ([], "prepare, check, show, eval, export, plot, networks"),
+        ([], "prepare, check, show, eval, export, plot, train, status, networks"),
         (["prepare"], "digits, folder, cifar10"),
         (["prepare", "digits"], "--out"),
         (["prepare", "folder", "/nonexistent", "--out", "x"], "cannot be read"),
@@ -74,7 +74,7 @@ def test_a_record_file_without_its_index_is_refused(command, digits, tmp_path):
         (["eval", "/nonexistent"], "is not a run"),
         (["export", "/nonexistent", "--out", "x"], "is not a run"),
         (["plot", "/nonexistent"], "log.jsonl"),
-        (["train"], "invalid choice"),
+        (["trian"], "invalid choice"),
         (["networks", "cifar_dmrnet15"], "14 or 20"),
         (["networks", "--classes", "3"], "dmr networks NAME"),
         (["networks", "cifar_dmrnet8", "--classes", "0"], "classes"),

@@ -13,7 +13,7 @@ LAYERS = [
     [
         *("errors", "runs", "spec", "networks", "recipes", "paper", ""),
         *("data.datasets", "analysis.paths", "report.runlog", "report.tables"),
-        *("cores", "launch"),
+        *("cores", "launch", "experiments", "report.status", "report.tensorboard"),
     ],
     ["runtime", "report.plots", "report.path_plot", "report.network_plot"],
     [
@@ -36,7 +36,7 @@ LAYERS = [
     ],
     ["training", "deploy", "report.contact_sheet"],
     ["analysis"],
-    ["flags", "cli", "cli_networks", "cli_launch"],
+    ["flags", "series", "cli", "cli_networks", "cli_launch", "cli_runs"],
 ]
 
 

@@ -18,6 +18,7 @@ event       fields
             ``images_per_second_overall`` (training images over all seconds)
 ``end``     ``epochs``, ``seconds`` and ``images_per_second_overall`` of all
             epochs together, ``test_error`` of the last
+``failed``  ``reason``: why the training process ended; ``dmr train`` writes it
 ==========  ====================================================================
 
 Every line has ``event`` and ``time`` (UTC, ISO 8601). Nothing here needs MXNet.

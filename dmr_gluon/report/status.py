@@ -1,0 +1,191 @@
+"""How runs stand, read from their folders while they are trained. Needs no MXNet.
+
+The training process holds an exclusive lock on ``RUN/lock`` and rewrites
+``RUN/progress.json`` every few seconds; both are only read here.
+"""
+
+import fcntl
+import json
+import os
+import re
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from typing import Optional
+
+from ..errors import DMRError
+from ..runs import RunDirectory
+from . import runlog
+
+RUNNING, STOPPED, FINISHED, FAILED = "running", "stopped", "finished", "failed"
+UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """How a run stands.
+
+    Parameters
+    ----------
+    path : str
+    state : str
+        ``running``, ``stopped``, ``finished``, ``failed`` or ``unreadable``.
+    reason : str, optional
+        Why it failed or cannot be read.
+    epoch, epochs : int, optional
+        The epoch it is in (running) or that has ended, and how many there are to be.
+    test_error, best_error, top5_error : float, optional
+        In percent; of the last epoch, the least, and the last epoch's top-5 error.
+    images_per_second : float, optional
+        In training.
+    seconds_left : float, optional
+        Of the whole run; of a run that is not running, what it would still take.
+    last_activity : str, optional
+        ISO 8601, UTC.
+    """
+
+    path: str
+    state: str
+    reason: Optional[str] = None
+    epoch: Optional[int] = None
+    epochs: Optional[int] = None
+    test_error: Optional[float] = None
+    best_error: Optional[float] = None
+    top5_error: Optional[float] = None
+    images_per_second: Optional[float] = None
+    seconds_left: Optional[float] = None
+    last_activity: Optional[str] = None
+
+    def to_json(self):
+        return asdict(self)
+
+    def idle_seconds(self):
+        """Seconds since the last activity, or None."""
+        if self.last_activity is None:
+            return None
+        then = _time(self.last_activity)
+        return max(0.0, (datetime.now(timezone.utc) - then).total_seconds())
+
+
+def find_runs(paths):
+    """Folders of runs: those named, and all at any depth below those that are none.
+
+    Raises
+    ------
+    DMRError
+        For a folder that isn't there, or in which there is no run.
+    """
+    found = []
+    for path in map(os.fspath, paths):
+        if not os.path.isdir(path):
+            raise DMRError(f"{path} is not a folder; name a run, or a folder that holds runs")
+        runs = []
+        for folder, below, files in os.walk(path):
+            if "config.json" in files or "log.jsonl" in files:
+                runs.append(folder)
+                below.clear()  # its checkpoints are no runs
+            below.sort(key=_natural)
+        if not runs:
+            raise DMRError(
+                f"there is no run in {path}; name a folder that a training has written (--run-dir)"
+            )
+        found += runs
+    return list(dict.fromkeys(map(os.path.normpath, found)))
+
+
+def is_locked(path):
+    """Whether another process is training this run."""
+    try:
+        with open(os.path.join(path, "lock"), "rb") as file:
+            # A shared lock is refused while a training holds its exclusive one, and two that
+            # only look don't get into each other's way. Closing the file gives it back.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def read_status(path):
+    """How one run stands; what cannot be read is a state, not an error.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    RunStatus
+    """
+    try:
+        return _read(path)
+    except DMRError as error:
+        reason = str(error)
+    except OSError as error:
+        reason = f"{error.strerror} ({error.filename})"
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"log.jsonl or progress.json has other fields than expected ({error!r})"
+    return RunStatus(path, UNREADABLE, reason)
+
+
+def _read(path):
+    run = RunDirectory(path)
+    epochs = int(run.config()["recipe"]["epochs"])
+    # Before the log: a run that ends between the two is then finished, not stopped.
+    running = is_locked(path)
+    events = runlog.read(run.log)
+    done = [event for event in events if event["event"] == "epoch"]
+    last = events[-1]["event"] if events else None
+    values = {"epoch": done[-1]["epoch"] if done else 0, "epochs": epochs}
+    if done:
+        values.update(
+            test_error=float(done[-1]["test_error"]),
+            best_error=min(float(event["test_error"]) for event in done),
+            top5_error=done[-1].get("test_top5_error"),
+            images_per_second=float(done[-1]["images_per_second"]),
+            seconds_left=_mean_seconds(done) * (epochs - done[-1]["epoch"]),
+        )
+    times = [event["time"] for event in events[-1:]]
+    state = RUNNING if running else FAILED if last == "failed" else STOPPED
+    if any(event["event"] == "end" for event in events):
+        state = FINISHED
+    if state == RUNNING:
+        progress = _progress(run.file("progress.json"))
+        if progress:
+            values.update(
+                epoch=int(progress["epoch"]),
+                images_per_second=float(progress["images_per_second"]),
+                seconds_left=float(progress["seconds_left"]),
+            )
+            times.append(progress["time"])
+    if times:
+        values["last_activity"] = max(map(_time, times)).isoformat(timespec="seconds")
+    reason = events[-1]["reason"] if state == FAILED else None
+    return RunStatus(path, state, reason, **values)
+
+
+def _mean_seconds(epochs):
+    """Of the last few, because a run may go on on another machine."""
+    recent = [sum(event["seconds"].values()) for event in epochs[-5:]]
+    return sum(recent) / len(recent)
+
+
+def _progress(path):
+    """The heartbeat, or None where there is none yet."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError) as error:
+        raise DMRError(f"{path} cannot be read: {error}") from error
+
+
+def _time(text):
+    time = datetime.fromisoformat(text.replace("Z", "+00:00"))  # Python 3.8 reads no Z
+    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
+
+
+def _natural(name):
+    """So that seed2 comes before seed10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]

@@ -1,0 +1,223 @@
+"""dmr status: how runs stand, from folders as trainings leave them."""
+
+import fcntl
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+
+import pytest
+from conftest import REPOSITORY
+
+from dmr_gluon import cli
+from dmr_gluon.errors import DMRError
+from dmr_gluon.report import runlog
+from dmr_gluon.report.status import find_runs, read_status
+
+PROGRESS = {
+    "epoch": 3, "epochs": 4, "step": 120, "steps": 782, "images_per_second": 512.3,
+    "seconds_left": 86123, "time": "2099-01-02T03:04:05Z", "pid": 123, "host": "here",
+}  # fmt: skip
+
+
+def fake_run(path, errors=(), epochs=4, end=False, dataset="cifar10", images=50_000, **recipe):
+    """A run as a training leaves it, with these test errors after its epochs."""
+    os.makedirs(path)
+    config = {
+        "format": 1,
+        "recipe": {"name": "cifar", "epochs": epochs, **recipe},
+        "network": {},
+        "dataset": {"name": dataset, "train_images": images, "test_images": 10_000},
+        "seed": 1,
+    }
+    with open(os.path.join(path, "config.json"), "w") as file:
+        json.dump(config, file)
+    log = os.path.join(path, "log.jsonl")
+    runlog.append(log, "start", **config)
+    for epoch, error in enumerate(errors, start=1):
+        runlog.append(
+            log, "epoch", epoch=epoch, step=epoch * 782, lr=0.1, images=50_000,
+            train_loss=1.0, train_error=50.0, test_loss=1.0, test_error=error,
+            test_top5_error=error / 5, images_per_second=400.0 + epoch,
+            images_per_second_overall=380.0, seconds={"train": 80, "evaluate": 15, "save": 5},
+        )  # fmt: skip
+    if end:
+        runlog.append(log, "end", epochs=epochs, seconds=1.0, test_error=errors[-1])
+    return str(path)
+
+
+@pytest.fixture
+def locked():
+    """Hold a run's lock, as the process that trains it does."""
+    files = []
+
+    def lock(path):
+        file = open(os.path.join(path, "lock"), "w")  # noqa: SIM115
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        files.append(file)
+        return file
+
+    yield lock
+    for file in files:
+        file.close()
+
+
+class TestStates:
+    def test_a_run_that_is_finished(self, tmp_path):
+        status = read_status(fake_run(tmp_path / "run", [30.0, 9.0, 8.0, 8.5], end=True))
+        assert (status.state, status.epoch, status.epochs) == ("finished", 4, 4)
+        assert (status.test_error, status.best_error, status.seconds_left) == (8.5, 8.0, 0)
+        assert status.images_per_second == 404.0
+
+    def test_a_run_that_was_stopped_says_what_it_would_still_take(self, tmp_path):
+        status = read_status(fake_run(tmp_path / "run", [30.0, 9.0], epochs=12))
+        assert (status.state, status.epoch, status.seconds_left) == ("stopped", 2, 1000)
+        assert status.idle_seconds() < 100
+
+    def test_a_run_that_is_trained_is_told_by_its_lock_alone(self, tmp_path, locked):
+        path = fake_run(tmp_path / "run", [30.0, 9.0], epochs=12)
+        (tmp_path / "run" / "progress.json").write_text(json.dumps(PROGRESS))
+        stopped = read_status(path)
+        assert (stopped.state, stopped.epoch, stopped.seconds_left) == ("stopped", 2, 1000)
+        file = locked(path)
+        running = read_status(path)
+        assert (running.state, running.epoch, running.seconds_left) == ("running", 3, 86123)
+        assert running.images_per_second == 512.3 and running.test_error == 9.0
+        assert running.last_activity == "2099-01-02T03:04:05+00:00"
+        file.close()
+        assert read_status(path).state == "stopped"
+
+    def test_looking_never_takes_a_lock_that_stays_or_makes_a_file(self, tmp_path, locked):
+        path = fake_run(tmp_path / "run", [30.0])
+        read_status(path)
+        assert sorted(os.listdir(path)) == ["config.json", "log.jsonl"]
+        (tmp_path / "run" / "lock").touch()
+        assert read_status(path).state == "stopped"
+        locked(path)  # would raise if it were still held
+
+    def test_without_a_heartbeat_the_log_is_used(self, tmp_path, locked):
+        path = fake_run(tmp_path / "run", [30.0, 9.0], epochs=12)
+        locked(path)
+        status = read_status(path)
+        assert (status.state, status.epoch, status.seconds_left) == ("running", 2, 1000)
+
+    def test_a_run_that_has_just_begun(self, tmp_path):
+        status = read_status(fake_run(tmp_path / "run"))
+        assert (status.state, status.epoch, status.test_error) == ("stopped", 0, None)
+
+    def test_a_failure_is_told_until_the_run_goes_on(self, tmp_path):
+        path = fake_run(tmp_path / "run", [30.0])
+        runlog.append(os.path.join(path, "log.jsonl"), "failed", reason="exit status 2")
+        assert read_status(path).state == "failed"
+        assert read_status(path).reason == "exit status 2"
+        runlog.append(os.path.join(path, "log.jsonl"), "resume", epoch=1)
+        assert read_status(path).state == "stopped"
+
+
+@pytest.mark.parametrize(
+    "name, content, words",
+    [
+        ("config.json", "{", "config.json cannot be read"),
+        ("config.json", "[]", "not written by this version"),
+        ("config.json", None, "no config.json"),
+        ("log.jsonl", None, "log.jsonl cannot be read"),
+        ("log.jsonl", "nonsense\n{}\n", "line 1 of"),
+        ("log.jsonl", "3\n", "other fields than expected"),
+        ("log.jsonl", '{"event": "epoch", "time": "now"}\n', "other fields than expected"),
+        ("progress.json", '{"epoch": ', "progress.json cannot be read"),
+        ("progress.json", '{"epoch": 3}', "other fields than expected"),
+        ("progress.json", "[3]", "other fields than expected"),
+    ],
+)
+def test_a_damaged_run_is_listed_with_the_reason(capsys, tmp_path, locked, name, content, words):
+    path = fake_run(tmp_path / "bad", [30.0])
+    fake_run(tmp_path / "good", [30.0])
+    locked(path)
+    if content is None:
+        os.remove(os.path.join(path, name))
+    else:
+        (tmp_path / "bad" / name).write_text(content)
+    cli._main(["status", str(tmp_path)])
+    bad, good = capsys.readouterr().out.splitlines()[2:]
+    assert " unreadable " in bad and words in bad, bad
+    assert " stopped " in good
+
+
+def test_a_line_of_the_log_that_is_being_written_is_no_damage(tmp_path):
+    path = fake_run(tmp_path / "run", [30.0])
+    with open(os.path.join(path, "log.jsonl"), "a") as file:
+        file.write('{"event": "epo')
+    assert read_status(path).epoch == 1
+
+
+class TestFinding:
+    def test_runs_at_any_depth_in_the_order_of_their_numbers(self, tmp_path):
+        for name in ("b/c/seed10", "b/c/seed2", "a"):
+            fake_run(tmp_path / name)
+        (tmp_path / "b" / "c" / "seed2" / "checkpoints").mkdir()
+        (tmp_path / "b" / "c" / "seed2" / "checkpoints" / "config.json").touch()
+        (tmp_path / "empty").mkdir()
+        found = [os.path.relpath(path, tmp_path) for path in find_runs([tmp_path])]
+        assert found == ["a", "b/c/seed2", "b/c/seed10"]
+        assert len(find_runs([tmp_path / "a", tmp_path])) == 3
+
+    def test_a_folder_without_runs_is_refused(self, tmp_path):
+        with pytest.raises(DMRError, match="no run in"):
+            find_runs([tmp_path])
+        with pytest.raises(DMRError, match="is not a folder"):
+            find_runs([tmp_path / "none"])
+
+
+def test_the_table_and_json(capsys, tmp_path, locked):
+    fake_run(tmp_path / "done", [9.0, 8.0, 7.0, 7.5], end=True)
+    locked(fake_run(tmp_path / "now", [30.0]))
+    (tmp_path / "now" / "progress.json").write_text(json.dumps(PROGRESS))
+    cli._main(["status", str(tmp_path)])
+    header, _, done, now = capsys.readouterr().out.splitlines()
+    assert header.split()[:6] == ["run", "state", "epoch", "error", "best", "images/s"]
+    assert done.split()[1:7] == ["finished", "4/4", "7.50", "7.00", "404", "-"]
+    assert now.split()[1:10] == ["running", "3/4", "30.00", "30.00", "512", "23", "h", "55", "min"]
+    cli._main(["status", "--json", str(tmp_path)])
+    done, now = json.loads(capsys.readouterr().out)
+    assert done["test_error"] == 7.5 and now["seconds_left"] == 86123
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [(["--watch"], "terminal"), (["--watch", "0"], "above 0"), (["--watch", "nan"], "above 0")],
+)
+def test_watching_is_refused_where_it_makes_no_sense(tmp_path, flags, words):
+    fake_run(tmp_path / "run")
+    with pytest.raises(DMRError, match=words):
+        cli._main(["status", str(tmp_path), *flags])
+
+
+def test_watching_draws_again_until_ctrl_c(tmp_path):
+    path = fake_run(tmp_path / "run", [30.0])
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dmr_gluon.cli", "status", path, "--watch", "0.05"],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "60", "LINES": "20"},
+        stdout=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    while shown.count(b"\033[H") < 3:
+        shown += os.read(ours, 4096)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+    os.close(ours)
+    assert all(len(line) < 70 for line in shown.splitlines())
+
+
+def test_it_needs_no_mxnet(command, tmp_path):
+    fake_run(tmp_path / "run", [30.0])
+    done = command(
+        "-c",
+        "import sys; from dmr_gluon import cli; cli._main(['status', sys.argv[1]]); "
+        "print({'mxnet', 'numpy'} & set(sys.modules))",
+        tmp_path,
+    )
+    assert done.stdout.endswith("set()\n"), done
