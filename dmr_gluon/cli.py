@@ -234,8 +234,17 @@ def _add_eval(commands):
     parser.add_argument("run", metavar="RUN", help="a run's folder")
     parser.add_argument("--data-dir", help="folder of the prepared set (default: the run's)")
     parser.add_argument("--split", choices=("test", "train"), default="test")
+    _add_epoch(parser)
     parser.add_argument("--gpus", help="GPUs to use: 0, 0-7 or 0,2,4-6; without it, the CPU")
     parser.set_defaults(function=_eval)
+
+
+def _add_epoch(parser):
+    parser.add_argument(
+        "--epoch",
+        type=int,
+        help="which epoch's network: the last one (default) and the best one are kept",
+    )
 
 
 def _eval(options):
@@ -258,7 +267,7 @@ def _eval(options):
     # What the network was trained with, whatever the other set's own statistics are.
     normalisation = {key: tuple(config["dataset"][key]) for key in ("mean", "std")}
     prepared = dataclasses.replace(prepared, **normalisation)
-    net = load_run(run_directory, devices)
+    net = load_run(run_directory, devices, options.epoch)
     result = evaluate(net, prepared, Recipe.from_json(config["recipe"]), devices, options.split)
     print(
         f"{options.split} error {result.error:.2f}% ({result.wrong} of {result.images} images), "
@@ -270,13 +279,14 @@ def _add_export(commands):
     parser = commands.add_parser("export", help="a run's network as files that plain MXNet loads")
     parser.add_argument("run", metavar="RUN", help="a run's folder")
     parser.add_argument("--out", required=True, metavar="DIR", help="where to write")
+    _add_epoch(parser)
     parser.set_defaults(function=_export)
 
 
 def _export(options):
     from .deploy.export import export
 
-    export(options.run, options.out)
+    export(options.run, options.out, options.epoch)
     print(
         f"{options.out}: model-symbol.json, model-0000.params and bundle.json; "
         f"loaded again by MXNet, with equal outputs"

@@ -98,10 +98,9 @@ class Network(mx.gluon.HybridBlock):
         self._clear_cached_op()
 
     def synchronise_bn(self, devices):
-        """In training, take BN's statistics over the images of so many devices together.
+        """In training, take BN's statistics over the images of so many GPUs together.
 
-        Each device then waits for the others within every BN, forwards and backwards: call
-        the backward pass of each on a thread of its own.
+        Each then waits for the others within every BN, forwards and backwards.
         """
 
         def synchronise(block):

@@ -37,7 +37,7 @@ def save_model(net, prefix, epoch):
     symbol = net.portable_symbol()
     auxiliary = set(symbol.list_auxiliary_states())
     arrays = {
-        ("aux:" if name in auxiliary else "arg:") + name: parameter.list_data()[0].copyto(mx.cpu())
+        ("aux:" if name in auxiliary else "arg:") + name: _portable(parameter.list_data()[0])
         for name, parameter in net.collect_params().items()
     }
     write_atomically(f"{prefix}-symbol.json", symbol.tojson())
@@ -53,7 +53,13 @@ def save_model(net, prefix, epoch):
     os.replace(path + ".part", path)
 
 
-def load_run(run, devices=None):
+def _portable(array):
+    """On the CPU; float16 as float32, which every device can compute in."""
+    array = array.copyto(mx.cpu())
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def load_run(run, devices=None, epoch=None):
     """The trained network of a run.
 
     Parameters
@@ -61,11 +67,13 @@ def load_run(run, devices=None):
     run : str or RunDirectory
     devices : list of Context, optional
         Default: one CPU context.
+    epoch : int, optional
+        After which epoch; the best and the last one are kept. Default: the last one that ended.
 
     Returns
     -------
     Network
-        Hybridized, in its state after the last epoch that ended.
+        Hybridized.
 
     Raises
     ------
@@ -74,7 +82,7 @@ def load_run(run, devices=None):
     """
     run = run if isinstance(run, RunDirectory) else RunDirectory(run)
     spec = NetworkSpec.from_json(run.config()["network"])
-    path = f"{run.model_prefix}-{run.model_epoch():04d}.params"
+    path = f"{run.model_prefix}-{run.model_epoch(epoch):04d}.params"
     try:
         arrays = {name.split(":", 1)[1]: array for name, array in mx.nd.load(path).items()}
     except (mx.base.MXNetError, IndexError, AttributeError) as error:
@@ -99,7 +107,7 @@ def prepare_to_run(net, devices):
     net.hybridize(static_alloc=True, static_shape=True)
 
 
-def export(run, out):
+def export(run, out, epoch=None):
     """Write a run's trained network for use without this package.
 
     ``out`` gets ``model-symbol.json``, ``model-0000.params`` and ``bundle.json``, which
@@ -112,6 +120,8 @@ def export(run, out):
         A run's folder.
     out : str
         A folder; made if need be.
+    epoch : int, optional
+        As for :func:`load_run`.
 
     Returns
     -------
@@ -125,13 +135,13 @@ def export(run, out):
     """
     run = RunDirectory(run)
     config = run.config()
-    net = load_run(run)
+    net = load_run(run, epoch=epoch)
     dataset, recipe = config["dataset"], config["recipe"]
     return write_bundle(
         net,
         out,
         network=net.spec,
-        epochs=run.model_epoch(),
+        epochs=run.model_epoch(epoch),
         classes=dataset["classes"],
         image_size=recipe["image_size"],
         short_side=recipe["eval_short_side"],

@@ -144,6 +144,11 @@ def join(kv_store):
         For ``dist_sync`` outside a started job.
     """
     if kv_store != "dist_sync":
+        if os.environ.get("DMLC_ROLE") == "worker":
+            raise DMRError(
+                "this is a worker of a started job, which would train by itself; give it "
+                "--kv-store dist_sync"
+            )
         return ALONE
     missing = [name for name in _WANTED if name not in os.environ]
     if missing:

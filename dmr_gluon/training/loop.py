@@ -68,8 +68,7 @@ def fit(recipe: Recipe, options: RunOptions):
     clock = Clock(options.began)
     devices = make_devices(options.gpus, options.cpus)
     check_kvstore(options.kv_store, devices)
-    if recipe.dtype == "float16" and devices[0].device_type == "cpu":
-        raise DMRError("--dtype float16 needs GPUs: MXNet has no float16 convolutions for CPUs")
+    _check_devices(recipe, devices)
     prepared = open_prepared(options.data_dir)
     check_quickly(prepared)
     check_image_size(prepared, recipe)
@@ -120,6 +119,19 @@ def fit(recipe: Recipe, options: RunOptions):
             f"MXNet stopped: {reason}; what was saved before is kept: go on with --resume and "
             f"the same --run-dir, with a smaller --batch-size in a new run if memory was short"
         ) from error
+
+
+def _check_devices(recipe, devices):
+    on_cpu = devices[0].device_type == "cpu"
+    if recipe.dtype == "float16" and on_cpu:
+        raise DMRError("--dtype float16 needs GPUs: MXNet has no float16 convolutions for CPUs")
+    if recipe.sync_bn and len(devices) == 1:
+        raise DMRError("--sync-bn is for several devices; leave it out, or name more with --gpus")
+    if recipe.sync_bn and on_cpu:
+        raise DMRError(
+            "--sync-bn needs GPUs: on several CPU contexts MXNet's SyncBatchNorm now and then "
+            "waits for ever"
+        )
 
 
 class Training(StepsOfEpoch):

@@ -1,7 +1,5 @@
 """One update of a network: forward, backward, sum over devices and workers, optimiser."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 
 from ..runtime import mx
@@ -81,7 +79,6 @@ class TrainingStep:
             net.compute_in_float16()
         if sync_bn and len(devices) > 1:
             net.synchronise_bn(len(devices))
-        self._threads = ThreadPoolExecutor(len(devices)) if sync_bn and len(devices) > 1 else None
         self.loss_scale = LossScale() if float16 else None
         # Without BN's running statistics: at its beginning the Trainer copies all that it is
         # given from the first device to the others.
@@ -138,14 +135,11 @@ class TrainingStep:
         return results
 
     def _backward(self, losses):
+        heads = None
         if self.loss_scale:
-            losses = [loss * self.loss_scale.scale for loss in losses]
-        if self._threads is None:
-            mx.autograd.backward(losses)
-        else:
-            # On CPUs a device that waits for the others in a BN's backward pass holds up the
-            # thread that called it.
-            list(self._threads.map(lambda loss: loss.backward(), losses))
+            scale = self.loss_scale.scale
+            heads = [mx.nd.full(loss.shape, scale, ctx=loss.context) for loss in losses]
+        mx.autograd.backward(losses, heads)
 
     def _update(self, images):
         if self.loss_scale is None:

@@ -1,0 +1,268 @@
+"""One update: what devices and portions do together, averages, float16, schedules."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dmr_gluon import get_model
+from dmr_gluon.blocks import BatchNorm
+from dmr_gluon.recipes import CIFAR, IMAGENET
+from dmr_gluon.runtime import mx
+from dmr_gluon.training import checkpoint
+from dmr_gluon.training.optimizer import learning_rate, make_optimizer
+from dmr_gluon.training.step import LossScale, TrainingStep, WeightAverage, trained_parameters
+
+ONE, TWO = [mx.cpu(0)], [mx.cpu(0), mx.cpu(1)]
+
+
+def train(devices, steps=3, batch=12, net=None, recipe=CIFAR, fused=False, **options):
+    """A few updates on random data; the step, and its network's parameters by name."""
+    mx.random.seed(1)
+    net = net or get_model("cifar_dmrnet8")
+    net.initialize(ctx=devices)
+    if fused:
+        net.fuse_for_cpu()
+    net.hybridize(static_alloc=True, static_shape=True)
+    step = TrainingStep(net, make_optimizer(recipe), devices, **options)
+    random = np.random.RandomState(0)
+    for _ in range(steps):
+        data = random.standard_normal((batch, 3, 16, 16)).astype(np.float32)
+        step(data, random.randint(0, 10, batch), lr=0.05)
+    mx.nd.waitall()
+    return step, {name: p.list_data()[0].asnumpy() for name, p in net.collect_params().items()}
+
+
+def assert_equal(found, expected, statistics=True, rtol=2e-4):
+    for name, array in expected.items():
+        if statistics or "running" not in name:
+            scale = np.abs(array).max()
+            assert np.abs(found[name] - array).max() <= rtol * scale, name
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("batch", [12, 11])
+def test_portions_on_one_device_do_what_as_many_devices_do(fused, batch):
+    """Gradient accumulation: the batch of two GPUs on one, BN's statistics included."""
+    _, expected = train(TWO, batch=batch, fused=fused)
+    _, found = train(ONE, batch=batch, fused=fused, accumulate=2)
+    # The running statistics of one device take in each portion, one after the other.
+    assert_equal(found, expected, statistics=False)
+    _, alone = train(ONE, batch=batch, fused=fused)
+    with pytest.raises(AssertionError):
+        assert_equal(alone, expected, statistics=False)
+
+
+def test_two_devices_with_two_portions_do_what_four_devices_do():
+    _, expected = train([mx.cpu(i) for i in range(4)])
+    _, found = train(TWO, accumulate=2)
+    assert_equal(found, expected, statistics=False)
+
+
+def test_synchronised_bn_is_ours_with_the_devices_counted():
+    """On one device it must give BN's numbers; several wait for ever on CPUs, now and then."""
+    net, expected = (get_model("cifar_dmrnet8") for _ in range(2))
+    mx.random.seed(1)
+    net.initialize()
+    expected.initialize()
+    for name, parameter in net.collect_params().items():
+        expected.collect_params()[name].set_data(parameter.data())
+    data = mx.nd.random.normal(shape=(4, 3, 16, 16))
+    norms = []
+    net.apply(lambda block: isinstance(block, BatchNorm) and norms.append(block))
+    for norm in norms:
+        norm.devices = 1.0  # not 1, and yet one device: takes the other operator
+    gradients = []
+    for one in (net, expected):
+        with mx.autograd.record():
+            loss = (one(data) ** 2).sum()
+        loss.backward()
+        gradients.append(one.features[0][0].weight.grad().asnumpy())
+        mx.nd.waitall()
+    np.testing.assert_allclose(*gradients, rtol=1e-3, atol=1e-3 * np.abs(gradients[1]).max())
+    for name, parameter in net.collect_params().items():
+        other = expected.collect_params()[name].data().asnumpy()
+        np.testing.assert_allclose(parameter.data().asnumpy(), other, rtol=1e-3, atol=1e-5)
+    net.synchronise_bn(8)
+    text = net(mx.sym.var("data")).tojson()
+    operators = [node for node in json.loads(text)["nodes"] if "BatchNorm" in node["op"]]
+    assert {node["op"] for node in operators} == {"_contrib_SyncBatchNorm"}
+    assert {node["attrs"]["ndev"] for node in operators} == {"8"}
+    assert len({node["attrs"]["key"] for node in operators}) == len(operators) == len(norms)
+
+
+def test_label_smoothing_is_the_cross_entropy_with_smoothed_labels():
+    logits = np.random.RandomState(0).standard_normal((4, 10))
+    labels = np.array([0, 3, 3, 9])
+
+    class Fixed(mx.gluon.HybridBlock):
+        def __init__(self):
+            super().__init__(prefix="f_")
+            with self.name_scope():
+                self.logits = self.params.get(
+                    "logits", shape=(4, 10), init=mx.init.Constant(mx.nd.array(logits))
+                )
+
+        def hybrid_forward(self, F, x, logits):
+            return logits + 0 * F.sum(x)
+
+    net = Fixed()
+    net.initialize()
+    step = TrainingStep(net, make_optimizer(CIFAR), ONE, smoothing=0.1)
+    ((total, _),) = step(np.zeros((4, 3, 2, 2)), labels, lr=1.0)
+    probability = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    wanted = np.full((4, 10), 0.01)
+    wanted[np.arange(4), labels] += 0.9
+    np.testing.assert_allclose(total.asscalar(), -(wanted * np.log(probability)).sum(), rtol=1e-5)
+    gradient = net.logits.grad().asnumpy()
+    np.testing.assert_allclose(gradient, probability - wanted, atol=1e-6)
+
+
+def test_the_average_of_the_weights_follows_its_formula():
+    net = get_model("cifar_dmrnet8")
+    net.initialize()
+    average = WeightAverage(net, decay=0.6)
+    parameters = trained_parameters(net)
+    expected = [p.data().asnumpy().astype(np.float64) for p in parameters]
+    random = np.random.RandomState(0)
+    for step in range(1, 6):
+        kept = min(0.6, (1 + step) / (10 + step))
+        for i, parameter in enumerate(parameters):
+            weight = random.standard_normal(parameter.shape).astype(np.float32)
+            parameter.set_data(mx.nd.array(weight))
+            expected[i] = kept * expected[i] + (1 - kept) * weight
+        average.update(step)
+    last = [p.data().asnumpy() for p in parameters]
+    with average:
+        for parameter, array in zip(parameters, expected):
+            np.testing.assert_allclose(parameter.data().asnumpy(), array, atol=1e-6)
+    assert all((p.data().asnumpy() == array).all() for p, array in zip(parameters, last))
+
+
+class Scaled(mx.gluon.HybridBlock):
+    """Logits: the mean of each of ten channels times a weight, in float16 if asked to.
+
+    MXNet has no float16 convolutions for CPUs, but it has this.
+    """
+
+    def __init__(self):
+        super().__init__(prefix="s_")
+        with self.name_scope():
+            self.weight = self.params.get("weight", shape=(1, 10), init=mx.init.One())
+            self.norm = mx.gluon.nn.BatchNorm(in_channels=10, prefix="bn_")
+
+    def compute_in_float16(self):
+        self.cast("float16")
+
+    def hybrid_forward(self, F, x, weight):
+        means = self.norm(F.cast(F.mean(x, axis=(2, 3)), "float32"))
+        return F.cast(F.broadcast_mul(F.cast(means, weight_type(weight)), weight), "float32")
+
+
+def weight_type(weight):
+    return np.dtype(weight.dtype).name
+
+
+def scaled_step(recipe):
+    net = Scaled()
+    net.initialize()
+    step = TrainingStep(net, make_optimizer(recipe), ONE, float16=recipe.dtype == "float16")
+    if step.loss_scale:
+        step.loss_scale.scale = 256.0  # these gradients would overflow with more
+    return step
+
+
+def scaled_data(step):
+    random = np.random.RandomState(step)
+    return random.standard_normal((8, 10, 2, 2)).astype(np.float32), random.randint(0, 10, 8)
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+class TestFloat16:
+    def steps(self, nesterov, dtype, count=6, step=None, first=0):
+        recipe = replace(CIFAR, nesterov=nesterov, dtype=dtype)
+        step = step or scaled_step(recipe)
+        for i in range(first, first + count):
+            step(*scaled_data(i), lr=0.05 if i < 4 else 0.005)
+        return step
+
+    def test_master_weights_follow_float32(self, nesterov):
+        half, single = (self.steps(nesterov, dtype) for dtype in ("float16", "float32"))
+        weight = half.net.weight.data()
+        assert weight.dtype == np.float16 and half.net.norm.gamma.data().dtype == np.float32
+        (velocity, master) = half.trainer._updaters[0].states[
+            half.trainer._param2idx[half.net.weight.name]
+        ]
+        assert master.dtype == velocity.dtype == np.float32
+        expected = single.net.weight.data().asnumpy()
+        np.testing.assert_allclose(master.asnumpy(), expected, atol=2e-4)
+        assert (weight.asnumpy() == master.asnumpy().astype(np.float16)).all()
+        assert (weight.asnumpy().astype(np.float32) != master.asnumpy()).any()
+
+    def test_an_overflow_changes_nothing_and_halves_the_scale(self, nesterov):
+        step = self.steps(nesterov, "float16")
+        before = step.net.weight.data().asnumpy()
+        step.loss_scale.scale = 2.0**24
+        step(*scaled_data(7), lr=0.05)
+        assert (step.net.weight.data().asnumpy() == before).all()
+        assert step.loss_scale.scale == 2.0**23
+        while (step.net.weight.data().asnumpy() == before).all():
+            step(*scaled_data(7), lr=0.05)
+        assert 1 < step.loss_scale.scale < 2.0**23
+
+    def test_it_resumes_with_the_same_bits(self, nesterov):
+        whole = self.steps(nesterov, "float16")
+        half = self.steps(nesterov, "float16", count=3)
+        arrays = checkpoint.arrays_of(half.net, half.trainer)
+        assert {name.split("/")[0] for name in arrays} == {"parameter", "velocity", "master"}
+        other = scaled_step(replace(CIFAR, nesterov=nesterov, dtype="float16"))
+        checkpoint.fill("x", arrays, other.net, other.trainer, lr=0.05)
+        other.loss_scale.restore(half.loss_scale.state())
+        self.steps(nesterov, "float16", count=3, step=other, first=3)
+        for name, parameter in whole.net.collect_params().items():
+            found = other.net.collect_params()[name].data().asnumpy()
+            assert (found == parameter.data().asnumpy()).all(), name
+
+
+def test_the_networks_parts_that_become_float16():
+    """As far as that goes without a GPU: types, the graph's casts, BN in float32."""
+    net = get_model("cifar_dmrnet8")
+    net.initialize()
+    net.compute_in_float16()
+    types = {name: np.dtype(p.dtype).name for name, p in net.collect_params().items()}
+    for name, dtype in types.items():
+        assert dtype == ("float32" if "_bn" in name or "stem_bn" in name else "float16"), name
+    symbol = net(mx.sym.var("data"))
+    types, outputs, _ = symbol.infer_type(data="float32")
+    assert [np.dtype(t).name for t in outputs] == ["float32"]
+    assert np.float16 in types
+    assert "Cast" not in net.portable_symbol().tojson()
+
+
+def test_the_loss_scale_doubles_after_a_while():
+    scale = LossScale()
+    for _ in range(LossScale.WAIT - 1):
+        assert scale.after(True)
+    assert scale.scale == LossScale.FIRST
+    scale.after(True)
+    assert (scale.scale, scale.used) == (2 * LossScale.FIRST, LossScale.FIRST)
+    assert not scale.after(False) and scale.scale == LossScale.FIRST
+
+
+class TestSchedules:
+    def test_cosine(self):
+        recipe = replace(CIFAR, schedule="cosine")
+        rates = [learning_rate(recipe, step, 100, 10) for step in range(100)]
+        expected = 0.05 * (1 + np.cos(np.pi * np.arange(100) / 100))
+        np.testing.assert_allclose(rates, expected, rtol=1e-9)
+
+    def test_warm_up_rises_along_a_line_to_the_schedule(self):
+        for recipe in (CIFAR, IMAGENET, replace(CIFAR, schedule="cosine")):
+            warm = replace(recipe, warmup_epochs=2.5)
+            rates = [learning_rate(warm, step, 1000, 10) for step in range(1000)]
+            np.testing.assert_allclose(rates[:25], 0.1 * np.arange(1, 26) / 25)
+            assert rates[25] == 0.1 and min(rates) > 0
+            if recipe.schedule == "steps":
+                expected = [learning_rate(recipe, step, 1000, 10) for step in range(25, 1000)]
+                assert rates[25:] == expected
