@@ -33,7 +33,7 @@ LAYERS = [
     ],
     ["training", "deploy", "report.contact_sheet"],
     ["analysis"],
-    ["flags", "cli", "cli_networks"],
+    ["flags", "cli", "cli_data", "cli_networks"],
 ]
 
 
