@@ -17,7 +17,6 @@ happens first:
 A variable that the user has set is never changed.
 """
 
-import contextlib
 import ctypes
 import glob
 import importlib
@@ -26,9 +25,9 @@ import os
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from importlib import metadata
 
 from .errors import DMRError
+from .machine import installed_wheels, usable_cores
 
 #: NumPy's aliases of Python's types that MXNet 1.9.1 uses and NumPy 1.24 removed.
 _NUMPY_ALIASES = {
@@ -56,22 +55,6 @@ _CUDA_LIBRARIES = (
 )
 
 
-def usable_cores():
-    """Physical cores that this process may use: affinity and cgroup quota respected."""
-    allowed = os.sched_getaffinity(0)
-    cores = set()
-    for cpu in allowed:
-        siblings = f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
-        cores.add(_read(siblings) or str(cpu))
-    quota, period = (_read("/sys/fs/cgroup/cpu.max").split() + ["max", "0"])[:2]
-    if quota == "max":
-        quota = _read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
-        period = _read("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
-    if quota.isdigit() and period.isdigit() and int(period) > 0:
-        return max(1, min(len(cores), int(quota) // int(period)))
-    return len(cores)
-
-
 def on_a_passing_thread(function, *arguments, **keywords):
     """Call a function on a thread that ends with the call.
 
@@ -84,14 +67,6 @@ def on_a_passing_thread(function, *arguments, **keywords):
     """
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(function, *arguments, **keywords).result()
-
-
-def _read(path):
-    try:
-        with open(path) as file:
-            return file.read().strip()
-    except OSError:
-        return ""
 
 
 def _set_environment():
@@ -110,15 +85,6 @@ def _restore_numpy_names():
     for name, value in _NUMPY_ALIASES.items():
         if name not in vars(numpy):
             setattr(numpy, name, value)
-
-
-def installed_wheels():
-    """Names and versions of the MXNet wheels that are installed."""
-    found = {}
-    for name in ("mxnet", "mxnet-cu112"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
 
 
 def _preload_cuda_libraries():

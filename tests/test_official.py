@@ -301,12 +301,13 @@ def test_svhns_validation_set_is_the_papers(tmp_path):
     found = read_svhn(str(tmp_path))
     sizes = {split: np.bincount(labels).tolist() for split, (_, labels) in found.splits.items()}
     assert sizes == {"train": [2 + 3] * 10, "validation": [400 + 200] * 10, "test": [1] * 10}
-    both = [found.splits[split][0].tobytes() for split in ("train", "validation")]
-    assert len("".join(map(bytes.hex, both))) // 2 == sum(
-        truth[p][0].size for p in ("train", "extra")
-    )
+    # Each image is in one of the two, with its own label.
+    parts = [zip(*found.splits[split]) for split in ("train", "validation")]
+    both = sorted((int(label), image.tobytes()) for part in parts for image, label in part)
+    originals = [zip(*truth[part]) for part in ("train", "extra")]
+    assert both == sorted((int(label), x.tobytes()) for part in originals for x, label in part)
     again = read_svhn(str(tmp_path))
-    assert (again.splits["validation"][0] == found.splits["validation"][0]).all()
+    assert np.array_equal(again.splits["validation"][0], found.splits["validation"][0])
     with pytest.raises(DMRError, match="598,388"):
         prepare_official("svhn", str(tmp_path), tmp_path / "out")
     write_svhn(tmp_path, {"train": 402, "extra": 3, "test": 1})

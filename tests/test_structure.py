@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "dmr_gluon"
 #: cli and flags import their heavy parts inside functions.
 LAYERS = [
     [
-        *("errors", "runs", "spec", "networks", "recipes", "paper", ""),
+        *("errors", "runs", "spec", "networks", "recipes", "paper", "machine", ""),
         *("data.datasets", "analysis.paths", "report.runlog", "report.tables"),
     ],
     ["runtime", "report.plots", "report.path_plot", "report.network_plot"],
@@ -20,7 +20,10 @@ LAYERS = [
         "grouped",
         "ends",
         "model",
+        "data.checksums",
+        "data.download",
         "data.records",
+        "data.writing",
         "data.encoding",
         "data.prepare",
         "data.iterators",

@@ -1,0 +1,38 @@
+"""What this machine has, found without importing MXNet."""
+
+import contextlib
+import os
+from importlib import metadata
+
+
+def usable_cores():
+    """Physical cores that this process may use: affinity and cgroup quota respected."""
+    allowed = os.sched_getaffinity(0)
+    cores = set()
+    for cpu in allowed:
+        siblings = f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+        cores.add(_read(siblings) or str(cpu))
+    quota, period = (_read("/sys/fs/cgroup/cpu.max").split() + ["max", "0"])[:2]
+    if quota == "max":
+        quota = _read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
+        period = _read("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+    if quota.isdigit() and period.isdigit() and int(period) > 0:
+        return max(1, min(len(cores), int(quota) // int(period)))
+    return len(cores)
+
+
+def installed_wheels():
+    """Names and versions of the MXNet wheels that are installed."""
+    found = {}
+    for name in ("mxnet", "mxnet-cu112"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _read(path):
+    try:
+        with open(path) as file:
+            return file.read().strip()
+    except OSError:
+        return ""
