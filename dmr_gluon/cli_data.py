@@ -47,12 +47,7 @@ def _add_prepare(commands):
         ("svhn", "train_32x32.mat, extra_32x32.mat and test_32x32.mat"),
     ):
         official = sets.add_parser(name, help=f"from the official {text}")
-        official.add_argument(
-            "--source", required=True, metavar="PATH", help=f"{text}, or the folder with them"
-        )
-        official.add_argument(
-            "--partial", action="store_true", help="take fewer images than the official set has"
-        )
+        _add_archives(official, name, f"{text}, or the folder with them")
         if name == "svhn":
             official.add_argument(
                 "--svhn-split",
@@ -60,12 +55,9 @@ def _add_prepare(commands):
                 default="paper",
                 help="paper: 6,000 images set aside for validation; authors: all trained on",
             )
-        official.set_defaults(dataset=name)
         parsers.append((official, _prepare_official))
     imagenet = sets.add_parser("imagenet", help="from the official tars, or train/ and val/")
-    imagenet.add_argument(
-        "--source", required=True, metavar="DIR", help="folder with the archives or the tree"
-    )
+    _add_archives(imagenet, "imagenet", "folder with the archives or the tree")
     imagenet.add_argument(
         "--short-side",
         type=int,
@@ -73,7 +65,10 @@ def _add_prepare(commands):
     )
     imagenet.add_argument("--quality", type=int, help="encode all anew with it, 1 to 100")
     imagenet.add_argument(
-        "--partial", action="store_true", help="take fewer images than the official set has"
+        "--checksums",
+        action="store_true",
+        help="put the archives' hashes into the manifest, compared with the published ones; "
+        "this reads their 150 GB once more",
     )
     parsers.append((imagenet, _prepare_imagenet))
     for parser, function in parsers:
@@ -82,6 +77,39 @@ def _add_prepare(commands):
             "--overwrite", action="store_true", help="replace another set that is in DIR"
         )
         parser.set_defaults(function=function)
+
+
+def _add_archives(parser, name, text):
+    parser.add_argument(
+        "--source", metavar="PATH", help=f"{text}; without it, the archives are downloaded"
+    )
+    parser.add_argument(
+        "--archives", metavar="DIR", help=f"where to download to (default: data/archives/{name})"
+    )
+    parser.add_argument(
+        "--mirror", metavar="URL", help="a folder that has the archives, to download from"
+    )
+    parser.add_argument(
+        "--proxy", metavar="URL", help="download through it (default: https_proxy and http_proxy)"
+    )
+    parser.add_argument(
+        "--partial", action="store_true", help="take fewer images than the official set has"
+    )
+    parser.set_defaults(dataset=name)
+
+
+def _archives(options):
+    """What to prepare from: ``--source``, or what has been downloaded."""
+    from .data.download import download
+
+    if options.source is None:
+        folder = options.archives or os.path.join("data", "archives", options.dataset)
+        download(options.dataset, folder, options.mirror, options.proxy)
+        return folder
+    for flag in ("archives", "mirror", "proxy"):
+        if getattr(options, flag) is not None:
+            raise DMRError(f"--{flag} is for downloading; leave it out with --source")
+    return options.source
 
 
 def _size(text):
@@ -122,10 +150,11 @@ def _prepare_imagenet(options):
         raise DMRError(f"--short-side must be from 1 to 10,000, not {options.short_side}")
     _tell(
         prepare_imagenet(
-            options.source,
+            _archives(options),
             options.out,
             short_side=options.short_side,
             quality=options.quality,
+            checksums=options.checksums,
             partial=options.partial,
             overwrite=options.overwrite,
         )
@@ -138,7 +167,7 @@ def _prepare_official(options):
     _tell(
         prepare_official(
             options.dataset,
-            options.source,
+            _archives(options),
             options.out,
             svhn_split=getattr(options, "svhn_split", "paper"),
             partial=options.partial,

@@ -114,6 +114,8 @@ def test_cifar_round_trips_from_archive_and_folder(number, kind, tmp_path):
     assert prepared.classes == tuple(CIFAR10 if number == 10 else CIFAR100)
     manifest = read_manifest(tmp_path / "out")
     assert manifest["partial"] and not manifest["sources"][os.path.basename(path)]["published"]
+    published = {"mean": list(prepared.mean), "std": list(prepared.std)}
+    assert manifest["published"] == published != {key: manifest[key] for key in published}
     # The folder that the archive is in, and the one that it is unpacked to.
     unpacked = tmp_path / "unpacked"
     for file, content in files.items():
@@ -125,6 +127,18 @@ def test_cifar_round_trips_from_archive_and_folder(number, kind, tmp_path):
         for split, (pixels, labels) in truth.items():
             assert (found.splits[split][0] == pixels).all()
             assert (found.splits[split][1] == labels).all()
+
+
+def test_a_second_time_the_archive_is_not_unpacked(tmp_path, capsys, monkeypatch):
+    files, _ = cifar(100, "python")
+    path = tar_of(tmp_path / "cifar-100-python.tar.gz", files)
+    first = prepare_official("cifar100", path, tmp_path / "out", partial=True)
+    monkeypatch.setattr("dmr_gluon.data.prepare_official.read_cifar", None)
+    assert prepare_official("cifar100", path, tmp_path / "out", partial=True) == first
+    assert "nothing to do" in capsys.readouterr().out
+    # A partial set is not taken for the whole one.
+    with pytest.raises(DMRError, match="made from other images or in another way"):
+        prepare_official("cifar100", path, tmp_path / "out")
 
 
 def test_the_pickles_here_are_as_python_2_wrote_them():
