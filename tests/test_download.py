@@ -73,6 +73,8 @@ def server(monkeypatch):
     other = Archive("never.bin", served.url + "/never.bin", "0" * 32, None, "here", True)
     monkeypatch.setitem(ARCHIVES, "cifar10", (archive, other))
     monkeypatch.setattr(download, "PAUSES", (0, 0))
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
     yield served
     served.shutdown()
     served.server_close()

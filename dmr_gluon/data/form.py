@@ -50,7 +50,7 @@ def record(label, number, image):
         if at % 4 == 0:
             parts.append(content[begin:at])
             begin = at + 4
-        at = content.find(MAGIC, at + 4 if at % 4 == 0 else at + 1)
+        at = content.find(MAGIC, at + 4)  # the word cannot overlap itself
     parts.append(content[begin:])
     kinds = [1, *[2] * (len(parts) - 2), 3] if parts[1:] else [0]
     return b"".join(
