@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import resource
 import struct
 from pathlib import Path
 
@@ -157,6 +158,23 @@ def test_bytes_after_the_last_state_are_cut_off(after, whole, every_image, tmp_p
             file.write(b"half a record")
     images.write(out)
     assert manifest(out) == whole and len(images.read) == 170 - after
+
+
+def test_on_a_full_disk_the_work_up_to_then_is_kept(whole, every_image, tmp_path):
+    out, images = tmp_path / "out", Images()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(DMRError, match="cannot write to .*same command again"):
+            images.write(out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert read_manifest(out) is None
+    done, images.read = count_done(out), []
+    assert 10 < done < 100
+    images.write(out)
+    assert len(images.read) == 170 - done and manifest(out) == whole
+    assert set(os.listdir(out)) == FILES
 
 
 def flip(path):

@@ -120,7 +120,7 @@ def _receive(url, file, opener, expected):
                     f"{url} cannot be downloaded: {problem}; the same command goes on with what "
                     f"has arrived, and --mirror or --source take the file from elsewhere"
                 ) from None
-            print(f"note: {problem}; trying again in {pause} s")
+            print(f"note: {url}: {problem}; trying again in {pause} s")
             time.sleep(pause)
 
 
@@ -141,7 +141,7 @@ def _attempt(url, file, opener, expected):
     except (ValueError, http.client.InvalidURL) as error:
         raise DMRError(f"{url} is not an address: {error}") from None
     except (OSError, http.client.HTTPException) as error:
-        raise _Interrupted(getattr(error, "reason", None) or error) from None
+        raise _Interrupted(_said(getattr(error, "reason", error))) from None
     with response:
         if response.status == 206:
             place = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
@@ -165,7 +165,7 @@ def _copy(response, file, begin, expected):
             try:
                 block = response.read(_BLOCK)
             except (OSError, http.client.HTTPException) as error:
-                raise _Interrupted(f"the connection broke off ({error})") from None
+                raise _Interrupted(f"the connection broke off ({_said(error)})") from None
             if not block:
                 break
             bar.update(len(block))
@@ -174,6 +174,10 @@ def _copy(response, file, begin, expected):
     received = os.path.getsize(file.name)
     if total is not None and received < total:
         raise _Interrupted(f"the connection ended after {received:,} of {total:,} bytes")
+
+
+def _said(error):
+    return getattr(error, "strerror", None) or error
 
 
 def _md5(path):

@@ -51,6 +51,8 @@ class RecordWriter:
         Records written.
     statistics : Statistics
         Of the images written.
+    noted : bool
+        Is there something on the disk to go on with?
 
     Raises
     ------
@@ -62,7 +64,7 @@ class RecordWriter:
         self.directory, self.name, self.key = directory, name, key
         self.files = {kind: f"{name}.{kind}" for kind in ("rec", "idx")}
         self.per_class = [0] * classes
-        self.count = 0
+        self.count, self.noted = 0, False
         self.statistics = Statistics()
         self._bytes = dict.fromkeys(self.files, 0)
         self._digests = {kind: hashlib.sha256() for kind in self.files}
@@ -144,7 +146,7 @@ class RecordWriter:
         )
         digest = hashlib.sha256(state.encode()).hexdigest()
         write_atomically(self._path(state_of(self.name)), f"{digest}\n{state}")
-        self._saved = time.monotonic()
+        self._saved, self.noted = time.monotonic(), True
 
     def _take_over(self):
         """Go on from the last state, if it is of the same work and true; else from nothing."""
@@ -164,7 +166,7 @@ class RecordWriter:
         digests = {kind: found["sha256"] for kind, found in digests.items()}
         if any(found.hexdigest() != entries[kind]["sha256"] for kind, found in digests.items()):
             return
-        self.count, self.per_class = state["count"], state["per_class"]
+        self.count, self.per_class, self.noted = state["count"], state["per_class"], True
         self.statistics = Statistics.from_json(state["statistics"])
         self._digests = digests
         self._bytes = {kind: entry["bytes"] for kind, entry in entries.items()}

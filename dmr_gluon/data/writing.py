@@ -109,9 +109,11 @@ def _write_splits(classes, sources, out, encoding, key):
                     print(f"{split}: going on after {writer.count} of {len(images)} images")
                 for encoded in encode_all(images, encoding, split, writer.count):
                     writer.write(encoded)
-    except Exception:  # but not Ctrl-C, after which the same command goes on
+    except Exception as error:  # but not Ctrl-C, after which the same command goes on
         for writer in writers.values():
-            writer.discard()
+            # On a full disk too there may be hours of work to go on with.
+            if not (isinstance(error, OSError) and writer.noted):
+                writer.discard()
         raise
     statistics = [writer.statistics for writer in writers.values()]
     sizes = {size for each in statistics for size in each.sizes}
@@ -147,8 +149,8 @@ def _disk_errors(out):
         yield
     except OSError as error:
         raise DMRError(
-            f"cannot write to {out} ({error.strerror or error}); free some space or choose "
-            f"another --out"
+            f"cannot write to {out} ({error.strerror or error}); free some space and give the "
+            f"same command again, or choose another --out"
         ) from error
 
 
