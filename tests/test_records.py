@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import struct
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -250,7 +251,8 @@ def test_killed_while_files_get_their_names_it_is_finished_by_the_next_run(
         assert set(os.listdir(out)) == FILES
 
 
-def test_two_at_the_same_time_are_refused(tmp_path, every_image):
+def test_two_at_the_same_time_are_refused(tmp_path, every_image, monkeypatch):
+    monkeypatch.setattr(writing, "_PATIENCE", 0)
     out, images = tmp_path / "out", Images()
     images.stopped(out, 100)
     before = {path: path.read_bytes() for path in out.iterdir()}
@@ -261,6 +263,16 @@ def test_two_at_the_same_time_are_refused(tmp_path, every_image):
     os.close(handle)
     assert {path: path.read_bytes() for path in out.iterdir()} == before
     images.write(out)
+
+
+def test_one_that_is_still_dying_is_waited_for(tmp_path, every_image):
+    out, images = tmp_path / "out", Images()
+    images.stopped(out, 100)
+    handle = os.open(out, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    threading.Timer(0.2, os.close, [handle]).start()
+    images.write(out)
+    assert len(images.read) == 70
 
 
 def test_statistics_come_back_to_the_bit():

@@ -15,6 +15,7 @@ import json
 import os
 import shlex
 import sys
+import time
 from collections import Counter
 
 import cv2
@@ -29,6 +30,8 @@ from .encoding import encode_all
 from .records import RecordWriter, part_of, state_of
 
 _READY = MANIFEST + ".ready"
+#: Seconds that a process which has just been killed may take to be gone.
+_PATIENCE = 5
 
 
 def write_set(name, fingerprint, read, out, encoding, overwrite):
@@ -161,15 +164,26 @@ def _alone_in(out):
         if os.path.isdir(out):
             handle = os.open(out, os.O_RDONLY)
             stack.callback(os.close, handle)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _lock(handle):
                 raise DMRError(
                     f"another process is preparing {out}; wait for it or choose another --out"
-                ) from None
-            except OSError:
-                pass  # a file system that has no locks
+                )
         yield
+
+
+def _lock(handle):
+    """Lock a folder; False where another process has done so and keeps it."""
+    latest = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > latest:
+                return False
+            time.sleep(0.1)
+        except OSError:  # a file system that has no locks
+            return True
 
 
 def _already_there(name, fingerprint, out):
