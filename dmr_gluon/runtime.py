@@ -17,7 +17,6 @@ happens first:
 A variable that the user has set is never changed.
 """
 
-import contextlib
 import ctypes
 import glob
 import importlib
@@ -26,10 +25,9 @@ import os
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from importlib import metadata
 
-from .cores import usable_cores
 from .errors import DMRError
+from .machine import installed_wheels, usable_cores
 
 #: NumPy's aliases of Python's types that MXNet 1.9.1 uses and NumPy 1.24 removed.
 _NUMPY_ALIASES = {
@@ -87,15 +85,6 @@ def _restore_numpy_names():
     for name, value in _NUMPY_ALIASES.items():
         if name not in vars(numpy):
             setattr(numpy, name, value)
-
-
-def installed_wheels():
-    """Names and versions of the MXNet wheels that are installed."""
-    found = {}
-    for name in ("mxnet", "mxnet-cu112"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
 
 
 def _preload_cuda_libraries():

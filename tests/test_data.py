@@ -1,5 +1,6 @@
 """Preparing, reading and augmenting: every pixel, every image once."""
 
+import io
 import json
 import os
 import struct
@@ -10,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from dmr_gluon.data.check import check
 from dmr_gluon.data.datasets import open_prepared
@@ -69,6 +71,10 @@ class TestDigits:
         whole = np.array(prepared.split("train").per_class) + prepared.split("test").per_class
         shares = np.array(prepared.split("test").per_class) / whole
         assert np.abs(shares - 360 / 1797).max() < 0.01
+
+    def test_published_statistics_are_those_of_official_sets_alone(self, digits):
+        manifest = json.loads((Path(digits) / "manifest.json").read_text())
+        assert manifest["published"] is None and len(manifest["mean"]) == 3
 
     def test_the_split_is_fixed(self, digits):
         labels = [label for label, _ in read_all(open_prepared(digits), "test")]
@@ -136,6 +142,43 @@ class TestFolder:
         write_image(source / "train" / "cat" / "odd", 1, channels=channels)
         prepared = prepare_folder(source, tmp_path / "out", name="pets")
         assert {decode(data).shape for _, data in read_all(prepared, "train")} == {(32, 32, 3)}
+
+    def test_a_cmyk_jpeg_becomes_rgb_and_is_counted(self, folder, tmp_path, capsys):
+        source, _ = folder
+        cmyk = Image.new("CMYK", (32, 32), (0, 255, 255, 0))  # no cyan: red
+        cmyk.save(source / "train" / "cat" / "ink.jpg", quality=95)
+        cmyk.save(source / "test" / "cat" / "ink.jpg", quality=95)
+        prepared = prepare_folder(source, tmp_path / "out", name="pets")
+        original = (source / "train" / "cat" / "ink.jpg").read_bytes()
+        for split in ("train", "test"):
+            records = [data for _, data in read_all(prepared, split) if data[:2] == b"\xff\xd8"]
+            stored = Image.open(io.BytesIO(*records))
+            assert original not in records and stored.mode == "RGB"
+            assert np.abs(np.array(stored).astype(int) - (255, 0, 0)).max() < 8
+        manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+        assert manifest["oddities"] == {"CMYK, encoded anew as RGB": 2}
+        assert "2 images: CMYK" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("resize", [None, 16])
+    def test_the_exif_rotation_is_ignored(self, folder, tmp_path, resize):
+        """As by the reference pipelines; the file itself stays as it is, with its EXIF."""
+        source, _ = folder
+        image = Image.new("RGB", (64, 32), (0, 0, 0))
+        image.paste((255, 255, 255), (0, 0, 32, 32))  # white on the left
+        exif = image.getexif()
+        exif[0x0112] = 6  # shown, it would stand upright, with the white half above
+        path = source / "train" / "cat" / "turned.jpg"
+        image.save(path, exif=exif, quality=95)
+        assert ImageOps.exif_transpose(Image.open(path)).size == (32, 64)
+        prepared = prepare_folder(source, tmp_path / "out", name="pets", encoding=Encoding(resize))
+        records = [data for _, data in read_all(prepared, "train") if data[:2] == b"\xff\xd8"]
+        stored = Image.open(io.BytesIO(*records))
+        assert (records == [path.read_bytes()]) == (resize is None)
+        width, height = (64, 32) if resize is None else (32, 16)
+        assert stored.size == (width, height)
+        pixels = np.array(stored.convert("L"))
+        assert pixels[:, : width // 2 - 4].min() > 200 and pixels[:, width // 2 + 4 :].max() < 50
+        assert check(tmp_path / "out").ok
 
     def test_an_image_that_holds_recordios_magic_word_is_kept(self, folder, tmp_path):
         """RecordIO cuts it into two records there, and puts them together again."""

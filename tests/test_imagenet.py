@@ -1,5 +1,6 @@
 """ImageNet's official archives, in small: a tar of tars, a tar without labels, a devkit."""
 
+import hashlib
 import io
 import os
 import tarfile
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 from test_data import decode, read_all
 
-from dmr_gluon.data import imagenet
+from dmr_gluon import cli
+from dmr_gluon.data import checksums, imagenet, prepare_official
 from dmr_gluon.data.datasets import read_manifest
 from dmr_gluon.data.prepare_official import prepare_imagenet
 from dmr_gluon.errors import DMRError
@@ -122,6 +124,38 @@ def test_a_png_named_jpeg_is_encoded_anew_and_counted(tmp_path, capsys):
     oddities = {"named JPEG, but of another format": 1}
     assert read_manifest(tmp_path / "out")["oddities"] == oddities
     assert "1 images: named JPEG" in capsys.readouterr().out
+
+
+def test_the_manifest_names_the_archives_and_their_hashes_if_asked(tmp_path, capsys, monkeypatch):
+    write(tmp_path / "source")
+    contents = {path.name: path.read_bytes() for path in (tmp_path / "source").iterdir()}
+    val = hashlib.md5(contents[imagenet.VALIDATION]).hexdigest()
+    monkeypatch.setitem(checksums._PUBLISHED_MD5, imagenet.VALIDATION, val)
+    for asked in (False, True):
+        out = tmp_path / f"out{asked}"
+        arguments = ["--source", str(tmp_path / "source"), "--out", str(out), "--partial"]
+        cli._main(["prepare", "imagenet", *arguments, *["--checksums"] * asked])
+        sources = read_manifest(out)["sources"]
+        assert {name: entry["bytes"] for name, entry in sources.items()} == {
+            name: len(content) for name, content in contents.items()
+        }
+        printed = capsys.readouterr().out
+        for name, content in contents.items():
+            is_published = name == imagenet.VALIDATION
+            hashes = {kind: hashlib.new(kind, content).hexdigest() for kind in ("md5", "sha256")}
+            expected = {"bytes": len(content), **hashes, "published": is_published}
+            assert sources[name] == (expected if asked else {"bytes": len(content)})
+            assert (f"{name} is not the published" in printed) == (asked and not is_published)
+    # A second time, the archives are not even indexed.
+    monkeypatch.setattr(prepare_official, "read_archives", pytest.fail)
+    cli._main(["prepare", "imagenet", *arguments])
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_checksums_of_a_tree_are_refused(tmp_path):
+    (tmp_path / "train" / CLASSES[0]).mkdir(parents=True)
+    with pytest.raises(DMRError, match="--checksums is for the archives"):
+        prepare_imagenet(str(tmp_path), tmp_path / "out", checksums=True)
 
 
 def test_a_set_that_is_not_whole_is_refused(tmp_path):

@@ -1,11 +1,12 @@
 """A preparation that is killed, at any moment, and started again."""
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,14 +15,29 @@ from conftest import REPOSITORY
 from dmr_gluon.data.datasets import open_prepared, read_manifest
 from dmr_gluon.errors import DMRError
 
+#: Notes how far it is after every few images, so that there is something to go on with.
+CODE = (
+    "import sys; from dmr_gluon.data import records; records.SECONDS_BETWEEN_STATES = 0.02; "
+    "from dmr_gluon import cli; sys.argv[0] = 'dmr'; cli.main()"
+)
+
 
 def prepare(out):
     return subprocess.Popen(
-        [sys.executable, "-m", "dmr_gluon.cli", "prepare", "digits", "--out", str(out)],
+        [sys.executable, "-c", CODE, "prepare", "digits", "--out", str(out)],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        text=True,
     )
+
+
+def finish(out):
+    """Let a preparation end by itself; what it printed."""
+    process = prepare(out)
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, printed
+    return printed
 
 
 def hashes(out):
@@ -36,24 +52,48 @@ def whole_or_nothing(out):
         return None
 
 
+def same(out, digits):
+    found, expected = read_manifest(out), read_manifest(digits)
+    assert hashes(out) == hashes(digits)
+    assert all(found[key] == expected[key] for key in expected if key != "command")
+    assert sorted(os.listdir(out)) == sorted(os.listdir(digits))
+
+
+def test_killed_in_the_middle_it_goes_on(digits, tmp_path):
+    out = tmp_path / "out"
+    process = prepare(out)
+    while process.poll() is None and not (out / "train.state.part").exists():
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait(120) == -signal.SIGKILL
+    process.stdout.close()
+    assert whole_or_nothing(out) is None
+    done = re.search(r"train: going on after (\d+) of 1437 images", finish(out))
+    assert done and 0 < int(done.group(1)) <= 1437
+    same(out, digits)
+    assert "nothing to do" in finish(out)
+
+
 @pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_and_started_again_it_ends_with_the_same_set(digits, tmp_path, times):
     random = np.random.RandomState(times)
     expected = hashes(digits)
     out = tmp_path / "out"
     started = time.monotonic()
-    assert prepare(tmp_path / "once").wait(120) == 0
+    finish(tmp_path / "once")
     whole = time.monotonic() - started
     killed = 0
     for _ in range(times):
+        if whole_or_nothing(out):
+            shutil.rmtree(out)
         process = prepare(out)
         # Most of the time goes into starting: the later part is where files are written.
         time.sleep(whole * random.uniform(0.5, 1.0))
         process.send_signal(signal.SIGKILL)
         killed += process.wait(120) == -signal.SIGKILL
+        process.stdout.close()
         assert whole_or_nothing(out) in (None, expected)
-    assert prepare(out).wait(120) == 0
-    assert hashes(out) == expected == hashes(tmp_path / "once")
-    assert read_manifest(out)["splits"] == read_manifest(digits)["splits"]
-    assert not list(Path(out).glob("*.part"))
+    finish(out)
+    same(out, digits)
+    same(tmp_path / "once", digits)
     assert killed

@@ -187,7 +187,7 @@ def test_every_process_knows_what_it_is(launched):
 
 @pytest.mark.parametrize("wanted", [None, "7"])
 def test_workers_share_the_cores_unless_the_user_says_otherwise(launched, monkeypatch, wanted):
-    from dmr_gluon.cores import usable_cores
+    from dmr_gluon.machine import usable_cores
 
     environment = {} if wanted is None else {"OMP_NUM_THREADS": wanted}
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

@@ -114,6 +114,8 @@ def test_cifar_round_trips_from_archive_and_folder(number, kind, tmp_path):
     assert prepared.classes == tuple(CIFAR10 if number == 10 else CIFAR100)
     manifest = read_manifest(tmp_path / "out")
     assert manifest["partial"] and not manifest["sources"][os.path.basename(path)]["published"]
+    published = {"mean": list(prepared.mean), "std": list(prepared.std)}
+    assert manifest["published"] == published != {key: manifest[key] for key in published}
     # The folder that the archive is in, and the one that it is unpacked to.
     unpacked = tmp_path / "unpacked"
     for file, content in files.items():
@@ -125,6 +127,18 @@ def test_cifar_round_trips_from_archive_and_folder(number, kind, tmp_path):
         for split, (pixels, labels) in truth.items():
             assert (found.splits[split][0] == pixels).all()
             assert (found.splits[split][1] == labels).all()
+
+
+def test_a_second_time_the_archive_is_not_unpacked(tmp_path, capsys, monkeypatch):
+    files, _ = cifar(100, "python")
+    path = tar_of(tmp_path / "cifar-100-python.tar.gz", files)
+    first = prepare_official("cifar100", path, tmp_path / "out", partial=True)
+    monkeypatch.setattr("dmr_gluon.data.prepare_official.read_cifar", None)
+    assert prepare_official("cifar100", path, tmp_path / "out", partial=True) == first
+    assert "nothing to do" in capsys.readouterr().out
+    # A partial set is not taken for the whole one.
+    with pytest.raises(DMRError, match="made from other images or in another way"):
+        prepare_official("cifar100", path, tmp_path / "out")
 
 
 def test_the_pickles_here_are_as_python_2_wrote_them():
@@ -301,12 +315,13 @@ def test_svhns_validation_set_is_the_papers(tmp_path):
     found = read_svhn(str(tmp_path))
     sizes = {split: np.bincount(labels).tolist() for split, (_, labels) in found.splits.items()}
     assert sizes == {"train": [2 + 3] * 10, "validation": [400 + 200] * 10, "test": [1] * 10}
-    both = [found.splits[split][0].tobytes() for split in ("train", "validation")]
-    assert len("".join(map(bytes.hex, both))) // 2 == sum(
-        truth[p][0].size for p in ("train", "extra")
-    )
+    # Each image is in one of the two, with its own label.
+    parts = [zip(*found.splits[split]) for split in ("train", "validation")]
+    both = sorted((int(label), image.tobytes()) for part in parts for image, label in part)
+    originals = [zip(*truth[part]) for part in ("train", "extra")]
+    assert both == sorted((int(label), x.tobytes()) for part in originals for x, label in part)
     again = read_svhn(str(tmp_path))
-    assert (again.splits["validation"][0] == found.splits["validation"][0]).all()
+    assert np.array_equal(again.splits["validation"][0], found.splits["validation"][0])
     with pytest.raises(DMRError, match="598,388"):
         prepare_official("svhn", str(tmp_path), tmp_path / "out")
     write_svhn(tmp_path, {"train": 402, "extra": 3, "test": 1})

@@ -11,9 +11,9 @@ PACKAGE = Path(__file__).resolve().parent.parent / "dmr_gluon"
 #: cli and flags import their heavy parts inside functions.
 LAYERS = [
     [
-        *("errors", "runs", "spec", "networks", "recipes", "paper", ""),
+        *("errors", "runs", "spec", "networks", "recipes", "paper", "machine", ""),
         *("data.datasets", "analysis.paths", "report.runlog", "report.tables"),
-        *("cores", "launch", "experiments", "report.status", "report.tensorboard"),
+        *("launch", "experiments", "report.status", "report.tensorboard"),
     ],
     ["runtime", "report.plots", "report.path_plot", "report.network_plot"],
     [
@@ -21,7 +21,10 @@ LAYERS = [
         "grouped",
         "ends",
         "model",
+        "data.checksums",
+        "data.download",
         "data.records",
+        "data.writing",
         "data.encoding",
         "data.prepare",
         "data.iterators",
@@ -36,7 +39,7 @@ LAYERS = [
     ],
     ["training", "deploy", "report.contact_sheet"],
     ["analysis"],
-    ["flags", "series", "cli", "cli_networks", "cli_launch", "cli_runs"],
+    ["flags", "series", "cli", "cli_data", "cli_networks", "cli_launch", "cli_runs"],
 ]
 
 

@@ -84,17 +84,21 @@ def _open_bounded(path):
             yield _Bounded(stream, path)
 
 
-def _read_folder(source, folder, names):
+def unpacked_paths(source, folder, names):
+    """Where the files of an archive are that was unpacked; those that are there, by name."""
     inner = os.path.join(source, folder)
     base = inner if os.path.isdir(inner) else source
+    paths = {name: os.path.join(base, name) for name in names}
+    return {name: path for name, path in paths.items() if os.path.isfile(path)}
+
+
+def _read_folder(source, folder, names):
     found = {}
-    for name in names:
-        path = os.path.join(base, name)
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.getsize(path) > _LARGEST_MEMBER:
-                raise DMRError(f"{path} is larger than any file of this data set; {_ANOTHER}")
-            with open(path, "rb") as file:
-                found[name] = file.read()
+    for name, path in unpacked_paths(source, folder, names).items():
+        if os.path.getsize(path) > _LARGEST_MEMBER:
+            raise DMRError(f"{path} is larger than any file of this data set; {_ANOTHER}")
+        with open(path, "rb") as file:
+            found[name] = file.read()
     return found
 
 

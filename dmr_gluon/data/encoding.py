@@ -1,6 +1,6 @@
 """Encoding images for RecordIO: on all cores, in a fixed order, with statistics."""
 
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Callable, Optional, Tuple
@@ -10,8 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import DMRError
-from ..runtime import usable_cores
-from .form import jpeg_frame
+from ..machine import usable_cores
+from . import form
 
 #: The order in which a split's images are written; fixed, so that a set prepared twice is
 #: the same, and shuffled, so that a contiguous part of a file holds every class.
@@ -58,10 +58,24 @@ class Encoded:
     oddities: Tuple[str, ...] = ()
 
 
-def encode_all(images, encoding, split):
-    """Encode in the fixed shuffled order on all cores, a bounded number ahead."""
-    order = np.random.RandomState(_ORDER_SEED).permutation(len(images))
-    progress = tqdm(total=len(images), desc=split, unit=" images", disable=None)
+def encode_all(images, encoding, split, done=0):
+    """Encode in the fixed shuffled order on all cores, a bounded number ahead.
+
+    Parameters
+    ----------
+    images : list of Source
+    encoding : Encoding
+    split : str
+        For the progress.
+    done : int
+        So many at the beginning of that order are left out.
+
+    Yields
+    ------
+    Encoded
+    """
+    order = np.random.RandomState(_ORDER_SEED).permutation(len(images))[done:]
+    progress = tqdm(total=len(images), initial=done, desc=split, unit=" images", disable=None)
     with progress, ThreadPoolExecutor(usable_cores()) as pool:
         waiting = deque()
         for position in order:
@@ -102,6 +116,8 @@ def _encode(source, encoding):
         data = _imencode(".jpg", resized, [cv2.IMWRITE_JPEG_QUALITY, encoding.quality or 95])
     else:
         data = _imencode(".png", resized, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    if len(data) > form.LARGEST_IMAGE:
+        raise DMRError(f"{source.name} has {len(data):,} bytes, too many for a record; remove it")
     mean, std = (part[::-1, 0] for part in cv2.meanStdDev(resized))
     pixels = resized.shape[0] * resized.shape[1]
     return Encoded(
@@ -151,20 +167,29 @@ def _resize(image, resize):
 
 def _jpeg_components(data) -> Optional[int]:
     """Colour components that a JPEG's frame header declares."""
-    frame = jpeg_frame(data)
+    frame = form.jpeg_frame(data)
     return None if frame is None else data[frame + 9]
 
 
 class Statistics:
-    """Mean and standard deviation over all pixels of all images, per channel."""
+    """Of all images of a split: mean and standard deviation by channel, sizes, oddities.
+
+    Sums are made in the order of the images and can be taken out and put back exactly, so that
+    a preparation that was stopped ends with the same numbers.
+    """
 
     def __init__(self):
         self.pixels, self.total, self.squares = 0, np.zeros(3), np.zeros(3)
+        self.sizes = []  # (height, width) of the first image, and one that differs
+        self.oddities = Counter()
 
     def add(self, encoded):
         self.pixels += encoded.size[0] * encoded.size[1]
         self.total += encoded.total
         self.squares += encoded.squares
+        if len(self.sizes) < 2 and encoded.size not in self.sizes:
+            self.sizes.append(encoded.size)
+        self.oddities.update(encoded.oddities)
 
     def mean_and_std(self):
         mean = self.total / self.pixels
@@ -172,3 +197,21 @@ class Statistics:
         # A channel without any variation is left unscaled.
         std = np.where(variance > 0, np.sqrt(variance), 1.0)
         return [round(float(v), 3) for v in mean], [round(float(v), 3) for v in std]
+
+    def to_json(self):
+        return {
+            "pixels": self.pixels,
+            "total": self.total.tolist(),
+            "squares": self.squares.tolist(),
+            "sizes": self.sizes,
+            "oddities": self.oddities,
+        }
+
+    @classmethod
+    def from_json(cls, saved):
+        self = cls()
+        self.pixels = saved["pixels"]
+        self.total, self.squares = np.array(saved["total"]), np.array(saved["squares"])
+        self.sizes = [tuple(size) for size in saved["sizes"]]
+        self.oddities = Counter(saved["oddities"])
+        return self

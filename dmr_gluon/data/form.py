@@ -24,6 +24,7 @@ _HEADER = struct.Struct("<I4sQQ")  # MXNet's: flag, label (a float), number, a s
 LEAST = _HEAD.size + _HEADER.size
 _MOST_PARTS = 1000  # of a record; an image hardly ever holds the magic word even once
 _LARGEST = 1 << 29  # what a record's 29 bits of length can say
+LARGEST_IMAGE = _LARGEST - 1 - _HEADER.size
 _INDEX_LINE = re.compile(rb"(0|[1-9][0-9]{0,17})\t(0|[1-9][0-9]{0,17})\n")
 _BLOCK = 1 << 20
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -33,6 +34,35 @@ _MOST_PIXELS_PER_BYTE = 2000  # a JPEG has at most about 500, a PNG of 8 bits 10
 
 class Broken(Exception):
     """Why no record can be read at a place."""
+
+
+def record(label, number, image):
+    """A record's bytes, as MXNet writes them.
+
+    Parameters
+    ----------
+    label, number : int
+    image : bytes
+        An encoded image of at most ``LARGEST_IMAGE`` bytes.
+    """
+    content = _HEADER.pack(0, struct.pack("<f", label), number, 0) + image
+    parts, begin, at = [], 0, content.find(MAGIC)
+    while at >= 0:
+        if at % 4 == 0:
+            parts.append(content[begin:at])
+            begin = at + 4
+        at = content.find(MAGIC, at + 4)  # the word cannot overlap itself
+    parts.append(content[begin:])
+    kinds = [1, *[2] * (len(parts) - 2), 3] if parts[1:] else [0]
+    return b"".join(
+        _HEAD.pack(MAGIC, kind << 29 | len(part)) + part + bytes(-len(part) % 4)
+        for kind, part in zip(kinds, parts)
+    )
+
+
+def index_line(number, offset):
+    """The line of the index for a record."""
+    return b"%d\t%d\n" % (number, offset)
 
 
 def manifest_faults(manifest):

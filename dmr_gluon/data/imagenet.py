@@ -18,10 +18,10 @@ from tqdm import tqdm
 
 from ..errors import DMRError
 from .archives import read_members
+from .datasets import ARCHIVES
 from .encoding import Source
 
-TRAIN, VALIDATION = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
-DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
+TRAIN, VALIDATION, DEVKIT = (archive.file for archive in ARCHIVES["imagenet"])
 _DEVKIT_FOLDER = "ILSVRC2012_devkit_t12"
 _META = "data/meta.mat"
 _GROUND_TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"
@@ -35,6 +35,21 @@ _LARGEST_IMAGE = 64 << 20
 def is_official(source):
     """Whether a folder holds the official archives."""
     return os.path.isfile(os.path.join(source, TRAIN))
+
+
+def archive_paths(source):
+    """Paths of the three archives by name.
+
+    Raises
+    ------
+    DMRError
+        Where one is missing.
+    """
+    paths = {name: os.path.join(source, name) for name in (TRAIN, VALIDATION, DEVKIT)}
+    for path in paths.values():
+        if not os.path.isfile(path):
+            raise DMRError(f"{path} is missing; put the three archives of ILSVRC 2012 there")
+    return paths
 
 
 def read_archives(source) -> Tuple[List[str], Dict[str, List[Source]]]:
@@ -56,10 +71,7 @@ def read_archives(source) -> Tuple[List[str], Dict[str, List[Source]]]:
     DMRError
         Where an archive is missing, damaged or hostile, or the archives do not fit together.
     """
-    paths = {name: os.path.join(source, name) for name in (TRAIN, VALIDATION, DEVKIT)}
-    for path in paths.values():
-        if not os.path.isfile(path):
-            raise DMRError(f"{path} is missing; put the three archives of ILSVRC 2012 there")
+    paths = archive_paths(source)
     wordnet_id, truth = _read_devkit(paths[DEVKIT])
     train = _train_images(paths[TRAIN])
     classes = sorted(train)

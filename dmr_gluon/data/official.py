@@ -4,28 +4,14 @@ Each reader gives images and labels in the order of the archive; what follows is
 path of :mod:`dmr_gluon.data.prepare`.
 """
 
-import hashlib
-import io
 import os
 from dataclasses import dataclass
-from typing import Dict, Tuple
+from typing import Dict, Sequence, Tuple
 
 import numpy as np
 
 from ..errors import DMRError
-from .archives import read_mat, read_members, unpickle
-
-#: MD5 of the published files. CIFAR: the data sets' own page. SVHN's page has none; these are
-#: what torchvision's loader demands.
-PUBLISHED_MD5 = {
-    "cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a",
-    "cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530",
-    "cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85",
-    "cifar-100-binary.tar.gz": "03b5dce01913d631647c71ecec9e9cb8",
-    "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
-    "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
-    "extra_32x32.mat": "a93ce644f1a588dc4d68dda5feec44a7",
-}
+from .archives import read_mat, read_members, unpacked_paths, unpickle
 
 _PIXELS = 3 * 32 * 32
 #: Far above the 531,131 images of SVHN's largest file.
@@ -41,16 +27,41 @@ class Official:
     Parameters
     ----------
     classes : tuple of str
-    splits : dict of str to (numpy.ndarray, numpy.ndarray)
-        Images (n, 32, 32, 3) of uint8, RGB, and labels (n,), ``train`` first.
-    files : dict of str to dict
-        By name, of each file that was read: ``bytes``, ``md5``, ``sha256`` and whether it is
-        ``published``, by its MD5; None where the archive had been unpacked.
+    splits : dict of str to (sequence of numpy.ndarray, numpy.ndarray)
+        n images (32, 32, 3) of uint8, RGB, and labels (n,), ``train`` first.
     """
 
     classes: Tuple[str, ...]
-    splits: Dict[str, Tuple[np.ndarray, np.ndarray]]
-    files: Dict[str, dict]
+    splits: Dict[str, Tuple[Sequence[np.ndarray], np.ndarray]]
+
+
+def files_of(name, source):
+    """The files that a data set is read from.
+
+    Parameters
+    ----------
+    name : str
+        ``cifar10``, ``cifar100`` or ``svhn``.
+    source : str
+        As for :func:`read_cifar` and :func:`read_svhn`.
+
+    Returns
+    -------
+    dict of str to str, bool
+        Paths by name, and whether they came out of an archive.
+
+    Raises
+    ------
+    DMRError
+        Where they are missing.
+    """
+    if name == "svhn":
+        paths = [_svhn_path(source, part) for part in ("train", "extra", "test")]
+        return {os.path.basename(path): path for path in paths}, False
+    cifar = _Cifar(name, source)
+    if os.path.isfile(cifar.path):
+        return {os.path.basename(cifar.path): cifar.path}, False
+    return unpacked_paths(cifar.path, cifar.folder, cifar.names), True
 
 
 def read_cifar(name, source) -> Official:
@@ -68,32 +79,56 @@ def read_cifar(name, source) -> Official:
     DMRError
         Where there is no such archive, or it is damaged or hostile.
     """
-    number = name[len("cifar") :]
-    archives = {kind: f"cifar-{number}-{kind}.tar.gz" for kind in ("python", "binary")}
-    if number == "10":
-        folders = {"python": "cifar-10-batches-py", "binary": "cifar-10-batches-bin"}
-        batches = [f"data_batch_{i}" for i in range(1, 6)]
-        files = {"train": batches, "test": ["test_batch"]}
-        metas = {"python": "batches.meta", "binary": "batches.meta.txt"}
-    else:
-        folders = {"python": "cifar-100-python", "binary": "cifar-100-binary"}
-        files = {"train": ["train"], "test": ["test"]}
-        metas = {"python": "meta", "binary": "fine_label_names.txt"}
-    kind, path = _find(source, archives, folders, metas)
-    ending = ".bin" if kind == "binary" else ""
-    names = [file + ending for split in files.values() for file in split]
-    members = read_members(path, folders[kind], [*names, metas[kind]])
-    read = _read_pickled if kind == "python" else _read_binary
-    classes = _class_names(members[metas[kind]], kind, number)
+    cifar = _Cifar(name, source)
+    members = read_members(cifar.path, cifar.folder, cifar.names)
+    read = _read_pickled if cifar.kind == "python" else _read_binary
+    classes = _class_names(members[cifar.meta], cifar.kind, cifar.number)
     splits = {}
-    for split, parts in files.items():
-        pairs = [read(members[part + ending], f"{path}: {part}", number) for part in parts]
+    for split, files in cifar.files.items():
+        pairs = [read(members[file], f"{cifar.path}: {file}", cifar.number) for file in files]
         images, labels = (np.concatenate(arrays) for arrays in zip(*pairs))
-        splits[split] = _checked(images, labels, len(classes), f"{path}: {split}")
-    hashes = {os.path.basename(path): _hashes_of_file(path)} if os.path.isfile(path) else {}
-    if not hashes:
-        hashes = {file: _hashes(io.BytesIO(content)) for file, content in members.items()}
-    return Official(tuple(classes), splits, hashes)
+        splits[split] = _checked(images, labels, len(classes), f"{cifar.path}: {split}")
+    return Official(tuple(classes), splits)
+
+
+class _Cifar:
+    """Which of an archive's versions there is, where, and what its files are called.
+
+    Attributes
+    ----------
+    number : str
+        10 or 100.
+    kind : str
+        python or binary.
+    path : str
+        Of the archive, or of a folder with what it unpacks to.
+    folder : str
+        The archive's one folder.
+    files : dict of str to list of str
+        By split.
+    meta : str
+        The file with the class names.
+    names : list of str
+        All files that are read.
+    """
+
+    def __init__(self, name, source):
+        self.number = name[len("cifar") :]
+        archives = {kind: f"cifar-{self.number}-{kind}.tar.gz" for kind in ("python", "binary")}
+        if self.number == "10":
+            folders = {"python": "cifar-10-batches-py", "binary": "cifar-10-batches-bin"}
+            batches = [f"data_batch_{i}" for i in range(1, 6)]
+            files = {"train": batches, "test": ["test_batch"]}
+            metas = {"python": "batches.meta", "binary": "batches.meta.txt"}
+        else:
+            folders = {"python": "cifar-100-python", "binary": "cifar-100-binary"}
+            files = {"train": ["train"], "test": ["test"]}
+            metas = {"python": "meta", "binary": "fine_label_names.txt"}
+        self.kind, self.path = _find(source, archives, folders, metas)
+        ending = ".bin" if self.kind == "binary" else ""
+        self.files = {split: [file + ending for file in part] for split, part in files.items()}
+        self.folder, self.meta = folders[self.kind], metas[self.kind]
+        self.names = [*sum(self.files.values(), []), self.meta]
 
 
 def _find(source, archives, folders, metas):
@@ -179,17 +214,15 @@ def read_svhn(source, split="paper") -> Official:
     """
     if split not in ("paper", "authors"):
         raise DMRError(f"--svhn-split {split}: there are paper and authors")
-    parts, files = {}, {}
+    parts = {}
     for part in ("train", "extra", "test"):
-        path = os.path.join(source, f"{part}_32x32.mat")
-        variables = read_mat(path, most=_MOST_IMAGES * _PIXELS)
-        parts[part] = _from_mat(variables, path)
-        files[os.path.basename(path)] = _hashes_of_file(path)
+        path = _svhn_path(source, part)
+        parts[part] = _from_mat(read_mat(path, most=_MOST_IMAGES * _PIXELS), path)
     random = np.random.RandomState(_VALIDATION_SEED)
     aside = {"train": 400, "extra": 200} if split == "paper" else {}
     kept, validation = [], []
     for part in ("train", "extra"):
-        images, labels = parts[part]
+        labels = parts[part][1]
         chosen = np.zeros(len(labels), bool)
         for digit in range(10 if aside else 0):
             positions = np.flatnonzero(labels == digit)
@@ -199,16 +232,29 @@ def read_svhn(source, split="paper") -> Official:
                     f"{aside[part]} that the paper sets aside; use --svhn-split authors"
                 )
             chosen[random.permutation(positions)[: aside[part]]] = True
-        kept.append((images[~chosen], labels[~chosen]))
-        validation.append((images[chosen], labels[chosen]))
+        kept.append(_picked(*parts[part], ~chosen))
+        validation.append(_picked(*parts[part], chosen))
     splits = {"train": _joined(kept), "test": parts["test"]}
     if aside:
         splits["validation"] = _joined(validation)
-    return Official(tuple(str(digit) for digit in range(10)), splits, files)
+    return Official(tuple(str(digit) for digit in range(10)), splits)
+
+
+def _svhn_path(source, part):
+    path = os.path.join(source, f"{part}_32x32.mat")
+    if not os.path.isfile(path):
+        raise DMRError(f"{path} is missing; name the folder that holds it with --source")
+    return path
+
+
+def _picked(images, labels, chosen):
+    """Some of the images, as views: a copy of all would need gigabytes."""
+    return [images[i] for i in np.flatnonzero(chosen)], labels[chosen]
 
 
 def _joined(pairs):
-    return tuple(np.concatenate(arrays) for arrays in zip(*pairs))
+    images, labels = zip(*pairs)
+    return sum(images, []), np.concatenate(labels)
 
 
 def _from_mat(variables, path):
@@ -234,23 +280,3 @@ def _checked(images, labels, classes, name):
             f"{name} has labels from {labels.min()} to {labels.max()}, not 0 to {classes - 1}"
         )
     return images, labels
-
-
-def _hashes(stream, name=None):
-    """Of a file; without a name, of one that was unpacked, for which nothing is published."""
-    md5, sha256, size = hashlib.md5(), hashlib.sha256(), 0
-    for block in iter(lambda: stream.read(1 << 20), b""):
-        md5.update(block)
-        sha256.update(block)
-        size += len(block)
-    return {
-        "bytes": size,
-        "md5": md5.hexdigest(),
-        "sha256": sha256.hexdigest(),
-        "published": PUBLISHED_MD5.get(name) == md5.hexdigest() if name else None,
-    }
-
-
-def _hashes_of_file(path):
-    with open(path, "rb") as file:
-        return _hashes(file, os.path.basename(path))

@@ -1,28 +1,16 @@
-"""From images to a prepared data set: RecordIO, index and manifest.
+"""The digits, and any folder of images, as prepared data sets."""
 
-Every kind of source gives the same thing, a list of :class:`Source` per split; what
-follows (encoding, statistics, writing, the manifest) is one code path.
-"""
-
-import contextlib
 import hashlib
-import json
 import os
-import shlex
-import sys
-from collections import Counter
 from typing import Dict, List
 
 import cv2
 import numpy as np
 
-from .. import __version__
 from ..errors import DMRError
-from ..runs import write_atomically
-from ..runtime import installed_wheels
-from .datasets import MANIFEST, MANIFEST_FORMAT, PUBLISHED, open_prepared, read_manifest
-from .encoding import Encoding, Source, Statistics, encode_all
-from .records import RecordWriter
+from .datasets import PUBLISHED
+from .encoding import Encoding, Source
+from .writing import write_set
 
 _JPEG = (".jpg", ".jpeg")
 _EXTENSIONS = _JPEG + (".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
@@ -38,6 +26,10 @@ def prepare_digits(out, overwrite=False):
     -------
     PreparedSet
     """
+    return write_set("digits", "1", _read_digits, out, Encoding(), overwrite)
+
+
+def _read_digits():
     try:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
@@ -67,8 +59,7 @@ def prepare_digits(out, overwrite=False):
         ]
         for name, positions in split.items()
     }
-    classes = [str(digit) for digit in range(10)]
-    return write_set("digits", classes, sources, out, Encoding(), "1", overwrite)
+    return [str(digit) for digit in range(10)], sources, {}
 
 
 def prepare_folder(source, out, name=None, encoding=Encoding(), overwrite=False):
@@ -106,7 +97,7 @@ def prepare_folder(source, out, name=None, encoding=Encoding(), overwrite=False)
         )
     folders = {"train": "train", "test": "test"}
     classes, sources, fingerprint = folder_sources(source, folders, encoding)
-    return write_set(name, classes, sources, out, encoding, fingerprint, overwrite)
+    return write_set(name, fingerprint, lambda: (classes, sources, {}), out, encoding, overwrite)
 
 
 def folder_sources(source, folders, encoding):
@@ -198,112 +189,3 @@ def _images(folder):
 def _read(path):
     with open(path, "rb") as file:
         return file.read()
-
-
-def write_set(name, classes, sources, out, encoding, fingerprint, overwrite, more=None):
-    """Write every split and then the manifest, unless that very set is there already.
-
-    Parameters
-    ----------
-    name : str
-    classes : list of str
-    sources : dict of str to list of Source
-        By split, ``train`` first.
-    out : str
-    encoding : Encoding
-    fingerprint : str
-        Of all that decides what is written.
-    overwrite : bool
-    more : dict, optional
-        More for the manifest.
-
-    Returns
-    -------
-    PreparedSet
-
-    Raises
-    ------
-    DMRError
-        For an unreadable image, or an ``out`` that holds something else or cannot be written.
-    """
-    ready = _already_there(name, fingerprint, out, overwrite)
-    if ready:
-        print(f"{out} holds this data set already; nothing to do")
-        return ready
-    writers = []
-    try:
-        os.makedirs(out, exist_ok=True)
-        train_statistics, sizes, oddities = None, set(), Counter()
-        for split, images in sources.items():
-            statistics = Statistics()
-            with RecordWriter(out, split, len(classes)) as writer:
-                for encoded in encode_all(images, encoding, split):
-                    writer.write(encoded.label, encoded.data)
-                    statistics.add(encoded)
-                    sizes.add(encoded.size)
-                    oddities.update(encoded.oddities)
-            writers.append(writer)
-            train_statistics = train_statistics or statistics
-        mean, std = train_statistics.mean_and_std()
-        manifest = {
-            "format": MANIFEST_FORMAT,
-            "dataset": name,
-            "fingerprint": fingerprint,
-            "classes": classes,
-            "image_size": list(sizes.pop()) if len(sizes) == 1 else None,
-            "mean": mean,
-            "std": std,
-            "oddities": dict(oddities),
-            "splits": {split: writer.manifest() for split, writer in zip(sources, writers)},
-            **(more or {}),
-            "command": " ".join(map(shlex.quote, ["dmr", *sys.argv[1:]])),
-            "versions": {
-                "dmr_gluon": __version__,
-                "numpy": np.__version__,
-                "opencv": cv2.__version__,
-                **installed_wheels(),
-            },
-        }
-        # Only now is another set given up; until the manifest is there, there is none.
-        manifest_path = os.path.join(out, MANIFEST)
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(manifest_path)
-        for writer in writers:
-            writer.publish()
-        write_atomically(manifest_path, json.dumps(manifest, indent=1))
-        for oddity, count in oddities.items():
-            print(f"note: {count} images: {oddity}")
-    except OSError as error:
-        raise DMRError(
-            f"cannot write to {out} ({error.strerror or error}); free some space or choose "
-            f"another --out"
-        ) from error
-    finally:
-        for writer in writers:
-            writer.discard()
-    return open_prepared(out)
-
-
-def _already_there(name, fingerprint, out, overwrite):
-    """The set in ``out`` if it is this one and whole; a refusal if it is something else."""
-    if overwrite:
-        return None
-    existing = read_manifest(out)
-    if existing is None:
-        strangers = [f for f in ("train.rec", "test.rec") if os.path.exists(os.path.join(out, f))]
-        if strangers:
-            raise DMRError(
-                f"{os.path.join(out, strangers[0])} is there without a manifest; choose another "
-                f"--out, or replace it with --overwrite"
-            )
-        return None
-    if (existing.get("dataset"), existing.get("fingerprint")) != (name, fingerprint):
-        raise DMRError(
-            f"{out} holds the data set {existing.get('dataset')!r} made from other images or in "
-            f"another way; choose another --out, or replace it with --overwrite"
-        )
-    try:
-        return open_prepared(out)
-    except DMRError as damage:
-        print(f"{damage}; doing so")
-        return None

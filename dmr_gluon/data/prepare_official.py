@@ -1,14 +1,23 @@
 """The paper's data sets from their official archives to RecordIO."""
 
+import functools
 import hashlib
 import os
 
 from ..errors import DMRError
+from .checksums import describe_archive
 from .datasets import PUBLISHED
 from .encoding import Encoding, Source
-from .imagenet import DEVKIT, TRAIN, VALIDATION, is_official, read_archives
-from .official import read_cifar, read_svhn
-from .prepare import folder_sources, stamp, write_set
+from .imagenet import TRAIN, archive_paths, is_official, read_archives
+from .official import files_of, read_cifar, read_svhn
+from .prepare import folder_sources, stamp
+from .writing import write_set
+
+#: Ends the fingerprint of a set that may have fewer images than the official one, so that it is
+#: never taken for that.
+_PARTIAL = "-partial"
+#: Images that the paper sets aside and the authors' code trains on.
+_SVHN_VALIDATION = 6_000
 
 
 def prepare_official(
@@ -42,40 +51,41 @@ def prepare_official(
         For an archive that is missing, damaged, hostile or not whole, or an ``out`` that
         holds something else.
     """
-    found = read_svhn(source, svhn_split) if name == "svhn" else read_cifar(name, source)
-    facts = PUBLISHED[name]
-    expected = {"train": facts.train_images, "test": facts.test_images}
-    if name == "svhn":
-        expected["train"] += 6_000 * (svhn_split == "authors")
-    for split, count in expected.items():
-        images = len(found.splits[split][1])
-        if images != count and not partial:
-            raise DMRError(
-                f"{source} has {images:,} images for {split}, {name} has {count:,}; get the "
-                f"official archive again, or take what is there with --partial"
-            )
-    for file, hashes in found.files.items():
-        if hashes["published"] is False:
-            print(f"note: {file} is not the published file; its MD5 is {hashes['md5']}")
-    sources = {
-        split: [
-            Source(f"{split} image {i}", int(label), lambda images=images, i=i: images[i])
-            for i, label in enumerate(labels)
-        ]
-        for split, (images, labels) in found.splits.items()
-    }
-    hashes = sorted((file, entry["sha256"]) for file, entry in found.files.items())
-    made = repr((hashes, encoding, svhn_split if name == "svhn" else None))
-    fingerprint = hashlib.sha256(made.encode()).hexdigest()
-    more = {"sources": found.files, "partial": partial}
-    if name == "svhn":
-        more["svhn_split"] = svhn_split
-    return write_set(
-        name, list(found.classes), sources, out, encoding, fingerprint, overwrite, more
-    )
+    paths, unpacked = files_of(name, source)
+    files = {file: describe_archive(path, unpacked) for file, path in paths.items()}
+    split = {"svhn_split": svhn_split} if name == "svhn" else {}
+    hashes = sorted((file, entry["sha256"]) for file, entry in files.items())
+    made = repr((hashes, encoding, split.get("svhn_split")))
+    fingerprint = hashlib.sha256(made.encode()).hexdigest() + _PARTIAL * partial
+
+    def read():
+        found = read_svhn(source, svhn_split) if name == "svhn" else read_cifar(name, source)
+        facts = PUBLISHED[name]
+        expected = {"train": facts.train_images, "test": facts.test_images}
+        expected["train"] += _SVHN_VALIDATION * (split.get("svhn_split") == "authors")
+        for part, count in expected.items():
+            images = len(found.splits[part][1])
+            if images != count and not partial:
+                raise DMRError(
+                    f"{source} has {images:,} images for {part}, {name} has {count:,}; get the "
+                    f"official archive again, or take what is there with --partial"
+                )
+        _note_unpublished(files)
+        sources = {
+            part: [
+                Source(f"{part} image {i}", int(label), functools.partial(images.__getitem__, i))
+                for i, label in enumerate(labels)
+            ]
+            for part, (images, labels) in found.splits.items()
+        }
+        return list(found.classes), sources, {"sources": files, "partial": partial, **split}
+
+    return write_set(name, fingerprint, read, out, encoding, overwrite)
 
 
-def prepare_imagenet(source, out, short_side=None, quality=None, partial=False, overwrite=False):
+def prepare_imagenet(
+    source, out, short_side=None, quality=None, checksums=False, partial=False, overwrite=False
+):
     """ImageNet (ILSVRC 2012), as JPEG.
 
     Parameters
@@ -88,6 +98,8 @@ def prepare_imagenet(source, out, short_side=None, quality=None, partial=False, 
         as they are.
     quality : int, optional
         Encode all images anew with it; None: keep those that are not resized.
+    checksums : bool
+        Put the archives' MD5 and SHA-256 into the manifest, compared with the published ones.
     partial : bool
         Take fewer images than the official set has; the manifest says so.
     overwrite : bool
@@ -104,26 +116,46 @@ def prepare_imagenet(source, out, short_side=None, quality=None, partial=False, 
         an ``out`` that holds something else.
     """
     encoding = Encoding(short_side, "jpeg", quality)
-    if is_official(source):
-        classes, sources = read_archives(source)
+    paths = archive_paths(source) if is_official(source) else {}
+    if paths:
         made = hashlib.sha256(repr(encoding).encode())
-        for name in (TRAIN, VALIDATION, DEVKIT):
+        for file, path in paths.items():
             # Not of the content: that would be to read 150 GB once more.
-            made.update(name.encode() + stamp(os.path.join(source, name)))
+            made.update(file.encode() + stamp(path))
         fingerprint = made.hexdigest()
+        read_images = functools.partial(read_archives, source)
     elif not os.path.isdir(os.path.join(source, "train")):
         raise DMRError(f"{source} has neither {TRAIN} nor train/<class>/* and val/<class>/*")
+    elif checksums:
+        raise DMRError(f"--checksums is for the archives; {source} holds images: leave it out")
     else:
-        folders = {"train": "train", "test": "val"}
-        classes, sources, fingerprint = folder_sources(source, folders, encoding)
-    facts = PUBLISHED["imagenet"]
-    found = (len(classes), len(sources["train"]), len(sources["test"]))
-    expected = (facts.classes, facts.train_images, facts.test_images)
-    if found != expected and not partial:
-        raise DMRError(
-            f"{source} has {found[0]:,} classes, {found[1]:,} training and {found[2]:,} validation "
-            f"images, ImageNet has {expected[0]:,}, {expected[1]:,} and {expected[2]:,}; get what "
-            f"is missing, or take what is there with --partial"
-        )
-    more = {"partial": partial}
-    return write_set("imagenet", classes, sources, out, encoding, fingerprint, overwrite, more)
+        *tree, fingerprint = folder_sources(source, {"train": "train", "test": "val"}, encoding)
+        read_images = functools.partial(tuple, tree)
+
+    def read():
+        classes, sources = read_images()
+        facts = PUBLISHED["imagenet"]
+        found = (len(classes), len(sources["train"]), len(sources["test"]))
+        expected = (facts.classes, facts.train_images, facts.test_images)
+        if found != expected and not partial:
+            raise DMRError(
+                f"{source} has {found[0]:,} classes, {found[1]:,} training and {found[2]:,} "
+                f"validation images, ImageNet has {expected[0]:,}, {expected[1]:,} and "
+                f"{expected[2]:,}; get what is missing, or take what is there with --partial"
+            )
+        describe = describe_archive if checksums else _size_of
+        files = {file: describe(path) for file, path in paths.items()}
+        _note_unpublished(files)
+        return classes, sources, {"partial": partial, **({"sources": files} if files else {})}
+
+    return write_set("imagenet", fingerprint + _PARTIAL * partial, read, out, encoding, overwrite)
+
+
+def _size_of(path):
+    return {"bytes": os.path.getsize(path)}
+
+
+def _note_unpublished(files):
+    for file, entry in files.items():
+        if entry.get("published") is False:
+            print(f"note: {file} is not the published file; its MD5 is {entry['md5']}")

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from ..errors import DMRError
-from ..runtime import usable_cores
+from ..machine import usable_cores
 from . import form
 
 #: Values of prepared images that one thread makes at a time, about: 64 images of 32x32.

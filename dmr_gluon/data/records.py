@@ -1,16 +1,39 @@
-"""Writing RecordIO so that a half-written file is never taken for a whole one."""
+"""Writing RecordIO so that a half-written file is never taken for a whole one.
+
+What a stopped preparation has written is not lost: every few seconds it notes how far it is,
+and the same preparation goes on from there, to the same bytes.
+"""
 
 import contextlib
 import hashlib
+import json
 import os
+import time
 
-from ..runtime import mx
+from ..runs import write_atomically
+from . import form
+from .checksums import digests_of
+from .encoding import Statistics
+
+#: Between two notes of how far the work is: what is lost of it at most.
+SECONDS_BETWEEN_STATES = 10
+
+
+def part_of(file):
+    """The name of a file that is not published yet."""
+    return file + ".part"
+
+
+def state_of(split):
+    """The name of the file that says how far a split is."""
+    return part_of(f"{split}.state")
 
 
 class RecordWriter:
-    """Writes ``NAME.rec`` and ``NAME.idx``, under other names until :meth:`publish`.
+    """Writes ``NAME.rec`` and ``NAME.idx``, under other names until they are published.
 
-    Use as a context manager. Leaving it with an exception removes what was written.
+    Use as a context manager. On entry it takes over what an earlier run with the same ``key``
+    has written, as far as that run had noted; ``count`` says how many records that is.
 
     Parameters
     ----------
@@ -19,6 +42,17 @@ class RecordWriter:
         Of the split, such as ``train``.
     classes : int
         Number of classes; labels are 0 to classes - 1.
+    key : dict
+        All that decides what is written, of text and numbers.
+
+    Attributes
+    ----------
+    count : int
+        Records written.
+    statistics : Statistics
+        Of the images written.
+    noted : bool
+        Is there something on the disk to go on with?
 
     Raises
     ------
@@ -26,66 +60,60 @@ class RecordWriter:
         When not everything has reached the disk.
     """
 
-    def __init__(self, directory, name, classes):
-        self.directory = directory
+    def __init__(self, directory, name, classes, key):
+        self.directory, self.name, self.key = directory, name, key
         self.files = {kind: f"{name}.{kind}" for kind in ("rec", "idx")}
         self.per_class = [0] * classes
-        self.count = self._bytes = 0
+        self.count, self.noted = 0, False
+        self.statistics = Statistics()
+        self._bytes = dict.fromkeys(self.files, 0)
+        self._digests = {kind: hashlib.sha256() for kind in self.files}
+        self._streams = {}
 
     def __enter__(self):
-        try:
-            self._writer = mx.recordio.MXIndexedRecordIO(
-                self._partial("idx"), self._partial("rec"), "w"
-            )
-        except mx.base.MXNetError as error:
-            raise OSError(f"{self._partial('rec')} cannot be opened") from error
+        self._take_over()
+        for kind, file in self.files.items():
+            path = self._path(part_of(file))
+            self._streams[kind] = open(path, "r+b" if self.count else "wb")  # noqa: SIM115
+            self._streams[kind].truncate(self._bytes[kind])
+            self._streams[kind].seek(self._bytes[kind])
+        self._saved = time.monotonic()
         return self
 
-    def write(self, label, image):
+    def write(self, encoded):
         """Append one record.
 
         Parameters
         ----------
-        label : int
-        image : bytes
-            An encoded image, PNG or JPEG.
+        encoded : Encoded
         """
-        header = mx.recordio.IRHeader(0, float(label), self.count, 0)
-        record = mx.recordio.pack(header, image)
-        try:
-            self._writer.write_idx(self.count, record)
-        except mx.base.MXNetError as error:
-            raise OSError(f"{self._partial('rec')} cannot be written") from error
-        self.per_class[label] += 1
+        line = form.index_line(self.count, self._bytes["rec"])
+        self._append("rec", form.record(encoded.label, self.count, encoded.data))
+        self._append("idx", line)
+        self.statistics.add(encoded)
+        self.per_class[encoded.label] += 1
         self.count += 1
-        # Counted by MXNet: an image that holds RecordIO's magic word is cut into two records.
-        self._bytes = self._writer.tell()
+        if time.monotonic() - self._saved >= SECONDS_BETWEEN_STATES:
+            self._save()
 
     def __exit__(self, kind, value, traceback):
-        self._writer.close()
-        if kind is not None:
-            self.discard()
-            return
-        # MXNet does not say when the last bytes could not be written: the disk may be full.
-        with open(self._partial("idx"), encoding="ascii") as file:
-            entries = sum(1 for _ in file)
-        if os.path.getsize(self._partial("rec")) != self._bytes or entries != self.count:
-            self.discard()
-            raise OSError(f"{self._partial('rec')} did not reach the disk whole")
-
-    def publish(self):
-        """Give the files their names."""
-        for extension, name in self.files.items():
-            os.replace(self._partial(extension), os.path.join(self.directory, name))
+        try:
+            if kind is None:
+                self._save()
+        finally:
+            for stream in self._streams.values():
+                with contextlib.suppress(OSError):  # what counts has been flushed by _save
+                    stream.close()
 
     def discard(self):
-        """Remove what was written and not published."""
-        for extension in self.files:
+        """Remove what was written."""
+        names = [state_of(self.name), part_of(state_of(self.name))]
+        for name in [*map(part_of, self.files.values()), *names]:
             with contextlib.suppress(FileNotFoundError):
-                os.remove(self._partial(extension))
+                os.remove(self._path(name))
 
     def manifest(self):
-        """What the manifest says of this split, before :meth:`publish`."""
+        """What the manifest says of this split."""
         return {
             "count": self.count,
             "per_class": self.per_class,
@@ -93,22 +121,52 @@ class RecordWriter:
             "index": self._describe("idx"),
         }
 
-    def _partial(self, extension):
-        return os.path.join(self.directory, self.files[extension] + ".part")
+    def _path(self, name):
+        return os.path.join(self.directory, name)
 
-    def _describe(self, extension):
-        path = self._partial(extension)
+    def _describe(self, kind):
         return {
-            "file": self.files[extension],
-            "bytes": os.path.getsize(path),
-            "sha256": sha256_of(path),
+            "file": self.files[kind],
+            "bytes": self._bytes[kind],
+            "sha256": self._digests[kind].hexdigest(),
         }
 
+    def _append(self, kind, content):
+        self._streams[kind].write(content)
+        self._digests[kind].update(content)
+        self._bytes[kind] += len(content)
 
-def sha256_of(path):
-    """SHA-256 of a file, as hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
+    def _save(self):
+        """Note how far the work is, once it is safe on the disk."""
+        for stream in self._streams.values():
+            stream.flush()
+            os.fsync(stream.fileno())
+        state = json.dumps(
+            {"key": self.key, "statistics": self.statistics.to_json(), **self.manifest()}
+        )
+        digest = hashlib.sha256(state.encode()).hexdigest()
+        write_atomically(self._path(state_of(self.name)), f"{digest}\n{state}")
+        self._saved, self.noted = time.monotonic(), True
+
+    def _take_over(self):
+        """Go on from the last state, if it is of the same work and true; else from nothing."""
+        try:
+            with open(self._path(state_of(self.name)), encoding="utf-8") as file:
+                digest, _, text = file.read().rstrip("\n").partition("\n")
+            state = json.loads(text)
+            if digest != hashlib.sha256(text.encode()).hexdigest() or state["key"] != self.key:
+                return
+            entries = {"rec": state["records"], "idx": state["index"]}
+            digests = {
+                kind: digests_of(self._path(part_of(file)), ["sha256"], entries[kind]["bytes"])
+                for kind, file in self.files.items()
+            }
+        except (OSError, ValueError):
+            return
+        digests = {kind: found["sha256"] for kind, found in digests.items()}
+        if any(found.hexdigest() != entries[kind]["sha256"] for kind, found in digests.items()):
+            return
+        self.count, self.per_class, self.noted = state["count"], state["per_class"], True
+        self.statistics = Statistics.from_json(state["statistics"])
+        self._digests = digests
+        self._bytes = {kind: entry["bytes"] for kind, entry in entries.items()}

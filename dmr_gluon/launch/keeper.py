@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 
-from ..cores import usable_cores
+from ..machine import usable_cores
 
 #: Begins the line that tells the launcher the command's process id.
 PID_MARK = b"dmr-launch-pid "

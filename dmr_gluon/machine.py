@@ -1,6 +1,8 @@
-"""How many cores a process may use. Needs no MXNet."""
+"""What this machine has, found without importing MXNet."""
 
+import contextlib
 import os
+from importlib import metadata
 
 
 def usable_cores():
@@ -17,6 +19,15 @@ def usable_cores():
     if quota.isdigit() and period.isdigit() and int(period) > 0:
         return max(1, min(len(cores), int(quota) // int(period)))
     return len(cores)
+
+
+def installed_wheels():
+    """Names and versions of the MXNet wheels that are installed."""
+    found = {}
+    for name in ("mxnet", "mxnet-cu112"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def _read(path):

@@ -1,0 +1,201 @@
+"""Downloading the official archives.
+
+A download that stops goes on where it stopped, now or in a later run, and a file gets its name
+only when its MD5 is the published one.
+"""
+
+import contextlib
+import fcntl
+import http.client
+import os
+import re
+import time
+import urllib.error
+import urllib.request
+
+from tqdm import tqdm
+
+from .. import __version__
+from ..errors import DMRError
+from ..runs import write_atomically
+from .checksums import digests_of
+from .datasets import ARCHIVES
+
+#: Seconds before each new attempt, counted anew when one has brought something.
+PAUSES = (1, 4, 15)
+_TIMEOUT = 30  # seconds without a byte
+_BLOCK = 1 << 20
+#: Of the answers below 500, those that another attempt may change.
+_PASSING = (408, 429)
+
+
+def download(name, folder, mirror=None, proxy=None):
+    """Download what is missing of a data set's official archives.
+
+    Parameters
+    ----------
+    name : str
+        ``cifar10``, ``cifar100``, ``svhn`` or ``imagenet``.
+    folder : str
+        Where to put them.
+    mirror : str, optional
+        URL of a folder that has the files, instead of the official place.
+    proxy : str, optional
+        URL of a proxy; default: what the environment says (``https_proxy``).
+
+    Raises
+    ------
+    DMRError
+        Where a file cannot be had, is not the published one, or cannot be written. What has
+        arrived of it is kept, unless it is whole and wrong.
+    """
+    for flag, url in (("mirror", mirror), ("proxy", proxy)):
+        if url is not None and not re.match("https?://.", url):
+            raise DMRError(f"--{flag} {url}: begin it with http:// or https://")
+    wanted = [archive for archive in ARCHIVES[name] if not archive.alternative]
+    if mirror is None and any(archive.url is None for archive in wanted):
+        raise DMRError(
+            f"{name} is given to registered users only: get {', '.join(a.file for a in wanted)} "
+            f"from https://image-net.org/download.php and name their folder with --source, or "
+            f"name a place that has them with --mirror"
+        )
+    proxies = urllib.request.ProxyHandler(proxy and {"http": proxy, "https": proxy})
+    opener = urllib.request.build_opener(proxies)
+    for archive in wanted:
+        url = archive.url if mirror is None else f"{mirror.rstrip('/')}/{archive.file}"
+        try:
+            os.makedirs(folder, exist_ok=True)
+            _get(archive, url, os.path.join(folder, archive.file), opener)
+        except OSError as error:  # of the disk; those of the network are dealt with
+            raise DMRError(
+                f"cannot write to {folder} ({error.strerror or error}); free some space and "
+                f"give the same command again: it goes on with what has arrived"
+            ) from error
+
+
+class _Interrupted(Exception):
+    """Why an attempt ended that may be repeated."""
+
+
+def _get(archive, url, path, opener):
+    if os.path.exists(path):
+        if not _known_whole(path, archive.md5) and _md5(path) != archive.md5:
+            raise DMRError(
+                f"{path} is there and is not the published file (MD5 {archive.md5}); remove it, "
+                f"or take it as it is with --source"
+            )
+        _note_whole(path, archive.md5)
+        return
+    part = path + ".part"
+    with open(part, "ab", buffering=0) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DMRError(f"another process is downloading {path}; wait for it") from None
+        _receive(url, file, opener, archive.bytes)
+        os.fsync(file.fileno())
+        found = _md5(part)
+        if found != archive.md5:
+            os.remove(part)
+            raise DMRError(
+                f"{url} gave another file than the published one (MD5 {found} instead of "
+                f"{archive.md5}, see {archive.origin}); it has been removed, try again"
+            )
+        os.replace(part, path)
+    _note_whole(path, archive.md5)
+
+
+def _receive(url, file, opener, expected):
+    """Receive what is missing of a file, with as many attempts as it takes and makes sense."""
+    most, pauses = os.path.getsize(file.name), iter(PAUSES)
+    while True:
+        try:
+            return _attempt(url, file, opener, expected)
+        except _Interrupted as problem:
+            if os.path.getsize(file.name) > most:
+                most, pauses = os.path.getsize(file.name), iter(PAUSES)
+            pause = next(pauses, None)
+            if pause is None:
+                raise DMRError(
+                    f"{url} cannot be downloaded: {problem}; the same command goes on with what "
+                    f"has arrived, and --mirror or --source take the file from elsewhere"
+                ) from None
+            print(f"note: {url}: {problem}; trying again in {pause} s")
+            time.sleep(pause)
+
+
+def _attempt(url, file, opener, expected):
+    begin = os.path.getsize(file.name)
+    headers = {"User-Agent": f"dmr-gluon/{__version__}"}
+    if begin:
+        headers["Range"] = f"bytes={begin}-"
+    try:
+        response = opener.open(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and begin:
+            return  # nothing is left to send
+        answer = f"the server answers {error.code} {error.reason}"
+        if error.code < 500 and error.code not in _PASSING:
+            raise DMRError(f"{url} cannot be downloaded: {answer}; see --mirror") from None
+        raise _Interrupted(answer) from None
+    except (ValueError, http.client.InvalidURL) as error:
+        raise DMRError(f"{url} is not an address: {error}") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise _Interrupted(_said(getattr(error, "reason", error))) from None
+    with response:
+        if response.status == 206:
+            place = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+            if not place or int(place.group(1)) != begin:
+                raise _Interrupted("the server sends another part than was asked for")
+        else:  # all of it, whatever was asked for
+            begin = 0
+            file.truncate(0)
+        _copy(response, file, begin, expected)
+
+
+def _copy(response, file, begin, expected):
+    length = response.headers.get("Content-Length", "")
+    total = begin + int(length) if length.isdigit() else None
+    bar = tqdm(
+        total=total or expected, initial=begin, desc=os.path.basename(file.name)[: -len(".part")],
+        unit="B", unit_scale=True, disable=None,
+    )  # fmt: skip
+    with bar:
+        while True:
+            try:
+                block = response.read(_BLOCK)
+            except (OSError, http.client.HTTPException) as error:
+                raise _Interrupted(f"the connection broke off ({_said(error)})") from None
+            if not block:
+                break
+            bar.update(len(block))
+            while block:
+                block = block[file.write(block) :]
+    received = os.path.getsize(file.name)
+    if total is not None and received < total:
+        raise _Interrupted(f"the connection ended after {received:,} of {total:,} bytes")
+
+
+def _said(error):
+    return getattr(error, "strerror", None) or error
+
+
+def _md5(path):
+    return digests_of(path, ["md5"])["md5"].hexdigest()
+
+
+def _known_whole(path, md5):
+    """Has its MD5 been compared since it changed last? To read 150 GB again takes minutes."""
+    with contextlib.suppress(OSError, ValueError), open(path + ".checked") as file:
+        return file.read().strip() == _stamp(path, md5)
+    return False
+
+
+def _note_whole(path, md5):
+    with contextlib.suppress(OSError):  # a folder that may only be read
+        write_atomically(path + ".checked", _stamp(path, md5))
+
+
+def _stamp(path, md5):
+    status = os.stat(path)
+    return f"{md5} {status.st_size} {status.st_mtime_ns}"

@@ -1,0 +1,209 @@
+"""From images to a prepared data set: RecordIO, index and manifest.
+
+Every kind of source gives the same thing, a list of :class:`Source` per split; what follows
+(encoding, statistics, writing, the manifest) is one code path.
+
+Killed at any moment, a preparation leaves a set that is whole or none at all, and the same
+command goes on with it: records are written under other names; when all are whole, the manifest
+is written as ``manifest.json.ready``; and only then everything gets its name, which the next
+run finishes if this one cannot.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shlex
+import sys
+import time
+from collections import Counter
+
+import cv2
+import numpy as np
+
+from .. import __version__
+from ..errors import DMRError
+from ..machine import installed_wheels
+from ..runs import write_atomically
+from .datasets import MANIFEST, MANIFEST_FORMAT, PUBLISHED, open_prepared, read_manifest
+from .encoding import encode_all
+from .records import RecordWriter, part_of, state_of
+
+_READY = MANIFEST + ".ready"
+#: Seconds that a process which has just been killed may take to be gone.
+_PATIENCE = 5
+
+
+def write_set(name, fingerprint, read, out, encoding, overwrite):
+    """Write every split and then the manifest, unless that very set is there already.
+
+    Parameters
+    ----------
+    name : str
+    fingerprint : str
+        Of all that decides what is written.
+    read : function
+        Gives, only when the set is not there: classes, a list of str; a list of
+        :class:`Source` for each split, ``train`` first; more for the manifest, a dict.
+    out : str
+    encoding : Encoding
+    overwrite : bool
+
+    Returns
+    -------
+    PreparedSet
+
+    Raises
+    ------
+    DMRError
+        For an unreadable image, or an ``out`` that holds something else or cannot be written.
+    """
+    with _disk_errors(out), _alone_in(out):
+        _publish(out)
+        ready = None if overwrite else _already_there(name, fingerprint, out)
+    if ready:
+        print(f"{out} holds this data set already; nothing to do")
+        return ready
+    classes, sources, more = read()
+    versions = {
+        "dmr_gluon": __version__,
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        **installed_wheels(),
+    }
+    key = {"dataset": name, "fingerprint": fingerprint, "versions": versions}
+    with _disk_errors(out):
+        os.makedirs(out, exist_ok=True)
+        with _alone_in(out):
+            splits, train, sizes, oddities = _write_splits(classes, sources, out, encoding, key)
+            mean, std = train.mean_and_std()
+            facts = PUBLISHED.get(name)
+            manifest = {
+                "format": MANIFEST_FORMAT,
+                "dataset": name,
+                "fingerprint": fingerprint,
+                "classes": classes,
+                "image_size": list(sizes.pop()) if len(sizes) == 1 else None,
+                "mean": mean,
+                "std": std,
+                "published": {"mean": facts.mean, "std": facts.std} if facts else None,
+                "oddities": oddities,
+                "splits": splits,
+                **more,
+                "command": " ".join(map(shlex.quote, ["dmr", *sys.argv[1:]])),
+                "versions": versions,
+            }
+            write_atomically(os.path.join(out, _READY), json.dumps(manifest, indent=1))
+            _publish(out)
+    for oddity, count in oddities.items():
+        print(f"note: {count} images: {oddity}")
+    return open_prepared(out)
+
+
+def _write_splits(classes, sources, out, encoding, key):
+    """Their entries for the manifest, statistics of the first, sizes and oddities of all."""
+    writers = {}
+    try:
+        for split, images in sources.items():
+            key = {**key, "split": split, "images": len(images)}
+            writer = writers[split] = RecordWriter(out, split, len(classes), key)
+            with writer:
+                if writer.count:
+                    print(f"{split}: going on after {writer.count} of {len(images)} images")
+                for encoded in encode_all(images, encoding, split, writer.count):
+                    writer.write(encoded)
+    except Exception as error:  # but not Ctrl-C, after which the same command goes on
+        for writer in writers.values():
+            # On a full disk too there may be hours of work to go on with.
+            if not (isinstance(error, OSError) and writer.noted):
+                writer.discard()
+        raise
+    statistics = [writer.statistics for writer in writers.values()]
+    sizes = {size for each in statistics for size in each.sizes}
+    oddities = sum((each.oddities for each in statistics), Counter())
+    splits = {split: writer.manifest() for split, writer in writers.items()}
+    return splits, statistics[0], sizes, dict(oddities)
+
+
+def _publish(out):
+    """Give what is ready its name. Begun anew after any interruption, it ends the same."""
+    ready, final = os.path.join(out, _READY), os.path.join(out, MANIFEST)
+    try:
+        with open(ready, encoding="utf-8") as file:
+            splits = json.load(file)["splits"]
+    except FileNotFoundError:
+        return
+    # Only now is another set given up; until the manifest is there, there is none.
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(final)
+    for split, entry in splits.items():
+        for kind in ("records", "index"):
+            path = os.path.join(out, entry[kind]["file"])
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(part_of(path), path)
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(os.path.join(out, state_of(split)))
+    os.replace(ready, final)
+
+
+@contextlib.contextmanager
+def _disk_errors(out):
+    try:
+        yield
+    except OSError as error:
+        raise DMRError(
+            f"cannot write to {out} ({error.strerror or error}); free some space and give the "
+            f"same command again, or choose another --out"
+        ) from error
+
+
+@contextlib.contextmanager
+def _alone_in(out):
+    """Keep other preparations out of a folder, if there is one: they write the same files."""
+    with contextlib.ExitStack() as stack:
+        if os.path.isdir(out):
+            handle = os.open(out, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            if not _lock(handle):
+                raise DMRError(
+                    f"another process is preparing {out}; wait for it or choose another --out"
+                )
+        yield
+
+
+def _lock(handle):
+    """Lock a folder; False where another process has done so and keeps it."""
+    latest = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > latest:
+                return False
+            time.sleep(0.1)
+        except OSError:  # a file system that has no locks
+            return True
+
+
+def _already_there(name, fingerprint, out):
+    """The set in ``out`` if it is this one and whole; a refusal if it is something else."""
+    existing = read_manifest(out)
+    if existing is None:
+        strangers = [f for f in ("train.rec", "test.rec") if os.path.exists(os.path.join(out, f))]
+        if strangers:
+            raise DMRError(
+                f"{os.path.join(out, strangers[0])} is there without a manifest; choose another "
+                f"--out, or replace it with --overwrite"
+            )
+        return None
+    if (existing.get("dataset"), existing.get("fingerprint")) != (name, fingerprint):
+        raise DMRError(
+            f"{out} holds the data set {existing.get('dataset')!r} made from other images or in "
+            f"another way; choose another --out, or replace it with --overwrite"
+        )
+    try:
+        return open_prepared(out)
+    except DMRError as damage:
+        print(f"{damage}; doing so")
+        return None

@@ -1,0 +1,303 @@
+"""Writing records: MXNet's bytes, and going on where a preparation was stopped."""
+
+import fcntl
+import json
+import os
+import resource
+import struct
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dmr_gluon.data import form, records, writing
+from dmr_gluon.data.check import check
+from dmr_gluon.data.datasets import read_manifest
+from dmr_gluon.data.encoding import Encoding, Source, Statistics
+from dmr_gluon.data.prepare import prepare_folder
+from dmr_gluon.data.writing import write_set
+from dmr_gluon.errors import DMRError
+from dmr_gluon.runtime import mx
+
+FILES = {"manifest.json", "train.rec", "train.idx", "test.rec", "test.idx"}
+MAGIC = struct.pack("<I", 0xCED7230A)
+CONTENTS = [
+    *(b"x" * length for length in range(6)),
+    MAGIC,
+    MAGIC * 3,
+    MAGIC[:3],
+    b"ab" + MAGIC,  # not at a multiple of 4
+    b"abcd" + MAGIC + b"efg",
+    b"abcd" + MAGIC + MAGIC + b"e" * 8 + MAGIC,
+    b"a" + MAGIC + b"bcd" + MAGIC + b"e",  # one that is not, one that is
+    MAGIC[:2] + MAGIC * 2,
+    b"\x0a" + MAGIC[1:] + MAGIC[:1] * 5 + MAGIC,
+]
+
+
+def random_contents():
+    """Of bytes that are the magic word's, so that it comes up whole, in halves and shifted."""
+    random = np.random.RandomState(0)
+    pieces = [MAGIC, MAGIC[:1], MAGIC[1:], MAGIC[:2], b"\0", b"wxyz"]
+    return [b"".join(pieces[i] for i in random.randint(0, 6, 30)) for _ in range(200)]
+
+
+def test_records_and_index_are_mxnets_to_the_byte(tmp_path):
+    contents = [*CONTENTS, *random_contents()]
+    paths = [str(tmp_path / name) for name in ("a.idx", "a.rec")]
+    writer = mx.recordio.MXIndexedRecordIO(*paths, "w")
+    ours, index = b"", b""
+    for number, content in enumerate(contents):
+        header = mx.recordio.IRHeader(0, float(number % 1000), number, 0)
+        writer.write_idx(number, mx.recordio.pack(header, content))
+        index += form.index_line(number, len(ours))
+        ours += form.record(number % 1000, number, content)
+    writer.close()
+    assert [Path(path).read_bytes() for path in paths] == [index, ours]
+    # And what finds them again agrees.
+    with open(paths[1], "rb") as file:
+        position = 0
+        for content in contents:
+            position, parts = form.find_record(file, position, len(ours))
+            assert form.image_of(form.read_content(file, parts)[0]) == content
+
+
+class Stopped(BaseException):
+    """As Ctrl-C: what was written is kept."""
+
+
+class Images:
+    """Images that are made when they are read, which is counted, until one stops the work."""
+
+    def __init__(self, count=150, classes=3):
+        self.read, self.stop_at = [], None
+        self.sources = {
+            "train": [Source(f"{i}", i % classes, lambda i=i: self._make(i)) for i in range(count)],
+            "test": [Source(f"t{i}", 0, lambda i=i: self._make(1000 + i)) for i in range(20)],
+        }
+
+    def _make(self, i):
+        if self.stop_at is not None and len(self.read) >= self.stop_at:
+            raise Stopped
+        self.read.append(i)
+        return np.random.RandomState(i).randint(0, 256, (8, 8 + i % 2, 3)).astype(np.uint8)
+
+    def write(self, out, fingerprint="1"):
+        classes = ["a", "b", "c"]
+        return write_set(
+            "mine", fingerprint, lambda: (classes, self.sources, {}), out, Encoding(), False
+        )
+
+    def stopped(self, out, after):
+        self.stop_at = after
+        with pytest.raises(Stopped):
+            self.write(out)
+        read, self.read, self.stop_at = self.read, [], None
+        return read
+
+
+@pytest.fixture
+def whole(tmp_path):
+    Images().write(tmp_path / "whole")
+    return manifest(tmp_path / "whole")
+
+
+def manifest(out):
+    found = read_manifest(out)
+    del found["command"]
+    return found
+
+
+@pytest.fixture
+def every_image(monkeypatch):
+    """Note after every image how far the work is; a power cut is not what is tested here."""
+    monkeypatch.setattr(records, "SECONDS_BETWEEN_STATES", 0)
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+def count_done(out, split="train"):
+    return json.loads((out / f"{split}.state.part").read_text().split("\n")[1])["count"]
+
+
+@pytest.mark.parametrize("after", [1, 75, 149, 155])
+def test_a_stopped_preparation_goes_on_and_ends_the_same(
+    after, whole, every_image, tmp_path, capsys
+):
+    out, images = tmp_path / "out", Images()
+    images.stopped(out, after)
+    assert read_manifest(out) is None
+    done = count_done(out)
+    assert done == min(after, 150)
+    images.write(out)
+    assert manifest(out) == whole
+    assert f"train: going on after {done} of 150 images" in capsys.readouterr().out
+    # Nothing of what was done has been read or decoded again.
+    of_train = [i for i in images.read if i < 1000]
+    assert len(of_train) == len(set(of_train)) == 150 - done
+    assert check(out).ok
+    assert set(os.listdir(out)) == FILES
+
+
+def test_stopped_again_and_again(whole, every_image, tmp_path):
+    out, images, done = tmp_path / "out", Images(), [0]
+    for _ in range(4):
+        images.stopped(out, 30)
+        done.append(count_done(out))
+    assert done == [0, 30, 60, 90, 120]
+    images.write(out)
+    assert manifest(out) == whole
+
+
+@pytest.mark.parametrize("after", [100, 155])
+def test_bytes_after_the_last_state_are_cut_off(after, whole, every_image, tmp_path):
+    """What was written after it may be there in part; the rest of a record is never kept."""
+    out, images = tmp_path / "out", Images()
+    images.stopped(out, after)
+    for kind in ("rec", "idx"):
+        with open(out / f"train.{kind}.part", "ab") as file:
+            file.write(b"half a record")
+    images.write(out)
+    assert manifest(out) == whole and len(images.read) == 170 - after
+
+
+def test_on_a_full_disk_the_work_up_to_then_is_kept(whole, every_image, tmp_path):
+    out, images = tmp_path / "out", Images()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(DMRError, match="cannot write to .*same command again"):
+            images.write(out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert read_manifest(out) is None
+    done, images.read = count_done(out), []
+    assert 10 < done < 100
+    images.write(out)
+    assert len(images.read) == 170 - done and manifest(out) == whole
+    assert set(os.listdir(out)) == FILES
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda out: flip(out / "train.rec.part"),
+        lambda out: flip(out / "train.idx.part"),
+        lambda out: flip(out / "train.state.part"),
+        lambda out: (out / "train.state.part").write_text(""),
+        lambda out: (out / "train.state.part").write_text("[]\n[]"),
+        lambda out: (out / "train.state.part").write_bytes(b"\xff"),
+        lambda out: (out / "train.rec.part").write_bytes(b""),
+        lambda out: os.remove(out / "train.idx.part"),
+    ],
+)
+def test_parts_that_do_not_fit_their_state_are_written_anew(change, whole, every_image, tmp_path):
+    out, images = tmp_path / "out", Images()
+    images.stopped(out, 100)
+    change(out)
+    images.write(out)
+    assert len(images.read) == 170
+    assert manifest(out) == whole
+
+
+def test_parts_of_other_images_or_versions_are_written_anew(
+    whole, every_image, tmp_path, monkeypatch
+):
+    out, images = tmp_path / "out", Images()
+    images.stopped(out, 100)
+    other = Images()
+    other.write(out, fingerprint="2")
+    assert len(other.read) == 170
+    out = tmp_path / "out2"
+    images.stopped(out, 100)
+    monkeypatch.setattr(writing.cv2, "__version__", "0")
+    images.write(out)
+    assert len(images.read) == 170
+    assert manifest(out)["splits"] == whole["splits"]
+
+
+def test_killed_while_files_get_their_names_it_is_finished_by_the_next_run(
+    whole, tmp_path, monkeypatch
+):
+    replace, calls = os.replace, []
+
+    def stop_at(number):
+        def replacing(source, target):
+            if str(source).endswith(("c.part", "x.part", ".ready")):
+                calls.append(source)
+                if len(calls) == number:
+                    raise Stopped
+            replace(source, target)
+
+        return replacing
+
+    for number in range(1, 6):
+        out = tmp_path / f"out{number}"
+        calls.clear()
+        monkeypatch.setattr(os, "replace", stop_at(number))
+        with pytest.raises(Stopped):
+            Images().write(out)
+        assert read_manifest(out) is None
+        monkeypatch.setattr(os, "replace", replace)
+        images = Images()
+        images.write(out)
+        assert images.read == [] and manifest(out) == whole
+        assert set(os.listdir(out)) == FILES
+
+
+def test_two_at_the_same_time_are_refused(tmp_path, every_image, monkeypatch):
+    monkeypatch.setattr(writing, "_PATIENCE", 0)
+    out, images = tmp_path / "out", Images()
+    images.stopped(out, 100)
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    handle = os.open(out, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(DMRError, match="another process is preparing"):
+        images.write(out)
+    os.close(handle)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    images.write(out)
+
+
+def test_one_that_is_still_dying_is_waited_for(tmp_path, every_image):
+    out, images = tmp_path / "out", Images()
+    images.stopped(out, 100)
+    handle = os.open(out, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    threading.Timer(0.2, os.close, [handle]).start()
+    images.write(out)
+    assert len(images.read) == 70
+
+
+def test_statistics_come_back_to_the_bit():
+    statistics = Statistics()
+    random = np.random.RandomState(0)
+    for values in random.rand(100, 2, 3) * 1e9:
+        statistics.total += values[0] / 3
+        statistics.squares += values[1] / 7
+    back = Statistics.from_json(json.loads(json.dumps(statistics.to_json())))
+    assert (back.total == statistics.total).all() and (back.squares == statistics.squares).all()
+
+
+def test_an_image_too_large_for_a_record_is_named(tmp_path, monkeypatch):
+    from test_data import write_image
+
+    for split in ("train", "test"):
+        write_image(tmp_path / "images" / split / "cat" / "big", 1)
+    monkeypatch.setattr(form, "LARGEST_IMAGE", 1000)
+    with pytest.raises(DMRError, match=r"cat/big.png has 3,\d+ bytes, too many"):
+        prepare_folder(tmp_path / "images", tmp_path / "out")
+
+
+def test_preparing_needs_no_mxnet(command):
+    code = (
+        "import sys, dmr_gluon.data.prepare_official, dmr_gluon.data.prepare; "
+        "import dmr_gluon.data.check, dmr_gluon.data.download; print('mxnet' in sys.modules)"
+    )
+    assert command("-c", code).stdout == "False\n"
