@@ -153,15 +153,18 @@ def claim_run_directory(root, stem):
             number += 1
 
 
-def write_atomically(path, text):
-    """Write a text file so that it is there whole or not at all."""
+def write_atomically(path, content):
+    """Write a text (a line's end is added) or bytes so that it is there whole or not at all."""
+    if isinstance(content, str):
+        content = (content + "\n").encode()
     try:
-        with open(path + ".part", "w", encoding="utf-8") as file:
-            file.write(text + "\n")
+        with open(path + ".part", "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(path + ".part", path)
-    except OSError:
+    except OSError as error:
+        # What is half written would keep a full disk full.
         with contextlib.suppress(OSError):
             os.remove(path + ".part")
-        raise
+        raise OSError(error.errno, error.strerror, path) from error

@@ -11,6 +11,7 @@ name and then renamed, so it is there whole or not at all. It is read without un
 
 import glob
 import hashlib
+import io
 import json
 import os
 import re
@@ -20,6 +21,7 @@ import zlib
 import numpy as np
 
 from ..errors import DMRError
+from ..runs import write_atomically
 from ..runtime import mx
 
 #: What reading a damaged archive raises, by the byte that is damaged.
@@ -99,17 +101,10 @@ def write(directory, epoch, arrays, state, step=0):
     name = f"epoch-{epoch:04d}" + (f"-step-{step:06d}" if step else "")
     path = os.path.join(directory, name + ".npz")
     state = json.dumps({**state, "sha256": _digest(arrays)})
-    try:
-        with open(path + ".part", "wb") as file:
-            np.savez(file, state=np.frombuffer(state.encode(), np.uint8), **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(path + ".part", path)
-    except OSError:
-        # What is half written would keep the disk full.
-        if os.path.exists(path + ".part"):
-            os.remove(path + ".part")
-        raise
+    # In memory first: on a full disk, NumPy's archive would complain once more when forgotten.
+    archive = io.BytesIO()
+    np.savez(archive, state=np.frombuffer(state.encode(), np.uint8), **arrays)
+    write_atomically(path, archive.getbuffer())
     return path
 
 

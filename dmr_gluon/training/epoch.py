@@ -24,7 +24,7 @@ class StepsOfEpoch:
     def train_epoch(self):
         """The steps of an epoch, or what is left of them."""
         at, plan, epoch = self.at, self.plan, self.at.epoch + 1
-        steps = plan.steps_in(epoch)
+        steps, every = plan.steps_in(epoch), self.options.checkpoint_steps
         batches = training_batches(
             self.prepared,
             self.recipe,
@@ -59,9 +59,11 @@ class StepsOfEpoch:
                 waiting.append((at.steps, images, self._later(results)))
                 # The loss is looked at two steps late: MXNet computes while we prepare the
                 # next batches, and never runs further ahead than this.
-                signal = save = 0
-                if len(waiting) > 2:
-                    signal, save = self._collect(*waiting.popleft(), progress)
+                signal = 0
+                save = every is not None and at.steps % every == 0 and at.steps < steps
+                if len(waiting) > 2 or save:
+                    signal, due = self._collect(*waiting.popleft(), progress)
+                    save = save or due
                 if signal or save:
                     signal = self._collect_all(waiting, progress) or signal
                     self.save()
@@ -75,10 +77,8 @@ class StepsOfEpoch:
 
     def _later(self, results):
         """Loss, wrong answers, signal and whether to save, of all workers, without waiting."""
-        every = self.options.checkpoint_steps
         due = time.monotonic() - self.saved > 60 * self.options.checkpoint_minutes
-        save = due or (every is not None and self.at.steps % every == 0)
-        wishes = [self.stop.received, float(save)]
+        wishes = [self.stop.received, float(due)]
         if self.group.kv is None:
             return results, wishes
         columns = [sum(part.as_in_context(mx.cpu()) for part in parts) for parts in zip(*results)]

@@ -1,0 +1,430 @@
+"""A run that is stopped anywhere and resumed ends with the bits of one that never stopped."""
+
+import hashlib
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+
+from dmr_gluon.deploy.export import load_run
+from dmr_gluon.errors import DMRError, Stopped
+from dmr_gluon.report import runlog
+from dmr_gluon.runs import RunDirectory
+from dmr_gluon.training import checkpoint, epoch
+from dmr_gluon.training.loop import RunOptions, fit
+from dmr_gluon.training.step import TrainingStep
+
+#: Of the digits in batches of 64.
+STEPS = 23
+
+
+def result(path):
+    """Hashes of a finished run's parameters and checkpoint, and its log but for times."""
+    run = RunDirectory(path)
+    found = {}
+    for kind, prefix in (("parameters", run.model_prefix), ("symbol", run.model_prefix)):
+        name = f"{prefix}-{run.model_epoch():04d}.params" if kind == "parameters" else None
+        with open(name or f"{prefix}-symbol.json", "rb") as file:
+            found[kind] = hashlib.sha256(file.read()).hexdigest()
+    _, arrays, state = checkpoint.read_newest(run.checkpoints)
+    found["checkpoint"] = {name: array.tobytes() for name, array in arrays.items()}
+    found["best"] = state["best"]
+    timed = ("time", "seconds", "images_per_second", "images_per_second_overall")
+    found["log"] = [
+        {name: value for name, value in line.items() if name not in timed}
+        for line in runlog.epochs(run.log)
+    ]
+    assert runlog.read(run.log)[-1]["event"] == "end"
+    return found
+
+
+@pytest.fixture
+def stop_at(monkeypatch):
+    """Send this process a signal in one of its steps, counted over all epochs of this process."""
+
+    def arrange(step, number=signal.SIGTERM):
+        original, count = TrainingStep.__call__, [0]
+
+        def call(self, *arguments):
+            count[0] += 1
+            if count[0] == step:
+                signal.raise_signal(number)
+            return original(self, *arguments)
+
+        monkeypatch.setattr(TrainingStep, "__call__", call)
+
+    return arrange
+
+
+@pytest.fixture(scope="module")
+def recipe(short_recipe):
+    return replace(short_recipe, epochs=2, ema_decay=0.9)
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one device", "two devices"])
+def whole(request, digits, recipe, tmp_path_factory):
+    """Options and result of a run that was not stopped."""
+    folder = str(tmp_path_factory.mktemp("whole") / "run")
+    options = RunOptions(data_dir=digits, run_dir=folder, cpus=request.param)
+    fit(recipe, options)
+    return options, result(folder)
+
+
+class TestSignals:
+    @pytest.mark.parametrize("step", [5, STEPS, STEPS + 9])
+    def test_stopped_within_an_epoch(self, whole, recipe, tmp_path, stop_at, monkeypatch, step):
+        options, expected = whole
+        options = replace(options, run_dir=str(tmp_path / "run"))
+        stop_at(step)
+        with pytest.raises(Stopped, match="--resume") as stopped:
+            fit(recipe, options)
+        monkeypatch.undo()
+        assert stopped.value.signal == signal.SIGTERM
+        (*_, last) = runlog.read(RunDirectory(options.run_dir).log)
+        # The signal is seen with the loss, two steps later; at an epoch's end, after it.
+        assert last["event"] == "stop" and step <= last["step"] <= step + 3
+        fit(recipe, replace(options, resume=True))
+        assert result(options.run_dir) == expected
+
+    def test_stopped_while_evaluating(self, whole, recipe, tmp_path, monkeypatch, capsys):
+        options, expected = whole
+        options = replace(options, run_dir=str(tmp_path / "run"))
+        from dmr_gluon.training import evaluate
+
+        batches, asked = evaluate.evaluation_batches, []
+
+        def interrupted(*arguments):
+            for batch in batches(*arguments):
+                asked.append(batch)
+                if len(asked) == 2:
+                    signal.raise_signal(signal.SIGINT)
+                yield batch
+
+        monkeypatch.setattr(evaluate, "evaluation_batches", interrupted)
+        with pytest.raises(Stopped) as stopped:
+            fit(recipe, options)
+        monkeypatch.undo()
+        assert stopped.value.signal == signal.SIGINT
+        assert f"and {STEPS} steps" in str(stopped.value)
+        fit(recipe, replace(options, resume=True))
+        assert f"after epoch 0 and {STEPS} steps" in capsys.readouterr().out
+        assert result(options.run_dir) == expected
+
+    def test_the_handlers_are_put_back(self, whole):
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_checkpoints_within_epochs_change_nothing(whole, recipe, tmp_path):
+    options, expected = whole
+    options = replace(options, run_dir=str(tmp_path / "run"), checkpoint_steps=10, keep=9)
+    fit(recipe, options)
+    assert result(options.run_dir) == expected
+    names = sorted(os.listdir(os.path.join(options.run_dir, "checkpoints")))
+    assert names == [
+        "epoch-0000-step-000010.npz", "epoch-0000-step-000020.npz", "epoch-0000.npz",
+        "epoch-0001-step-000010.npz", "epoch-0001-step-000020.npz", "epoch-0001.npz",
+        "epoch-0002.npz",
+    ]  # fmt: skip
+    # From each of them the run comes to the same end.
+    for name in names[:2] + names[3:5]:
+        cut = tmp_path / name
+        shutil.copytree(options.run_dir, cut)
+        for later in names[names.index(name) + 1 :]:
+            os.remove(cut / "checkpoints" / later)
+        fit(recipe, replace(options, run_dir=str(cut), resume=True, checkpoint_steps=None))
+        assert result(cut) == expected
+
+
+@pytest.fixture
+def half(recipe, digits, tmp_path, stop_at, monkeypatch):
+    """Options of a run that was stopped in its second epoch."""
+    options = RunOptions(data_dir=digits, run_dir=str(tmp_path / "half"))
+    stop_at(STEPS + 5)
+    with pytest.raises(Stopped):
+        fit(recipe, options)
+    monkeypatch.undo()
+    return replace(options, resume=True)
+
+
+class TestResume:
+    def test_a_learning_rate_that_is_changed_on_purpose_stays(self, half, recipe, capsys):
+        shutil.copytree(half.run_dir, half.run_dir + "-again")
+        fit(replace(recipe, lr=0.05), half)
+        assert "lr 0.1 -> 0.05" in capsys.readouterr().out
+        log = runlog.read(RunDirectory(half.run_dir).log)
+        (resumed,) = [event for event in log if event["event"] == "resume"]
+        assert resumed["changes"] == {"lr": [0.1, 0.05]}
+        assert RunDirectory(half.run_dir).config()["recipe"]["lr"] == 0.05
+        assert runlog.epochs(RunDirectory(half.run_dir).log)[-1]["lr"] == 0.05 / 1000
+        fit(recipe, replace(half, run_dir=half.run_dir + "-again"))
+        assert result(half.run_dir) != result(half.run_dir + "-again")
+
+    def test_a_run_belongs_to_one_process(self, half, recipe):
+        with RunDirectory(half.run_dir).lock(), pytest.raises(DMRError, match="another process"):
+            fit(recipe, half)
+
+    @pytest.mark.parametrize("how", ["cut", "flipped", "exchanged"])
+    def test_a_damaged_checkpoint_is_passed_over(self, half, recipe, whole, capsys, how):
+        newest, before = sorted(Path(half.run_dir, "checkpoints").iterdir())
+        assert "step" in newest.name and before.name == "epoch-0001.npz"
+        if how == "exchanged":  # whole as an archive, and yet not what was written
+            with np.load(newest) as archive:
+                arrays = {name: archive[name].copy() for name in archive.files}
+            arrays["parameter/head_fc_bias"][0] += 1
+            np.savez(newest, **arrays)
+        else:
+            with open(newest, "rb") as file:
+                content = bytearray(file.read())
+            if how == "cut":
+                del content[len(content) // 2 :]
+            else:
+                content[len(content) // 2] ^= 0xFF
+            with open(newest, "wb") as file:
+                file.write(content)
+        fit(recipe, half)
+        printed = capsys.readouterr().out
+        assert "is damaged" in printed and "continuing" in printed
+        if whole[0].cpus == 1:
+            assert result(half.run_dir) == whole[1]
+
+    def test_other_devices_go_on_with_the_mean_of_the_running_statistics(self, half, recipe):
+        fit(recipe, replace(half, cpus=2))
+        assert len(runlog.epochs(RunDirectory(half.run_dir).log)) == 2
+
+
+class TestNotFinite:
+    @pytest.fixture
+    def poisoned(self, monkeypatch):
+        """Weights become NaN in a step, once or whenever that step comes."""
+
+        def arrange(step, times):
+            original, count, left = TrainingStep.__call__, [0], [times]
+
+            def call(self, *arguments):
+                count[0] += 1
+                if count[0] >= step and left[0]:
+                    left[0] -= 1
+                    weight = self.net.output.weight
+                    weight.set_data(weight.data() * float("nan"))
+                return original(self, *arguments)
+
+            monkeypatch.setattr(TrainingStep, "__call__", call)
+
+        return arrange
+
+    def test_it_stops_with_what_led_there(self, recipe, digits, tmp_path, poisoned):
+        options = RunOptions(data_dir=digits, run_dir=str(tmp_path / "run"), checkpoint_steps=4)
+        poisoned(STEPS + 7, 1)
+        with pytest.raises(DMRError) as refused:
+            fit(recipe, options)
+        text = str(refused.value)
+        assert "the loss is nan in step 7 of epoch 2 with learning rate 0.01" in text
+        assert "epoch-0001-step-000004.npz" in text and "--on-nan rollback" in text
+        assert len(text.split("steps before: ")[1].split(")")[0].split(", ")) == 5
+        # What is kept can be used.
+        _, arrays, _ = checkpoint.read_newest(RunDirectory(options.run_dir).checkpoints)
+        assert all(np.isfinite(array).all() for array in arrays.values())
+        fit(recipe, replace(options, resume=True, on_nan="rollback"))
+
+    def test_rollback_goes_on_in_another_order(self, recipe, digits, tmp_path, poisoned, capsys):
+        options = RunOptions(
+            data_dir=digits, run_dir=str(tmp_path / "run"), checkpoint_steps=4, on_nan="rollback"
+        )
+        poisoned(STEPS + 7, 1)
+        fit(recipe, options)
+        assert "going back to" in capsys.readouterr().out
+        log = runlog.read(RunDirectory(options.run_dir).log)
+        (back,) = [event for event in log if event["event"] == "rollback"]
+        assert back["step"] == STEPS + 4 and STEPS + 7 <= back["at"] <= STEPS + 9
+        epochs = runlog.epochs(RunDirectory(options.run_dir).log)
+        assert [line["images"] for line in epochs] == [1437, 1437]
+        assert all(np.isfinite(line["train_loss"]) for line in epochs)
+
+    def test_it_gives_up_after_three_rollbacks(self, recipe, digits, tmp_path, poisoned):
+        options = RunOptions(data_dir=digits, run_dir=str(tmp_path / "run"), on_nan="rollback")
+        poisoned(3, 1000)
+        with pytest.raises(DMRError, match="after 3 rollbacks"):
+            fit(recipe, options)
+
+    def test_weights_that_are_not_finite_are_never_saved(
+        self, recipe, digits, tmp_path, monkeypatch
+    ):
+        """The loss of the last step is finite, and the step itself was what broke the weights."""
+        original, count = TrainingStep.__call__, [0]
+
+        def call(self, *arguments):
+            results = original(self, *arguments)
+            count[0] += 1
+            if count[0] == STEPS:
+                bias = self.net.output.bias
+                bias.set_data(bias.data() * float("inf"))
+            return results
+
+        monkeypatch.setattr(TrainingStep, "__call__", call)
+        run = str(tmp_path / "run")
+        with pytest.raises(DMRError, match="head_fc_bias is not finite"):
+            fit(recipe, RunOptions(data_dir=digits, run_dir=run))
+        assert os.listdir(os.path.join(run, "checkpoints")) == ["epoch-0000.npz"]
+
+
+class TestDisks:
+    def limited(self, run_dir, digits, size, *more):
+        """A training in a process that cannot write files beyond a size."""
+        return subprocess.run(
+            [sys.executable, "train_cifar.py", "--data-dir", digits, "--run-dir", run_dir, *more],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
+        )
+
+    def test_a_full_disk_leaves_the_checkpoint_before(self, half, recipe, digits, whole):
+        done = self.limited(half.run_dir, digits, 800_000, "--resume")
+        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+        assert "--resume" in done.stderr and "File too large" in done.stderr
+        assert not [n for n in os.listdir(half.run_dir + "/checkpoints") if n.endswith(".part")]
+        fit(recipe, half)
+        if whole[0].cpus == 1:
+            assert result(half.run_dir) == whole[1]
+
+    def test_data_that_is_lost_within_an_epoch_loses_nothing(
+        self, whole, recipe, digits, tmp_path, monkeypatch
+    ):
+        options, expected = whole
+        options = replace(options, run_dir=str(tmp_path / "run"))
+        batches = epoch.training_batches
+
+        def failing(*arguments, **keywords):
+            for i, batch in enumerate(batches(*arguments, **keywords)):
+                if i == 9:
+                    raise DMRError("train.rec is damaged: record 7 cannot be read")
+                yield batch
+
+        monkeypatch.setattr(epoch, "training_batches", failing)
+        with pytest.raises(DMRError, match="record 7"):
+            fit(recipe, options)
+        monkeypatch.undo()
+        assert "epoch-0000-step-000009.npz" in os.listdir(options.run_dir + "/checkpoints")
+        fit(recipe, replace(options, resume=True))
+        assert result(options.run_dir) == expected
+
+
+class TestKept:
+    def test_the_last_and_the_best(self, digits, short_recipe, tmp_path):
+        # The second and third epoch learn nothing, so that the first one stays the best.
+        recipe = replace(short_recipe, epochs=3, lr_drops=(0.34,), lr_factor=1e-9)
+        run = RunDirectory(str(tmp_path / "run"))
+        fit(recipe, RunOptions(data_dir=digits, run_dir=run.path, keep=1))
+        errors = [line["test_error"] for line in runlog.epochs(run.log)]
+        best = 1 + int(np.argmin(errors))
+        _, _, state = checkpoint.read_newest(run.checkpoints)
+        assert state["best"] == {"epoch": best, "test_error": min(errors)}
+        kept = sorted({best, 3})
+        assert sorted(os.listdir(run.checkpoints)) == [f"epoch-{n:04d}.npz" for n in kept]
+        params = sorted(name for name in os.listdir(run.path) if name.endswith(".params"))
+        assert params == [f"model-{n:04d}.params" for n in kept]
+        assert load_run(run, epoch=best) is not None
+        with pytest.raises(DMRError, match="no parameters of epoch 9"):
+            load_run(run, epoch=9)
+
+    def test_a_run_of_some_steps(self, digits, short_recipe, tmp_path):
+        run = RunDirectory(str(tmp_path / "run"))
+        fit(replace(short_recipe, steps=30), RunOptions(data_dir=digits, run_dir=run.path))
+        epochs = runlog.epochs(run.log)
+        assert [(line["step"], line["images"]) for line in epochs] == [(23, 1437), (30, 448)]
+        fit(
+            replace(short_recipe, steps=5),
+            RunOptions(data_dir=digits, run_dir=str(tmp_path / "five")),
+        )
+        (only,) = runlog.epochs(RunDirectory(str(tmp_path / "five")).log)
+        assert (only["step"], only["images"]) == (5, 320)
+
+    def test_an_estimate_leaves_nothing_behind(
+        self, digits, short_recipe, tmp_path, capsys, monkeypatch
+    ):
+        monkeypatch.chdir(tmp_path)
+        fit(short_recipe, RunOptions(data_dir=digits, estimate=True))
+        printed = capsys.readouterr().out
+        assert "training images per second" in printed and "46 steps take" in printed
+        assert os.listdir(tmp_path) == []
+
+    def test_how_far_it_is_can_be_read(self, half, digits):
+        beat = json.loads(Path(half.run_dir, "progress.json").read_text())
+        assert (beat["epoch"], beat["epochs"], beat["steps"]) == (2, 2, STEPS)
+        assert 5 <= beat["step"] <= 9 and beat["pid"] == os.getpid()
+
+
+# Processes that are killed. Each run: started, killed at a random moment, resumed to its end.
+
+
+def command(digits, run_dir, *more, workers=1):
+    training = [sys.executable, "train_cifar.py", "--data-dir", digits, "--run-dir", run_dir]
+    training += ["--model", "cifar_dmrnet8", "--epochs", "3", "--checkpoint-steps", "5", *more]
+    if workers == 1:
+        return training
+    launch = [sys.executable, "-m", "dmr_gluon.cli", "launch", "-n", str(workers), "-s", "1", "--"]
+    return [*launch, *training, "--kv-store", "dist_sync"]
+
+
+def start(arguments):
+    return subprocess.Popen(
+        arguments,
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def killed_and_resumed(digits, tmp_path, kinds, workers=1, more=()):
+    """Hashes of runs that were killed and resumed, and of one that was not; kills that hit."""
+    random = np.random.RandomState(len(kinds))
+    began = time.monotonic()
+    assert start(command(digits, str(tmp_path / "whole"), *more, workers=workers)).wait() == 0
+    took = time.monotonic() - began
+    results, hits = [], 0
+    for number, kind in enumerate(kinds):
+        path = str(tmp_path / str(number))
+        process = start(command(digits, path, *more, workers=workers))
+        time.sleep(took * random.uniform(0.2, 1.0))
+        process.send_signal(kind)
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode in (0, -kind, 128 + kind), errors
+        hits += process.returncode != 0
+        resume = ["--resume"] if RunDirectory(path).exists() else []
+        process = start(command(digits, path, *more, *resume, workers=workers))
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        results.append(result(path))
+    return results, result(str(tmp_path / "whole")), hits
+
+
+TWENTY_AND_FIVE = [signal.SIGKILL] * 20 + [signal.SIGTERM] * 5
+FIVE = [signal.SIGKILL] * 4 + [signal.SIGTERM]
+
+
+@pytest.mark.parametrize(
+    "kinds, workers, more",
+    [
+        pytest.param([signal.SIGKILL], 1, [], id="one kill"),
+        pytest.param(TWENTY_AND_FIVE, 1, [], id="25", marks=pytest.mark.slow),
+        pytest.param(FIVE, 1, ["--cpus", "2"], id="two devices", marks=pytest.mark.slow),
+        pytest.param(FIVE, 2, [], id="two workers", marks=pytest.mark.slow),
+    ],
+)
+def test_killed_runs_end_as_if_nothing_had_happened(digits, tmp_path, kinds, workers, more):
+    results, expected, hits = killed_and_resumed(digits, tmp_path, kinds, workers, more)
+    equal = sum(found == expected for found in results)
+    print(f"{equal} of {len(kinds)} equal, {hits} of them hit while running")
+    assert equal == len(kinds) and hits >= 0.6 * len(kinds)
