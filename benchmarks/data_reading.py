@@ -72,10 +72,10 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     if options.rounds < 1 or not options.seconds > 0:
         parser.error("--rounds and --seconds must be above 0")
-    found = {"machine": machine(options), "sets": []}
     with tempfile.TemporaryDirectory() as folder:
-        for kind, prepared in sets(options, folder):
-            found["sets"].append(compare(kind, prepared, options))
+        opened = open_sets(options, folder)
+        found = {"machine": machine(options)}
+        found["sets"] = [compare(kind, prepared, options) for kind, prepared in opened]
     if options.json:
         Path(options.json).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(table(found, options.rounds))
@@ -83,7 +83,7 @@ def main(arguments=None):
         print("\nNo photographs were read; name a prepared set of them with --large.")
 
 
-def sets(options, folder):
+def open_sets(options, folder):
     """Kind (small, large) and prepared set, each big enough."""
     from dmr_gluon.data.datasets import open_prepared
     from dmr_gluon.data.iterators import check_image_size
@@ -96,8 +96,10 @@ def sets(options, folder):
     opened += [("large", open_prepared(name)) for name in options.large or ()]
     for kind, prepared in opened:
         check_image_size(prepared, recipe_of(kind))
-    for number, (kind, prepared) in enumerate(opened):
-        yield kind, repeated(prepared, LEAST_IMAGES[kind], Path(folder, f"repeated{number}"))
+    return [
+        (kind, repeated(prepared, LEAST_IMAGES[kind], Path(folder, f"repeated{number}")))
+        for number, (kind, prepared) in enumerate(opened)
+    ]
 
 
 def recipe_of(kind):
