@@ -49,7 +49,8 @@ def arrays_of(net, trainer, average=None, group=None):
         Whose optimiser keeps one array, or nothing, for each parameter.
     average : WeightAverage, optional
     group : Group, optional
-        All of whose workers call this together; their running statistics differ.
+        Where the running statistics of devices and workers differ: its workers, all of whom
+        call this together.
 
     Returns
     -------
@@ -69,11 +70,10 @@ def arrays_of(net, trainer, average=None, group=None):
             arrays[f"average/{parameter.name}"] = array.asnumpy()
     statistics = _running_statistics(net)
     devices = len(statistics[0].list_ctx()) if statistics else 1
-    if statistics and devices * (group.count if group else 1) > 1:
+    if group is not None and statistics and devices * group.count > 1:
         mine = [p.list_data()[i].asnumpy().ravel() for i in range(devices) for p in statistics]
-        mine = mx.nd.array(np.concatenate(mine))
-        rows = group.gather_later("statistics", mine).asnumpy() if group else mine.asnumpy()
-        arrays["statistics"] = rows.reshape(-1, devices, mine.size // devices)
+        rows = group.gather_later("statistics", mx.nd.array(np.concatenate(mine))).asnumpy()
+        arrays["statistics"] = rows.reshape(group.count, devices, -1)
     return arrays
 
 

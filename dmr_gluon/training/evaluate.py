@@ -129,6 +129,7 @@ class _Tally:
         self.wrong += int(np.sum(rank > 0))
         self.wrong_top5 += int(np.sum(rank >= 5))
         largest = logits.max(axis=1, keepdims=True)
-        self.loss += float(
-            np.sum(np.log(np.sum(np.exp(logits - largest), axis=1)) + (largest - own)[:, 0])
-        )
+        with np.errstate(invalid="ignore"):  # a loss that is not finite is said by who asks
+            self.loss += float(
+                np.sum(np.log(np.sum(np.exp(logits - largest), axis=1)) + (largest - own)[:, 0])
+            )

@@ -252,11 +252,10 @@ class Training(StepsOfEpoch):
         at.values = values
         if at.best is None or values["test_error"] < at.best["test_error"]:
             at.best = {"epoch": epoch, "test_error": values["test_error"]}
+        self.save()
         if self.group.first:
             with self.average or contextlib.nullcontext():
                 self.keeper.save_model(at)
-        self.save()
-        if self.group.first:
             runlog.append(self.run.log, "epoch", **values)
             if self.board:
                 self.board.epoch(values)

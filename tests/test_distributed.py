@@ -1,0 +1,223 @@
+"""Several workers through MXNet's parameter server: as one, ending together, killed."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+
+from dmr_gluon.errors import DMRError
+from dmr_gluon.report import runlog
+from dmr_gluon.runs import RunDirectory
+from dmr_gluon.training import checkpoint
+from dmr_gluon.training.distributed import ALONE, join
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+TRAIN = [sys.executable, "train_cifar.py", "--model", "cifar_dmrnet8"]
+
+#: Makes three updates of a network without BN and prints its weights.
+WITHOUT_BN = """
+import json, sys
+import numpy as np
+from dmr_gluon.data.iterators import share_of
+from dmr_gluon.recipes import CIFAR
+from dmr_gluon.runtime import mx
+from dmr_gluon.training.distributed import join
+from dmr_gluon.training.optimizer import make_optimizer
+from dmr_gluon.training.step import TrainingStep
+
+group = join(sys.argv[1])
+mx.random.seed(1)
+net = mx.gluon.nn.HybridSequential(prefix="n_")
+with net.name_scope():
+    net.add(mx.gluon.nn.Conv2D(8, 3, in_channels=3, activation="relu"),
+            mx.gluon.nn.GlobalAvgPool2D(), mx.gluon.nn.Dense(10, in_units=8))
+net.initialize(mx.init.Xavier())
+step = TrainingStep(net, make_optimizer(CIFAR), [mx.cpu()], group=group)
+random = np.random.RandomState(0)
+losses = []
+for _ in range(4):
+    data = random.standard_normal((10, 3, 16, 16)).astype(np.float32)
+    label = random.randint(0, 10, 10)
+    mine = share_of(10, group.part)
+    results = step(data[mine], label[mine], 0.1, total=10)
+    losses.append(float(group.sum("loss", [sum(float(l.asscalar()) for l, _ in results)])[0]))
+group.check_equal("end", [p.data().asnumpy() for p in net.collect_params().values()], "weights")
+if group.first:
+    weights = {k: p.data().asnumpy().tolist() for k, p in net.collect_params().items()}
+    print(json.dumps([weights, losses]))
+"""
+
+
+def launched(*arguments, workers=2, more=()):
+    command = [sys.executable, "-m", "dmr_gluon.cli", "launch", "-n", str(workers), "-s", "1"]
+    return [*command, *more, "--", *arguments]
+
+
+def run(arguments):
+    return subprocess.run(
+        arguments, cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True, timeout=240
+    )
+
+
+@pytest.mark.parametrize("workers", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_workers_with_parts_of_the_batch_equal_one_with_all_of_it(workers):
+    program = [sys.executable, "-c", WITHOUT_BN]
+    found = []
+    for arguments in (
+        [*program, "device"],
+        launched(*program, "dist_sync", workers=workers),
+    ):
+        done = run(arguments)
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+    (expected, losses), (weights, losses_of_workers) = found
+    for name, array in expected.items():
+        np.testing.assert_allclose(weights[name], array, rtol=1e-5, atol=1e-6, err_msg=name)
+    np.testing.assert_allclose(losses_of_workers, losses, rtol=1e-5)
+
+
+def arrays_of(run_dir):
+    return checkpoint.read_newest(RunDirectory(run_dir).checkpoints)[1]
+
+
+def test_two_workers_train_as_two_devices_of_one_process(digits, tmp_path):
+    """To the bit: a sum of two does not depend on who comes first."""
+    flags = ["--data-dir", digits, "--epochs", "2"]
+    apart, together = str(tmp_path / "apart"), str(tmp_path / "together")
+    done = run(launched(*TRAIN, *flags, "--kv-store", "dist_sync", "--run-dir", apart))
+    assert done.returncode == 0, done.stderr
+    assert "of each of 2 workers" in done.stdout
+    assert run([*TRAIN, *flags, "--cpus", "2", "--run-dir", together]).returncode == 0
+    found, expected = arrays_of(apart), arrays_of(together)
+    assert set(found) == set(expected)
+    for name, array in expected.items():
+        if "running" in name:  # a mean of four numbers, taken in another order
+            np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-7)
+        else:
+            assert (found[name] == array).all(), name
+    logs = [runlog.epochs(RunDirectory(path).log) for path in (apart, together)]
+    for one, other in zip(*logs):
+        assert one["test_error"] == other["test_error"] and one["images"] == 1437
+        np.testing.assert_allclose(one["train_loss"], other["train_loss"], rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_three_workers_on_a_set_that_does_not_divide_by_three_end_together(digits, tmp_path):
+    # 1,437 images in batches of 50: the last has 37, which is 12, 12 and 13.
+    path = str(tmp_path / "run")
+    flags = ["--data-dir", digits, "--epochs", "2", "--batch-size", "50", "--run-dir", path]
+    done = run(launched(*TRAIN, *flags, "--kv-store", "dist_sync", workers=3))
+    assert done.returncode == 0, done.stderr
+    epochs = runlog.epochs(RunDirectory(path).log)
+    assert [(line["step"], line["images"]) for line in epochs] == [(29, 1437), (58, 1437)]
+
+
+def processes(role):
+    """PIDs of the processes of a job started here with a role, such as ``worker 1``."""
+    name, _, number = role.partition(" ")
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                variables = file.read().split(b"\0")
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                line = file.read().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        mine = f"PYTEST_CURRENT_TEST={os.environ['PYTEST_CURRENT_TEST']}".encode() in variables
+        right = f"DMLC_ROLE={name}".encode() in variables
+        if number:
+            right = right and f"DMR_WORKER={number}".encode() in variables
+        if mine and right and re.search(r"train_cifar|import dmr_gluon\.runtime", line):
+            found.append(int(pid))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("role", ["worker 0", "worker 1", "server", "scheduler"])
+@pytest.mark.parametrize("restarts", [0, 1])
+def test_a_process_that_is_killed_ends_the_job_or_starts_it_again(digits, tmp_path, role, restarts):
+    path = str(tmp_path / "run")
+    flags = ["--data-dir", digits, "--epochs", "4", "--checkpoint-steps", "5", "--run-dir", path]
+    command = launched(
+        *TRAIN, *flags, "--kv-store", "dist_sync", more=["--max-restarts", str(restarts)]
+    )
+    job = subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        env={**ENVIRONMENT, "PYTEST_CURRENT_TEST": os.environ["PYTEST_CURRENT_TEST"]},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    lines = []
+    for line in job.stdout:
+        lines.append(line)
+        if line.startswith("epoch 1/4") and not any("restart" in said for said in lines):
+            time.sleep(0.2)
+            (pid,) = processes(role)[:1]
+            os.kill(pid, signal.SIGKILL)
+            killed = time.monotonic()
+    text, status = "".join(lines), job.wait(60)
+    took = time.monotonic() - killed
+    named = role if " " in role else rf"{role}( 0)?"
+    assert re.search(rf"dmr launch: {named} .*SIGKILL", text), text
+    events = runlog.read(RunDirectory(path).log)
+    if restarts:
+        assert status == 0 and "restart 1 of 1" in text, text
+        assert events[-1]["event"] == "end" and "resume" in [e["event"] for e in events]
+        assert [line["epoch"] for line in runlog.epochs(RunDirectory(path).log)] == [1, 2, 3, 4]
+    else:
+        assert status != 0 and took < 15, (status, took)
+        assert checkpoint.read_newest(RunDirectory(path).checkpoints) is not None
+    assert not any(processes(name) for name in ("worker", "server", "scheduler"))
+
+
+class TestJoining:
+    def test_outside_a_job(self, monkeypatch):
+        for name in ("DMLC_ROLE", "DMLC_PS_ROOT_URI"):
+            monkeypatch.delenv(name, raising=False)
+        with pytest.raises(DMRError, match="dmr launch"):
+            join("dist_sync")
+        assert join("device") is ALONE
+
+    def test_a_worker_must_not_train_by_itself(self, monkeypatch):
+        monkeypatch.setenv("DMLC_ROLE", "worker")
+        with pytest.raises(DMRError, match="--kv-store dist_sync"):
+            join("device")
+
+    def test_a_worker_that_is_alone(self):
+        assert ALONE.first and ALONE.part == (0, 1)
+        assert (ALONE.sum("x", [[1, 2], [3, 4]]) == [[1, 2], [3, 4]]).all()
+        assert (ALONE.gather("x", [5.0]) == [[5.0]]).all()
+        ALONE.check_equal("x", [np.zeros(3)], "weights")
+        ALONE.wait()
+
+
+UNEQUAL = """
+import numpy as np
+from dmr_gluon.flags import run
+from dmr_gluon.training.distributed import join
+
+def main():
+    group = join("dist_sync")
+    assert group.sum("a", [2**40 + 1, 0.1])[0] == 2 * (2**40 + 1)
+    assert (group.gather("b", [group.rank, 1 / 3])[:, 0] == [0, 1]).all()
+    group.check_equal("same", [np.arange(3)], "weights")
+    group.check_equal("other", [np.arange(3) + 1e-9 * group.rank], "weights")
+
+run(main)
+"""
+
+
+def test_workers_with_other_weights_are_found_out():
+    done = run(launched(sys.executable, "-c", UNEQUAL))
+    assert done.returncode == 2
+    assert "worker 1 has another weights than worker 0" in done.stderr + done.stdout
