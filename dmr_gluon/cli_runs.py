@@ -5,7 +5,6 @@ import shutil
 import statistics
 import sys
 import time
-from dataclasses import asdict
 
 from .errors import DMRError
 
@@ -154,13 +153,12 @@ def _error(cell, status):
 def _departures(job):
     """In what a run is not the paper's training, each as a few words."""
     from .data.datasets import PUBLISHED
+    from .recipes import Recipe, differences
     from .runs import RunDirectory
 
     config = RunDirectory(job.path).config()
-    paper = json.loads(json.dumps(asdict(job.cell.recipe)))
-    for name, value in config["recipe"].items():
-        if name in paper and name not in ("name", "model") and value != paper[name]:
-            yield f"{name} {value} instead of {paper[name]}"
+    for name, (value, paper) in differences(Recipe.from_json(config["recipe"])).items():
+        yield f"{name} {value} instead of {paper}"
     published = PUBLISHED[job.cell.dataset]
     for name in ("train_images", "test_images"):
         found, whole = config["dataset"].get(name), getattr(published, name)

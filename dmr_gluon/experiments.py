@@ -13,10 +13,7 @@ from .data.datasets import PUBLISHED
 from .errors import DMRError
 from .networks import network
 from .paper import FIGURE6, NETWORKS, TABLE2_ERRORS, TABLE2_L, TABLE3, TABLE4, TABLE5
-from .recipes import CIFAR, IMAGENET, SVHN, Recipe
-
-#: The paper's recipe for each of its data sets.
-RECIPES = {"cifar10": CIFAR, "cifar100": CIFAR, "svhn": SVHN, "imagenet": IMAGENET}
+from .recipes import OF_DATASET, Recipe
 
 _SMALL = [name for name in PUBLISHED if name != "imagenet"]
 
@@ -52,7 +49,7 @@ class Cell:
     @property
     def recipe(self) -> Recipe:
         """The paper's recipe, but for the model."""
-        return RECIPES[self.dataset]
+        return OF_DATASET[self.dataset]
 
     @property
     def title(self):

@@ -260,6 +260,16 @@ RECIPES = {
 }
 
 
+#: The paper's recipe for each data set that has one.
+OF_DATASET = {
+    "cifar10": CIFAR,
+    "cifar100": CIFAR,
+    "svhn": SVHN,
+    "imagenet": IMAGENET,
+    "digits": DIGITS,
+}
+
+
 def differences(recipe):
     """How a recipe differs from the paper's for the same data.
 

@@ -17,8 +17,9 @@ import sys
 from dataclasses import asdict, dataclass
 
 from .errors import DMRError
-from .experiments import RECIPES, Cell, folder_of
+from .experiments import Cell, folder_of
 from .flags import parse_training_flags, run
+from .recipes import OF_DATASET
 from .report import runlog
 from .report.status import FINISHED, RUNNING, RunStatus, read_status
 from .runs import RunDirectory
@@ -253,15 +254,15 @@ def _log_failure(directory, reason):
 
 def _read_flags(dataset, arguments):
     return parse_training_flags(
-        "One training of dmr train.", RECIPES[dataset], dataset=dataset, arguments=arguments
+        "One training of dmr train.", OF_DATASET[dataset], dataset=dataset, arguments=arguments
     )
 
 
 def main():
     """Train once, in this process."""
     dataset, *arguments = sys.argv[1:] or [""]
-    if dataset not in RECIPES:
-        raise DMRError(f"name a data set first, {', '.join(RECIPES)}, not {dataset!r}")
+    if dataset not in OF_DATASET:
+        raise DMRError(f"name a data set first, {', '.join(OF_DATASET)}, not {dataset!r}")
     recipe, options = _read_flags(dataset, arguments)
 
     from .training.loop import RunOptions, fit

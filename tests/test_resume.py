@@ -18,6 +18,7 @@ from conftest import REPOSITORY
 
 from dmr_gluon.deploy.export import load_run
 from dmr_gluon.errors import DMRError, Stopped
+from dmr_gluon.recipes import RECIPES
 from dmr_gluon.report import runlog
 from dmr_gluon.runs import RunDirectory
 from dmr_gluon.training import checkpoint, epoch
@@ -362,6 +363,28 @@ class TestKept:
         beat = json.loads(Path(half.run_dir, "progress.json").read_text())
         assert (beat["epoch"], beat["epochs"], beat["steps"]) == (2, 2, STEPS)
         assert 5 <= beat["step"] <= 9 and beat["pid"] == os.getpid()
+
+
+@pytest.mark.slow
+def test_images_that_are_scaled_and_cropped_resume_to_the_same_bits(
+    digits, tmp_path, stop_at, monkeypatch
+):
+    """ImageNet's pipeline, with the authors' augmentation, two devices and two portions."""
+    recipe = replace(
+        RECIPES["authors"]["imagenet"], model="dmrnet29", steps=12, batch_size=128, image_size=32,
+        train_short_side=(36, 48), eval_short_side=36, accumulate=2,
+    )  # fmt: skip
+    options = RunOptions(data_dir=digits, run_dir=str(tmp_path / "whole"), cpus=2)
+    fit(recipe, options)
+    (line,) = runlog.epochs(RunDirectory(options.run_dir).log)
+    assert line["images"] == 1437 and np.isfinite(line["train_loss"])
+    stopped = replace(options, run_dir=str(tmp_path / "stopped"))
+    stop_at(5)
+    with pytest.raises(Stopped):
+        fit(recipe, stopped)
+    monkeypatch.undo()
+    fit(recipe, replace(stopped, resume=True))
+    assert result(stopped.run_dir) == result(options.run_dir)
 
 
 # Processes that are killed. Each run: started, killed at a random moment, resumed to its end.

@@ -12,10 +12,11 @@ from dmr_gluon import get_model
 from dmr_gluon.data.datasets import open_prepared
 from dmr_gluon.deploy.export import load_run
 from dmr_gluon.errors import DMRError
-from dmr_gluon.recipes import CIFAR, IMAGENET
+from dmr_gluon.recipes import CIFAR
 from dmr_gluon.report import runlog
 from dmr_gluon.runs import RunDirectory, claim_run_directory
 from dmr_gluon.runtime import mx
+from dmr_gluon.training import devices
 from dmr_gluon.training.devices import check_kvstore, make_devices, parse_gpus
 from dmr_gluon.training.evaluate import evaluate
 from dmr_gluon.training.loop import RunOptions, fit
@@ -249,17 +250,6 @@ def test_labels_that_differ_from_the_manifest_are_found(short_run, short_recipe,
         evaluate(load_run(short_run), wrong, short_recipe, [mx.cpu()])
 
 
-@pytest.mark.slow
-def test_imagenet_pipeline_trains_on_scaled_images(digits, tmp_path):
-    recipe = replace(
-        IMAGENET, model="dmrnet29", epochs=1, batch_size=128, image_size=32,
-        train_short_side=(36, 48), eval_short_side=36,
-    )  # fmt: skip
-    run = fit(recipe, RunOptions(data_dir=digits, run_dir=str(tmp_path / "run"), cpus=2))
-    (epoch,) = runlog.epochs(os.path.join(run, "log.jsonl"))
-    assert epoch["images"] == 1437 and np.isfinite(epoch["train_loss"])
-
-
 class TestDevices:
     @pytest.mark.parametrize(
         "text, numbers", [("0", [0]), ("0-7", list(range(8))), ("0,2,4-6", [0, 2, 4, 5, 6])]
@@ -276,6 +266,33 @@ class TestDevices:
     def test_gpus_that_are_not_there(self):
         with pytest.raises(DMRError, match="asks for GPU 7, but there is none"):
             make_devices("0-7")
+
+    def test_a_gpu_that_is_too_new_is_named_before_cuda_fails(self, monkeypatch, capsys):
+        """With a stand-in for the driver's library: a V100, an H100 and an RTX 4090."""
+        capabilities = [(7, 0), (9, 0), (8, 9)]
+
+        class Driver:
+            def cuInit(self, flags):
+                return 0
+
+            def cuDeviceGetCount(self, count):
+                count._obj.value = len(capabilities)
+                return 0
+
+            def cuDeviceGetAttribute(self, value, attribute, number):
+                value._obj.value = capabilities[number][attribute - 75]
+                return 0
+
+        monkeypatch.setattr(devices.ctypes, "CDLL", lambda name: Driver())
+        assert devices.compute_capabilities() == capabilities
+        devices.warn_of_new_gpus([0, 2])
+        assert capsys.readouterr().err == ""
+        devices.warn_of_new_gpus([0, 1])
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "GPU 1 has compute capability 9.0" in line and "up to 8.9" in line
+
+    def test_without_a_driver_there_is_nothing_to_warn_of(self):
+        assert devices.compute_capabilities("libno-such-driver.so") == []
 
     def test_cpu_contexts(self):
         assert make_devices(cpus=2) == [mx.cpu(0), mx.cpu(1)]

@@ -5,19 +5,17 @@ from dataclasses import replace
 import numpy as np
 
 from ..data.iterators import evaluation_batches, training_batches
-from ..recipes import CIFAR, DIGITS, IMAGENET, SVHN
+from ..recipes import CIFAR, IMAGENET, OF_DATASET
 
 #: Images in each half, in rows of COLUMNS.
 ROWS, COLUMNS = 6, 6
 
-_RECIPES = {"cifar10": CIFAR, "cifar100": CIFAR, "svhn": SVHN, "digits": DIGITS}
-
 
 def recipe_of(prepared):
     """The recipe that a set is trained with unless another is asked for."""
-    if prepared.name in _RECIPES:
-        return _RECIPES[prepared.name]
-    if prepared.name == "imagenet" or prepared.image_size is None:
+    if prepared.name in OF_DATASET:
+        return OF_DATASET[prepared.name]
+    if prepared.image_size is None:
         return IMAGENET
     return replace(CIFAR, image_size=prepared.image_size[0])
 

@@ -1,6 +1,8 @@
 """From ``--gpus 0-7`` to MXNet contexts."""
 
+import ctypes
 import re
+import sys
 
 from ..errors import DMRError
 from ..runtime import installed_wheels, mx
@@ -46,6 +48,7 @@ def make_devices(gpus=None, cpus=1):
     if cpus != 1:
         raise DMRError("give --gpus or --cpus, not both")
     wanted = parse_gpus(gpus)
+    warn_of_new_gpus(wanted)
     there = mx.context.num_gpus() if mx.runtime.Features().is_enabled("CUDA") else 0
     if max(wanted) >= there:
         if "mxnet-cu112" not in installed_wheels():
@@ -57,6 +60,49 @@ def make_devices(gpus=None, cpus=1):
             f"{'are only ' + str(there) if there else 'is none'} ({why})"
         )
     return [mx.gpu(i) for i in wanted]
+
+
+#: The highest compute capability that mxnet-cu112 has code for, or can run that of: within a
+#: major version older code runs, and it has none that newer drivers could compile anew.
+_NEWEST = (8, 9)
+
+
+def compute_capabilities(library="libcuda.so.1"):
+    """The compute capability of every GPU, asked of NVIDIA's driver.
+
+    Returns
+    -------
+    list of (int, int)
+        Empty where there is no driver, or it does not answer.
+    """
+    try:
+        driver = ctypes.CDLL(library)
+    except OSError:
+        return []
+    count, value = ctypes.c_int(), ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return []
+    found = []
+    for number in range(count.value):
+        numbers = []
+        for attribute in (75, 76):  # COMPUTE_CAPABILITY_MAJOR, _MINOR
+            failed = driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, number)
+            numbers.append(0 if failed else value.value)
+        found.append(tuple(numbers))
+    return found
+
+
+def warn_of_new_gpus(numbers):
+    """Say which of some GPUs MXNet 1.9.1 cannot run on, before CUDA's own error does."""
+    for number, capability in enumerate(compute_capabilities()):
+        if number in numbers and capability > _NEWEST:
+            print(
+                f"warning: GPU {number} has compute capability {capability[0]}.{capability[1]}; "
+                f"mxnet-cu112 has code up to {_NEWEST[0]}.{_NEWEST[1]} and will fail on it: use an "
+                f"older GPU (--gpus), or the CPU",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def check_kvstore(name, devices):

@@ -262,7 +262,8 @@ class Training(StepsOfEpoch):
             done = runlog.epochs(self.run.log)[-10:]
             left = sum(sum(line["seconds"].values()) for line in done) / len(done)
             left *= self.plan.epochs - epoch
-            print(epoch_line(values, self.plan.epochs, left), flush=True)
+            many = len(self.prepared.classes) > 10
+            print(epoch_line(values, self.plan.epochs, left, top5=many), flush=True)
         self.clock.lap("log")
         signal = int(self.group.gather("signal", [self.stop.received]).max())
         if signal and at.epoch < self.plan.epochs:

@@ -240,6 +240,8 @@ def _unlike_the_paper(recipe):
         return "as in the paper"
 
     def shown(value):
+        if value is None:
+            return "none"
         return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
     return "unlike the paper's: " + ", ".join(
