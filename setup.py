@@ -53,7 +53,7 @@ EXTRAS = {
     # with NumPy 1; before 2.6.2.2 it asks for too old a protobuf. tensorboard shows them.
     "tensorboard": ["tensorboardX>=2.6.2.2,<3", "tensorboard"],
     # ruff's formatting changes between versions.
-    "test": ["pytest>=7", "ruff==0.17.6"],
+    "test": ["pytest>=7", "ruff==0.17.6", "tensorboardX>=2.6.2.2,<3"],
 }
 
 setup(

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -227,6 +228,17 @@ class TestRun:
                 replace(short_recipe, lr=1e30),
                 RunOptions(data_dir=digits, run_dir=str(tmp_path / "run")),
             )
+
+    def test_tensorboard_that_is_missing_leaves_no_run_behind(
+        self, short_recipe, digits, tmp_path, monkeypatch
+    ):
+        monkeypatch.setitem(sys.modules, "tensorboardX", None)
+        with pytest.raises(DMRError, match="pip install 'tensorboardX"):
+            fit(
+                short_recipe,
+                RunOptions(data_dir=digits, run_dir=str(tmp_path / "run"), tensorboard=True),
+            )
+        assert not (tmp_path / "run").exists()
 
     def test_a_folder_that_cannot_be_written_gives_one_line(self, short_recipe, digits, tmp_path):
         (tmp_path / "file").write_text("")

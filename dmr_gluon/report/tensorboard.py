@@ -17,6 +17,27 @@ TAGS = {
 }
 
 
+def require_tensorboard():
+    """The parts of tensorboardX that are used here.
+
+    Raises
+    ------
+    DMRError
+        Where it is not installed.
+    """
+    try:
+        # The layer below its SummaryWriter, whose thread would lose what it could not
+        # write, and hold up the training in the end: here a full disk is an OSError.
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2, summary_pb2
+    except ImportError as error:
+        raise DMRError(
+            f"writing for TensorBoard needs tensorboardX ({error}); install it: "
+            f"pip install 'tensorboardX>=2.6.2.2,<3' tensorboard"
+        ) from error
+    return EventsWriter, event_pb2, summary_pb2
+
+
 class TensorBoard:
     """Writes event files that ``tensorboard --logdir DIRECTORY`` shows.
 
@@ -34,16 +55,7 @@ class TensorBoard:
     """
 
     def __init__(self, directory, purge_step=None):
-        try:
-            # The layer below its SummaryWriter, whose thread would lose what it could not
-            # write, and hold up the training in the end: here a full disk is an OSError.
-            from tensorboardX.event_file_writer import EventsWriter
-            from tensorboardX.proto import event_pb2, summary_pb2
-        except ImportError as error:
-            raise DMRError(
-                f"writing for TensorBoard needs tensorboardX ({error}); install it: "
-                f"pip install 'tensorboardX>=2.6.2.2,<3' tensorboard"
-            ) from error
+        EventsWriter, event_pb2, summary_pb2 = require_tensorboard()
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
         os.makedirs(directory, exist_ok=True)
         # Files are named after the second; a run that is continued at once needs another name.

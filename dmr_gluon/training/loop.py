@@ -14,6 +14,7 @@ from ..model import Network
 from ..networks import network
 from ..recipes import Recipe
 from ..report import plots, runlog
+from ..report.tensorboard import TensorBoard, require_tensorboard
 from ..runs import RunDirectory, claim_run_directory
 from ..runtime import mx
 from .devices import check_kvstore, make_devices
@@ -66,6 +67,8 @@ def fit(recipe: Recipe, options: RunOptions):
         After SIGTERM or Ctrl-C, when everything is saved.
     """
     clock = Clock(options.began)
+    if options.tensorboard:
+        require_tensorboard()
     devices = make_devices(options.gpus, options.cpus)
     check_kvstore(options.kv_store, devices)
     _check_devices(recipe, devices)
@@ -180,8 +183,6 @@ class Training(StepsOfEpoch):
         if not self.options.resume:
             self.save()
         if self.options.tensorboard and self.group.first:
-            from ..report.tensorboard import TensorBoard
-
             done = self.at.epoch * self.plan.per_epoch
             self.board = TensorBoard(self.run.file("tensorboard"), purge_step=done + 1)
 
