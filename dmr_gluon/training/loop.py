@@ -301,8 +301,8 @@ class Training(StepsOfEpoch):
         """Go back to the last checkpoint and go on in another order, or give up."""
         mx.nd.waitall()
         self.group.wait()
-        last, position = self.keeper.restore()
-        if self.options.on_nan != "rollback" or self.rollbacks == _MOST_ROLLBACKS:
+        last, position = self.keeper.restore() or ("none", self.at)
+        if last == "none" or self.options.on_nan != "rollback" or self.rollbacks == _MOST_ROLLBACKS:
             tried = f", after {self.rollbacks} rollbacks" if self.rollbacks else ""
             raise DMRError(
                 f"{trouble}{tried}; the last good checkpoint is {last}: try a lower --lr in "
