@@ -20,6 +20,7 @@ import glob
 import json
 import os
 import re
+import time
 
 from .errors import DMRError
 
@@ -49,10 +50,11 @@ class RunDirectory:
         return self.file("model")
 
     @contextlib.contextmanager
-    def lock(self):
+    def lock(self, wait=5.0):
         """Hold the run: no other process can train it meanwhile.
 
-        The kernel lets go of it with the process, however that ends.
+        The kernel lets go of it with the process, however that ends. One that is just ending,
+        as when a job is started again, is waited for.
 
         Raises
         ------
@@ -61,13 +63,18 @@ class RunDirectory:
         """
         os.makedirs(self.path, exist_ok=True)
         with open(self.file("lock"), "w", encoding="ascii") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise DMRError(
-                    f"{self.path} is being trained by another process; wait for it, or stop it "
-                    f"(dmr status {self.path})"
-                ) from None
+            deadline = time.monotonic() + wait
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise DMRError(
+                            f"{self.path} is being trained by another process; wait for it, or "
+                            f"stop it (dmr status {self.path})"
+                        ) from None
+                    time.sleep(0.1)
             yield
 
     def exists(self):

@@ -202,14 +202,25 @@ class TestJoining:
 
 
 UNEQUAL = """
+import time
 import numpy as np
 from dmr_gluon.flags import run
+from dmr_gluon.runtime import mx
 from dmr_gluon.training.distributed import join
 
 def main():
     group = join("dist_sync")
     assert group.sum("a", [2**40 + 1, 0.1])[0] == 2 * (2**40 + 1)
     assert (group.gather("b", [group.rank, 1 / 3])[:, 0] == [0, 1]).all()
+    # Many under way at once, and one worker much faster than the other.
+    later = []
+    for i in range(200):
+        later.append(group.gather_later("c", mx.nd.array([i, -i])))
+        if group.rank and i % 20 == 0:
+            mx.nd.waitall()
+            time.sleep(0.02)
+    for i, rows in enumerate(later):
+        assert (rows.asnumpy() == [[i, -i], [i, -i]]).all(), (i, rows)
     group.check_equal("same", [np.arange(3)], "weights")
     group.check_equal("other", [np.arange(3) + 1e-9 * group.rank], "weights")
 
@@ -221,3 +232,14 @@ def test_workers_with_other_weights_are_found_out():
     done = run(launched(sys.executable, "-c", UNEQUAL))
     assert done.returncode == 2
     assert "worker 1 has another weights than worker 0" in done.stderr + done.stdout
+
+
+def test_what_one_worker_refuses_ends_the_job_with_its_line(digits, tmp_path):
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / "config.json").write_text("{}")
+    flags = ["--data-dir", digits, "--epochs", "1", "--run-dir", str(path)]
+    done = run(launched(*TRAIN, *flags, "--kv-store", "dist_sync"))
+    assert done.returncode == 2, done.stderr
+    assert "holds a run already" in done.stderr and "terminate called" not in done.stderr
+    assert "worker" in done.stderr and "Traceback" not in done.stderr

@@ -171,8 +171,15 @@ class TestResume:
         assert result(half.run_dir) != result(half.run_dir + "-again")
 
     def test_a_run_belongs_to_one_process(self, half, recipe):
-        with RunDirectory(half.run_dir).lock(), pytest.raises(DMRError, match="another process"):
-            fit(recipe, half)
+        run = RunDirectory(half.run_dir)
+        with run.lock():
+            with pytest.raises(DMRError, match="another process"), run.lock(wait=0.3):
+                pass
+            # One that is just ending is waited for.
+            began = time.monotonic()
+            with pytest.raises(DMRError, match="another process"):
+                fit(recipe, half)
+            assert time.monotonic() - began > 4
 
     @pytest.mark.parametrize("how", ["cut", "flipped", "exchanged"])
     def test_a_damaged_checkpoint_is_passed_over(self, half, recipe, whole, capsys, how):
@@ -450,4 +457,13 @@ def test_killed_runs_end_as_if_nothing_had_happened(digits, tmp_path, kinds, wor
     results, expected, hits = killed_and_resumed(digits, tmp_path, kinds, workers, more)
     equal = sum(found == expected for found in results)
     print(f"{equal} of {len(kinds)} equal, {hits} of them hit while running")
+    for kind, found in zip(kinds, results):
+        for part, value in found.items():
+            if value != expected[part]:
+                wrong = (
+                    [name for name in value if value[name] != expected[part][name]]
+                    if (part == "checkpoint")
+                    else (value, expected[part])
+                )
+                print(f"{kind!r}: {part} differs: {wrong}")
     assert equal == len(kinds) and hits >= 0.6 * len(kinds)

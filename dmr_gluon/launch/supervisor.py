@@ -26,6 +26,8 @@ SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=10")
 
 #: Seconds in which scheduler and servers end after the last worker has.
 _ENDING = 5
+#: Seconds in which a worker's end is taken for the cause of a server's.
+_TOGETHER = 1
 #: Seconds in which a keeper must have ended its command (it allows that one three).
 _STOPPING = 8
 #: The ports from which a scheduler on another machine gets one: below those that systems
@@ -251,6 +253,7 @@ class _Attempt:
             elif event.task.role == "worker" and (event.status == 0 or received):
                 workers.discard(event)
             elif event.status:
+                event = self._cause(event)
                 self.output.say(f"{event} {_describe(event)}; stopping the others")
                 if received:
                     break
@@ -265,6 +268,21 @@ class _Attempt:
         while any(process.status is None for process in self.processes) and self._next(deadline):
             pass
         return 0, False
+
+    def _cause(self, event):
+        """What brought the job down, given the first process that failed.
+
+        A server may abort because a worker ended, and be seen before that one.
+        """
+        deadline = time.monotonic() + _TOGETHER
+        while event.task.role != "worker":
+            other = self._next(deadline)
+            if other is None:
+                break
+            by_itself = isinstance(other, _Process) and 0 < (other.status or 0) < 128
+            if by_itself and other.task.role == "worker":
+                return other
+        return event
 
     def _next(self, deadline):
         """The next signal's number or ended process; None when the deadline has passed."""

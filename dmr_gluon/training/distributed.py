@@ -5,6 +5,7 @@ goes through such sums: gradients, losses, evaluations, the wish to stop, the ha
 weights. Roles and addresses come from the environment (``dmr launch`` sets it).
 """
 
+import contextlib
 import os
 import zlib
 
@@ -44,7 +45,7 @@ class Group:
         if kv is not None:
             self.rank = int(os.environ.get("DMR_WORKER", kv.rank))
         self.part = Part(self.rank, self.count)
-        self._keys = {}
+        self._buffers = {}  # key and array of everything that is gathered, by name
 
     @property
     def first(self):
@@ -72,14 +73,18 @@ class Group:
         row = array.reshape((1, -1))
         if self.kv is None:
             return row
-        rows = mx.nd.zeros((self.count, row.shape[1]))
+        if name not in self._buffers:
+            rows = mx.nd.zeros((self.count, row.shape[1]))
+            self._buffers[name] = _FIRST_KEY + len(self._buffers), rows
+            self.kv.init(self._buffers[name][0], rows)
+        # Always the same array: that makes MXNet wait with what is sent until the sum of what
+        # was sent before has come back. Else the server takes two from one worker for one
+        # from each of two.
+        key, rows = self._buffers[name]
+        rows[:] = 0
         rows[self.rank] = array
-        if name not in self._keys:
-            self._keys[name] = _FIRST_KEY + len(self._keys)
-            self.kv.init(self._keys[name], mx.nd.zeros_like(rows))
-        # Not in place: MXNet shares memory between what it pushes and what it pulls.
         total = mx.nd.zeros_like(rows)
-        self.kv.pushpull(self._keys[name], rows, out=total)
+        self.kv.pushpull(key, rows, out=total)
         return total
 
     def gather(self, name, values):
@@ -124,6 +129,20 @@ class Group:
                 f"worker {odd[0]} has another {what} than worker 0; start all workers from the "
                 f"same files, and on the same version of this package"
             )
+
+    @contextlib.contextmanager
+    def agreeing(self):
+        """What the first worker refuses to do, the others give up too, before any goes on."""
+        refusal = None
+        try:
+            yield
+        except (DMRError, OSError) as error:
+            refusal = error
+        refused = self.sum("agreeing", [float(refusal is not None)])[0]
+        if refusal is not None:
+            raise refusal
+        if refused:
+            raise DMRError("another worker refuses to start, see there")
 
     def wait(self):
         """Until all workers are here."""

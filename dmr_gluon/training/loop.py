@@ -85,9 +85,10 @@ def fit(recipe: Recipe, options: RunOptions):
             run = None
             if not options.estimate:
                 stem = f"{prepared.name}-{recipe.model}"
-                run = RunDirectory(options.run_dir or claim_run_directory("runs", stem))
-                if group.first:
-                    held.enter_context(run.lock())
+                with group.agreeing():
+                    run = RunDirectory(options.run_dir or claim_run_directory("runs", stem))
+                    if group.first:
+                        held.enter_context(run.lock())
             net = Network(spec)
             mx.random.seed(options.seed)
             net.initialize(ctx=devices)
@@ -167,17 +168,17 @@ class Training(StepsOfEpoch):
     # Beginning
 
     def _begin(self, config):
-        if self.group.first and not self.options.resume:
-            if self.run.exists():
-                raise DMRError(
-                    f"{self.run.path} holds a run already; continue it with --resume, or choose "
-                    f"another --run-dir"
-                )
-            self.run.create(config)
-            runlog.append(self.run.log, "start", **config)
-        self.group.wait()
-        if self.options.resume:
-            self._resume(config)
+        with self.group.agreeing():
+            if self.options.resume:
+                self._resume(config)
+            elif self.group.first:
+                if self.run.exists():
+                    raise DMRError(
+                        f"{self.run.path} holds a run already; continue it with --resume, or "
+                        f"choose another --run-dir"
+                    )
+                self.run.create(config)
+                runlog.append(self.run.log, "start", **config)
         self.keeper.check_equal()
         self.clock.lap("start")
         if not self.options.resume:
