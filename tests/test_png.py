@@ -128,7 +128,8 @@ class TestReading:
         image = picture((8, 8))
         assert filtered_png(image, [2]) == png.encode(image)
         others = [filtered_png(image, [1]), filtered_png(image, [2, 0]), jpeg(image), b"", b"\x89"]
-        others += [png.encode(image)[:-1], png.encode(image) + b"\0", png.encode(picture((65, 64)))]
+        whole, large = png.encode(image), png.encode(picture((65, 64)))
+        others += [whole[:-1], whole[:-1] + b"\0", whole + b"\0", large]
         assert all(png.filtered_rows(other) == (None, None) for other in others)
         assert png.filtered_rows(png.encode(image))[0] == (8, 8)
 
