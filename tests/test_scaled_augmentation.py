@@ -139,10 +139,10 @@ def test_hue_saturation_and_lightness_move_as_in_imagerecorditer(prepared):
         draws = random.uniform(size=3)
         found = transform._move_colours(image, draws)
         moves = [int(most * (2 * draw - 1)) for most, draw in zip((36, 50, 50), draws)]
-        hls = cv2.cvtColor(image, cv2.COLOR_BGR2HLS).astype(int)
+        hls = cv2.cvtColor(image, cv2.COLOR_RGB2HLS).astype(int)
         for channel, move, top in ((0, moves[0], 180), (1, moves[2], 255), (2, moves[1], 255)):
             hls[..., channel] = np.clip(hls[..., channel] + move, 0, top)
-        expected = cv2.cvtColor(hls.astype(np.uint8), cv2.COLOR_HLS2BGR)
+        expected = cv2.cvtColor(hls.astype(np.uint8), cv2.COLOR_HLS2RGB)
         assert (found == expected).all()
 
 

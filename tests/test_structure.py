@@ -25,6 +25,7 @@ LAYERS = [
         "data.download",
         "data.records",
         "data.writing",
+        "data.png",
         "data.encoding",
         "data.prepare",
         "data.iterators",

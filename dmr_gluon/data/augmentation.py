@@ -2,7 +2,7 @@
 
 Whatever is random comes from numbers that depend on seed, epoch and the image's place in the
 epoch, so that an epoch is the same on any number of threads, devices and workers, and can be
-entered in the middle. A transform is called with images (BGR, uint8), their batch, their rows
+entered in the middle. A transform is called with images (RGB, uint8), their batch, their rows
 in it and the array to fill, (n, 3, height, width) of float32.
 """
 
@@ -67,13 +67,15 @@ class Normalise:
         self.scale = 1 / np.array(prepared.std, np.float32).reshape(3, 1, 1)
 
     def __call__(self, images, batch, rows, out):
-        self._normalise(np.stack(images), out)
+        self._normalise(_together(images), out)
 
     def _normalise(self, images, out, mean=None):
-        # BGR, channels last, to RGB, channels first; one image or several.
-        planes = np.moveaxis(images[..., ::-1], -1, -3)
-        np.subtract(planes, self.mean if mean is None else mean, out)
-        out *= self.scale
+        # Channels last to channels first; one image or several, one below the other.
+        planes = cv2.split(images.reshape(-1, *images.shape[-2:]))
+        mean = self.mean if mean is None else mean
+        for plane, target, shift, scale in zip(planes, np.moveaxis(out, -3, 0), mean, self.scale):
+            np.subtract(plane.reshape(target.shape), shift, target)
+            target *= scale
 
 
 class PadCropMirror(Normalise):
@@ -93,12 +95,14 @@ class PadCropMirror(Normalise):
         count, channels, height, width = out.shape
         inside = np.s_[:, :, self.pad : self.pad + height, self.pad : self.pad + width]
         padded = np.zeros((count, channels, height + 2 * self.pad, width + 2 * self.pad), out.dtype)
-        self._normalise(np.stack(images), padded[inside])
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
-        top, left = self.offsets[places].T
-        out[...] = windows[np.arange(count), :, top, left]
-        mirrored = self.mirrored[places]
-        out[mirrored] = out[mirrored, :, :, ::-1]
+        self._normalise(_together(images), out)
+        padded[inside] = out
+        corners = self.offsets[places].tolist()
+        for image, target, (top, left), mirrored in zip(
+            padded, out, corners, self.mirrored[places].tolist()
+        ):
+            crop = image[:, top : top + height, left : left + width]
+            target[...] = crop[:, :, ::-1] if mirrored else crop
 
 
 class CentreCrop(Normalise):
@@ -148,7 +152,7 @@ class ScaleCropMirrorColour(Normalise):
             lefts, widths = _part(left, size, width, image.shape[1])
             crop = _resize(image[tops : tops + sizes, lefts : lefts + widths], (size, size))
             if mirror < 0.5 and recipe.mirror:
-                crop = crop[:, ::-1]
+                crop = cv2.flip(crop, 1)
             if any(recipe.colour_shift):
                 crop = self._move_colours(crop, colour)
             noise = self.noise[place].reshape(3, 1, 1)
@@ -166,7 +170,7 @@ class ScaleCropMirrorColour(Normalise):
         matrix = np.array(
             [[across, 0, columns * (1 - across) / 2], [0, down, rows * (1 - down) / 2]]
         )
-        grey = self.mean[::-1].ravel().tolist()
+        grey = self.mean.ravel().tolist()
         stretched = cv2.warpAffine(
             image, matrix, (columns, rows), flags=cv2.INTER_LINEAR, borderValue=grey
         )
@@ -182,8 +186,13 @@ class ScaleCropMirrorColour(Normalise):
             for move, top in ((hue, 180), (lightness, 255), (saturation, 255))
         ]
         table = np.stack(table, axis=1).astype(np.uint8)[None]
-        moved = cv2.LUT(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_BGR2HLS), table)
-        return cv2.cvtColor(moved, cv2.COLOR_HLS2BGR)
+        moved = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2HLS), table)
+        return cv2.cvtColor(moved, cv2.COLOR_HLS2RGB)
+
+
+def _together(images):
+    """Images of one size as one array."""
+    return images if isinstance(images, np.ndarray) else np.stack(images)
 
 
 def _scaled(shape, short_side):

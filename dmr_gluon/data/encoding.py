@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from ..errors import DMRError
 from ..machine import usable_cores
-from . import form
+from . import form, png
 
 #: The order in which a split's images are written; fixed, so that a set prepared twice is
 #: the same, and shuffled, so that a contiguous part of a file holds every class.
@@ -96,7 +96,7 @@ def _encode(source, encoding):
             f"{source.name} cannot be read ({error.strerror}); remove or replace it"
         ) from None
     if isinstance(content, bytes):
-        image = _decode(content)
+        image = form.decode(content)
         if image is None:
             raise DMRError(f"{source.name} is not an image that can be read; remove or replace it")
         is_jpeg = content[:2] == b"\xff\xd8"
@@ -114,6 +114,8 @@ def _encode(source, encoding):
         data = content  # CMYK (4 components) is encoded anew: not every decoder knows it.
     elif as_jpeg:
         data = _imencode(".jpg", resized, [cv2.IMWRITE_JPEG_QUALITY, encoding.quality or 95])
+    elif resized.shape[0] * resized.shape[1] <= png.MOST_PIXELS:
+        data = png.encode(cv2.cvtColor(resized, cv2.COLOR_BGR2RGB))
     else:
         data = _imencode(".png", resized, [cv2.IMWRITE_PNG_COMPRESSION, 9])
     if len(data) > form.LARGEST_IMAGE:
@@ -128,18 +130,6 @@ def _encode(source, encoding):
         squares=pixels * (std**2 + mean**2),
         oddities=tuple(oddities),
     )
-
-
-def _decode(content):
-    """An image file's pixels, BGR, or None."""
-    if not content:
-        return None
-    try:
-        # ImageRecordIter ignores the EXIF rotation too.
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    except cv2.error:  # such as a size beyond OpenCV's limit
-        return None
 
 
 def _imencode(extension, image, options):

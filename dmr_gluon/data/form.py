@@ -20,6 +20,7 @@ import numpy as np
 MAGIC = struct.pack("<I", 0xCED7230A)
 _HEAD = struct.Struct("<4sI")
 _HEADER = struct.Struct("<I4sQQ")  # MXNet's: flag, label (a float), number, a second number
+_LABEL = struct.Struct("<f")
 #: Bytes of a record without an image.
 LEAST = _HEAD.size + _HEADER.size
 _MOST_PARTS = 1000  # of a record; an image hardly ever holds the magic word even once
@@ -227,26 +228,25 @@ def read_content(file, parts):
 
 
 def split_record(record):
-    """Label and encoded image (an array of bytes) of a whole record's bytes.
+    """Label and encoded image (a view of its bytes) of a whole record's bytes.
 
     Raises
     ------
     Broken
         Where they are not one whole record.
     """
-    content = memoryview(record)[_HEAD.size :]
     if record[:4] != MAGIC or len(record) < LEAST:
         raise Broken("no record begins here")
-    kind, length = _kind_and_length(record[: _HEAD.size])
+    kind, length = _kind_and_length(record)
     if kind:
         end, parts = find_record(io.BytesIO(record), 0, len(record))
         content, _ = read_content(io.BytesIO(record), parts)
     else:
-        end, content = _HEAD.size + length + -length % 4, content[:length]
+        end, content = _HEAD.size + length + -length % 4, record[_HEAD.size : _HEAD.size + length]
     if end != len(record):
         raise Broken(f"it has {end} bytes, but {len(record)} up to the next one")
-    label = struct.unpack_from("<f", content, 4)[0]
-    return int(label), np.frombuffer(content, np.uint8, offset=_HEADER.size)
+    label = _LABEL.unpack_from(content, 4)[0]
+    return int(label), memoryview(content)[_HEADER.size :]
 
 
 def image_of(content):
@@ -281,18 +281,25 @@ def image_fault(image, size=None):
     height, width = _declared_size(image)
     if height * width > max(1 << 20, _MOST_PIXELS_PER_BYTE * len(image)):
         return f"its image says it is {width}x{height}, too much for {len(image)} bytes"
-    try:
-        # ImageRecordIter ignores the EXIF rotation too.
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        pixels = cv2.imdecode(np.frombuffer(image, np.uint8), flags)
-    except (cv2.error, MemoryError):
-        pixels = None
+    pixels = decode(image)
     if pixels is None:
         return "its image cannot be decoded"
     if size and pixels.shape[:2] != size:
         height, width = pixels.shape[:2]
         return f"its image is {width}x{height} instead of {size[1]}x{size[0]}"
     return None
+
+
+def decode(image):
+    """An encoded image's pixels, (height, width, 3) of uint8, BGR as OpenCV has it, or None.
+
+    The EXIF rotation is ignored, as by ImageRecordIter and the reference pipelines.
+    """
+    try:
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        return cv2.imdecode(np.frombuffer(image, np.uint8), flags)
+    except (cv2.error, MemoryError):  # such as no bytes, or a size beyond OpenCV's limit
+        return None
 
 
 def _png_fault(image):

@@ -3,8 +3,7 @@
 An epoch is a permutation of the images and a row of random numbers for each place in it, both
 from seed and epoch alone. So it is the same for any number of threads, devices and workers, each
 worker reads just its share of every batch, and a run goes on in the middle of an epoch without
-reading what it has had. MXNet's ImageRecordIter can do none of this, and is slower
-(``benchmarks/data_reading.py``).
+reading what it has had. MXNet's ImageRecordIter can do none of this.
 """
 
 from collections import namedtuple

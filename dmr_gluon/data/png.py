@@ -1,0 +1,120 @@
+"""Small lossless images as PNGs of one plain form, decoded a whole block at a time.
+
+8-bit RGB, not interlaced, one part with the pixels, every row with the filter Up: what stands
+above is subtracted. Every PNG decoder reads them. Here many of one size become pixels in a few
+steps of NumPy, without a decoder's costs for each image. No MXNet.
+"""
+
+import struct
+import zlib
+from functools import lru_cache
+
+import numpy as np
+
+#: Pixels up to which images are encoded here: beyond, what a decoder costs for each image does
+#: not matter, and filters chosen row by row make smaller files.
+MOST_PIXELS = 64 * 64
+_UP = 2
+_PART = struct.Struct(">I4s")  # length and kind, before the content and its checksum
+
+
+def _part(kind, content):
+    checked = kind + content
+    length, checksum = len(content), zlib.crc32(checked)
+    return struct.pack(">I", length) + checked + struct.pack(">I", checksum)
+
+
+def _beginning(height, width):
+    return b"\x89PNG\r\n\x1a\n" + _part(
+        b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    )
+
+
+_END = _part(b"IEND", b"")
+_ZLIB = zlib.compress(b"", 9)[:2]
+_BEGINNING = len(_beginning(1, 1))
+
+
+def encode(image):
+    """A PNG file.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (height, width, 3) of uint8, RGB.
+
+    Returns
+    -------
+    bytes
+    """
+    height, width = image.shape[:2]
+    pixels = image.reshape(height, 3 * width)
+    rows = np.full((height, 1 + 3 * width), _UP, np.uint8)
+    rows[0, 1:] = pixels[0]
+    np.subtract(pixels[1:], pixels[:-1], rows[1:, 1:])
+    compressed = zlib.compress(rows.tobytes(), 9)
+    return _beginning(height, width) + _part(b"IDAT", compressed) + _END
+
+
+def filtered_rows(encoded):
+    """What an image of that form holds, before the filter is undone.
+
+    Damage shows: zlib's own checksum covers every row.
+
+    Parameters
+    ----------
+    encoded : bytes or memoryview
+
+    Returns
+    -------
+    (height, width), bytes
+        Or None, None for anything else, whole or damaged.
+    """
+    other = None, None
+    begin, end = _BEGINNING + _PART.size, len(encoded) - len(_END) - 4
+    if end < begin or encoded[-len(_END) :] != _END:
+        return other
+    size = _size(bytes(encoded[:_BEGINNING]))
+    if size is None or _PART.unpack_from(encoded, _BEGINNING) != (end - begin, b"IDAT"):
+        return other
+    # libpng names a smaller window for so few pixels: its files need not be tried.
+    if encoded[begin : begin + len(_ZLIB)] != _ZLIB:
+        return other
+    height, row = size[0], 1 + 3 * size[1]
+    try:
+        rows = zlib.decompress(encoded[begin:end])
+    except zlib.error:
+        return other
+    if len(rows) != height * row or rows[::row].count(_UP) != height:
+        return other
+    return size, rows
+
+
+@lru_cache(maxsize=64)
+def _size(beginning):
+    """(height, width) that a PNG's first bytes declare, None for those of another form."""
+    width, height = struct.unpack_from(">II", beginning, 16)
+    ours = width * height <= MOST_PIXELS and beginning == _beginning(height, width)
+    return (height, width) if ours else None
+
+
+def pixels(rows, size):
+    """Undo the filter of several images of one size.
+
+    Parameters
+    ----------
+    rows : sequence of bytes
+        From ``filtered_rows``.
+    size : (height, width)
+
+    Returns
+    -------
+    numpy.ndarray
+        (images, height, width, 3) of uint8, RGB.
+    """
+    height, width = size
+    rows = np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), height, 1 + 3 * width)
+    found = rows[:, :, 1:].copy()
+    for row in range(1, height):
+        found[:, row] += found[:, row - 1]
+    return found.reshape(len(rows), height, width, 3)
