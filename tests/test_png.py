@@ -126,12 +126,18 @@ class TestReading:
 
     def test_only_our_form_is_decoded_in_blocks(self):
         image = picture((8, 8))
-        assert filtered_png(image, [2]) == png.encode(image)
-        others = [filtered_png(image, [1]), filtered_png(image, [2, 0]), jpeg(image), b"", b"\x89"]
+        assert filtered_png(image, [0], level=0) == png.encode(image)
+        others = [
+            filtered_png(image, [1], 0),
+            filtered_png(image, [0, 2], 0),
+            jpeg(image),
+            b"",
+            b"\x89",
+        ]
         whole, large = png.encode(image), png.encode(picture((65, 64)))
         others += [whole[:-1], whole[:-1] + b"\0", whole + b"\0", large]
-        assert all(png.filtered_rows(other) == (None, None) for other in others)
-        assert png.filtered_rows(png.encode(image))[0] == (8, 8)
+        assert all(png.rows_of(other) == (None, None) for other in others)
+        assert png.rows_of(png.encode(image))[0] == (8, 8)
 
     def test_images_of_all_kinds_and_sizes_in_one_block(self, records_of):
         encoded, expected = [], []

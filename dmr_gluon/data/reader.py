@@ -82,17 +82,17 @@ class RecordFile:
         DMRError
             For a record that is damaged or not there.
         """
-        images, labels, filtered = [None] * len(numbers), [], {}
+        images, labels, plain = [None] * len(numbers), [], {}
         for place, number in enumerate(numbers):
             try:
                 start, end = self._offsets[number], self._offsets[number + 1]
                 record = os.pread(self._file.fileno(), end - start, start)
                 label, encoded = form.split_record(record)
-                size, rows = png.filtered_rows(encoded)
+                size, rows = png.rows_of(encoded)
                 if size is None:
                     images[place] = _decode(encoded)
                 else:
-                    filtered.setdefault(size, []).append((place, rows))
+                    plain.setdefault(size, []).append((place, rows))
             except (form.Broken, IndexError, ValueError, OSError) as error:
                 raise DMRError(
                     f"{self.path} is damaged: record {number} cannot be read "
@@ -100,7 +100,7 @@ class RecordFile:
                     f"with --overwrite ('dmr check' says more)"
                 ) from error
             labels.append(label)
-        for size, members in filtered.items():
+        for size, members in plain.items():
             places, rows = zip(*members)
             pixels = png.pixels(rows, size)
             if len(places) == len(numbers):
