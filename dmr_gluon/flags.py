@@ -5,6 +5,7 @@ import dataclasses
 import os
 import sys
 import time
+import traceback
 import typing
 
 from .data.datasets import open_prepared
@@ -59,7 +60,7 @@ def run(main):
         sys.stdout.flush()
     except DMRError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _leave(2)
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(128 + stopped.signal)
@@ -68,10 +69,27 @@ def run(main):
             "stopped; what was finished is kept, and a training run goes on with --resume",
             file=sys.stderr,
         )
-        sys.exit(130)
+        _leave(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        _leave(141)
+    except Exception:
+        if os.environ.get("DMLC_ROLE") != "worker":
+            raise
+        traceback.print_exc()
+        _leave(1)
+
+
+def _leave(status):
+    """End with a status; a worker of a job at once.
+
+    At the usual end MXNet would wait there for the other workers, who wait for this one.
+    """
+    if os.environ.get("DMLC_ROLE") == "worker":
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def parse_training_flags(description, recipe, dataset, others=None, arguments=None):
@@ -142,9 +160,17 @@ def parse_training_flags(description, recipe, dataset, others=None, arguments=No
     choice = options.pop("recipe")
     own = others or {}
     # A job that dmr launch starts again goes on by itself.
-    again = int(os.environ.get("DMR_ATTEMPT") or 0) > 0 and options["run_dir"]
+    attempt = os.environ.get("DMR_ATTEMPT") or "0"
+    if not attempt.isdigit():
+        raise DMRError(f"DMR_ATTEMPT is {attempt!r} and must be a number; unset it")
+    again = int(attempt) > 0 and options["run_dir"]
     if again and RunDirectory(options["run_dir"]).exists():
         options["resume"] = True
+    if options["estimate"]:
+        for name in ("run_dir", "resume", "tensorboard"):
+            if options[name]:
+                flag = name.replace("_", "-")
+                raise DMRError(f"--estimate leaves nothing behind; leave out --{flag}")
     if options["resume"]:
         if not options["run_dir"]:
             raise DMRError("--resume needs the run to continue: --run-dir RUN")
@@ -171,6 +197,10 @@ def parse_training_flags(description, recipe, dataset, others=None, arguments=No
     if not options["resume"]:
         recipe = _chosen(recipe, choice or "paper")
     recipe = dataclasses.replace(recipe, **changes)
+    unused = {"lr_drops", "lr_factor"} & set(changes) if recipe.schedule == "cosine" else ()
+    for name in sorted(unused):
+        flag = name.replace("_", "-")
+        raise DMRError(f"--{flag} is for --schedule steps; leave it out with a cosine")
     network(recipe.model)  # a name that does not fit is refused before MXNet is loaded
     return recipe, {"data_dir": data_dir, "began": _BEGAN, **options}
 

@@ -182,7 +182,12 @@ class Recipe:
     @classmethod
     def from_json(cls, values):
         """A recipe from what ``dataclasses.asdict`` and JSON made of it."""
-        return cls(**tuples_from_lists(values))
+        try:
+            return cls(**tuples_from_lists(values))
+        except (TypeError, AttributeError) as error:
+            raise DMRError(
+                f"the recipe was not written by this version of dmr-gluon: {error}"
+            ) from error
 
 
 def _check(item, value):

@@ -33,6 +33,7 @@ _OWN_FLAGS = {
     "--model": "--network",
     "--data-dir": "--data-root",
     "--seed": "--seeds and --first-seed",
+    "--estimate": "it with the training script",
 }
 
 

@@ -243,3 +243,70 @@ def test_what_one_worker_refuses_ends_the_job_with_its_line(digits, tmp_path):
     assert done.returncode == 2, done.stderr
     assert "holds a run already" in done.stderr and "terminate called" not in done.stderr
     assert "worker" in done.stderr and "Traceback" not in done.stderr
+
+
+#: train_cifar.py with something that goes wrong on one worker alone.
+ONE_SIDED = """
+import os, sys
+from dmr_gluon.flags import parse_training_flags, run
+from dmr_gluon.recipes import DIGITS
+
+def main():
+    recipe, options = parse_training_flags("", DIGITS, dataset="digits", arguments=sys.argv[2:])
+    import dmr_gluon.training.epoch as epoch
+    from dmr_gluon.errors import DMRError
+    from dmr_gluon.training import checkpoint
+    from dmr_gluon.training.loop import RunOptions, fit
+    from dmr_gluon.training.step import TrainingStep
+
+    what, mine = sys.argv[1], os.environ["DMR_WORKER"]
+    if what == "data" and mine == "1":
+        batches = epoch.training_batches
+        def failing(*arguments, **keywords):
+            for i, batch in enumerate(batches(*arguments, **keywords)):
+                if i == 9:
+                    raise DMRError("train.rec is damaged: record 7 cannot be read")
+                yield batch
+        epoch.training_batches = failing
+    if what == "disk" and mine == "0":
+        write = checkpoint.write
+        def full(directory, number, *others):
+            if number:
+                raise OSError(28, "No space left on device", "x.npz")
+            return write(directory, number, *others)
+        checkpoint.write = full
+    if what == "weights" and mine == "1":
+        call, count = TrainingStep.__call__, [0]
+        def other(self, *arguments):
+            count[0] += 1
+            if count[0] == 5:
+                bias = self.net.output.bias
+                bias.set_data(bias.data() + 1e-6)
+            return call(self, *arguments)
+        TrainingStep.__call__ = other
+    if what == "seed":
+        options["seed"] = 1 + int(mine)
+    if what == "bug" and mine == "1":
+        epoch.training_batches = None
+    fit(recipe, RunOptions(**options))
+
+run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    "what, words, status",
+    [
+        ("data", "record 7 cannot be read", 2),
+        ("disk", "No space left on device", 2),
+        pytest.param("weights", "has another weights", 2, marks=pytest.mark.slow),
+        pytest.param("seed", "another recipe, seed or data set", 2, marks=pytest.mark.slow),
+        pytest.param("bug", "NoneType", 1, marks=pytest.mark.slow),
+    ],
+)
+def test_what_goes_wrong_on_one_worker_ends_the_job(digits, tmp_path, what, words, status):
+    flags = ["--data-dir", digits, "--run-dir", str(tmp_path / "run"), "--model", "cifar_dmrnet8"]
+    program = [sys.executable, "-c", ONE_SIDED, what, *flags, "--steps", "30"]
+    done = run(launched(*program, "--kv-store", "dist_sync"))
+    assert done.returncode == status, done.stderr
+    assert words in done.stderr and "stopping the others" in done.stderr, done.stderr

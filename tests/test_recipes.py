@@ -99,7 +99,7 @@ def test_every_field_is_a_flag(digits):
         "--lr-drops": "0.25,0.5", "--lr-factor": "0.5", "--momentum": "0.8",
         "--weight-decay": "0.001", "--image-size": "40", "--pad": "2", "--pca-noise": "0",
         "--train-short-side": "none", "--eval-short-side": "none", "--aspect-change": "0",
-        "--colour-shift": "0,0,0", "--accumulate": "2", "--schedule": "cosine",
+        "--colour-shift": "0,0,0", "--accumulate": "2", "--schedule": "steps",
         "--warmup-epochs": "1.5", "--label-smoothing": "0.1", "--ema-decay": "0.99",
         "--dtype": "float16", "--steps": "50",
     }  # fmt: skip
@@ -109,7 +109,7 @@ def test_every_field_is_a_flag(digits):
     assert recipe == replace(
         CIFAR, model="cifar_resnet20", epochs=7, batch_size=9, lr=0.2, lr_drops=(0.25, 0.5),
         lr_factor=0.5, momentum=0.8, weight_decay=0.001, image_size=40, pad=2, mirror=False,
-        nesterov=False, accumulate=2, schedule="cosine", warmup_epochs=1.5, label_smoothing=0.1,
+        nesterov=False, accumulate=2, warmup_epochs=1.5, label_smoothing=0.1,
         ema_decay=0.99, dtype="float16", steps=50, sync_bn=True,
     )  # fmt: skip
     named = {flag[2:].replace("-", "_") for flag in values} | {"mirror", "nesterov", "sync_bn"}
@@ -171,3 +171,23 @@ def test_the_authors_recipes_and_how_they_differ():
     assert differences(RECIPES["authors"]["cifar"]) == {}
     assert differences(RECIPES["authors"]["svhn"]) == {"train_images": (604_388, 598_388)}
     assert differences(replace(CIFAR, model="cifar_resnet20", lr=0.05)) == {"lr": (0.05, 0.1)}
+
+
+class TestAJobThatIsStartedAgain:
+    def test_goes_on_by_itself(self, short_run, digits, monkeypatch):
+        flags = ["--data-dir", digits, "--run-dir", short_run, "--epochs", "2"]
+        assert not parse(flags)[1]["resume"]
+        monkeypatch.setenv("DMR_ATTEMPT", "0")
+        assert not parse(flags)[1]["resume"]
+        monkeypatch.setenv("DMR_ATTEMPT", "1")
+        recipe, options = parse(flags)
+        assert options["resume"] and recipe.epochs == 2
+
+    def test_begins_where_nothing_was_begun(self, tmp_path, digits, monkeypatch):
+        monkeypatch.setenv("DMR_ATTEMPT", "2")
+        assert not parse(["--data-dir", digits, "--run-dir", str(tmp_path / "run")])[1]["resume"]
+
+    def test_a_number_that_is_none(self, digits, monkeypatch):
+        monkeypatch.setenv("DMR_ATTEMPT", "x")
+        with pytest.raises(DMRError, match="DMR_ATTEMPT"):
+            parse(["--data-dir", digits])

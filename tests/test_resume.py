@@ -26,6 +26,7 @@ from dmr_gluon.runs import RunDirectory
 from dmr_gluon.training import checkpoint, epoch
 from dmr_gluon.training.loop import RunOptions, fit
 from dmr_gluon.training.step import TrainingStep
+from dmr_gluon.training.stopping import StopSignals
 
 #: Of an epoch: 368 images in batches of 16.
 STEPS = 23
@@ -52,11 +53,10 @@ def few(tmp_path_factory):
 def result(path):
     """Hashes of a finished run's parameters and checkpoint, and its log but for times."""
     run = RunDirectory(path)
-    found = {}
-    for kind, prefix in (("parameters", run.model_prefix), ("symbol", run.model_prefix)):
-        name = f"{prefix}-{run.model_epoch():04d}.params" if kind == "parameters" else None
-        with open(name or f"{prefix}-symbol.json", "rb") as file:
-            found[kind] = hashlib.sha256(file.read()).hexdigest()
+    files = sorted(Path(path).glob("model-*"))
+    assert f"model-{run.model_epoch():04d}.params" in [file.name for file in files]
+    hashes = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    found = {"models": hashes}
     _, arrays, state = checkpoint.read_newest(run.checkpoints)
     found["checkpoint"] = {name: array.tobytes() for name, array in arrays.items()}
     found["best"] = state["best"]
@@ -160,7 +160,14 @@ class TestSignals:
         assert f"after epoch 0 and {STEPS} steps" in capsys.readouterr().out
         assert result(options.run_dir) == expected
 
-    def test_the_handlers_are_put_back(self, whole):
+    def test_a_second_ctrl_c_stops_at_once_and_handlers_are_put_back(self):
+        with StopSignals() as stop:
+            signal.raise_signal(signal.SIGTERM)
+            assert stop.received == signal.SIGTERM
+            signal.raise_signal(signal.SIGTERM)  # no more than the first
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        assert stop.received == signal.SIGTERM
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -197,6 +204,36 @@ def half(recipe, few, tmp_path, stop_at, monkeypatch):
 
 
 class TestResume:
+    def test_the_best_epochs_model_stays_what_it_was(self, half, recipe):
+        before = Path(half.run_dir, "model-0001.params").read_bytes()
+        # With so high a learning rate the second epoch is not the best.
+        fit(replace(recipe, lr=5.0, lr_drops=()), half)
+        config = RunDirectory(half.run_dir).config()
+        assert config["unlike_the_paper"]["lr"] == [5.0, 0.1]
+        assert Path(half.run_dir, "model-0001.params").read_bytes() == before
+
+    def test_checkpoints_after_a_damaged_one_are_kept(
+        self, half, recipe, stop_at, monkeypatch, capsys
+    ):
+        newest, _ = sorted(Path(half.run_dir, "checkpoints").iterdir())
+        later = newest.with_name("epoch-0001-step-000020.npz")
+        later.write_bytes(newest.read_bytes()[:5000])
+        newest.unlink()
+        stop_at(5)
+        with pytest.raises(Stopped):
+            fit(recipe, replace(half, keep=1))
+        monkeypatch.undo()
+        assert "is damaged" in capsys.readouterr().out
+        assert not later.exists()
+        path, _, state = checkpoint.read_newest(RunDirectory(half.run_dir).checkpoints)
+        assert 5 <= state["steps"] <= 8 and "step" in path
+
+    def test_a_checkpoint_is_made_after_some_time(self, recipe, few, tmp_path):
+        options = RunOptions(data_dir=few, run_dir=str(tmp_path / "run"), keep=99)
+        fit(replace(recipe, steps=9), replace(options, checkpoint_minutes=0.0))
+        names = sorted(os.listdir(options.run_dir + "/checkpoints"))
+        assert len(names) >= 4 and any("step" in name for name in names)
+
     def test_a_learning_rate_that_is_changed_on_purpose_stays(self, half, recipe, capsys):
         shutil.copytree(half.run_dir, half.run_dir + "-again")
         fit(replace(recipe, lr=0.05), half)
@@ -282,13 +319,28 @@ class TestNotFinite:
         assert all(np.isfinite(array).all() for array in arrays.values())
         fit(recipe, replace(options, resume=True, on_nan="rollback"))
 
-    def test_rollback_goes_on_in_another_order(self, recipe, few, tmp_path, poisoned, capsys):
+    @pytest.fixture
+    def orders(self, monkeypatch):
+        """From which steps on the rest of an epoch was drawn anew, at every beginning of one."""
+        found, original = [], epoch.training_batches
+
+        def batches(*arguments, fresh, **keywords):
+            found.append(list(fresh))
+            return original(*arguments, fresh=fresh, **keywords)
+
+        monkeypatch.setattr(epoch, "training_batches", batches)
+        return found
+
+    def test_rollback_goes_on_in_another_order(
+        self, recipe, few, tmp_path, poisoned, orders, capsys
+    ):
         options = RunOptions(
             data_dir=few, run_dir=str(tmp_path / "run"), checkpoint_steps=4, on_nan="rollback"
         )
         poisoned(STEPS + 7, 1)
         fit(recipe, options)
         assert "going back to" in capsys.readouterr().out
+        assert orders == [[], [], [4]]
         log = runlog.read(RunDirectory(options.run_dir).log)
         (back,) = [event for event in log if event["event"] == "rollback"]
         assert back["step"] == STEPS + 4 and STEPS + 7 <= back["at"] <= STEPS + 9
@@ -296,11 +348,15 @@ class TestNotFinite:
         assert [line["images"] for line in epochs] == [368, 368]
         assert all(np.isfinite(line["train_loss"]) for line in epochs)
 
-    def test_it_gives_up_after_three_rollbacks(self, recipe, few, tmp_path, poisoned):
+    def test_it_gives_up_after_three_rollbacks(self, recipe, few, tmp_path, poisoned, orders):
         options = RunOptions(data_dir=few, run_dir=str(tmp_path / "run"), on_nan="rollback")
         poisoned(3, 1000)
         with pytest.raises(DMRError, match="after 3 rollbacks"):
             fit(recipe, options)
+        # Each time in an order of its own, also if the run is resumed then.
+        assert orders == [[], [0], [0, 0], [0, 0, 0]]
+        _, _, state = checkpoint.read_newest(RunDirectory(options.run_dir).checkpoints)
+        assert state["fresh"] == [0, 0, 0]
 
     def test_weights_that_are_not_finite_are_never_saved(self, recipe, few, tmp_path, monkeypatch):
         """The loss of the last step is finite, and the step itself was what broke the weights."""

@@ -12,7 +12,13 @@ from dmr_gluon.recipes import CIFAR, IMAGENET
 from dmr_gluon.runtime import mx
 from dmr_gluon.training import checkpoint
 from dmr_gluon.training.optimizer import learning_rate, make_optimizer
-from dmr_gluon.training.step import LossScale, TrainingStep, WeightAverage, trained_parameters
+from dmr_gluon.training.step import (
+    LossScale,
+    TrainingStep,
+    WeightAverage,
+    all_finite,
+    trained_parameters,
+)
 
 ONE, TWO = [mx.cpu(0)], [mx.cpu(0), mx.cpu(1)]
 
@@ -238,6 +244,13 @@ def test_the_networks_parts_that_become_float16():
     assert [np.dtype(t).name for t in outputs] == ["float32"]
     assert np.float16 in types
     assert "Cast" not in net.portable_symbol().tojson()
+
+
+def test_more_arrays_than_mxnets_kernel_holds_are_looked_at():
+    arrays = [mx.nd.ones(2) for _ in range(450)]
+    assert all_finite(arrays)
+    arrays[-1][1] = float("inf")
+    assert not all_finite(arrays)
 
 
 def test_the_loss_scale_doubles_after_a_while():

@@ -1,5 +1,6 @@
 """Trained networks as files that plain MXNet loads: a symbol and its parameters."""
 
+import contextlib
 import json
 import os
 import warnings
@@ -49,6 +50,8 @@ def save_model(net, prefix, epoch):
     except mx.base.MXNetError:
         whole = False
     if not whole:
+        with contextlib.suppress(OSError):
+            os.remove(path + ".part")
         raise OSError(f"{path} did not reach the disk whole")
     os.replace(path + ".part", path)
 

@@ -7,8 +7,8 @@ event       fields
 ``resume``  ``epoch``: the last one that had ended, ``step`` (updates so far); where a
             field of the recipe was changed on purpose, ``changes``: [old, new] by name
 ``stop``    ``signal``, ``epoch`` (ended), ``step``: saved and stopped by a signal
-``rollback``  ``loss`` that was not finite, ``at`` (its step), ``epoch`` and ``step`` gone
-            back to
+``rollback``  ``reason``: what was not finite; ``at``: updates until then, ``step``: updates
+            up to the checkpoint that was gone back to
 ``epoch``   ``epoch`` (from 1), ``step`` (updates so far), ``lr`` (of the last
             update), ``train_loss``, ``train_error``, ``test_loss``,
             ``test_error``, ``test_top5_error`` (errors in percent),
@@ -16,8 +16,9 @@ event       fields
             ``data``: waiting for it, ``evaluate``, ``save``, ``log``, ``start``: from
             the program's start to the first step), ``images_per_second`` (training alone),
             ``images_per_second_overall`` (training images over all seconds)
-``end``     ``epochs``, ``seconds`` and ``images_per_second_overall`` of all
-            epochs together, ``test_error`` of the last
+``end``     ``epochs``, ``seconds``, ``seconds_by`` what they went into and
+            ``images_per_second_overall`` of all epochs together, ``test_error`` of the
+            last, ``best``: epoch and error of the best
 ``failed``  ``reason``: why the training process ended; ``dmr train`` writes it
 ==========  ====================================================================
 

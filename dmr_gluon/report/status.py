@@ -130,7 +130,8 @@ def read_status(path):
 
 def _read(path):
     run = RunDirectory(path)
-    epochs = int(run.config()["recipe"]["epochs"])
+    config = run.config()
+    epochs = int(config.get("epochs") or config["recipe"]["epochs"])
     # Before the log: a run that ends between the two is then finished, not stopped.
     running = is_locked(path)
     events = runlog.read(run.log)
@@ -152,11 +153,12 @@ def _read(path):
     if state == RUNNING:
         progress = _progress(run.file("progress.json"))
         if progress:
-            values.update(
-                epoch=int(progress["epoch"]),
-                images_per_second=float(progress["images_per_second"]),
-                seconds_left=float(progress["seconds_left"]),
-            )
+            values["epoch"] = int(progress["epoch"])
+            if progress["seconds_left"] is not None:  # else it has only begun again
+                values.update(
+                    images_per_second=float(progress["images_per_second"]),
+                    seconds_left=float(progress["seconds_left"]),
+                )
             times.append(progress["time"])
     if times:
         values["last_activity"] = max(map(_time, times)).isoformat(timespec="seconds")

@@ -15,11 +15,13 @@ import io
 import json
 import os
 import re
+import tokenize
 import zipfile
 import zlib
 
 import numpy as np
 
+from ..data.iterators import WHOLE
 from ..errors import DMRError
 from ..runs import write_atomically
 from ..runtime import mx
@@ -32,6 +34,10 @@ _DAMAGE = (
     EOFError,
     RuntimeError,
     NotImplementedError,
+    TypeError,
+    AttributeError,
+    MemoryError,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -108,11 +114,24 @@ def write(directory, epoch, arrays, state, step=0):
     return path
 
 
-def keep_only(directory, last, best=None):
-    """Remove all checkpoints but the last ones, and that of the best epoch."""
+def keep_only(newest, last, best=None):
+    """Remove all checkpoints but the last ones, and that of the best epoch.
+
+    Parameters
+    ----------
+    newest : str
+        The one just written. Any of a later step is damaged, or it would have been resumed.
+    last : int
+        How many are kept, this one among them.
+    best : int, optional
+    """
+    directory = os.path.dirname(newest)
     paths = _all(directory)
-    kept = [os.path.join(directory, f"epoch-{best:04d}.npz")] if best is not None else []
-    for path in paths[last:]:
+    place = paths.index(newest)
+    kept = paths[place : place + last]
+    if best is not None:
+        kept.append(os.path.join(directory, f"epoch-{best:04d}.npz"))
+    for path in paths:
         if path not in kept:
             os.remove(path)
 
@@ -217,7 +236,7 @@ def fill(path, arrays, net, trainer, lr, average=None, part=None):
         raise DMRError(f"{path} is of another network: {differing[0]} is not in both")
     for name, parameter in parameters.items():
         parameter.set_data(_nd(arrays[f"parameter/{name}"]))
-    _fill_statistics(net, arrays.get("statistics"), part.index if part else 0)
+    _fill_statistics(net, arrays.get("statistics"), part or WHOLE)
     for index, parameter in enumerate(trainer._params):
         velocity = arrays.get(f"velocity/{parameter.name}")
         master = arrays.get(f"master/{parameter.name}")
@@ -236,14 +255,14 @@ def fill(path, arrays, net, trainer, lr, average=None, part=None):
         average.averages[i] = _nd(arrays[name], parameter.list_ctx()[0])
 
 
-def _fill_statistics(net, rows, worker):
+def _fill_statistics(net, rows, part):
     """Each device's own running statistics, or the mean of all where there were other devices."""
     statistics = _running_statistics(net)
     if rows is None or not statistics:
         return
     devices = len(statistics[0].list_ctx())
-    same = worker < len(rows) and rows.shape[1] == devices
-    mine = rows[worker] if same else np.repeat(rows.mean(axis=(0, 1))[None], devices, axis=0)
+    same = rows.shape[:2] == (part.count, devices)
+    mine = rows[part.index] if same else np.repeat(rows.mean(axis=(0, 1))[None], devices, axis=0)
     start = 0
     for parameter in statistics:
         stop = start + int(np.prod(parameter.shape))

@@ -45,8 +45,9 @@ class StepsOfEpoch:
                 try:
                     data, label = next(batches)
                 except DMRError:
-                    self._collect_all(waiting, progress)
-                    self.save()
+                    if self.group.kv is None:  # workers only save together
+                        self._collect_all(waiting, progress)
+                        self.save()
                     raise
                 self.clock.lap("data")
                 at.averaged = False

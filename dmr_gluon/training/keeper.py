@@ -1,6 +1,7 @@
 """Saving a training, and bringing it back."""
 
 import itertools
+import json
 from dataclasses import asdict, fields
 
 import numpy as np
@@ -79,13 +80,16 @@ class Keeper:
             state = asdict(at)
             if self.step.loss_scale:
                 state["loss_scale"] = self.step.loss_scale.state()
-            checkpoint.write(self.run.checkpoints, at.epoch, arrays, state, at.steps)
-            checkpoint.keep_only(self.run.checkpoints, self.keep, (at.best or {}).get("epoch"))
+            path = checkpoint.write(self.run.checkpoints, at.epoch, arrays, state, at.steps)
+            checkpoint.keep_only(path, self.keep, (at.best or {}).get("epoch"))
 
-    def check_equal(self):
-        """Refuse workers that begin with different weights."""
+    def check_equal(self, config):
+        """Refuse workers that begin with different weights, recipes, seeds or data."""
         weights = (p.list_data()[0].asnumpy() for p in self.trainer._params)
-        self.group.check_equal("begin", weights, "initial weights")
+        self.group.check_equal("weights", weights, "weights")
+        what = [config["recipe"], config["network"], config["seed"], config["dataset"]["sha256"]]
+        text = np.frombuffer(json.dumps(what, sort_keys=True).encode(), np.uint8)
+        self.group.check_equal("config", [text], "recipe, seed or data set")
 
     def save_model(self, at):
         """Write the model of the last epoch, and keep only that and the best one's."""

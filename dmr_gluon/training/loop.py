@@ -80,9 +80,9 @@ def fit(recipe: Recipe, options: RunOptions):
     if group.count > 1 and not (options.run_dir or options.estimate):
         raise DMRError("several workers need one run directory that all share: name it --run-dir")
     plan = Plan.of(recipe, prepared, len(devices) * recipe.accumulate * group.count)
+    run = None
     try:
         with StopSignals() as stop, contextlib.ExitStack() as held:
-            run = None
             if not options.estimate:
                 stem = f"{prepared.name}-{recipe.model}"
                 with group.agreeing():
@@ -108,21 +108,27 @@ def fit(recipe: Recipe, options: RunOptions):
                 announce(recipe, spec, prepared, devices, net, run, plan, options, group)
             if options.estimate:
                 return estimate(step, recipe, prepared, plan, options)
-            config = configuration(recipe, options, spec, prepared, devices, group)
+            config = configuration(recipe, options, spec, prepared, devices, group, plan)
             Training(recipe, options, prepared, plan, step, run, stop, clock).go(config)
             return run.path
+    except BrokenPipeError:
+        raise  # the reader of the output has gone
     except OSError as error:
         name = f" ({error.filename})" if error.filename else ""
-        raise DMRError(
-            f"{error.strerror or error}{name}; what was saved before is kept: mend this and go "
-            f"on with --resume and the same --run-dir"
-        ) from error
+        raise DMRError(f"{error.strerror or error}{name}; {_kept(run)}") from error
     except mx.base.MXNetError as error:
         reason = str(error).strip().splitlines()[-1]
         raise DMRError(
-            f"MXNet stopped: {reason}; what was saved before is kept: go on with --resume and "
-            f"the same --run-dir, with a smaller --batch-size in a new run if memory was short"
+            f"MXNet stopped: {reason}; {_kept(run)}, with a smaller --batch-size in a new run if "
+            f"memory was short"
         ) from error
+
+
+def _kept(run):
+    """What to do after a failure."""
+    if run is None or not run.exists():
+        return "nothing was begun: mend this and start again"
+    return "what was saved before is kept: mend this and go on with --resume and the same --run-dir"
 
 
 def _check_devices(recipe, devices):
@@ -151,6 +157,7 @@ class Training(StepsOfEpoch):
         self.recent = deque(maxlen=5)  # (step, loss) of the last steps
         self.rollbacks = 0
         self.board = None
+        self.unlogged = None  # an epoch that the log lacked
         self.heart = Heartbeat(run.file("progress.json"), plan.epochs)
 
     def go(self, config):
@@ -179,13 +186,15 @@ class Training(StepsOfEpoch):
                     )
                 self.run.create(config)
                 runlog.append(self.run.log, "start", **config)
-        self.keeper.check_equal()
+        self.keeper.check_equal(config)
         self.clock.lap("start")
         if not self.options.resume:
             self.save()
         if self.options.tensorboard and self.group.first:
             done = self.at.epoch * self.plan.per_epoch
             self.board = TensorBoard(self.run.file("tensorboard"), purge_step=done + 1)
+            if self.unlogged:
+                self.board.epoch(self.unlogged)
 
     def _resume(self, config):
         """Load the newest checkpoint, and mend what a sudden stop left undone after it."""
@@ -197,15 +206,17 @@ class Training(StepsOfEpoch):
         if not self.group.first:
             return
         finished = runlog.forget_after(log, at.epoch, keep_end=at.epoch == self.plan.epochs)
-        if at.epoch:
+        if at.epoch and not at.steps:  # within an epoch the weights are not those of its beginning
             with self.average or contextlib.nullcontext():
                 self.keeper.save_model(at)
-            if at.epoch not in [epoch["epoch"] for epoch in runlog.epochs(log)]:
-                runlog.append(log, "epoch", **at.values)
+        if at.epoch and at.epoch not in [epoch["epoch"] for epoch in runlog.epochs(log)]:
+            runlog.append(log, "epoch", **at.values)
+            self.unlogged = at.values
         if finished:
             return
         if changes:
-            self.run.create({**begun, "recipe": config["recipe"]})
+            changed = {name: config[name] for name in ("recipe", "unlike_the_paper")}
+            self.run.create({**begun, **changed})
         done = at.epoch * self.plan.per_epoch + at.steps
         more = {"changes": changes} if changes else {}
         runlog.append(log, "resume", epoch=at.epoch, step=done, **more)
@@ -315,6 +326,8 @@ class Training(StepsOfEpoch):
         self.at = position
         self.at.fresh = [*self.at.fresh, self.at.steps]
         self.recent.clear()
+        # With the new order, or the next time, also of a run that is resumed, would be this one.
+        self.save()
         if self.group.first:
             back = self.at.epoch * self.plan.per_epoch + self.at.steps
             runlog.append(self.run.log, "rollback", reason=trouble, at=done, step=back)
@@ -350,14 +363,7 @@ class Training(StepsOfEpoch):
             os.remove(self.heart.path)
         if self.board:
             self.board.close()
-        names = {
-            "data": "waiting for data",
-            "save": "saving",
-            "log": "logging",
-            "start": "starting",
-        }
-        parts = [("training", seconds.get("train", 0)), ("evaluation", seconds.get("evaluate", 0))]
-        parts += [(text, seconds.get(name, 0)) for name, text in names.items()]
+        parts = [(text, seconds.get(name, 0.0)) for name, text in _SPENT.items()]
         print(
             f"done: test error {done[-1]['test_error']:.2f}% after {len(done)} epochs, "
             f"{images / whole:.0f} training images per second with evaluation and saving included, "

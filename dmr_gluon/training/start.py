@@ -112,10 +112,13 @@ class Plan:
             raise DMRError(
                 f"{prepared.directory} has {count} training images, too few for one step"
             )
-        if recipe.steps is None:
-            return cls(count, batch, per_epoch, per_epoch * recipe.epochs, recipe.epochs)
-        per_epoch = min(per_epoch, recipe.steps)
-        return cls(count, batch, per_epoch, recipe.steps, math.ceil(recipe.steps / per_epoch))
+        epochs, total = recipe.epochs, per_epoch * recipe.epochs
+        if recipe.steps is not None:
+            per_epoch, total = min(per_epoch, recipe.steps), recipe.steps
+            epochs = math.ceil(total / per_epoch)
+        if round(recipe.warmup_epochs * per_epoch) >= total:
+            raise DMRError(f"warmup_epochs {recipe.warmup_epochs:g} leaves none of {total} steps")
+        return cls(count, batch, per_epoch, total, epochs)
 
     def steps_in(self, epoch):
         """Of an epoch, counted from 1."""
@@ -132,7 +135,7 @@ class Plan:
         )
 
 
-def configuration(recipe, options, spec, prepared, devices, group):
+def configuration(recipe, options, spec, prepared, devices, group, plan):
     """What ``config.json`` says of a run."""
     several = len(devices) > 1 or group.count > 1
     return {
@@ -150,6 +153,7 @@ def configuration(recipe, options, spec, prepared, devices, group):
             "sha256": {name: split.sha256 for name, split in prepared.splits.items()},
         },
         "seed": options.seed,
+        "epochs": plan.epochs,
         "command": " ".join(sys.argv),
         "devices": [str(device) for device in devices],
         "workers": group.count,
@@ -222,13 +226,12 @@ def announce(recipe, spec, prepared, devices, net, run, plan, options, group):
             f"{plan.count:,}",
             flush=True,
         )
-    if run is not None:
-        size, copies = parameters * 4 / 1e6, 2 + bool(recipe.ema_decay)
-        print(
-            f"run directory {run.path}: models of {size:.1f} MB (last and best), checkpoints of "
-            f"{size * copies:.1f} MB (last {options.keep} and best)",
-            flush=True,
-        )
+    size, copies = parameters * 4 / 1e6, 2 + bool(recipe.ema_decay)
+    print(
+        f"run directory {run.path if run else '(none)'}: models of {size:.1f} MB (last and best), "
+        f"checkpoints of {size * copies:.1f} MB (last {options.keep} and best)",
+        flush=True,
+    )
     idle = mx.context.num_gpus() if mx.runtime.Features().is_enabled("CUDA") else 0
     if idle and devices[0].device_type == "cpu":
         print(f"note: {idle} GPUs are not used; --gpus 0-{idle - 1} uses them", flush=True)
@@ -261,14 +264,15 @@ def estimate(step, recipe, prepared, plan, options):
         results = step(data, label, plan.lr(recipe, 1, 0), size)
         results[-1][0].wait_to_read()
         mx.nd.waitall()
-        if number == 1:  # the first two also allocate memory and choose algorithms
-            started = time.monotonic()
-        if number > 1:
-            timed, images = timed + 1, images + size
-        if number == plan.per_epoch - 1 or time.monotonic() - started > 10:
+        timed, images = timed + 1, images + size
+        if number == 1 and plan.per_epoch > 3:  # they also allocate memory and choose algorithms
+            timed, images, started = 0, 0, time.monotonic()
+        # Workers must all make the same number of steps.
+        long = step.group.kv is None and time.monotonic() - started > 10
+        if number == min(plan.per_epoch, 12) - 1 or long and timed:
             break
     batches.close()
-    per_step = (time.monotonic() - started) / max(1, timed)
+    per_step = (time.monotonic() - started) / timed
     parts = split_over(step.devices, data)
     for _ in range(2):  # the first one allocates memory
         started = time.monotonic()
@@ -278,7 +282,7 @@ def estimate(step, recipe, prepared, plan, options):
     test = prepared.split("test").count / (len(label) * step.group.count)
     training, evaluation = per_step * plan.total, per_batch * test * plan.epochs
     if step.group.first:
-        rate = images / (per_step * timed) if timed else plan.batch / per_step
+        rate = images / (per_step * timed)
         print(
             f"estimate from {timed} steps: {rate:.0f} training images per second; "
             f"{plan.total:,} steps take {duration(training)}, {plan.epochs} evaluations "

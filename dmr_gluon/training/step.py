@@ -5,6 +5,9 @@ import numpy as np
 from ..runtime import mx
 from .distributed import ALONE
 
+#: The most arrays that multi_all_finite holds. It crashes with more.
+_AT_ONCE = 200
+
 
 class _LossAndErrors(mx.gluon.HybridBlock):
     """Softmax cross-entropy for each image, their sum, and the number of wrong answers.
@@ -182,9 +185,11 @@ def all_finite(arrays):
     """Whether no array holds an infinity or NaN; all on one device."""
     finite = True
     for dtype in {array.dtype for array in arrays}:
-        some = [array for array in arrays if array.dtype == dtype]
-        done = mx.nd.multi_all_finite(*some, num_arrays=len(some), init_output=True)
-        finite = finite and bool(done.asscalar())
+        same = [array for array in arrays if array.dtype == dtype]
+        for start in range(0, len(same), _AT_ONCE):
+            some = same[start : start + _AT_ONCE]
+            done = mx.nd.multi_all_finite(*some, num_arrays=len(some), init_output=True)
+            finite = finite and bool(done.asscalar())
     return finite
 
 
