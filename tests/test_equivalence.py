@@ -20,6 +20,7 @@ from dmr_gluon.runs import RunDirectory
 from dmr_gluon.runtime import mx
 from dmr_gluon.training import checkpoint
 from dmr_gluon.training.loop import RunOptions, fit
+from dmr_gluon.training.optimizer import NAG2016
 from dmr_gluon.training.step import TrainingStep
 
 LR = 0.02
@@ -33,7 +34,7 @@ def batch(spec, images=8, seed=0):
 
 
 def optimizer():
-    return mx.optimizer.create("nag2016", learning_rate=LR, momentum=0.9, wd=1e-4)
+    return NAG2016(learning_rate=LR, momentum=0.9, wd=1e-4)
 
 
 def trained(name, steps=20):

@@ -7,12 +7,14 @@ import pty
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 from conftest import REPOSITORY
 
 from dmr_gluon import cli
 from dmr_gluon.errors import DMRError
+from dmr_gluon.recipes import CIFAR
 from dmr_gluon.report import runlog
 from dmr_gluon.report.status import find_runs, read_status
 
@@ -27,7 +29,7 @@ def fake_run(path, errors=(), epochs=4, end=False, dataset="cifar10", images=50_
     os.makedirs(path)
     config = {
         "format": 1,
-        "recipe": {"name": "cifar", "epochs": epochs, **recipe},
+        "recipe": {**asdict(CIFAR), "model": "cifar_dmrnet14", "epochs": epochs, **recipe},
         "network": {},
         "dataset": {"name": dataset, "train_images": images, "test_images": 10_000},
         "seed": 1,

@@ -232,7 +232,8 @@ class TestRun:
     def test_tensorboard_that_is_missing_leaves_no_run_behind(
         self, short_recipe, digits, tmp_path, monkeypatch
     ):
-        monkeypatch.setitem(sys.modules, "tensorboardX", None)
+        for name in ("tensorboardX", "tensorboardX.event_file_writer"):
+            monkeypatch.setitem(sys.modules, name, None)
         with pytest.raises(DMRError, match="pip install 'tensorboardX"):
             fit(
                 short_recipe,

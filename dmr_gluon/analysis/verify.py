@@ -13,6 +13,7 @@ from ..model import Network
 from ..networks import network
 from ..runtime import mx
 from ..spec import INCEPTION_LIKE, MERGE_AND_RUN, RESIDUAL
+from ..training.optimizer import NAG2016
 from ..training.step import TrainingStep
 from . import equivalence, flow, paths, twins
 from .complexity import Complexity, image_size, measure
@@ -308,7 +309,9 @@ def check_equivalences(names=("cifar_dilnet14", "cifar_dmrnet14"), steps=3) -> I
             yield _near(f"{figure}: {name}, loss of {text}", abs(one - two) / one, 1e-4, loss)
         mx.nd.waitall()
         back = equivalence.convert(other.net, "branches")
-        yield _near(f"{figure}: {name}, and back", _difference(net, back, data), 1e-4)
+        # Beside the form that it came from: both have been trained on apart, and in single
+        # precision another order of a sum flips a ReLU now and then.
+        yield _near(f"{figure}: {name}, and back", _difference(other.net, back, data), 1e-4)
 
 
 #: Of the steps that networks are trained before they are converted.
@@ -316,7 +319,7 @@ _LR = 0.05
 
 
 def _optimizer():
-    return mx.optimizer.create("nag2016", learning_rate=_LR, momentum=0.9, wd=1e-4)
+    return NAG2016(learning_rate=_LR, momentum=0.9, wd=1e-4)
 
 
 def _loss(results):
