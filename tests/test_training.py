@@ -114,8 +114,15 @@ class TestRun:
         logged = runlog.epochs(os.path.join(short_run, "log.jsonl"))[-1]
         assert 100 * results.pop()[1] / 360 == logged["test_error"]
 
-    def test_the_same_seed_gives_the_same_bits(self, short_run, short_recipe, digits, tmp_path):
+    def test_the_same_seed_gives_the_same_bits(
+        self, short_run, short_recipe, digits, tmp_path, capsys
+    ):
         fit(short_recipe, RunOptions(data_dir=digits, run_dir=str(tmp_path / "again")))
+        printed = capsys.readouterr().out
+        # Said once: how large the files will be, how long it will take, where the time went.
+        assert printed.count("checkpoints of 1.2 MB") == 1
+        assert printed.count("images per second in the first 20 steps: 2") == 1
+        assert printed.count("% training") == printed.count("% waiting for data") == 1
         assert parameters(tmp_path / "again") == parameters(short_run)
 
     @pytest.mark.parametrize("cpus", [1, 2])

@@ -10,8 +10,11 @@ import numpy as np
 from ..data.iterators import training_batches
 from ..errors import DMRError
 from ..runtime import mx
-from .log import Progress
+from .log import Progress, duration
 from .position import NotFinite
+
+#: Steps of a process after which it says how long the run will take. The first few are slow.
+_FORETOLD_AFTER = 20
 
 
 class StepsOfEpoch:
@@ -107,12 +110,26 @@ class StepsOfEpoch:
         progress.update(images, loss=f"{loss / images:.3f}")
         if self.group.first:
             self.beat(progress)
+            self._foretell(progress)
         return int(signal), bool(save)
 
     def _collect_all(self, waiting, progress):
         signals = [self._collect(*each, progress)[0] for each in waiting]
         waiting.clear()
         return max(signals, default=0)
+
+    def _foretell(self, progress):
+        """Say once, after some steps, how long all of it will take."""
+        self.looked_at += 1
+        if self.looked_at == _FORETOLD_AFTER:
+            at, plan = self.at, self.plan
+            steps = plan.total - at.epoch * plan.per_epoch - at.steps
+            left = duration(steps * plan.batch / progress.rate)
+            print(
+                f"{progress.rate:.0f} images per second in the first {self.looked_at} steps: "
+                f"{steps:,} more take {left}, and evaluations beside",
+                flush=True,
+            )
 
     def beat(self, progress, now=False):
         at, plan = self.at, self.plan

@@ -156,6 +156,7 @@ class Training(StepsOfEpoch):
         self.at = Position()
         self.recent = deque(maxlen=5)  # (step, loss) of the last steps
         self.rollbacks = 0
+        self.looked_at = 0  # steps of this process
         self.board = None
         self.unlogged = None  # an epoch that the log lacked
         self.heart = Heartbeat(run.file("progress.json"), plan.epochs)
