@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dmr_gluon.data import form, records, writing
+from dmr_gluon.data import encoding, form, records, writing
 from dmr_gluon.data.check import check
 from dmr_gluon.data.datasets import read_manifest
 from dmr_gluon.data.encoding import Encoding, Source, Statistics
@@ -83,10 +83,10 @@ class Images:
         self.read.append(i)
         return np.random.RandomState(i).randint(0, 256, (8, 8 + i % 2, 3)).astype(np.uint8)
 
-    def write(self, out, fingerprint="1"):
+    def write(self, out, fingerprint="1", overwrite=False):
         classes = ["a", "b", "c"]
         return write_set(
-            "mine", fingerprint, lambda: (classes, self.sources, {}), out, Encoding(), False
+            "mine", fingerprint, lambda: (classes, self.sources, {}), out, Encoding(), overwrite
         )
 
     def stopped(self, out, after):
@@ -178,6 +178,65 @@ def test_on_a_full_disk_the_work_up_to_then_is_kept(whole, every_image, tmp_path
     assert set(os.listdir(out)) == FILES
 
 
+def test_when_a_source_cannot_be_read_the_work_up_to_then_is_kept(whole, every_image, tmp_path):
+    out, images = tmp_path / "out", Images()
+    make = images._make
+
+    def fail_once(i):
+        if len(images.read) == 60:
+            raise OSError(5, "Input/output error")
+        return make(i)
+
+    images._make = fail_once
+    with pytest.raises(DMRError, match="cannot be read .Input/output error.; remove or replace it"):
+        images.write(out)
+    done, images.read, images._make = count_done(out), [], make
+    assert 10 < done <= 60
+    images.write(out)
+    assert len(images.read) == 170 - done and manifest(out) == whole
+
+
+@pytest.mark.parametrize("where", ["reading", "writing"])
+def test_when_it_is_stopped_what_waits_is_not_worked_off(where, tmp_path, monkeypatch):
+    """With 256 images waiting that could be minutes."""
+    monkeypatch.setattr(encoding, "usable_cores", lambda: 1)
+    out, images = tmp_path / "out", Images(300)
+    make = images._make
+
+    def slowly(i):
+        if images.read:
+            threading.Event().wait(0.05)
+            if where == "reading":
+                raise Stopped
+        return make(i)
+
+    def stop(*_):
+        raise Stopped
+
+    images._make, read = slowly, images.read
+    if where == "writing":
+        monkeypatch.setattr(records.RecordWriter, "write", stop)
+    with pytest.raises(Stopped):
+        images.write(out)
+    assert len(read) < 100
+    assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]
+
+
+def test_a_set_that_came_while_another_was_read_is_left_whole(whole, tmp_path):
+    out, quick, slow = tmp_path / "out", Images(), Images()
+
+    def read():
+        quick.write(out)
+        return ["a", "b", "c"], slow.sources, {}
+
+    with pytest.raises(DMRError, match="made from other images or in another way"):
+        write_set("mine", "2", read, out, Encoding(), False)
+    assert manifest(out) == whole and slow.read == []
+    # The same set is taken as it is.
+    assert write_set("mine", "1", read, out, Encoding(), False).split("train").count == 150
+    assert slow.read == []
+
+
 def flip(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -211,8 +270,12 @@ def test_parts_of_other_images_or_versions_are_written_anew(
 ):
     out, images = tmp_path / "out", Images()
     images.stopped(out, 100)
+    before = {path: path.read_bytes() for path in out.iterdir()}
     other = Images()
-    other.write(out, fingerprint="2")
+    with pytest.raises(DMRError, match="the beginning of a data set 'mine' .* --overwrite"):
+        other.write(out, fingerprint="2")
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    other.write(out, fingerprint="2", overwrite=True)
     assert len(other.read) == 170
     out = tmp_path / "out2"
     images.stopped(out, 100)
@@ -291,7 +354,7 @@ def test_an_image_too_large_for_a_record_is_named(tmp_path, monkeypatch):
     for split in ("train", "test"):
         write_image(tmp_path / "images" / split / "cat" / "big", 1)
     monkeypatch.setattr(form, "LARGEST_IMAGE", 1000)
-    with pytest.raises(DMRError, match=r"cat/big.png has 3,\d+ bytes, too many"):
+    with pytest.raises(DMRError, match=r"cat/big.png' has 3,\d+ bytes, too many"):
         prepare_folder(tmp_path / "images", tmp_path / "out")
 
 

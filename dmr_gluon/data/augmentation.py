@@ -40,6 +40,7 @@ class Draws:
         starts = [0, *fresh]
         sequences = [[seed, epoch, *([i] if i else [])] for i in range(len(starts))]
         self._rests = [(at, np.random.SeedSequence(key)) for at, key in zip(starts, sequences)]
+        self._columns = 0
         self.order = np.arange(count)
         for at, random in self._generators(0):
             self.order[at:] = random.permutation(self.order[at:])
@@ -53,7 +54,8 @@ class Draws:
     def columns(self, draw):
         """``draw(generator, n)`` for every place: an array with one row each."""
         rows = None
-        for at, random in self._generators(1):
+        self._columns += 1  # each has a sequence of its own, or they would follow one another
+        for at, random in self._generators(self._columns):
             drawn = draw(random, self.count - at)
             rows = drawn if rows is None else np.concatenate([rows[:at], drawn])
         return rows

@@ -45,6 +45,7 @@ class Source:
     name: str
     label: int
     read: Callable[[], object]  # bytes of an image file, or an RGB array (H, W, 3) of uint8
+    remedy: str = "remove or replace it"
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,18 @@ def encode_all(images, encoding, split, done=0):
     progress = tqdm(total=len(images), initial=done, desc=split, unit=" images", disable=None)
     with progress, ThreadPoolExecutor(usable_cores()) as pool:
         waiting = deque()
-        for position in order:
-            waiting.append(pool.submit(_encode, images[position], encoding))
-            if len(waiting) > 256:
+        try:
+            for position in order:
+                waiting.append(pool.submit(_encode, images[position], encoding))
+                if len(waiting) > 256:
+                    yield waiting.popleft().result()
+                    progress.update()
+            while waiting:
                 yield waiting.popleft().result()
                 progress.update()
-        while waiting:
-            yield waiting.popleft().result()
-            progress.update()
+        finally:  # or the pool works off all that waits before an error or Ctrl-C is seen
+            for future in waiting:
+                future.cancel()
 
 
 def _encode(source, encoding):
@@ -93,12 +98,12 @@ def _encode(source, encoding):
         content = source.read()
     except OSError as error:
         raise DMRError(
-            f"{source.name} cannot be read ({error.strerror}); remove or replace it"
-        ) from None
+            f"{source.name!r} cannot be read ({error.strerror}); {source.remedy}"
+        ) from error
     if isinstance(content, bytes):
         image = form.decode(content)
         if image is None:
-            raise DMRError(f"{source.name} is not an image that can be read; remove or replace it")
+            raise DMRError(f"{source.name!r} is not an image that can be read; {source.remedy}")
         is_jpeg = content[:2] == b"\xff\xd8"
     else:
         image, is_jpeg = cv2.cvtColor(np.ascontiguousarray(content), cv2.COLOR_RGB2BGR), False
@@ -119,7 +124,7 @@ def _encode(source, encoding):
     else:
         data = _imencode(".png", resized, [cv2.IMWRITE_PNG_COMPRESSION, 9])
     if len(data) > form.LARGEST_IMAGE:
-        raise DMRError(f"{source.name} has {len(data):,} bytes, too many for a record; remove it")
+        raise DMRError(f"{source.name!r} has {len(data):,} bytes, too many for a record; remove it")
     mean, std = (part[::-1, 0] for part in cv2.meanStdDev(resized))
     pixels = resized.shape[0] * resized.shape[1]
     return Encoded(

@@ -11,6 +11,7 @@ run finishes if this one cannot.
 
 import contextlib
 import fcntl
+import glob
 import json
 import os
 import shlex
@@ -27,7 +28,7 @@ from ..machine import installed_wheels
 from ..runs import write_atomically
 from .datasets import MANIFEST, MANIFEST_FORMAT, PUBLISHED, open_prepared, read_manifest
 from .encoding import encode_all
-from .records import RecordWriter, part_of, state_of
+from .records import RecordWriter, part_of, read_state, state_of
 
 _READY = MANIFEST + ".ready"
 #: Seconds that a process which has just been killed may take to be gone.
@@ -59,10 +60,8 @@ def write_set(name, fingerprint, read, out, encoding, overwrite):
         For an unreadable image, or an ``out`` that holds something else or cannot be written.
     """
     with _disk_errors(out), _alone_in(out):
-        _publish(out)
-        ready = None if overwrite else _already_there(name, fingerprint, out)
+        ready = _ready(name, fingerprint, out, overwrite)
     if ready:
-        print(f"{out} holds this data set already; nothing to do")
         return ready
     classes, sources, more = read()
     versions = {
@@ -75,6 +74,10 @@ def write_set(name, fingerprint, read, out, encoding, overwrite):
     with _disk_errors(out):
         os.makedirs(out, exist_ok=True)
         with _alone_in(out):
+            # Once more: reading took a while, in which another may have written there.
+            ready = _ready(name, fingerprint, out, overwrite)
+            if ready:
+                return ready
             splits, train, sizes, oddities = _write_splits(classes, sources, out, encoding, key)
             mean, std = train.mean_and_std()
             facts = PUBLISHED.get(name)
@@ -110,12 +113,17 @@ def _write_splits(classes, sources, out, encoding, key):
             with writer:
                 if writer.count:
                     print(f"{split}: going on after {writer.count} of {len(images)} images")
-                for encoded in encode_all(images, encoding, split, writer.count):
-                    writer.write(encoded)
+                with contextlib.closing(
+                    encode_all(images, encoding, split, writer.count)
+                ) as encoded:
+                    for each in encoded:
+                        writer.write(each)
     except Exception as error:  # but not Ctrl-C, after which the same command goes on
+        # With a full disk or a source that cannot be read just now there may be hours of work
+        # to go on with. Images that have to be replaced make it another set.
+        passing = isinstance(error, OSError) or isinstance(error.__cause__, OSError)
         for writer in writers.values():
-            # On a full disk too there may be hours of work to go on with.
-            if not (isinstance(error, OSError) and writer.noted):
+            if not (passing and writer.noted):
                 writer.discard()
         raise
     statistics = [writer.statistics for writer in writers.values()]
@@ -184,6 +192,26 @@ def _lock(handle):
             time.sleep(0.1)
         except OSError:  # a file system that has no locks
             return True
+
+
+def _ready(name, fingerprint, out, overwrite):
+    """The set in ``out`` if it is this one and whole, which is then said; else None."""
+    _publish(out)
+    if overwrite:
+        return None
+    ready = _already_there(name, fingerprint, out)
+    if ready:
+        print(f"{out} holds this data set already; nothing to do")
+        return ready
+    for path in glob.glob(os.path.join(glob.escape(out), state_of("*"))):
+        key = (read_state(path) or {}).get("key")
+        if key and (key["dataset"], key["fingerprint"]) != (name, fingerprint):
+            raise DMRError(
+                f"{out} holds the beginning of a data set {key['dataset']!r} made from other "
+                f"images or in another way; go on with that one, choose another --out, or give "
+                f"it up with --overwrite"
+            )
+    return None
 
 
 def _already_there(name, fingerprint, out):
