@@ -153,6 +153,21 @@ def test_the_manifest_names_the_archives_and_their_hashes_if_asked(tmp_path, cap
     assert "nothing to do" in capsys.readouterr().out
 
 
+def test_checksums_are_added_to_a_set_that_is_there(tmp_path, monkeypatch):
+    write(tmp_path / "source")
+    arguments = (str(tmp_path / "source"), tmp_path / "out")
+    prepare_imagenet(*arguments, partial=True)
+    before = read_manifest(tmp_path / "out")
+    monkeypatch.setattr(prepare_official, "read_archives", pytest.fail)
+    prepare_imagenet(*arguments, partial=True, checksums=True)
+    after = read_manifest(tmp_path / "out")
+    assert all(len(entry["md5"]) == 32 for entry in after["sources"].values())
+    assert {**after, "sources": None} == {**before, "sources": None}
+    # Not read once more.
+    monkeypatch.setattr(prepare_official, "describe_archive", pytest.fail)
+    prepare_imagenet(*arguments, partial=True, checksums=True)
+
+
 def test_checksums_of_a_tree_are_refused(tmp_path):
     (tmp_path / "train" / CLASSES[0]).mkdir(parents=True)
     with pytest.raises(DMRError, match="--checksums is for the archives"):

@@ -243,7 +243,7 @@ TEXT = LATIN1 + b"X\x64\0\0\0" + b"a" * 100
         (b"}()\x85K\x01u.", "a key that is no text"),
         (b"()\x85K\x01d.", "a key that is no text"),
         # Memory for what is not there, or many times for what is there once.
-        (b"\x96" + struct.pack("<Q", 1 << 30) + b".", "not a pickle"),
+        (b"\x96" + struct.pack("<Q", 1 << 30) + b".", "a part that none has"),
         (b"(" + b"]" * 1000 + b"l.", "too many parts"),
         (b"\x95" + struct.pack("<Q", 1010) + b"(" + b"]" * 1000 + b"l.", "too many parts"),
         (TEXT + b"q\x01](" + b"h\0h\x01\x85R" * 9 + b"e.", "repeats"),

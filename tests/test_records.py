@@ -314,6 +314,54 @@ def test_killed_while_files_get_their_names_it_is_finished_by_the_next_run(
         assert set(os.listdir(out)) == FILES
 
 
+def test_stopped_while_another_set_is_replaced_there_is_none(whole, tmp_path, monkeypatch):
+    out, replace = tmp_path / "out", os.replace
+    other = Images()
+    other.sources["validation"] = Images(5).sources["train"]
+    other.write(out, fingerprint="2")
+    assert {"validation.rec", "validation.idx"} <= set(os.listdir(out))
+
+    def replacing(source, target):
+        if str(source).endswith("rec.part"):
+            raise Stopped
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replacing)
+    with pytest.raises(Stopped):
+        Images().write(out, overwrite=True)
+    assert read_manifest(out) is None
+    monkeypatch.setattr(os, "replace", replace)
+    Images().write(out)
+    # Nothing is left of the set that was replaced.
+    assert manifest(out) == whole and set(os.listdir(out)) == FILES
+
+
+def test_parts_that_are_given_up_do_not_stay(whole, every_image, tmp_path):
+    out, other = tmp_path / "out", Images()
+    other.sources = {"more": other.sources["train"], **other.sources}
+    other.stopped(out, 100)
+    Images().write(out, fingerprint="1", overwrite=True)
+    assert manifest(out) == whole and set(os.listdir(out)) == FILES
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"splits": 3}'])
+def test_a_damaged_note_that_all_is_ready_is_made_again(content, whole, tmp_path, monkeypatch):
+    out, replace = tmp_path / "out", os.replace
+
+    def replacing(source, target):
+        if str(source).endswith("rec.part"):
+            raise Stopped
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replacing)
+    with pytest.raises(Stopped):
+        Images().write(out)
+    monkeypatch.setattr(os, "replace", replace)
+    (out / "manifest.json.ready").write_text(content)
+    Images().write(out)
+    assert manifest(out) == whole
+
+
 def test_two_at_the_same_time_are_refused(tmp_path, every_image, monkeypatch):
     monkeypatch.setattr(writing, "_PATIENCE", 0)
     out, images = tmp_path / "out", Images()

@@ -107,6 +107,17 @@ def _encode(source, encoding):
         is_jpeg = content[:2] == b"\xff\xd8"
     else:
         image, is_jpeg = cv2.cvtColor(np.ascontiguousarray(content), cv2.COLOR_RGB2BGR), False
+    try:
+        return _encoded(source, content, image, is_jpeg, encoding)
+    except cv2.error:  # one side is then beyond what OpenCV or the format can do
+        height, width = image.shape[:2]
+        raise DMRError(
+            f"{source.name!r} is of {width}x{height}, too long to be resized and encoded as asked "
+            f"for; {source.remedy}"
+        ) from None
+
+
+def _encoded(source, content, image, is_jpeg, encoding):
     resized = _resize(image, encoding.resize)
     as_jpeg = encoding.format == "jpeg" or (encoding.format == "auto" and is_jpeg)
     keep = encoding.quality is None and resized is image
@@ -147,17 +158,8 @@ def _imencode(extension, image, options):
 def _resize(image, resize):
     if resize is None:
         return image
-    height, width = image.shape[:2]
-    if isinstance(resize, int):
-        scale = resize / min(height, width)
-        target = (max(resize, round(height * scale)), max(resize, round(width * scale)))
-    else:
-        target = tuple(resize)
-    if target == (height, width):
-        return image
-    smaller = target[0] * target[1] < height * width
-    interpolation = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
-    return cv2.resize(image, target[::-1], interpolation=interpolation)
+    by_side = isinstance(resize, int)
+    return form.resize(image, form.scaled_size(image.shape, resize) if by_side else tuple(resize))
 
 
 def _jpeg_components(data) -> Optional[int]:

@@ -302,6 +302,22 @@ def decode(image):
         return None
 
 
+def scaled_size(shape, short_side):
+    """(height, width) of an image that is scaled to a shorter side."""
+    height, width = shape[:2]
+    scale = short_side / min(height, width)
+    return max(short_side, round(height * scale)), max(short_side, round(width * scale))
+
+
+def resize(image, size):
+    """To (height, width): area when shrinking, cubic when enlarging, as the authors' code."""
+    if image.shape[:2] == size:
+        return image
+    smaller = size[0] * size[1] < image.shape[0] * image.shape[1]
+    interpolation = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+    return cv2.resize(image, size[::-1], interpolation=interpolation)
+
+
 def _png_fault(image):
     """A PNG's own checksums show every damaged byte; decoders let some pass."""
     position, kind = len(_PNG), b""

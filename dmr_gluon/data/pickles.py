@@ -160,9 +160,8 @@ def unpickle(content, name):
     try:
         loaded = _DataUnpickler(content, encoding="bytes").load()
     except Exception as error:  # whatever damaged bytes make of the unpickler
-        raise DMRError(
-            f"{name} is not a pickle of plain data: {str(error)[:200]}; {ANOTHER}"
-        ) from None
+        reason = "it has a part that none has" if isinstance(error, KeyError) else str(error)[:200]
+        raise DMRError(f"{name} is not a pickle of plain data: {reason}; {ANOTHER}") from None
     if isinstance(loaded, dict):
         return {key: _to_numpy(value, name) for key, value in loaded.items()}
     return loaded

@@ -29,6 +29,14 @@ def state_of(split):
     return part_of(f"{split}.state")
 
 
+def discard(directory, split):
+    """Remove what there is of a split that is not published."""
+    state = state_of(split)
+    for name in (part_of(f"{split}.rec"), part_of(f"{split}.idx"), state, part_of(state)):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(os.path.join(directory, name))
+
+
 def read_state(path):
     """What a stopped preparation noted last, a dict; None where that is missing or damaged."""
     try:
@@ -121,10 +129,7 @@ class RecordWriter:
 
     def discard(self):
         """Remove what was written."""
-        names = [state_of(self.name), part_of(state_of(self.name))]
-        for name in [*map(part_of, self.files.values()), *names]:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(self._path(name))
+        discard(self.directory, self.name)
 
     def manifest(self):
         """What the manifest says of this split."""

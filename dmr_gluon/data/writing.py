@@ -28,9 +28,10 @@ from ..machine import installed_wheels
 from ..runs import write_atomically
 from .datasets import MANIFEST, MANIFEST_FORMAT, PUBLISHED, open_prepared, read_manifest
 from .encoding import encode_all
-from .records import RecordWriter, part_of, read_state, state_of
+from .records import RecordWriter, discard, part_of, read_state, state_of
 
 _READY = MANIFEST + ".ready"
+_KINDS = ("records", "index")
 #: Seconds that a process which has just been killed may take to be gone.
 _PATIENCE = 5
 
@@ -59,6 +60,7 @@ def write_set(name, fingerprint, read, out, encoding, overwrite):
     DMRError
         For an unreadable image, or an ``out`` that holds something else or cannot be written.
     """
+    out = os.fspath(out)
     with _disk_errors(out), _alone_in(out):
         ready = _ready(name, fingerprint, out, overwrite)
     if ready:
@@ -138,20 +140,43 @@ def _publish(out):
     ready, final = os.path.join(out, _READY), os.path.join(out, MANIFEST)
     try:
         with open(ready, encoding="utf-8") as file:
-            splits = json.load(file)["splits"]
+            files = _files_of(json.load(file))
     except FileNotFoundError:
         return
+    except ValueError:
+        files = ()
+    if not files:  # damaged on the disk: it is made again from the parts and their states
+        os.remove(ready)
+        return
     # Only now is another set given up; until the manifest is there, there is none.
+    with contextlib.suppress(DMRError):
+        for file in _files_of(read_manifest(out)) - files:
+            with contextlib.suppress(OSError):
+                os.remove(os.path.join(out, file))
     with contextlib.suppress(FileNotFoundError):
         os.remove(final)
-    for split, entry in splits.items():
-        for kind in ("records", "index"):
-            path = os.path.join(out, entry[kind]["file"])
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(part_of(path), path)
+    for file in sorted(files):
+        path = os.path.join(out, file)
         with contextlib.suppress(FileNotFoundError):
-            os.remove(os.path.join(out, state_of(split)))
+            os.replace(part_of(path), path)
+    for split, _ in _begun(out):
+        discard(out, split)
     os.replace(ready, final)
+
+
+def _files_of(manifest):
+    """Names of record files and indexes; none of what is no manifest."""
+    try:
+        names = [entry[k]["file"] for entry in manifest["splits"].values() for k in _KINDS]
+        return {name for name in names if os.path.basename(name) == name}
+    except (KeyError, TypeError, AttributeError):
+        return set()
+
+
+def _begun(out):
+    """(split, state) of what stopped preparations have left; a damaged state is None."""
+    for path in glob.glob(os.path.join(glob.escape(out), state_of("*"))):
+        yield os.path.basename(path)[: -len(state_of(""))], read_state(path)
 
 
 @contextlib.contextmanager
@@ -203,8 +228,8 @@ def _ready(name, fingerprint, out, overwrite):
     if ready:
         print(f"{out} holds this data set already; nothing to do")
         return ready
-    for path in glob.glob(os.path.join(glob.escape(out), state_of("*"))):
-        key = (read_state(path) or {}).get("key")
+    for _, state in _begun(out):
+        key = state["key"] if state else None
         if key and (key["dataset"], key["fingerprint"]) != (name, fingerprint):
             raise DMRError(
                 f"{out} holds the beginning of a data set {key['dataset']!r} made from other "
