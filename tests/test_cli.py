@@ -173,6 +173,15 @@ def test_a_set_is_shown_as_training_sees_it(capsys, digits, tmp_path):
     assert images_of(other)[36:] == images_of(out)[36:]
 
 
+def test_classes_that_look_like_formulas_are_shown(capsys, digits, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(digits, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest.update(classes=[rf"${i}\foo$" for i in range(10)], dataset=r"$\foo$")
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    assert printed(capsys, "show", copy) == f"{copy}/images.png\n"
+
+
 def images_of(svg):
     """The encoded pixels of each image in a picture."""
     return re.findall(r'xlink:href="(data:image/png;base64,[^"]+)"', svg.read_text())

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from dmr_gluon.data import reader
 from dmr_gluon.data.check import check
-from dmr_gluon.data.datasets import open_prepared
+from dmr_gluon.data.datasets import open_prepared, read_manifest
 from dmr_gluon.data.encoding import Encoding
 from dmr_gluon.data.iterators import evaluation_batches, training_batches
 from dmr_gluon.data.prepare import prepare_digits, prepare_folder
@@ -160,6 +160,21 @@ class TestFolder:
         assert manifest["oddities"] == {"CMYK, encoded anew as RGB": 2}
         assert "2 images: CMYK" in capsys.readouterr().out
 
+    def test_what_is_lost_or_missing_is_counted(self, folder, tmp_path):
+        source, _ = folder
+        write_image(source / "train" / "cat" / "cut", 1, extension=".jpg")
+        cut = (source / "train" / "cat" / "cut.jpg").read_bytes()
+        # A thumbnail's end is not the image's.
+        thumbnail = b"\xff\xe1\x00\x04\xff\xd9"
+        cut = cut[:2] + thumbnail + cut[2 : len(cut) // 2]
+        (source / "train" / "cat" / "cut.jpg").write_bytes(cut)
+        deep = np.random.RandomState(0).randint(0, 1 << 16, (32, 32, 3)).astype(np.uint16)
+        cv2.imwrite(str(source / "train" / "dog" / "deep.png"), deep)
+        prepared = prepare_folder(source, tmp_path / "out", name="pets")
+        assert cut in [data for _, data in read_all(prepared, "train")]
+        oddities = {"a JPEG without its end": 1, "16 bits a colour, of which 8 are kept": 1}
+        assert read_manifest(tmp_path / "out")["oddities"] == oddities
+
     @pytest.mark.parametrize("resize", [None, 16])
     def test_the_exif_rotation_is_ignored(self, folder, tmp_path, resize):
         """As by the reference pipelines; the file itself stays as it is, with its EXIF."""
@@ -196,6 +211,18 @@ class TestFolder:
         recipe = replace(DIGITS, pad=0, mirror=False, batch_size=4)
         data, _ = collect(training_batches(prepared, recipe, seed=1, epoch=1))
         assert len(data) == 11
+
+    def test_an_image_full_of_recordios_magic_word_is_encoded_anew(self, folder, tmp_path):
+        """What checks a set takes so many parts for damage."""
+        write_image(folder[0] / "train" / "cat" / "marked", 1, extension=".jpg")
+        path = folder[0] / "train" / "cat" / "marked.jpg"
+        words = struct.pack("<I", 0xCED7230A) * 1000
+        comment = b"\xff\xfe" + struct.pack(">H", 4 + len(words)) + b"zz" + words
+        path.write_bytes(path.read_bytes()[:2] + comment + path.read_bytes()[2:])
+        prepare_folder(folder[0], tmp_path / "out", name="pets")
+        assert check(tmp_path / "out").ok
+        oddities = {"full of RecordIO's magic word, encoded anew": 1}
+        assert read_manifest(tmp_path / "out")["oddities"] == oddities
 
     def test_preparing_twice_gives_the_same_bytes(self, folder, tmp_path):
         source, _ = folder

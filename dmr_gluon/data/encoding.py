@@ -122,12 +122,19 @@ def _encoded(source, content, image, is_jpeg, encoding):
     as_jpeg = encoding.format == "jpeg" or (encoding.format == "auto" and is_jpeg)
     keep = encoding.quality is None and resized is image
     oddities = []
-    if is_jpeg and _jpeg_components(content) == 4:
+    if is_jpeg and _jpeg_components(content) == 4:  # not every decoder knows it
         oddities.append("CMYK, encoded anew as RGB")
+    if is_jpeg and content.count(form.MAGIC) >= form.MOST_PARTS:
+        oddities.append("full of RecordIO's magic word, encoded anew")
+    keep = keep and not oddities
+    if is_jpeg and not form.has_jpegs_end(content):
+        oddities.append("a JPEG without its end")
+    if isinstance(content, bytes) and form.is_16_bit(content):
+        oddities.append("16 bits a colour, of which 8 are kept")
     if not is_jpeg and source.name.lower().endswith((".jpg", ".jpeg")):
         oddities.append("named JPEG, but of another format")
-    if as_jpeg and is_jpeg and keep and not oddities:
-        data = content  # CMYK (4 components) is encoded anew: not every decoder knows it.
+    if as_jpeg and is_jpeg and keep:
+        data = content
     elif as_jpeg:
         data = _imencode(".jpg", resized, [cv2.IMWRITE_JPEG_QUALITY, encoding.quality or 95])
     elif resized.shape[0] * resized.shape[1] <= png.MOST_PIXELS:
