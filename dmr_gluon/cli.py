@@ -57,6 +57,7 @@ def _add_epoch(parser):
 
 
 def _eval(options):
+    from .data.check import check_quickly
     from .data.datasets import open_prepared
     from .deploy.export import load_run
     from .recipes import Recipe
@@ -68,6 +69,7 @@ def _eval(options):
     config = run_directory.config()
     devices = make_devices(options.gpus)
     prepared = open_prepared(options.data_dir or config["dataset"]["directory"])
+    check_quickly(prepared)
     if list(prepared.classes) != config["dataset"]["classes"]:
         raise DMRError(
             f"{prepared.directory} has other classes than {config['dataset']['name']}, on which "

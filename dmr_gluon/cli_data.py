@@ -220,12 +220,14 @@ def _add_show(commands):
 
 
 def _show(options):
+    from .data.check import check_quickly
     from .data.datasets import open_prepared
     from .report import contact_sheet
 
     if options.seed < 0 or options.epoch < 1:
         raise DMRError("--seed must be at least 0 and --epoch at least 1")
     prepared = open_prepared(options.data_dir)
+    check_quickly(prepared)
     out = options.out or os.path.join(options.data_dir, "images.png")
     write_picture(
         lambda: contact_sheet.draw(prepared, out, seed=options.seed, epoch=options.epoch), out

@@ -66,7 +66,8 @@ def run(main):
         sys.exit(128 + stopped.signal)
     except KeyboardInterrupt:
         print(
-            "stopped; what was finished is kept, and a training run goes on with --resume",
+            "stopped; what was finished is kept: give the same command again (for a training run "
+            "with --resume)",
             file=sys.stderr,
         )
         _leave(130)

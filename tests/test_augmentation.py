@@ -8,6 +8,7 @@ import pytest
 from test_data import collect
 
 from dmr_gluon.data import reader
+from dmr_gluon.data.augmentation import Draws
 from dmr_gluon.data.iterators import Part, evaluation_batches, training_batches
 from dmr_gluon.data.prepare import prepare_folder
 from dmr_gluon.recipes import CIFAR, RECIPES
@@ -91,6 +92,15 @@ def test_all_81_offsets_come_equally_often_and_half_are_mirrored(epochs):
     # Independent of each other and of the image.
     assert chi_square(np.bincount(9 * top + left, weights=mirrored, minlength=81)) < 135
     assert chi_square(np.bincount(number, weights=mirrored, minlength=TRAIN)) < 280
+
+
+def test_what_is_drawn_for_one_purpose_does_not_follow_another():
+    draws = Draws(1000, 1, 1)
+    first, second = (draws.columns(lambda random, n: random.random(n)) for _ in range(2))
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.15 and not (first == second).any()
+    again = Draws(1000, 1, 1)
+    for one in (first, second):
+        assert (again.columns(lambda random, n: random.random(n)) == one).all()
 
 
 def test_the_padding_is_zero_after_normalising(epochs):

@@ -156,6 +156,8 @@ def test_a_set_is_checked_and_training_refuses_a_damaged_one(command, capsys, di
     done = dmr(command, "check", copy)
     assert done.returncode == 1 and f"train, record 700 at byte {offset}" in done.stdout, done
     assert "prepare the set again" in done.stdout and not done.stderr
+    with pytest.raises(DMRError, match="record 700 .* is not one of 0 to 9"):
+        cli._main(["show", str(copy)])
     done = command("train_cifar.py", "--data-dir", copy, "--run-dir", tmp_path / "run")
     assert_refused(done, f"train.rec, record 700 at byte {offset}")
     assert not (tmp_path / "run").exists()
@@ -169,6 +171,15 @@ def test_a_set_is_shown_as_training_sees_it(capsys, digits, tmp_path):
     printed(capsys, "show", digits, "--out", other, "--seed", 2)
     assert images_of(other)[:36] != images_of(out)[:36]
     assert images_of(other)[36:] == images_of(out)[36:]
+
+
+def test_classes_that_look_like_formulas_are_shown(capsys, digits, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(digits, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest.update(classes=[rf"${i}\foo$" for i in range(10)], dataset=r"$\foo$")
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    assert printed(capsys, "show", copy) == f"{copy}/images.png\n"
 
 
 def images_of(svg):
@@ -241,6 +252,16 @@ def test_a_run_is_converted_evaluated_and_exported(capsys, short_run, tmp_path):
     assert "model-symbol.json" in printed(capsys, "export", grouped, "--out", out)
     back = ("--form", "branches", "--run-dir", tmp_path / "again")
     assert "cifar_dmrnet8, with all" in printed(capsys, "convert", grouped, *back)
+
+
+def test_eval_refuses_a_damaged_set(digits, short_run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(digits, copy)
+    with open(copy / "test.rec", "r+b") as file:
+        file.seek(12)
+        file.write(b"\0\0\x80\x7f")  # a label that is infinite
+    with pytest.raises(DMRError, match="record 0 .* label inf is not one of"):
+        cli._main(["eval", short_run, "--data-dir", str(copy)])
 
 
 def test_a_checkpoint_of_the_authors_is_imported(command, tmp_path):

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from dmr_gluon.data import reader
 from dmr_gluon.data.check import check
-from dmr_gluon.data.datasets import open_prepared
+from dmr_gluon.data.datasets import open_prepared, read_manifest
 from dmr_gluon.data.encoding import Encoding
 from dmr_gluon.data.iterators import evaluation_batches, training_batches
 from dmr_gluon.data.prepare import prepare_digits, prepare_folder
@@ -159,6 +160,21 @@ class TestFolder:
         assert manifest["oddities"] == {"CMYK, encoded anew as RGB": 2}
         assert "2 images: CMYK" in capsys.readouterr().out
 
+    def test_what_is_lost_or_missing_is_counted(self, folder, tmp_path):
+        source, _ = folder
+        write_image(source / "train" / "cat" / "cut", 1, extension=".jpg")
+        cut = (source / "train" / "cat" / "cut.jpg").read_bytes()
+        # A thumbnail's end is not the image's.
+        thumbnail = b"\xff\xe1\x00\x04\xff\xd9"
+        cut = cut[:2] + thumbnail + cut[2 : len(cut) // 2]
+        (source / "train" / "cat" / "cut.jpg").write_bytes(cut)
+        deep = np.random.RandomState(0).randint(0, 1 << 16, (32, 32, 3)).astype(np.uint16)
+        cv2.imwrite(str(source / "train" / "dog" / "deep.png"), deep)
+        prepared = prepare_folder(source, tmp_path / "out", name="pets")
+        assert cut in [data for _, data in read_all(prepared, "train")]
+        oddities = {"a JPEG without its end": 1, "16 bits a colour, of which 8 are kept": 1}
+        assert read_manifest(tmp_path / "out")["oddities"] == oddities
+
     @pytest.mark.parametrize("resize", [None, 16])
     def test_the_exif_rotation_is_ignored(self, folder, tmp_path, resize):
         """As by the reference pipelines; the file itself stays as it is, with its EXIF."""
@@ -195,6 +211,18 @@ class TestFolder:
         recipe = replace(DIGITS, pad=0, mirror=False, batch_size=4)
         data, _ = collect(training_batches(prepared, recipe, seed=1, epoch=1))
         assert len(data) == 11
+
+    def test_an_image_full_of_recordios_magic_word_is_encoded_anew(self, folder, tmp_path):
+        """What checks a set takes so many parts for damage."""
+        write_image(folder[0] / "train" / "cat" / "marked", 1, extension=".jpg")
+        path = folder[0] / "train" / "cat" / "marked.jpg"
+        words = struct.pack("<I", 0xCED7230A) * 1000
+        comment = b"\xff\xfe" + struct.pack(">H", 4 + len(words)) + b"zz" + words
+        path.write_bytes(path.read_bytes()[:2] + comment + path.read_bytes()[2:])
+        prepare_folder(folder[0], tmp_path / "out", name="pets")
+        assert check(tmp_path / "out").ok
+        oddities = {"full of RecordIO's magic word, encoded anew": 1}
+        assert read_manifest(tmp_path / "out")["oddities"] == oddities
 
     def test_preparing_twice_gives_the_same_bytes(self, folder, tmp_path):
         source, _ = folder
@@ -258,7 +286,12 @@ class TestFolder:
         prepare_folder(source, tmp_path / "out", name="pets")
         assert "2 entries of" in capsys.readouterr().out
 
-    @pytest.mark.parametrize("kind", ["broken link", "too large", "empty"])
+    def test_an_image_too_thin_to_be_resized_is_named(self, folder, tmp_path):
+        write_image(folder[0] / "train" / "cat" / "thin", 1, size=(1, 2000), extension=".jpg")
+        with pytest.raises(DMRError, match=r"thin\.jpg' is of 2000x1, too long .* remove or repl"):
+            prepare_folder(folder[0], tmp_path / "out", name="pets", encoding=Encoding(60))
+
+    @pytest.mark.parametrize("kind", ["broken link", "too large", "empty", "pipe", "name"])
     def test_odd_files_give_one_line(self, folder, tmp_path, kind):
         source, _ = folder
         path = source / "train" / "cat" / "odd.png"
@@ -266,14 +299,19 @@ class TestFolder:
             path.symlink_to("nowhere.png")
         elif kind == "empty":
             path.write_bytes(b"")
+        elif kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "name":
+            (path.parent / "a\n\x1b[odd.png").write_bytes(b"")
         else:
             # A PNG that declares 40,000 x 40,000 pixels.
             content = bytearray((source / "train" / "cat" / "0.png").read_bytes())
             content[16:24] = (40_000).to_bytes(4, "big") * 2
             content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
             path.write_bytes(content)
-        with pytest.raises(DMRError, match=r"odd\.png"):
+        with pytest.raises(DMRError, match=r"odd\.png") as refused:
             prepare_folder(source, tmp_path / "out", name="pets")
+        assert str(refused.value).isprintable()
 
     def test_a_class_without_training_images_is_refused(self, folder, tmp_path):
         (folder[0] / "train" / "emu").mkdir()
@@ -349,7 +387,7 @@ class TestQuickCheck:
         for text in ("{", "[]", '{"format": 1}', '{"format": 99}'):
             with open(path, "w") as file:
                 file.write(text)
-            with pytest.raises(DMRError, match=r"manifest\.json"):
+            with pytest.raises(DMRError, match=r"manifest\.json.* with --overwrite"):
                 open_prepared(prepared.directory)
 
 
@@ -441,6 +479,33 @@ class TestReading:
         damaged = replace(prepared, splits={"test": replace(entry, records=str(broken))})
         with pytest.raises(DMRError, match="damaged"):
             collect(evaluation_batches(damaged, DIGITS))
+
+    @pytest.mark.parametrize("damage", ["label", "offset"])
+    def test_labels_and_offsets_beyond_all_bounds_give_one_line(self, digits, tmp_path, damage):
+        prepared = open_prepared(digits)
+        entry = prepared.split("test")
+        files = {kind: Path(getattr(entry, kind)).read_bytes() for kind in ("records", "index")}
+        if damage == "label":
+            whole = files["records"]
+            files["records"] = whole[:12] + struct.pack("<f", np.inf) + whole[16:]
+        else:
+            lines = files["index"].split(b"\n")
+            lines[1] = b"1\t99999999999999"
+            files["index"] = b"\n".join(lines)
+        for kind, content in files.items():
+            (tmp_path / kind).write_bytes(content)
+        changed = replace(entry, **{kind: str(tmp_path / kind) for kind in files})
+        with pytest.raises(DMRError, match="is damaged: record [01] cannot be read"):
+            collect(evaluation_batches(replace(prepared, splits={"test": changed}), DIGITS))
+
+    def test_the_exif_rotation_is_ignored_as_it_is_in_preparing(self):
+        image = Image.new("RGB", (64, 32))
+        exif = image.getexif()
+        exif[0x0112] = 6
+        for kind in ("JPEG", "PNG"):
+            content = io.BytesIO()
+            image.save(content, kind, exif=exif)
+            assert reader._decode(content.getvalue()).shape == (32, 64, 3)
 
 
 class TestScaledImages:

@@ -5,7 +5,11 @@ import hashlib
 import http.server
 import os
 import resource
+import ssl
 import threading
+import urllib.error
+import urllib.request
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,21 +46,33 @@ class Handler(http.server.BaseHTTPRequestHandler):
         server.requests.append((self.path, asked))
         fault = server.faults.pop(0) if server.faults else None
         content = server.files.get(self.path.rsplit("/", 1)[-1])
+        if fault == "loop":
+            server.faults.append("loop")
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            self.end_headers()
+            return
         if isinstance(fault, int) or content is None:
             self.send_error(fault or 404)
             return
         begin = int(asked[len("bytes=") : -1]) if asked and server.ranges else 0
         if begin >= len(content):
-            self.send_error(416)
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(content)}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             return
         self.send_response(206 if begin else 200)
         if begin:
             where = 0 if fault == "another part" else begin
             self.send_header("Content-Range", f"bytes {where}-{len(content) - 1}/{len(content)}")
-        self.send_header("Content-Length", str(len(content) - begin))
-        self.end_headers()
         rest = content[begin:]
-        self.wfile.write(rest[: len(rest) // 2] if fault == "cut" else rest)
+        if fault == "odd length":
+            self.send_header("Content-Length", "\xb2")  # a small 2, which is no number
+        elif fault != "no length":
+            self.send_header("Content-Length", str(len(rest)))
+        self.end_headers()
+        self.wfile.write(rest[: len(rest) // 2] if fault in ("cut", "no length") else rest)
         self.close_connection = True
 
     def log_message(self, *_):
@@ -218,6 +234,87 @@ def test_a_full_disk_is_one_line_and_keeps_what_has_arrived(server, tmp_path):
     assert (tmp_path / "a.bin.part").read_bytes() == CONTENT[:100_000]
     get(tmp_path)
     assert server.requests[-1] == ("/official/a.bin", "bytes=100000-")
+
+
+@pytest.fixture
+def known_size(server, monkeypatch):
+    archive = replace(ARCHIVES["cifar10"][0], bytes=len(CONTENT))
+    monkeypatch.setitem(ARCHIVES, "cifar10", (archive,))
+
+
+def test_without_a_length_the_files_own_says_whether_it_is_whole(server, known_size, tmp_path):
+    server.faults = ["no length"]
+    get(tmp_path)
+    assert [asked for _, asked in server.requests] == [None, "bytes=150000-"]
+
+
+def test_a_length_that_is_no_number_is_none(server, tmp_path):
+    server.faults = ["odd length"]
+    get(tmp_path)
+
+
+def test_no_more_is_taken_than_the_file_has(server, known_size, tmp_path, monkeypatch):
+    server.files["a.bin"] = CONTENT + bytes(50 << 20)
+    taken = []
+    md5 = download._md5
+    monkeypatch.setattr(
+        download, "_md5", lambda path: taken.append(os.path.getsize(path)) or md5(path)
+    )
+    with pytest.raises(DMRError, match="another file than the published one"):
+        get(tmp_path)
+    assert taken == [len(CONTENT) + 1]
+
+
+def test_a_refused_rest_does_not_cost_what_has_arrived(server, tmp_path):
+    (tmp_path / "a.bin.part").write_bytes(CONTENT[:-1000])
+    server.faults = [416]
+    with pytest.raises(DMRError, match="nothing after the 299,000 bytes .* remove .*a.bin.part"):
+        get(tmp_path)
+    assert (tmp_path / "a.bin.part").read_bytes() == CONTENT[:-1000]
+    get(tmp_path)
+
+
+def test_a_redirection_to_itself_is_one_line(server, tmp_path):
+    server.faults = ["loop"]
+    with pytest.raises(DMRError, match="302 .*infinite loop") as refused:
+        get(tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_proxy_that_the_environment_excludes_is_refused(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "nowhere.invalid")
+    with pytest.raises(DMRError, match="no_proxy excludes http://nowhere.invalid"):
+        get(tmp_path, mirror="http://nowhere.invalid", proxy=server.url)
+    assert server.requests == []
+
+
+def test_a_certificate_that_cannot_be_verified_is_not_tried_again(server, tmp_path, monkeypatch):
+    calls = []
+
+    def refuse(*_, **__):
+        calls.append(1)
+        error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+        error.verify_message = "self signed certificate"
+        raise urllib.error.URLError(error)
+
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", refuse)
+    with pytest.raises(DMRError, match="certificate cannot be verified .self signed"):
+        get(tmp_path)
+    assert calls == [1]
+
+
+def test_a_folder_in_a_files_place_is_named(server, tmp_path):
+    (tmp_path / "a.bin").mkdir()
+    with pytest.raises(DMRError, match="a.bin is a folder; remove it"):
+        get(tmp_path)
+
+
+def test_a_file_system_without_locks_is_taken(server, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(download.fcntl, "flock", refuse)
+    get(tmp_path)
 
 
 def test_two_do_not_write_the_same_file(server, tmp_path):

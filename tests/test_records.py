@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dmr_gluon.data import form, records, writing
+from dmr_gluon.data import encoding, form, records, writing
 from dmr_gluon.data.check import check
 from dmr_gluon.data.datasets import read_manifest
 from dmr_gluon.data.encoding import Encoding, Source, Statistics
@@ -83,10 +83,10 @@ class Images:
         self.read.append(i)
         return np.random.RandomState(i).randint(0, 256, (8, 8 + i % 2, 3)).astype(np.uint8)
 
-    def write(self, out, fingerprint="1"):
+    def write(self, out, fingerprint="1", overwrite=False):
         classes = ["a", "b", "c"]
         return write_set(
-            "mine", fingerprint, lambda: (classes, self.sources, {}), out, Encoding(), False
+            "mine", fingerprint, lambda: (classes, self.sources, {}), out, Encoding(), overwrite
         )
 
     def stopped(self, out, after):
@@ -178,6 +178,66 @@ def test_on_a_full_disk_the_work_up_to_then_is_kept(whole, every_image, tmp_path
     assert set(os.listdir(out)) == FILES
 
 
+def test_when_a_source_cannot_be_read_the_work_up_to_then_is_kept(whole, every_image, tmp_path):
+    out, images = tmp_path / "out", Images()
+    make = images._make
+
+    def fail_once(i):
+        if len(images.read) == 60:
+            raise OSError(5, "Input/output error")
+        return make(i)
+
+    images._make = fail_once
+    with pytest.raises(DMRError, match="cannot be read .Input/output error.; remove or replace it"):
+        images.write(out)
+    done, images.read, images._make = count_done(out), [], make
+    assert 10 < done <= 60
+    images.write(out)
+    assert len(images.read) == 170 - done and manifest(out) == whole
+
+
+@pytest.mark.parametrize("where", ["reading", "writing"])
+def test_when_it_is_stopped_what_waits_is_not_worked_off(where, tmp_path, monkeypatch):
+    """With 256 images waiting that could be minutes."""
+    monkeypatch.setattr(encoding, "usable_cores", lambda: 1)
+    out, images = tmp_path / "out", Images(300)
+    make = images._make
+
+    def slowly(i):
+        if images.read:
+            threading.Event().wait(0.05)
+            if where == "reading":
+                raise Stopped
+        return make(i)
+
+    def stop(*_):
+        raise Stopped
+
+    images._make, read = slowly, images.read
+    if where == "writing":
+        monkeypatch.setattr(records.RecordWriter, "write", stop)
+    with pytest.raises(Stopped) as stopped:
+        images.write(out)
+    assert len(read) < 100
+    assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name]
+    del stopped  # as in a program, its traceback was there until now
+
+
+def test_a_set_that_came_while_another_was_read_is_left_whole(whole, tmp_path):
+    out, quick, slow = tmp_path / "out", Images(), Images()
+
+    def read():
+        quick.write(out)
+        return ["a", "b", "c"], slow.sources, {}
+
+    with pytest.raises(DMRError, match="made from other images or in another way"):
+        write_set("mine", "2", read, out, Encoding(), False)
+    assert manifest(out) == whole and slow.read == []
+    # The same set is taken as it is.
+    assert write_set("mine", "1", read, out, Encoding(), False).split("train").count == 150
+    assert slow.read == []
+
+
 def flip(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -211,8 +271,12 @@ def test_parts_of_other_images_or_versions_are_written_anew(
 ):
     out, images = tmp_path / "out", Images()
     images.stopped(out, 100)
+    before = {path: path.read_bytes() for path in out.iterdir()}
     other = Images()
-    other.write(out, fingerprint="2")
+    with pytest.raises(DMRError, match="the beginning of a data set 'mine' .* --overwrite"):
+        other.write(out, fingerprint="2")
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    other.write(out, fingerprint="2", overwrite=True)
     assert len(other.read) == 170
     out = tmp_path / "out2"
     images.stopped(out, 100)
@@ -249,6 +313,54 @@ def test_killed_while_files_get_their_names_it_is_finished_by_the_next_run(
         images.write(out)
         assert images.read == [] and manifest(out) == whole
         assert set(os.listdir(out)) == FILES
+
+
+def test_stopped_while_another_set_is_replaced_there_is_none(whole, tmp_path, monkeypatch):
+    out, replace = tmp_path / "out", os.replace
+    other = Images()
+    other.sources["validation"] = Images(5).sources["train"]
+    other.write(out, fingerprint="2")
+    assert {"validation.rec", "validation.idx"} <= set(os.listdir(out))
+
+    def replacing(source, target):
+        if str(source).endswith("rec.part"):
+            raise Stopped
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replacing)
+    with pytest.raises(Stopped):
+        Images().write(out, overwrite=True)
+    assert read_manifest(out) is None
+    monkeypatch.setattr(os, "replace", replace)
+    Images().write(out)
+    # Nothing is left of the set that was replaced.
+    assert manifest(out) == whole and set(os.listdir(out)) == FILES
+
+
+def test_parts_that_are_given_up_do_not_stay(whole, every_image, tmp_path):
+    out, other = tmp_path / "out", Images()
+    other.sources = {"more": other.sources["train"], **other.sources}
+    other.stopped(out, 100)
+    Images().write(out, fingerprint="1", overwrite=True)
+    assert manifest(out) == whole and set(os.listdir(out)) == FILES
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"splits": 3}'])
+def test_a_damaged_note_that_all_is_ready_is_made_again(content, whole, tmp_path, monkeypatch):
+    out, replace = tmp_path / "out", os.replace
+
+    def replacing(source, target):
+        if str(source).endswith("rec.part"):
+            raise Stopped
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replacing)
+    with pytest.raises(Stopped):
+        Images().write(out)
+    monkeypatch.setattr(os, "replace", replace)
+    (out / "manifest.json.ready").write_text(content)
+    Images().write(out)
+    assert manifest(out) == whole
 
 
 def test_two_at_the_same_time_are_refused(tmp_path, every_image, monkeypatch):
@@ -291,7 +403,7 @@ def test_an_image_too_large_for_a_record_is_named(tmp_path, monkeypatch):
     for split in ("train", "test"):
         write_image(tmp_path / "images" / split / "cat" / "big", 1)
     monkeypatch.setattr(form, "LARGEST_IMAGE", 1000)
-    with pytest.raises(DMRError, match=r"cat/big.png has 3,\d+ bytes, too many"):
+    with pytest.raises(DMRError, match=r"cat/big.png' has 3,\d+ bytes, too many"):
         prepare_folder(tmp_path / "images", tmp_path / "out")
 
 

@@ -1,5 +1,6 @@
 """ImageNet's augmentation as statistics, and beside MXNet's own ImageRecordIter."""
 
+import tracemalloc
 from dataclasses import replace
 
 import cv2
@@ -127,6 +128,52 @@ def test_the_authors_geometry_is_that_of_imagerecorditer(prepared):
     assert ratios[0].min() > 0.74 and ratios[0].max() < 1.35
     assert stats.ks_2samp(*ratios).pvalue > 1e-4
     assert ratios[0].std() > 0.1
+
+
+def test_the_authors_shrink_without_averaging_as_imagerecorditer(tmp_path):
+    """White noise: its standard deviation says over how many pixels is averaged."""
+    random = np.random.RandomState(0)
+    for split in ("train", "test"):
+        for number in range(COUNT):
+            path = tmp_path / "images" / split / "a" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), random.randint(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8))
+    noise = prepare_folder(tmp_path / "images", tmp_path / "out")
+    sides = {"train_short_side": (64, 66), "colour_shift": (0, 0, 0)}
+    ours = collect(training_batches(noise, replace(recipe("authors"), **sides), 1, 1))[0]
+    iterator = mx.io.ImageRecordIter(
+        path_imgrec=noise.split("train").records,
+        data_shape=(3, SIZE, SIZE),
+        batch_size=COUNT,
+        rand_crop=True,
+        min_random_scale=64 / HEIGHT,
+        max_random_scale=66 / HEIGHT,
+        max_aspect_ratio=0.25,
+        inter_method=9,
+    )
+    middle = np.s_[:, :, 20:44, 20:44]  # without what stretching leaves free
+    theirs = next(iterator).data[0].asnumpy()[middle].std()
+    assert 47 < theirs < 52
+    assert abs(pixels(ours, noise)[middle].std() - theirs) < 2
+
+
+@pytest.mark.parametrize("shape", [(1, 4000, 3), (4000, 2, 3), (1, 40_000, 3)])
+def test_thin_images_are_taken_without_much_memory(prepared, shape):
+    image = np.random.RandomState(0).randint(0, 256, shape).astype(np.uint8)
+    thin, places = [image] * 2, [np.arange(2)]
+    for name in ("paper", "authors"):
+        draws = augmentation.Draws(2, 1, 1)
+        wide = recipe(name)
+        train = augmentation.ScaleCropMirrorColour(prepared, wide, draws, places)
+        for transform in (train, augmentation.CentreCrop(prepared, wide)):
+            out = np.full((2, 3, SIZE, SIZE), np.nan, np.float32)
+            tracemalloc.start()
+            try:
+                transform(thin, 0, slice(0, 2), out)
+                assert tracemalloc.get_traced_memory()[1] < 2 << 20
+            finally:
+                tracemalloc.stop()
+            assert np.isfinite(out).all()
 
 
 def test_hue_saturation_and_lightness_move_as_in_imagerecorditer(prepared):

@@ -32,6 +32,7 @@ LAYERS = [
         "data.reader",
         "data.augmentation",
         "data.archives",
+        "data.pickles",
         "data.official",
         "data.imagenet",
         "data.prepare_official",

@@ -4,7 +4,6 @@ import contextlib
 import gzip
 import io
 import os
-import pickle
 import tarfile
 import zlib
 
@@ -17,7 +16,36 @@ _LARGEST_MEMBER = 256 << 20
 #: Of all of an archive. CIFAR's unpack to 186 MB.
 _LARGEST_ARCHIVE = 1 << 30
 
-_ANOTHER = "get the official archive again"
+#: Of a name or a comment that stands before a file.
+_LARGEST_HEADER = 64 << 10
+_HEADERS = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
+
+ANOTHER = "get the official archive again"
+#: What tarfile makes of damaged and hostile bytes.
+TAR_ERRORS = (tarfile.TarError, EOFError, OSError, ValueError, RecursionError)
+
+
+class PlainMember(tarfile.TarInfo):
+    """An entry of a tar archive, without what tarfile would take unbounded memory for."""
+
+    @classmethod
+    def frombuf(cls, buf, encoding, errors):
+        member = super().frombuf(buf, encoding, errors)
+        if member.type == tarfile.GNUTYPE_SPARSE:
+            cls._refuse_sparse()
+        if member.type in _HEADERS and not 0 <= member.size <= _LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header says that it has {member.size:,} bytes")
+        return member
+
+    def _proc_gnusparse_10(self, *_):  # its map is in the file's content, of any length
+        self._refuse_sparse()
+
+    @staticmethod
+    def _refuse_sparse():
+        raise tarfile.ReadError("it has a file with holes")
 
 
 def read_members(source, folder, names):
@@ -47,15 +75,15 @@ def read_members(source, folder, names):
     else:
         try:
             with _open_bounded(source) as stream, tarfile.open(
-                fileobj=stream, mode="r|"
+                fileobj=stream, mode="r|", tarinfo=PlainMember
             ) as archive:
                 found = _read_tar(source, archive, folder, names)
-        except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+        except (*TAR_ERRORS, zlib.error) as error:
             reason = getattr(error, "strerror", None) or error or "it ends early"
             raise DMRError(f"{source} cannot be read as a tar archive: {reason}") from error
     missing = sorted(set(names) - set(found))
     if missing:
-        raise DMRError(f"{source} has no {folder}/{missing[0]}; {_ANOTHER}")
+        raise DMRError(f"{source} has no {folder}/{missing[0]}; {ANOTHER}")
     return found
 
 
@@ -70,7 +98,7 @@ class _Bounded:
         content = self.stream.read(wanted)
         self.left -= len(content)
         if self.left < 0:
-            raise DMRError(f"{self.name} unpacks to over {_LARGEST_ARCHIVE:,} bytes; {_ANOTHER}")
+            raise DMRError(f"{self.name} unpacks to over {_LARGEST_ARCHIVE:,} bytes; {ANOTHER}")
         return content
 
 
@@ -96,7 +124,7 @@ def _read_folder(source, folder, names):
     found = {}
     for name, path in unpacked_paths(source, folder, names).items():
         if os.path.getsize(path) > _LARGEST_MEMBER:
-            raise DMRError(f"{path} is larger than any file of this data set; {_ANOTHER}")
+            raise DMRError(f"{path} is larger than any file of this data set; {ANOTHER}")
         with open(path, "rb") as file:
             found[name] = file.read()
     return found
@@ -104,126 +132,45 @@ def _read_folder(source, folder, names):
 
 def _read_tar(source, archive, folder, names):
     found = {}
-    for member in archive:
+    while True:
+        member = archive.next()
+        if member is None:
+            break
+        archive.members = []  # or it keeps all of them
         where = f"{source}: {member.name!r}"
         parts = member.name.split("/")
         if os.path.isabs(member.name) or ".." in parts:
-            raise DMRError(f"{where} leads out of the archive's folder; {_ANOTHER}")
-        if not (member.isfile() or member.isdir()):
-            raise DMRError(f"{where} is a link or a device, which has no place there; {_ANOTHER}")
-        if member.size > _LARGEST_MEMBER:
-            raise DMRError(f"{where} says that it has {member.size:,} bytes; {_ANOTHER}")
+            raise DMRError(f"{where} leads out of the archive's folder; {ANOTHER}")
+        if not (member.isreg() and not member.issparse() or member.isdir()):
+            raise DMRError(f"{where} is a link or a device, which has no place there; {ANOTHER}")
+        if not 0 <= member.size <= _LARGEST_MEMBER:
+            raise DMRError(f"{where} says that it has {member.size:,} bytes; {ANOTHER}")
         name = "/".join(parts[1:])
         if member.isfile() and parts[0] == folder and name in names:
             content = archive.extractfile(member).read()
             if len(content) != member.size:
-                raise DMRError(f"{where} ends early; {_ANOTHER}")
+                raise DMRError(f"{where} ends early; {ANOTHER}")
             found[name] = content
     return found
 
 
-class _Array:
-    """Stands for a NumPy array in a pickle, and does nothing but keep what it is given."""
-
-    def __init__(self, *_):
-        self.shape = self.dtype = self.data = None
-
-    def __setstate__(self, state):
-        _, self.shape, self.dtype, self.fortran, self.data = state
-
-
-class _Dtype:
-    """Stands for a NumPy dtype in a pickle."""
-
-    def __init__(self, name=None, *_):
-        self.name = name
-
-    def __setstate__(self, state):
-        pass
-
-
-def _latin1(text, encoding="latin1"):
-    """How Python 3 writes bytes in a pickle for Python 2."""
-    if not isinstance(text, str) or encoding != "latin1":
-        raise pickle.UnpicklingError("it has text in an unknown encoding")
-    return text.encode("latin1")
-
-
-class _DataUnpickler(pickle._Unpickler):
-    """Reads dictionaries, lists, numbers, bytes and arrays. Nothing else is looked up or called.
-
-    The one in plain Python: the other takes memory for positions that a pickle names.
-    """
-
-    def find_class(self, module, name):
-        if (module, name) == ("_codecs", "encode"):
-            return _latin1
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray", "numpy"):
-            stand_in = {"_reconstruct": _Array, "ndarray": _Array, "dtype": _Dtype}.get(name)
-            if stand_in:
-                return stand_in
-        raise pickle.UnpicklingError(f"it wants to use {module}.{name}")
-
-    def persistent_load(self, _):
-        raise pickle.UnpicklingError("it refers to something outside")
-
-
-def unpickle(content, name):
-    """A pickle of plain data, without running anything that it asks for.
+def read_mat(name, variables, most, content=None):
+    """Some variables of a MATLAB file (version 5), after a look at how large they get.
 
     Parameters
     ----------
-    content : bytes
     name : str
-        For refusals.
-
-    Returns
-    -------
-    object
-        Text of Python 2 as bytes; arrays of uint8 as NumPy arrays in dictionaries.
-
-    Raises
-    ------
-    DMRError
-        For a pickle that is damaged or wants anything but plain data.
-    """
-    try:
-        loaded = _DataUnpickler(io.BytesIO(content), encoding="bytes").load()
-    except Exception as error:  # whatever damaged bytes make of the unpickler
-        raise DMRError(f"{name} is not a pickle of plain data: {error}; {_ANOTHER}") from None
-    if isinstance(loaded, dict):
-        return {key: _to_numpy(value, name) for key, value in loaded.items()}
-    return loaded
-
-
-def _to_numpy(value, name):
-    if not isinstance(value, _Array):
-        return value
-    shape, dtype = value.shape, getattr(value.dtype, "name", None)
-    plain = (
-        isinstance(shape, tuple)
-        and all(isinstance(size, int) and size >= 0 for size in shape)
-        and dtype in (b"u1", "u1")
-        and isinstance(value.data, bytes)
-        and not value.fortran
-    )
-    if not plain or np.prod(shape, dtype=object) != len(value.data):
-        raise DMRError(f"{name} has an array that is not of bytes; {_ANOTHER}")
-    return np.frombuffer(value.data, np.uint8).reshape(shape)
-
-
-def read_mat(path, most):
-    """The variables of a MATLAB file (version 5), after a look at how large they get.
-
-    Parameters
-    ----------
-    path : str
+        The file's path.
+    variables : collection of str
     most : int
         Bytes that a variable may have.
+    content : bytes, optional
+        What is in the file where it stands in an archive; the name is then for refusals.
 
     Returns
     -------
     dict of str to numpy.ndarray
+        Those that are there.
 
     Raises
     ------
@@ -234,44 +181,46 @@ def read_mat(path, most):
         from scipy.io import loadmat
     except ImportError as error:
         raise DMRError(
-            "MATLAB files are read with SciPy, which is not installed; pip install 'scipy<1.13'"
+            f"{name} is read with SciPy, which is not installed; pip install 'scipy<1.13'"
         ) from error
     try:
-        _check_mat_sizes(path, most)
-        return {k: v for k, v in loadmat(path).items() if not k.startswith("__")}
+        with open(name, "rb") if content is None else io.BytesIO(content) as file:
+            _check_mat_sizes(file, name, most)
+            file.seek(0)
+            found = loadmat(file, variable_names=list(variables))
+        return {key: found[key] for key in variables if key in found}
     except DMRError:
         raise
     except FileNotFoundError:
-        raise DMRError(f"{path} is missing; name the folder that holds it with --source") from None
+        raise DMRError(f"{name} is missing; name the folder that holds it with --source") from None
     except Exception as error:  # SciPy raises whatever damaged bytes lead to
-        raise DMRError(f"{path} is not a MATLAB file that can be read: {error}") from None
+        raise DMRError(f"{name} is not a MATLAB file that can be read: {error}") from None
 
 
-def _check_mat_sizes(path, most):
+def _check_mat_sizes(file, name, most):
     """Decompress each variable without keeping it: its compressed size says nothing."""
-    with open(path, "rb") as file:
-        header = file.read(128)
-        if len(header) < 128 or header[126:128] not in (b"IM", b"MI"):
-            raise DMRError(f"{path} is not a MATLAB file of version 5")
-        order = "<u4" if header[126:128] == b"IM" else ">u4"
-        while True:
-            tag = file.read(8)
-            if len(tag) < 8:
-                return
-            kind, length = (int(number) for number in np.frombuffer(tag, order))
-            if kind != 15:  # not compressed: as long as it says, or the file ends
-                if length > most:
-                    raise DMRError(f"{path} has a variable of {length:,} bytes; {_ANOTHER}")
-                file.seek(length, os.SEEK_CUR)
-                continue
-            stream, total = zlib.decompressobj(), 0
-            while length > 0:
-                block = file.read(min(length, 1 << 20))
-                if not block:
-                    raise DMRError(f"{path} ends early; {_ANOTHER}")
-                length -= len(block)
-                while block:
-                    total += len(stream.decompress(block, 1 << 24))
-                    block = stream.unconsumed_tail
-                    if total > most:
-                        raise DMRError(f"{path} has a variable of over {most:,} bytes; {_ANOTHER}")
+    header = file.read(128)
+    if len(header) < 128 or header[126:128] not in (b"IM", b"MI"):
+        raise DMRError(f"{name} is not a MATLAB file of version 5")
+    order = "<u4" if header[126:128] == b"IM" else ">u4"
+    while True:
+        tag = file.read(8)
+        if len(tag) < 8:
+            return
+        kind, length = (int(number) for number in np.frombuffer(tag, order))
+        if kind != 15:  # not compressed: as long as it says, or the file ends
+            if length > most:
+                raise DMRError(f"{name} has a variable of {length:,} bytes; {ANOTHER}")
+            file.seek(length, os.SEEK_CUR)
+            continue
+        stream, total = zlib.decompressobj(), 0
+        while length > 0:
+            block = file.read(min(length, 1 << 20))
+            if not block:
+                raise DMRError(f"{name} ends early; {ANOTHER}")
+            length -= len(block)
+            while block:
+                total += len(stream.decompress(block, 1 << 24))
+                block = stream.unconsumed_tail
+                if total > most:
+                    raise DMRError(f"{name} has a variable of over {most:,} bytes; {ANOTHER}")

@@ -9,6 +9,8 @@ in it and the array to fill, (n, 3, height, width) of float32.
 import cv2
 import numpy as np
 
+from .form import resize, scaled_size
+
 #: Principal components of ImageNet's colours and the standard deviations along them (0-255):
 #: RGB, Krizhevsky et al. 2012, as in fb.resnet.torch and MXNet.
 _COLOUR_DEVIATIONS = np.array([55.46, 4.794, 1.148])
@@ -19,6 +21,10 @@ _COLOUR_COMPONENTS = np.array(
         [-0.5836, -0.6948, 0.4203],
     ]
 )
+#: Of the longer side by the shorter, of what evaluation scales.
+_MOST_ASPECT = 8
+#: Pixels that OpenCV's warpAffine takes along a side.
+_LONGEST = (1 << 15) - 2
 
 
 class Draws:
@@ -40,6 +46,7 @@ class Draws:
         starts = [0, *fresh]
         sequences = [[seed, epoch, *([i] if i else [])] for i in range(len(starts))]
         self._rests = [(at, np.random.SeedSequence(key)) for at, key in zip(starts, sequences)]
+        self._columns = 0
         self.order = np.arange(count)
         for at, random in self._generators(0):
             self.order[at:] = random.permutation(self.order[at:])
@@ -53,7 +60,8 @@ class Draws:
     def columns(self, draw):
         """``draw(generator, n)`` for every place: an array with one row each."""
         rows = None
-        for at, random in self._generators(1):
+        self._columns += 1  # each has a sequence of its own, or they would follow one another
+        for at, random in self._generators(self._columns):
             drawn = draw(random, self.count - at)
             rows = drawn if rows is None else np.concatenate([rows[:at], drawn])
         return rows
@@ -114,9 +122,10 @@ class CentreCrop(Normalise):
 
     def __call__(self, images, batch, rows, out):
         for image, target in zip(images, out):
-            height, width = _scaled(image.shape, self.short_side)
+            image = _middle(image)
+            height, width = scaled_size(image.shape, self.short_side)
             top, left = (height - self.size) // 2, (width - self.size) // 2
-            scaled = _resize(image, (height, width))
+            scaled = resize(image, (height, width))
             self._normalise(scaled[top : top + self.size, left : left + self.size], target)
 
 
@@ -131,7 +140,7 @@ class ScaleCropMirrorColour(Normalise):
     def __init__(self, prepared, recipe, draws, places):
         super().__init__(prepared)
         self.recipe, self.places = recipe, places
-        # Shorter side, stretching, top, left, mirroring, hue, lightness, saturation.
+        # Shorter side, stretching, top, left, mirroring, hue, saturation, lightness.
         self.uniform = draws.columns(lambda random, n: random.random((n, 8), dtype=np.float32))
         noise = draws.columns(lambda random, n: random.standard_normal((n, 3), dtype=np.float32))
         self.noise = (
@@ -143,14 +152,15 @@ class ScaleCropMirrorColour(Normalise):
         for image, place, target in zip(images, self.places[batch][rows], out):
             side, stretch, top, left, mirror, *colour = self.uniform[place].tolist()
             low, high = recipe.train_short_side
-            short_side = low + int(side * (high - low + 1))
-            height, width = _scaled(image.shape, short_side)
             if recipe.aspect_change:
-                image, height, width = self._stretch(image, height, width, stretch)
-            # The part of the image that becomes the square, instead of scaling all of it.
-            tops, sizes = _part(top, size, height, image.shape[0])
-            lefts, widths = _part(left, size, width, image.shape[1])
-            crop = _resize(image[tops : tops + sizes, lefts : lefts + widths], (size, size))
+                crop = self._stretched(image, low + side * (high - low), stretch, top, left)
+            else:
+                height, width = scaled_size(image.shape, low + int(side * (high - low + 1)))
+                # The part of the image that becomes the square, instead of scaling all of it.
+                tops, sizes = _part(top, size, height, image.shape[0])
+                lefts, widths = _part(left, size, width, image.shape[1])
+                part = image[tops : tops + sizes, lefts : lefts + widths]
+                crop = resize(part, (size, size))
             if mirror < 0.5 and recipe.mirror:
                 crop = cv2.flip(crop, 1)
             if any(recipe.colour_shift):
@@ -158,29 +168,31 @@ class ScaleCropMirrorColour(Normalise):
             noise = self.noise[place].reshape(3, 1, 1)
             self._normalise(crop, target, self.mean - noise)
 
-    def _stretch(self, image, height, width, stretch):
-        """Stretched about the centre within its own size, as ImageRecordIter does.
+    def _stretched(self, image, short_side, stretch, top, left):
+        """A crop of the image scaled to a shorter side and stretched about its centre therein.
 
+        In one step and between four pixels, however much it shrinks, as ImageRecordIter does.
         What is then left free has the mean colour, which is 0 after normalising.
         """
+        size = self.recipe.image_size
+        image = image[:_LONGEST, :_LONGEST]
         ratio = 1 + self.recipe.aspect_change * (2 * stretch - 1)
         across = 2 / (1 + ratio)
-        down = ratio * across
-        rows, columns = image.shape[:2]
-        matrix = np.array(
-            [[across, 0, columns * (1 - across) / 2], [0, down, rows * (1 - down) / 2]]
-        )
+        scale = short_side / min(image.shape[:2])
+        matrix = np.zeros((2, 3))
+        # Horizontally, then vertically; drawn are the places of the crop.
+        for axis, by, draw in ((1, across, left), (0, ratio * across, top)):
+            length = scale * image.shape[axis]
+            corner = int(draw * (int(length) - size + 1))
+            matrix[1 - axis, [1 - axis, 2]] = scale * by, (1 - by) * length / 2 - corner
         grey = self.mean.ravel().tolist()
-        stretched = cv2.warpAffine(
-            image, matrix, (columns, rows), flags=cv2.INTER_LINEAR, borderValue=grey
-        )
-        return stretched, height, width
+        return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=grey)
 
     def _move_colours(self, image, colour):
         most = self.recipe.colour_shift
         hue, saturation, lightness = (m * (2 * c - 1) for m, c in zip(most, colour))
         levels = np.arange(256)
-        # OpenCV's order is hue (0-180), lightness, saturation.
+        # OpenCV's order is another one: hue (0-180), lightness, saturation.
         table = [
             np.clip(levels + int(move), 0, top)
             for move, top in ((hue, 180), (lightness, 255), (saturation, 255))
@@ -195,11 +207,12 @@ def _together(images):
     return images if isinstance(images, np.ndarray) else np.stack(images)
 
 
-def _scaled(shape, short_side):
-    """(height, width) of an image that is scaled to a shorter side."""
-    height, width = shape[:2]
-    scale = short_side / min(height, width)
-    return max(short_side, round(height * scale)), max(short_side, round(width * scale))
+def _middle(image):
+    """Without the ends of an image that is far longer than wide: scaling all would take long."""
+    height, width = image.shape[:2]
+    top = max(0, (height - _MOST_ASPECT * width) // 2)
+    left = max(0, (width - _MOST_ASPECT * height) // 2)
+    return image[top : height - top, left : width - left]
 
 
 def _part(draw, size, scaled, original):
@@ -207,12 +220,3 @@ def _part(draw, size, scaled, original):
     offset = int(draw * (scaled - size + 1))
     length = min(original, max(1, round(size * original / scaled)))
     return min(round(offset * original / scaled), original - length), length
-
-
-def _resize(image, size):
-    """To (height, width): area when shrinking, cubic when enlarging, as the authors' code."""
-    if image.shape[:2] == size:
-        return image
-    smaller = size[0] * size[1] < image.shape[0] * image.shape[1]
-    interpolation = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
-    return cv2.resize(image, size[::-1], interpolation=interpolation)

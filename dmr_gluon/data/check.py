@@ -20,6 +20,7 @@ from typing import Dict, Optional, Tuple
 from tqdm import tqdm
 
 from ..errors import DMRError
+from ..machine import usable_cores
 from . import form
 from .datasets import MANIFEST, open_prepared, read_manifest
 
@@ -318,7 +319,7 @@ class _SplitCheck:
     def _walk(self, file, size, digest):
         position = key = 0
         bar = tqdm(total=self.count, desc=self.name, unit=" records", disable=None, leave=False)
-        with bar, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        with bar, ThreadPoolExecutor(usable_cores()) as pool:
             while position < size:
                 try:
                     end, image = self._check_record(file, position, size, key)

@@ -167,7 +167,7 @@ def read_manifest(directory):
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise DMRError(f"{path} cannot be read ({error}); prepare the data set again") from error
+        raise DMRError(f"{path} cannot be read ({error}); {_AGAIN}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != MANIFEST_FORMAT:
         raise DMRError(f"{path} is not a manifest of this version; {_AGAIN}")
     return manifest

@@ -9,8 +9,10 @@ import fcntl
 import http.client
 import os
 import re
+import ssl
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 
 from tqdm import tqdm
@@ -25,6 +27,7 @@ from .datasets import ARCHIVES
 PAUSES = (1, 4, 15)
 _TIMEOUT = 30  # seconds without a byte
 _BLOCK = 1 << 20
+_LARGEST = 1 << 30  # of a file whose size is not known
 #: Of the answers below 500, those that another attempt may change.
 _PASSING = (408, 429)
 
@@ -63,6 +66,8 @@ def download(name, folder, mirror=None, proxy=None):
     opener = urllib.request.build_opener(proxies)
     for archive in wanted:
         url = archive.url if mirror is None else f"{mirror.rstrip('/')}/{archive.file}"
+        if proxy and urllib.request.proxy_bypass(urllib.parse.urlsplit(url).netloc):
+            raise DMRError(f"--proxy {proxy}: the environment's no_proxy excludes {url}; unset it")
         try:
             os.makedirs(folder, exist_ok=True)
             _get(archive, url, os.path.join(folder, archive.file), opener)
@@ -78,6 +83,8 @@ class _Interrupted(Exception):
 
 
 def _get(archive, url, path, opener):
+    if os.path.isdir(path):
+        raise DMRError(f"{path} is a folder; remove it, or download elsewhere with --archives")
     if os.path.exists(path):
         if not _known_whole(path, archive.md5) and _md5(path) != archive.md5:
             raise DMRError(
@@ -92,6 +99,8 @@ def _get(archive, url, path, opener):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DMRError(f"another process is downloading {path}; wait for it") from None
+        except OSError:  # a file system that has no locks
+            pass
         _receive(url, file, opener, archive.bytes)
         os.fsync(file.fileno())
         found = _md5(part)
@@ -133,15 +142,27 @@ def _attempt(url, file, opener, expected):
         response = opener.open(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code == 416 and begin:
-            return  # nothing is left to send
-        answer = f"the server answers {error.code} {error.reason}"
+            whole = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", ""))
+            if begin >= (int(whole.group(1)) if whole else expected or begin + 1):
+                return  # nothing is left to send
+            raise DMRError(
+                f"{url} cannot be downloaded: the server has nothing after the {begin:,} bytes "
+                f"that have arrived; remove {file.name} to begin anew, or see --mirror"
+            ) from None
+        answer = f"the server answers {error.code} {_said(error)}"
         if error.code < 500 and error.code not in _PASSING:
             raise DMRError(f"{url} cannot be downloaded: {answer}; see --mirror") from None
         raise _Interrupted(answer) from None
     except (ValueError, http.client.InvalidURL) as error:
         raise DMRError(f"{url} is not an address: {error}") from None
     except (OSError, http.client.HTTPException) as error:
-        raise _Interrupted(_said(getattr(error, "reason", error))) from None
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            raise DMRError(
+                f"{url} cannot be downloaded: its server's certificate cannot be verified "
+                f"({reason.verify_message}); see --mirror"
+            ) from None
+        raise _Interrupted(_said(reason)) from None
     with response:
         if response.status == 206:
             place = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
@@ -155,29 +176,33 @@ def _attempt(url, file, opener, expected):
 
 def _copy(response, file, begin, expected):
     length = response.headers.get("Content-Length", "")
-    total = begin + int(length) if length.isdigit() else None
+    total = begin + int(length) if length.isdecimal() else expected
+    most = (expected or _LARGEST) + 1  # one more shows that it is not the file
     bar = tqdm(
-        total=total or expected, initial=begin, desc=os.path.basename(file.name)[: -len(".part")],
+        total=total, initial=begin, desc=os.path.basename(file.name)[: -len(".part")],
         unit="B", unit_scale=True, disable=None,
     )  # fmt: skip
     with bar:
-        while True:
+        received = begin
+        while received < most:
             try:
-                block = response.read(_BLOCK)
+                block = response.read(min(_BLOCK, most - received))
             except (OSError, http.client.HTTPException) as error:
                 raise _Interrupted(f"the connection broke off ({_said(error)})") from None
             if not block:
                 break
             bar.update(len(block))
+            received += len(block)
             while block:
                 block = block[file.write(block) :]
-    received = os.path.getsize(file.name)
-    if total is not None and received < total:
+    if total is not None and received < min(total, most):
         raise _Interrupted(f"the connection ended after {received:,} of {total:,} bytes")
 
 
 def _said(error):
-    return getattr(error, "strerror", None) or error
+    """An error's words on one line."""
+    words = getattr(error, "strerror", None) or getattr(error, "reason", None) or error
+    return " ".join(str(words).split())
 
 
 def _md5(path):

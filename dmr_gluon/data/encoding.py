@@ -45,6 +45,7 @@ class Source:
     name: str
     label: int
     read: Callable[[], object]  # bytes of an image file, or an RGB array (H, W, 3) of uint8
+    remedy: str = "remove or replace it"
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,18 @@ def encode_all(images, encoding, split, done=0):
     progress = tqdm(total=len(images), initial=done, desc=split, unit=" images", disable=None)
     with progress, ThreadPoolExecutor(usable_cores()) as pool:
         waiting = deque()
-        for position in order:
-            waiting.append(pool.submit(_encode, images[position], encoding))
-            if len(waiting) > 256:
+        try:
+            for position in order:
+                waiting.append(pool.submit(_encode, images[position], encoding))
+                if len(waiting) > 256:
+                    yield waiting.popleft().result()
+                    progress.update()
+            while waiting:
                 yield waiting.popleft().result()
                 progress.update()
-        while waiting:
-            yield waiting.popleft().result()
-            progress.update()
+        finally:  # or the pool works off all that waits before an error or Ctrl-C is seen
+            for future in waiting:
+                future.cancel()
 
 
 def _encode(source, encoding):
@@ -93,25 +98,43 @@ def _encode(source, encoding):
         content = source.read()
     except OSError as error:
         raise DMRError(
-            f"{source.name} cannot be read ({error.strerror}); remove or replace it"
-        ) from None
+            f"{source.name!r} cannot be read ({error.strerror}); {source.remedy}"
+        ) from error
     if isinstance(content, bytes):
         image = form.decode(content)
         if image is None:
-            raise DMRError(f"{source.name} is not an image that can be read; remove or replace it")
+            raise DMRError(f"{source.name!r} is not an image that can be read; {source.remedy}")
         is_jpeg = content[:2] == b"\xff\xd8"
     else:
         image, is_jpeg = cv2.cvtColor(np.ascontiguousarray(content), cv2.COLOR_RGB2BGR), False
+    try:
+        return _encoded(source, content, image, is_jpeg, encoding)
+    except cv2.error:  # one side is then beyond what OpenCV or the format can do
+        height, width = image.shape[:2]
+        raise DMRError(
+            f"{source.name!r} is of {width}x{height}, too long to be resized and encoded as asked "
+            f"for; {source.remedy}"
+        ) from None
+
+
+def _encoded(source, content, image, is_jpeg, encoding):
     resized = _resize(image, encoding.resize)
     as_jpeg = encoding.format == "jpeg" or (encoding.format == "auto" and is_jpeg)
     keep = encoding.quality is None and resized is image
     oddities = []
-    if is_jpeg and _jpeg_components(content) == 4:
+    if is_jpeg and _jpeg_components(content) == 4:  # not every decoder knows it
         oddities.append("CMYK, encoded anew as RGB")
+    if is_jpeg and content.count(form.MAGIC) >= form.MOST_PARTS:
+        oddities.append("full of RecordIO's magic word, encoded anew")
+    keep = keep and not oddities
+    if is_jpeg and not form.has_jpegs_end(content):
+        oddities.append("a JPEG without its end")
+    if isinstance(content, bytes) and form.is_16_bit(content):
+        oddities.append("16 bits a colour, of which 8 are kept")
     if not is_jpeg and source.name.lower().endswith((".jpg", ".jpeg")):
         oddities.append("named JPEG, but of another format")
-    if as_jpeg and is_jpeg and keep and not oddities:
-        data = content  # CMYK (4 components) is encoded anew: not every decoder knows it.
+    if as_jpeg and is_jpeg and keep:
+        data = content
     elif as_jpeg:
         data = _imencode(".jpg", resized, [cv2.IMWRITE_JPEG_QUALITY, encoding.quality or 95])
     elif resized.shape[0] * resized.shape[1] <= png.MOST_PIXELS:
@@ -119,7 +142,7 @@ def _encode(source, encoding):
     else:
         data = _imencode(".png", resized, [cv2.IMWRITE_PNG_COMPRESSION, 9])
     if len(data) > form.LARGEST_IMAGE:
-        raise DMRError(f"{source.name} has {len(data):,} bytes, too many for a record; remove it")
+        raise DMRError(f"{source.name!r} has {len(data):,} bytes, too many for a record; remove it")
     mean, std = (part[::-1, 0] for part in cv2.meanStdDev(resized))
     pixels = resized.shape[0] * resized.shape[1]
     return Encoded(
@@ -142,17 +165,8 @@ def _imencode(extension, image, options):
 def _resize(image, resize):
     if resize is None:
         return image
-    height, width = image.shape[:2]
-    if isinstance(resize, int):
-        scale = resize / min(height, width)
-        target = (max(resize, round(height * scale)), max(resize, round(width * scale)))
-    else:
-        target = tuple(resize)
-    if target == (height, width):
-        return image
-    smaller = target[0] * target[1] < height * width
-    interpolation = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
-    return cv2.resize(image, target[::-1], interpolation=interpolation)
+    by_side = isinstance(resize, int)
+    return form.resize(image, form.scaled_size(image.shape, resize) if by_side else tuple(resize))
 
 
 def _jpeg_components(data) -> Optional[int]:

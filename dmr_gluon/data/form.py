@@ -23,7 +23,7 @@ _HEADER = struct.Struct("<I4sQQ")  # MXNet's: flag, label (a float), number, a s
 _LABEL = struct.Struct("<f")
 #: Bytes of a record without an image.
 LEAST = _HEAD.size + _HEADER.size
-_MOST_PARTS = 1000  # of a record; an image hardly ever holds the magic word even once
+MOST_PARTS = 1000  # of a record; an image hardly ever holds the magic word even once
 _LARGEST = 1 << 29  # what a record's 29 bits of length can say
 LARGEST_IMAGE = _LARGEST - 1 - _HEADER.size
 _INDEX_LINE = re.compile(rb"(0|[1-9][0-9]{0,17})\t(0|[1-9][0-9]{0,17})\n")
@@ -174,7 +174,7 @@ def find_record(file, position, limit):
         total += length
         if position > limit:
             raise Broken(f"it is cut off, or its length {length} is damaged")
-        if total > _LARGEST or len(parts) > _MOST_PARTS:
+        if total > _LARGEST or len(parts) > MOST_PARTS:
             raise Broken(f"it has {len(parts)} parts and {total} bytes")
         if kind in (0, 3):
             break
@@ -300,6 +300,32 @@ def decode(image):
         return cv2.imdecode(np.frombuffer(image, np.uint8), flags)
     except (cv2.error, MemoryError):  # such as no bytes, or a size beyond OpenCV's limit
         return None
+
+
+def scaled_size(shape, short_side):
+    """(height, width) of an image that is scaled to a shorter side."""
+    height, width = shape[:2]
+    scale = short_side / min(height, width)
+    return max(short_side, round(height * scale)), max(short_side, round(width * scale))
+
+
+def resize(image, size):
+    """To (height, width): area when shrinking, cubic when enlarging, as the authors' code."""
+    if image.shape[:2] == size:
+        return image
+    smaller = size[0] * size[1] < image.shape[0] * image.shape[1]
+    interpolation = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+    return cv2.resize(image, size[::-1], interpolation=interpolation)
+
+
+def has_jpegs_end(image):
+    """Is a JPEG's last marker there? That of a thumbnail before its frame header is another."""
+    return image.find(b"\xff\xd9", jpeg_frame(image) or 0) >= 0
+
+
+def is_16_bit(image):
+    """Is it a PNG with 16 bits a colour?"""
+    return image[:8] == _PNG and image[24:25] == b"\x10"
 
 
 def _png_fault(image):

@@ -7,7 +7,6 @@ then read from there. Labels are the positions of the classes' WordNet ids in so
 everywhere.
 """
 
-import io
 import os
 import re
 import tarfile
@@ -17,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import DMRError
-from .archives import read_members
+from .archives import TAR_ERRORS, PlainMember, read_mat, read_members
 from .datasets import ARCHIVES
 from .encoding import Source
 
@@ -26,10 +25,14 @@ _DEVKIT_FOLDER = "ILSVRC2012_devkit_t12"
 _META = "data/meta.mat"
 _GROUND_TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"
 
+_ANEW = "get the archive again"
+
 _WORDNET_ID = re.compile(r"n\d{8}")
 _VALIDATION_IMAGE = re.compile(r"(?:.*/)?ILSVRC2012_val_(\d{8})\.JPEG")
 #: The largest image of ImageNet has about 15 MB.
 _LARGEST_IMAGE = 64 << 20
+#: Of the devkit's table of classes, which has less than 1 MB.
+_LARGEST_META = 64 << 20
 
 
 def is_official(source):
@@ -81,41 +84,38 @@ def read_archives(source) -> Tuple[List[str], Dict[str, List[Source]]]:
     label_of = {name: label for label, name in enumerate(classes)}
     sources = {
         "train": [
-            Source(f"{TRAIN}: {name}", label_of[class_name], read)
+            Source(f"{TRAIN}: {name}", label_of[class_name], read, _ANEW)
             for class_name in classes
             for name, read in train[class_name]
         ]
     }
-    test = []
+    test, seen = [], set()
     for number, name, read in _validation_images(paths[VALIDATION]):
         if not 1 <= number <= len(truth):
             raise DMRError(f"{paths[VALIDATION]}: {name} has no line in {_GROUND_TRUTH}")
+        if number in seen:
+            raise DMRError(f"{paths[VALIDATION]} has {name} twice; get it again")
+        seen.add(number)
         class_name = wordnet_id[truth[number - 1]]
         if class_name not in label_of:
             raise DMRError(f"{VALIDATION}: {name} is a {class_name}, which {TRAIN} does not have")
-        test.append(Source(f"{VALIDATION}: {name}", label_of[class_name], read))
+        test.append(Source(f"{VALIDATION}: {name}", label_of[class_name], read, _ANEW))
     sources["test"] = test
     return classes, sources
 
 
 def _read_devkit(path):
     """({id from 1: WordNet id}, [id of each validation image])."""
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise DMRError(
-            f"{DEVKIT} is read with SciPy, which is not installed; pip install 'scipy<1.13'"
-        ) from error
     members = read_members(path, _DEVKIT_FOLDER, [_META, _GROUND_TRUTH])
+    meta = read_mat(f"{path}: {_META}", ["synsets"], _LARGEST_META, members[_META])
     try:
-        synsets = loadmat(io.BytesIO(members[_META]), squeeze_me=True)["synsets"]
         wordnet_id = {
-            int(entry["ILSVRC2012_ID"]): str(entry["WNID"])
-            for entry in np.atleast_1d(synsets)
-            if int(entry["num_children"]) == 0
+            int(entry["ILSVRC2012_ID"].item()): str(entry["WNID"].item())
+            for entry in np.ravel(meta["synsets"])
+            if int(entry["num_children"].item()) == 0
         }
         truth = [int(line) for line in members[_GROUND_TRUTH].split()]
-    except Exception as error:  # SciPy raises whatever damaged bytes lead to
+    except Exception as error:  # whatever is in there instead
         raise DMRError(f"{path} cannot be read: {error}; get it again") from None
     if not all(map(_WORDNET_ID.fullmatch, wordnet_id.values())) or not set(truth) <= set(
         wordnet_id
@@ -168,22 +168,26 @@ def _is_image(path, member):
 def _members(name, file, start, size):
     """The files of an uncompressed tar that is a part of another file."""
     try:
-        with tarfile.open(fileobj=_Part(file, start, size), mode="r:") as archive:
+        part = _Part(file, start, size)
+        with tarfile.open(fileobj=part, mode="r:", tarinfo=PlainMember) as archive:
             while True:
                 member = archive.next()
                 if member is None:
+                    # tarfile takes a damaged header for the end, which is two blocks of zeros.
+                    if any(part.read_at(archive.offset, 1024)):
+                        raise DMRError(f"{name} is damaged at byte {archive.offset}; get it again")
                     return
                 archive.members = []  # or it keeps all of them
                 if ".." in member.name.split("/") or os.path.isabs(member.name):
                     raise DMRError(f"{name}: {member.name!r} leads out of the archive")
                 if member.isdir():
                     continue
-                if not member.isfile():
+                if not member.isreg() or member.issparse():
                     raise DMRError(f"{name}: {member.name!r} is a link or a device")
-                if member.offset_data + member.size > size:
+                if member.size < 0 or member.offset_data + member.size > size:
                     raise DMRError(f"{name} ends in the middle of {member.name!r}; get it again")
                 yield member
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except TAR_ERRORS as error:
         raise DMRError(f"{name} cannot be read as a tar archive: {error}") from error
 
 
@@ -194,13 +198,14 @@ class _Part:
         self.file, self.start, self.size, self.position = file, start, size, 0
 
     def read(self, size):
-        # Names and comments of a tar are read whole, whatever length they claim.
-        if size > _LARGEST_IMAGE:
-            raise tarfile.ReadError(f"a header says that it has {size:,} bytes")
         wanted = max(0, min(size, self.size - self.position))
         content = os.pread(self.file.fileno(), wanted, self.start + self.position)
         self.position += len(content)
         return content
+
+    def read_at(self, offset, size):
+        self.position = offset
+        return self.read(size)
 
     def seek(self, offset):
         self.position = offset

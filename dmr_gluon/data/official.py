@@ -11,7 +11,8 @@ from typing import Dict, Sequence, Tuple
 import numpy as np
 
 from ..errors import DMRError
-from .archives import read_mat, read_members, unpacked_paths, unpickle
+from .archives import read_mat, read_members, unpacked_paths
+from .pickles import unpickle
 
 _PIXELS = 3 * 32 * 32
 #: Far above the 531,131 images of SVHN's largest file.
@@ -217,7 +218,7 @@ def read_svhn(source, split="paper") -> Official:
     parts = {}
     for part in ("train", "extra", "test"):
         path = _svhn_path(source, part)
-        parts[part] = _from_mat(read_mat(path, most=_MOST_IMAGES * _PIXELS), path)
+        parts[part] = _from_mat(read_mat(path, ("X", "y"), _MOST_IMAGES * _PIXELS), path)
     random = np.random.RandomState(_VALIDATION_SEED)
     aside = {"train": 400, "extra": 200} if split == "paper" else {}
     kept, validation = [], []

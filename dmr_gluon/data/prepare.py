@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from typing import Dict, List
 
 import cv2
@@ -151,8 +152,12 @@ def stamp(path):
     try:
         status = os.stat(path)
     except OSError as error:
-        raise DMRError(f"{path} cannot be read ({error.strerror}); remove or replace it") from None
-    return f"\0{status.st_size} {status.st_mtime_ns}\0".encode()
+        reason = f"cannot be read ({error.strerror})"
+    else:
+        if stat.S_ISREG(status.st_mode):
+            return f"\0{status.st_size} {status.st_mtime_ns}\0".encode()
+        reason = "is not a file"
+    raise DMRError(f"{path!r} {reason}; remove or replace it")
 
 
 def _subfolders(folder):

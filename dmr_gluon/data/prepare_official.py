@@ -2,11 +2,13 @@
 
 import functools
 import hashlib
+import json
 import os
 
 from ..errors import DMRError
+from ..runs import write_atomically
 from .checksums import describe_archive
-from .datasets import PUBLISHED
+from .datasets import MANIFEST, PUBLISHED, read_manifest
 from .encoding import Encoding, Source
 from .imagenet import TRAIN, archive_paths, is_official, read_archives
 from .official import files_of, read_cifar, read_svhn
@@ -143,16 +145,24 @@ def prepare_imagenet(
                 f"validation images, ImageNet has {expected[0]:,}, {expected[1]:,} and "
                 f"{expected[2]:,}; get what is missing, or take what is there with --partial"
             )
-        describe = describe_archive if checksums else _size_of
-        files = {file: describe(path) for file, path in paths.items()}
-        _note_unpublished(files)
+        files = {file: {"bytes": os.path.getsize(path)} for file, path in paths.items()}
         return classes, sources, {"partial": partial, **({"sources": files} if files else {})}
 
-    return write_set("imagenet", fingerprint + _PARTIAL * partial, read, out, encoding, overwrite)
+    fingerprint += _PARTIAL * partial
+    prepared = write_set("imagenet", fingerprint, read, out, encoding, overwrite)
+    if checksums:
+        _add_checksums(out, paths)
+    return prepared
 
 
-def _size_of(path):
-    return {"bytes": os.path.getsize(path)}
+def _add_checksums(out, paths):
+    """Put the hashes of archives into a manifest that does not have them yet."""
+    manifest = read_manifest(out)
+    if all("md5" in entry for entry in manifest["sources"].values()):
+        return
+    manifest["sources"] = {file: describe_archive(path) for file, path in paths.items()}
+    _note_unpublished(manifest["sources"])
+    write_atomically(os.path.join(out, MANIFEST), json.dumps(manifest, indent=1))
 
 
 def _note_unpublished(files):

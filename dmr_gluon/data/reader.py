@@ -15,6 +15,8 @@ from . import form, png
 
 #: Values of prepared images that one thread makes at a time, about: 64 images of 32x32.
 _BLOCK = 64 * 3 * 32 * 32
+#: What a damaged index or record leads to: labels and places that no number or memory holds.
+_DAMAGE = (IndexError, ValueError, OverflowError, OSError, MemoryError)
 #: Batches that are prepared before they are asked for.
 _AHEAD = 3
 
@@ -93,7 +95,7 @@ class RecordFile:
                     images[place] = _decode(encoded)
                 else:
                     plain.setdefault(size, []).append((place, rows))
-            except (form.Broken, IndexError, ValueError, OSError) as error:
+            except (form.Broken, *_DAMAGE) as error:
                 raise DMRError(
                     f"{self.path} is damaged: record {number} cannot be read "
                     f"({getattr(error, 'strerror', None) or error}); prepare the data set again "

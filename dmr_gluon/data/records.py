@@ -29,6 +29,28 @@ def state_of(split):
     return part_of(f"{split}.state")
 
 
+def discard(directory, split):
+    """Remove what there is of a split that is not published."""
+    state = state_of(split)
+    for name in (part_of(f"{split}.rec"), part_of(f"{split}.idx"), state, part_of(state)):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(os.path.join(directory, name))
+
+
+def read_state(path):
+    """What a stopped preparation noted last, a dict; None where that is missing or damaged."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            digest, _, text = file.read().rstrip("\n").partition("\n")
+        return json.loads(text) if digest == _sha256(text) else None
+    except (OSError, ValueError):
+        return None
+
+
+def _sha256(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 class RecordWriter:
     """Writes ``NAME.rec`` and ``NAME.idx``, under other names until they are published.
 
@@ -107,10 +129,7 @@ class RecordWriter:
 
     def discard(self):
         """Remove what was written."""
-        names = [state_of(self.name), part_of(state_of(self.name))]
-        for name in [*map(part_of, self.files.values()), *names]:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(self._path(name))
+        discard(self.directory, self.name)
 
     def manifest(self):
         """What the manifest says of this split."""
@@ -144,24 +163,21 @@ class RecordWriter:
         state = json.dumps(
             {"key": self.key, "statistics": self.statistics.to_json(), **self.manifest()}
         )
-        digest = hashlib.sha256(state.encode()).hexdigest()
-        write_atomically(self._path(state_of(self.name)), f"{digest}\n{state}")
+        write_atomically(self._path(state_of(self.name)), f"{_sha256(state)}\n{state}")
         self._saved, self.noted = time.monotonic(), True
 
     def _take_over(self):
         """Go on from the last state, if it is of the same work and true; else from nothing."""
+        state = read_state(self._path(state_of(self.name)))
+        if state is None or state["key"] != self.key:
+            return
+        entries = {"rec": state["records"], "idx": state["index"]}
         try:
-            with open(self._path(state_of(self.name)), encoding="utf-8") as file:
-                digest, _, text = file.read().rstrip("\n").partition("\n")
-            state = json.loads(text)
-            if digest != hashlib.sha256(text.encode()).hexdigest() or state["key"] != self.key:
-                return
-            entries = {"rec": state["records"], "idx": state["index"]}
             digests = {
                 kind: digests_of(self._path(part_of(file)), ["sha256"], entries[kind]["bytes"])
                 for kind, file in self.files.items()
             }
-        except (OSError, ValueError):
+        except OSError:
             return
         digests = {kind: found["sha256"] for kind, found in digests.items()}
         if any(found.hexdigest() != entries[kind]["sha256"] for kind, found in digests.items()):

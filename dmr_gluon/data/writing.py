@@ -11,6 +11,7 @@ run finishes if this one cannot.
 
 import contextlib
 import fcntl
+import glob
 import json
 import os
 import shlex
@@ -27,9 +28,10 @@ from ..machine import installed_wheels
 from ..runs import write_atomically
 from .datasets import MANIFEST, MANIFEST_FORMAT, PUBLISHED, open_prepared, read_manifest
 from .encoding import encode_all
-from .records import RecordWriter, part_of, state_of
+from .records import RecordWriter, discard, part_of, read_state, state_of
 
 _READY = MANIFEST + ".ready"
+_KINDS = ("records", "index")
 #: Seconds that a process which has just been killed may take to be gone.
 _PATIENCE = 5
 
@@ -58,11 +60,10 @@ def write_set(name, fingerprint, read, out, encoding, overwrite):
     DMRError
         For an unreadable image, or an ``out`` that holds something else or cannot be written.
     """
+    out = os.fspath(out)
     with _disk_errors(out), _alone_in(out):
-        _publish(out)
-        ready = None if overwrite else _already_there(name, fingerprint, out)
+        ready = _ready(name, fingerprint, out, overwrite)
     if ready:
-        print(f"{out} holds this data set already; nothing to do")
         return ready
     classes, sources, more = read()
     versions = {
@@ -75,6 +76,10 @@ def write_set(name, fingerprint, read, out, encoding, overwrite):
     with _disk_errors(out):
         os.makedirs(out, exist_ok=True)
         with _alone_in(out):
+            # Once more: reading took a while, in which another may have written there.
+            ready = _ready(name, fingerprint, out, overwrite)
+            if ready:
+                return ready
             splits, train, sizes, oddities = _write_splits(classes, sources, out, encoding, key)
             mean, std = train.mean_and_std()
             facts = PUBLISHED.get(name)
@@ -110,12 +115,17 @@ def _write_splits(classes, sources, out, encoding, key):
             with writer:
                 if writer.count:
                     print(f"{split}: going on after {writer.count} of {len(images)} images")
-                for encoded in encode_all(images, encoding, split, writer.count):
-                    writer.write(encoded)
+                with contextlib.closing(
+                    encode_all(images, encoding, split, writer.count)
+                ) as encoded:
+                    for each in encoded:
+                        writer.write(each)
     except Exception as error:  # but not Ctrl-C, after which the same command goes on
+        # With a full disk or a source that cannot be read just now there may be hours of work
+        # to go on with. Images that have to be replaced make it another set.
+        passing = isinstance(error, OSError) or isinstance(error.__cause__, OSError)
         for writer in writers.values():
-            # On a full disk too there may be hours of work to go on with.
-            if not (isinstance(error, OSError) and writer.noted):
+            if not (passing and writer.noted):
                 writer.discard()
         raise
     statistics = [writer.statistics for writer in writers.values()]
@@ -130,20 +140,43 @@ def _publish(out):
     ready, final = os.path.join(out, _READY), os.path.join(out, MANIFEST)
     try:
         with open(ready, encoding="utf-8") as file:
-            splits = json.load(file)["splits"]
+            files = _files_of(json.load(file))
     except FileNotFoundError:
         return
+    except ValueError:
+        files = ()
+    if not files:  # damaged on the disk: it is made again from the parts and their states
+        os.remove(ready)
+        return
     # Only now is another set given up; until the manifest is there, there is none.
+    with contextlib.suppress(DMRError):
+        for file in _files_of(read_manifest(out)) - files:
+            with contextlib.suppress(OSError):
+                os.remove(os.path.join(out, file))
     with contextlib.suppress(FileNotFoundError):
         os.remove(final)
-    for split, entry in splits.items():
-        for kind in ("records", "index"):
-            path = os.path.join(out, entry[kind]["file"])
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(part_of(path), path)
+    for file in sorted(files):
+        path = os.path.join(out, file)
         with contextlib.suppress(FileNotFoundError):
-            os.remove(os.path.join(out, state_of(split)))
+            os.replace(part_of(path), path)
+    for split, _ in _begun(out):
+        discard(out, split)
     os.replace(ready, final)
+
+
+def _files_of(manifest):
+    """Names of record files and indexes; none of what is no manifest."""
+    try:
+        names = [entry[k]["file"] for entry in manifest["splits"].values() for k in _KINDS]
+        return {name for name in names if os.path.basename(name) == name}
+    except (KeyError, TypeError, AttributeError):
+        return set()
+
+
+def _begun(out):
+    """(split, state) of what stopped preparations have left; a damaged state is None."""
+    for path in glob.glob(os.path.join(glob.escape(out), state_of("*"))):
+        yield os.path.basename(path)[: -len(state_of(""))], read_state(path)
 
 
 @contextlib.contextmanager
@@ -184,6 +217,26 @@ def _lock(handle):
             time.sleep(0.1)
         except OSError:  # a file system that has no locks
             return True
+
+
+def _ready(name, fingerprint, out, overwrite):
+    """The set in ``out`` if it is this one and whole, which is then said; else None."""
+    _publish(out)
+    if overwrite:
+        return None
+    ready = _already_there(name, fingerprint, out)
+    if ready:
+        print(f"{out} holds this data set already; nothing to do")
+        return ready
+    for _, state in _begun(out):
+        key = state["key"] if state else None
+        if key and (key["dataset"], key["fingerprint"]) != (name, fingerprint):
+            raise DMRError(
+                f"{out} holds the beginning of a data set {key['dataset']!r} made from other "
+                f"images or in another way; go on with that one, choose another --out, or give "
+                f"it up with --overwrite"
+            )
+    return None
 
 
 def _already_there(name, fingerprint, out):

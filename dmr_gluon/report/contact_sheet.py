@@ -41,7 +41,9 @@ def draw(prepared, out, recipe=None, seed=1, epoch=1):
         ("evaluation", evaluation_batches(prepared, recipe)),
     )
     figure = Figure(figsize=(13, 7.6), dpi=100, constrained_layout=True)
-    figure.suptitle(f"{prepared.name}: {len(prepared.classes)} classes, recipe {recipe.name}")
+    figure.suptitle(
+        f"{_plain(prepared.name)}: {len(prepared.classes)} classes, recipe {recipe.name}"
+    )
     for half, (title, batches) in zip(figure.subfigures(1, 2), halves):
         batch = next(iter(batches))
         batches.close()
@@ -51,7 +53,7 @@ def draw(prepared, out, recipe=None, seed=1, epoch=1):
             axes.axis("off")
         for axes, image, label in zip(grid, batch.data, batch.label):
             axes.imshow(_pixels(image, prepared), interpolation="nearest")
-            axes.set_title(_shortened(prepared.classes[label]), fontsize=8, pad=2)
+            axes.set_title(_plain(_shortened(prepared.classes[label])), fontsize=8, pad=2)
     figure.savefig(out, facecolor="white")
 
 
@@ -59,6 +61,11 @@ def _pixels(image, prepared):
     """A normalised image (3, height, width) as it looked, (height, width, 3) of uint8."""
     mean, std = (np.array(part).reshape(3, 1, 1) for part in (prepared.mean, prepared.std))
     return np.clip(np.rint(image * std + mean), 0, 255).astype(np.uint8).transpose(1, 2, 0)
+
+
+def _plain(text):
+    """So that Matplotlib takes no part of it for a formula."""
+    return text.replace("$", r"\$")
 
 
 def _shortened(name):
