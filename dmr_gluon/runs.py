@@ -26,6 +26,9 @@ from .errors import DMRError
 
 CONFIG_FORMAT = 1
 
+#: Seconds in which a process that holds a run may end.
+_PATIENCE = 5.0
+
 
 class RunDirectory:
     """Paths and configuration of one run."""
@@ -50,7 +53,7 @@ class RunDirectory:
         return self.file("model")
 
     @contextlib.contextmanager
-    def lock(self, wait=5.0):
+    def lock(self):
         """Hold the run: no other process can train it meanwhile.
 
         The kernel lets go of it with the process, however that ends. One that is just ending,
@@ -63,7 +66,7 @@ class RunDirectory:
         """
         os.makedirs(self.path, exist_ok=True)
         with open(self.file("lock"), "w", encoding="ascii") as file:
-            deadline = time.monotonic() + wait
+            deadline = time.monotonic() + _PATIENCE
             while True:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -89,7 +89,7 @@ def arrays_of(run_dir):
 
 def test_two_workers_train_as_two_devices_of_one_process(digits, tmp_path):
     """To the bit: a sum of two does not depend on who comes first."""
-    flags = ["--data-dir", digits, "--epochs", "2"]
+    flags = ["--data-dir", digits, "--steps", "30"]
     apart, together = str(tmp_path / "apart"), str(tmp_path / "together")
     done = run(launched(*TRAIN, *flags, "--kv-store", "dist_sync", "--run-dir", apart))
     assert done.returncode == 0, done.stderr
@@ -104,7 +104,7 @@ def test_two_workers_train_as_two_devices_of_one_process(digits, tmp_path):
             assert (found[name] == array).all(), name
     logs = [runlog.epochs(RunDirectory(path).log) for path in (apart, together)]
     for one, other in zip(*logs):
-        assert one["test_error"] == other["test_error"] and one["images"] == 1437
+        assert one["test_error"] == other["test_error"] and one["images"] in (1437, 448)
         np.testing.assert_allclose(one["train_loss"], other["train_loss"], rtol=1e-6)
 
 
@@ -297,7 +297,7 @@ run(main)
 @pytest.mark.parametrize(
     "what, words, status",
     [
-        ("data", "record 7 cannot be read", 2),
+        pytest.param("data", "record 7 cannot be read", 2, marks=pytest.mark.slow),
         ("disk", "No space left on device", 2),
         pytest.param("weights", "has another weights", 2, marks=pytest.mark.slow),
         pytest.param("seed", "another recipe, seed or data set", 2, marks=pytest.mark.slow),

@@ -125,23 +125,6 @@ class TestRun:
         assert printed.count("% training") == printed.count("% waiting for data") == 1
         assert parameters(tmp_path / "again") == parameters(short_run)
 
-    @pytest.mark.parametrize("cpus", [1, 2])
-    def test_resume_ends_with_the_same_bits(self, short_recipe, digits, tmp_path, cpus, capsys):
-        recipe = replace(short_recipe, epochs=3)
-        options = RunOptions(data_dir=digits, run_dir=str(tmp_path / "whole"), cpus=cpus)
-        fit(recipe, options)
-        # A run that was stopped while its second epoch was being written.
-        cut = str(tmp_path / "cut")
-        shutil.copytree(tmp_path / "whole", cut)
-        os.remove(os.path.join(cut, "checkpoints", "epoch-0003.npz"))
-        os.remove(os.path.join(cut, "model-0003.params"))
-        fit(recipe, replace(options, run_dir=cut, resume=True))
-        assert "after epoch 2" in capsys.readouterr().out
-        assert parameters(cut) == parameters(tmp_path / "whole")
-        assert [event["epoch"] for event in runlog.epochs(os.path.join(cut, "log.jsonl"))] == [
-            1, 2, 3,
-        ]  # fmt: skip
-
     def test_a_run_from_before_networks_had_more_fields_goes_on(
         self, short_run, short_recipe, digits, tmp_path, capsys
     ):
