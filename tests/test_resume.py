@@ -517,7 +517,7 @@ def killed_and_resumed(digits, tmp_path, kinds, workers=1, more=()):
     for number, kind in enumerate(kinds):
         path = str(tmp_path / str(number))
         process = start(command(digits, path, *more, workers=workers))
-        time.sleep(took * random.uniform(0.2, 1.0))
+        time.sleep(took * random.uniform(0.2, 0.8))
         process.send_signal(kind)
         _, errors = process.communicate(timeout=120)
         assert process.returncode in (0, -kind, 128 + kind), errors
