@@ -1,7 +1,9 @@
-"""What this machine has, found without importing MXNet."""
+"""What this machine has and can do, without importing MXNet."""
 
 import contextlib
+import fcntl
 import os
+import time
 from importlib import metadata
 
 
@@ -28,6 +30,33 @@ def installed_wheels():
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
+
+
+def lock(file, patience=0.0):
+    """Lock an open file or folder for this process, which lets go of it however it ends.
+
+    Parameters
+    ----------
+    file : file or int
+    patience : float
+        Seconds to wait for another process, which may just be ending.
+
+    Returns
+    -------
+    bool
+        False where another process keeps it. True also on a file system that has no locks.
+    """
+    latest = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= latest:
+                return False
+            time.sleep(0.1)
+        except OSError:  # a file system that has no locks
+            return True
 
 
 def _read(path):

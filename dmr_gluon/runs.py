@@ -15,14 +15,13 @@ Nothing here needs MXNet.
 """
 
 import contextlib
-import fcntl
 import glob
 import json
 import os
 import re
-import time
 
 from .errors import DMRError
+from .machine import lock
 
 CONFIG_FORMAT = 1
 
@@ -66,18 +65,11 @@ class RunDirectory:
         """
         os.makedirs(self.path, exist_ok=True)
         with open(self.file("lock"), "w", encoding="ascii") as file:
-            deadline = time.monotonic() + _PATIENCE
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise DMRError(
-                            f"{self.path} is being trained by another process; wait for it, or "
-                            f"stop it (dmr status {self.path})"
-                        ) from None
-                    time.sleep(0.1)
+            if not lock(file, _PATIENCE):
+                raise DMRError(
+                    f"{self.path} is being trained by another process; wait for it, or stop it "
+                    f"(dmr status {self.path})"
+                )
             yield
 
     def exists(self):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from test_official import cifar, tar_of
 
-from dmr_gluon import cli
+from dmr_gluon import cli, machine
 from dmr_gluon.data import checksums, download
 from dmr_gluon.data.datasets import ARCHIVES, Archive, read_manifest
 from dmr_gluon.errors import DMRError
@@ -313,7 +313,7 @@ def test_a_file_system_without_locks_is_taken(server, tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(download.fcntl, "flock", refuse)
+    monkeypatch.setattr(machine.fcntl, "flock", refuse)
     get(tmp_path)
 
 

@@ -5,7 +5,6 @@ only when its MD5 is the published one.
 """
 
 import contextlib
-import fcntl
 import http.client
 import os
 import re
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..errors import DMRError
+from ..machine import lock
 from ..runs import write_atomically
 from .checksums import digests_of
 from .datasets import ARCHIVES
@@ -95,12 +95,8 @@ def _get(archive, url, path, opener):
         return
     part = path + ".part"
     with open(part, "ab", buffering=0) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DMRError(f"another process is downloading {path}; wait for it") from None
-        except OSError:  # a file system that has no locks
-            pass
+        if not lock(file):
+            raise DMRError(f"another process is downloading {path}; wait for it")
         _receive(url, file, opener, archive.bytes)
         os.fsync(file.fileno())
         found = _md5(part)

@@ -10,13 +10,11 @@ run finishes if this one cannot.
 """
 
 import contextlib
-import fcntl
 import glob
 import json
 import os
 import shlex
 import sys
-import time
 from collections import Counter
 
 import cv2
@@ -24,7 +22,7 @@ import numpy as np
 
 from .. import __version__
 from ..errors import DMRError
-from ..machine import installed_wheels
+from ..machine import installed_wheels, lock
 from ..runs import write_atomically
 from .datasets import MANIFEST, MANIFEST_FORMAT, PUBLISHED, open_prepared, read_manifest
 from .encoding import encode_all
@@ -197,26 +195,11 @@ def _alone_in(out):
         if os.path.isdir(out):
             handle = os.open(out, os.O_RDONLY)
             stack.callback(os.close, handle)
-            if not _lock(handle):
+            if not lock(handle, _PATIENCE):
                 raise DMRError(
                     f"another process is preparing {out}; wait for it or choose another --out"
                 )
         yield
-
-
-def _lock(handle):
-    """Lock a folder; False where another process has done so and keeps it."""
-    latest = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() > latest:
-                return False
-            time.sleep(0.1)
-        except OSError:  # a file system that has no locks
-            return True
 
 
 def _ready(name, fingerprint, out, overwrite):

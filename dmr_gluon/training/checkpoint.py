@@ -74,7 +74,7 @@ def arrays_of(net, trainer, average=None, group=None):
     if average is not None:
         for parameter, array in zip(average.parameters, average.averages):
             arrays[f"average/{parameter.name}"] = array.asnumpy()
-    statistics = _running_statistics(net)
+    statistics = running_statistics(net)
     devices = len(statistics[0].list_ctx()) if statistics else 1
     if group is not None and statistics and devices * group.count > 1:
         mine = [p.list_data()[i].asnumpy().ravel() for i in range(devices) for p in statistics]
@@ -83,7 +83,8 @@ def arrays_of(net, trainer, average=None, group=None):
     return arrays
 
 
-def _running_statistics(net):
+def running_statistics(net):
+    """BN's running means and variances, which have no gradient."""
     return [p for p in net.collect_params().values() if p.grad_req == "null"]
 
 
@@ -257,7 +258,7 @@ def fill(path, arrays, net, trainer, lr, average=None, part=None):
 
 def _fill_statistics(net, rows, part):
     """Each device's own running statistics, or the mean of all where there were other devices."""
-    statistics = _running_statistics(net)
+    statistics = running_statistics(net)
     if rows is None or not statistics:
         return
     devices = len(statistics[0].list_ctx())

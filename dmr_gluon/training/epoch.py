@@ -59,7 +59,7 @@ class StepsOfEpoch:
                 results = self.step(data, label, at.lr, images)
                 at.steps += 1
                 if self.average:
-                    self.average.update((epoch - 1) * plan.per_epoch + at.steps)
+                    self.average.update(plan.done(at))
                 waiting.append((at.steps, images, self._later(results)))
                 # The loss is looked at two steps late: MXNet computes while we prepare the
                 # next batches, and never runs further ahead than this.
@@ -122,9 +122,8 @@ class StepsOfEpoch:
         """Say once, after some steps, how long all of it will take."""
         self.looked_at += 1
         if self.looked_at == _FORETOLD_AFTER:
-            at, plan = self.at, self.plan
-            steps = plan.total - at.epoch * plan.per_epoch - at.steps
-            left = duration(steps * plan.batch / progress.rate)
+            steps = self.plan.total - self.plan.done(self.at)
+            left = duration(steps * self.plan.batch / progress.rate)
             print(
                 f"{progress.rate:.0f} images per second in the first {self.looked_at} steps: "
                 f"{steps:,} more take {left}, and evaluations beside",
@@ -133,7 +132,7 @@ class StepsOfEpoch:
 
     def beat(self, progress, now=False):
         at, plan = self.at, self.plan
-        left = plan.total - at.epoch * plan.per_epoch - at.steps
+        left = plan.total - plan.done(at)
         rate = progress.rate if progress else 0.0
         self.heart.beat(
             now,

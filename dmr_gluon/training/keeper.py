@@ -73,7 +73,9 @@ class Keeper:
             if not np.isfinite(array).all():
                 raise NotFinite(f"{name} is not finite after {at}")
         # Running statistics are each device's own.
-        own = {f"parameter/{name}" for name in running_statistics(self.net)} | {"statistics"}
+        own = {f"parameter/{p.name}" for p in checkpoint.running_statistics(self.net)} | {
+            "statistics"
+        }
         same = (arrays[name] for name in sorted(set(arrays) - own))
         self.group.check_equal("checkpoint", same, "weights")
         if self.group.first:
@@ -104,7 +106,7 @@ class Keeper:
         They are what evaluation, checkpoint and export then agree on. Training does not depend
         on them, and as they are linear in the batches, averaging now or later is the same.
         """
-        statistics = running_statistics(self.net).values()
+        statistics = checkpoint.running_statistics(self.net)
         if not statistics or len(self.step.devices) * self.group.count == 1:
             return
         means = []
@@ -116,8 +118,3 @@ class Keeper:
         ends = list(itertools.accumulate(mean.size for mean in means))
         for parameter, mean, end in zip(statistics, means, ends):
             parameter.set_data(mx.nd.array(flat[end - mean.size : end].reshape(mean.shape)))
-
-
-def running_statistics(net):
-    """BN's running means and variances, by name."""
-    return {name: p for name, p in net.collect_params().items() if p.grad_req == "null"}

@@ -218,7 +218,7 @@ class Training(StepsOfEpoch):
         if changes:
             changed = {name: config[name] for name in ("recipe", "unlike_the_paper")}
             self.run.create({**begun, **changed})
-        done = at.epoch * self.plan.per_epoch + at.steps
+        done = self.plan.done(at)
         more = {"changes": changes} if changes else {}
         runlog.append(log, "resume", epoch=at.epoch, step=done, **more)
         changed = "".join(f"; {name} {old} -> {new}" for name, (old, new) in changes.items())
@@ -250,7 +250,7 @@ class Training(StepsOfEpoch):
         seconds = self._take_seconds()
         values = {
             "epoch": epoch,
-            "step": (epoch - 1) * self.plan.per_epoch + at.steps,
+            "step": self.plan.done(at),
             "lr": at.lr,
             "images": at.images,
             "train_loss": at.loss / at.images,
@@ -303,7 +303,7 @@ class Training(StepsOfEpoch):
         """All is saved; end."""
         at = self.at
         if self.group.first:
-            done = at.epoch * self.plan.per_epoch + at.steps
+            done = self.plan.done(at)
             runlog.append(self.run.log, "stop", signal=signal, epoch=at.epoch, step=done)
             self.beat(None, now=True)
         raise Stopped(
@@ -322,15 +322,14 @@ class Training(StepsOfEpoch):
                 f"another --run-dir, a lower --lr with --resume, or --resume --on-nan rollback"
             )
         self.rollbacks += 1
-        at = self.at
-        done = at.epoch * self.plan.per_epoch + at.steps
+        done = self.plan.done(self.at)
         self.at = position
         self.at.fresh = [*self.at.fresh, self.at.steps]
         self.recent.clear()
         # With the new order, or the next time, also of a run that is resumed, would be this one.
         self.save()
         if self.group.first:
-            back = self.at.epoch * self.plan.per_epoch + self.at.steps
+            back = self.plan.done(self.at)
             runlog.append(self.run.log, "rollback", reason=trouble, at=done, step=back)
             print(f"{trouble}; going back to {last}, and on in another order", flush=True)
 

@@ -120,6 +120,10 @@ class Plan:
             raise DMRError(f"warmup_epochs {recipe.warmup_epochs:g} leaves none of {total} steps")
         return cls(count, batch, per_epoch, total, epochs)
 
+    def done(self, at):
+        """Steps that have been made at a :class:`~.position.Position`."""
+        return at.epoch * self.per_epoch + at.steps
+
     def steps_in(self, epoch):
         """Of an epoch, counted from 1."""
         return min(self.per_epoch, self.total - (epoch - 1) * self.per_epoch)
