@@ -5,11 +5,12 @@ import os
 
 from . import __version__
 from .cli_data import add_data_commands
+from .cli_deploy import add_deploy_commands
 from .cli_launch import add_launch
 from .cli_networks import add_commands, write_picture
 from .cli_runs import add_run_commands
 from .errors import DMRError
-from .flags import Parser, run
+from .flags import Parser, add_epoch, run
 
 
 def main():
@@ -27,7 +28,7 @@ def _main(arguments=None):
     commands = parser.add_subparsers(metavar="COMMAND", dest="command")
     add_data_commands(commands)
     _add_eval(commands)
-    _add_export(commands)
+    add_deploy_commands(commands)
     _add_plot(commands)
     add_run_commands(commands)
     add_commands(commands)
@@ -43,17 +44,9 @@ def _add_eval(commands):
     parser.add_argument("run", metavar="RUN", help="a run's folder")
     parser.add_argument("--data-dir", help="folder of the prepared set (default: the run's)")
     parser.add_argument("--split", choices=("test", "train"), default="test")
-    _add_epoch(parser)
+    add_epoch(parser)
     parser.add_argument("--gpus", help="GPUs to use: 0, 0-7 or 0,2,4-6; without it, the CPU")
     parser.set_defaults(function=_eval)
-
-
-def _add_epoch(parser):
-    parser.add_argument(
-        "--epoch",
-        type=int,
-        help="which epoch's network: the last one (default) and the best one are kept",
-    )
 
 
 def _eval(options):
@@ -83,24 +76,6 @@ def _eval(options):
     print(
         f"{options.split} error {result.error:.2f}% ({result.wrong} of {result.images} images), "
         f"top-5 error {result.top5_error:.2f}%, loss {result.loss:.4f}"
-    )
-
-
-def _add_export(commands):
-    parser = commands.add_parser("export", help="a run's network as files that plain MXNet loads")
-    parser.add_argument("run", metavar="RUN", help="a run's folder")
-    parser.add_argument("--out", required=True, metavar="DIR", help="where to write")
-    _add_epoch(parser)
-    parser.set_defaults(function=_export)
-
-
-def _export(options):
-    from .deploy.export import export
-
-    export(options.run, options.out, options.epoch)
-    print(
-        f"{options.out}: model-symbol.json, model-0000.params and bundle.json; "
-        f"loaded again by MXNet, with equal outputs"
     )
 
 

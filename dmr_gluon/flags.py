@@ -256,3 +256,12 @@ def _reader(kind):
 
     read.__name__ = f"{element.__name__} list" if element else kind.__name__
     return read
+
+
+def add_epoch(parser):
+    """The flag that chooses among a run's kept networks."""
+    parser.add_argument(
+        "--epoch",
+        type=int,
+        help="which epoch's network: the last one (default) and the best one are kept",
+    )

@@ -38,10 +38,12 @@ LAYERS = [
         "data.prepare_official",
         "data.form",
         "data.check",
+        "deploy.predict_onnx",
+        "deploy.bundle",
     ],
     ["training", "deploy", "report.contact_sheet"],
     ["analysis"],
-    ["flags", "series", "cli", "cli_data", "cli_networks", "cli_launch", "cli_runs"],
+    ["flags", "series", "cli", "cli_data", "cli_networks", "cli_launch", "cli_runs", "cli_deploy"],
 ]
 
 

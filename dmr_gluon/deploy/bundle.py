@@ -1,0 +1,102 @@
+"""A bundle: a folder with a trained network, for use without this package.
+
+====================  =====================================================================
+``bundle.json``       what the network is, what goes in and comes out, what was checked, and
+                      the hash of every other file; its last field is its own hash
+``model-symbol.json`` the network as MXNet's own symbol, without a softmax
+``model-0000.params`` its parameters
+``example.png``       an image; the logits that it must give stand in ``bundle.json``
+others                further forms of the network, see :mod:`.forms`
+====================  =====================================================================
+
+``bundle.json`` has
+
+``format``
+    1
+``network``
+    fields of :class:`~dmr_gluon.spec.NetworkSpec`; ``name`` is among them
+``epochs``
+    how long it was trained
+``classes``
+    the labels, in the order of the outputs
+``input``
+    ``name`` (data), ``layout`` (NCHW or NHWC), ``channels`` (RGB), ``dtype`` (float32), ``shape``
+    (of one image, in that layout), ``values``: ``normalised`` ((pixel - mean) / std) or ``pixels``
+    (0 to 255, the graph normalises), ``short_side`` (what larger images are scaled to before the
+    centre is cut out; null: the input's size), ``mean`` and ``std`` (R, G, B in 0-255; null where
+    it is not known what the network was trained on), ``formula``
+``output``
+    what the logits mean
+``dataset``
+    ``name`` of the data set; null where it is not known
+``training``
+    the training log's last line of an epoch; null where there is none
+``versions``
+    of this package and MXNet
+``example``
+    ``image`` (file), ``label`` (its class, or null), where it comes ``from``
+``forms``
+    by name: ``files`` (which a loader needs), ``runtime`` (mxnet or onnxruntime), ``logits`` (the
+    worked example's) and ``tolerance`` (how far others may be from them)
+``files``
+    by name: ``bytes`` and ``sha256``
+``sha256``
+    of this very file, with zeros in the place of these 64 digits
+
+Nothing here needs MXNet.
+"""
+
+import hashlib
+import os
+
+from ..errors import DMRError
+from ..runs import write_atomically
+from . import predict_onnx
+from .predict_onnx import BUNDLE, BUNDLE_FORMAT, seal
+
+
+def read_bundle(folder):
+    """What a bundle says, after a look at the hash of every one of its files.
+
+    Parameters
+    ----------
+    folder : str
+
+    Returns
+    -------
+    dict
+        ``bundle.json``.
+
+    Raises
+    ------
+    DMRError
+        Naming the file that is missing or damaged.
+    """
+    try:
+        return predict_onnx.read_bundle(os.fspath(folder))
+    except predict_onnx.Problem as problem:
+        raise DMRError(str(problem)) from None
+
+
+def write_description(folder, content, names):
+    """Write ``bundle.json`` last, with the hashes of all other files.
+
+    Parameters
+    ----------
+    folder : str
+    content : dict
+        Everything but ``format``, ``files`` and ``sha256``.
+    names : collection of str
+        The bundle's files.
+
+    Raises
+    ------
+    OSError
+    """
+    files = {}
+    for name in sorted(names):
+        with open(os.path.join(folder, name), "rb") as file:
+            data = file.read()
+        files[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    whole = seal({"format": BUNDLE_FORMAT, **content, "files": files})
+    write_atomically(os.path.join(folder, BUNDLE), whole)
