@@ -168,6 +168,11 @@ def write_bundle(
     for name in wanted:
         require_form(name, net.spec)
     if images is None:
+        for name in set(INT8) & set(wanted):
+            raise DMRError(
+                f"the form {name} needs training images to find its ranges with; name the "
+                f"prepared set with --data-dir"
+            )
         shape = (3, preparation.image_size, preparation.image_size)
         count = options.check_images or 64
         images = MadeImages(shape, preparation.mean, preparation.std, count)
