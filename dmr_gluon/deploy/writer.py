@@ -19,7 +19,7 @@ from . import predict_onnx
 from .bundle import BUNDLE, read_bundle, write_description
 from .forms import FORMS, INT8, ONNX, PLAIN, available, make, require_form
 from .images import MadeImages
-from .onnx_model import write_onnx
+from .onnx_model import require_onnx, write_onnx
 from .proof import TOLERANCE, compare, measure, workers
 from .saving import save_symbol
 from .table import forms_table
@@ -167,6 +167,8 @@ def write_bundle(
         wanted = list(available(net.spec))
     for name in wanted:
         require_form(name, net.spec)
+    if ONNX in wanted:
+        require_onnx()
     if images is None:
         for name in set(INT8) & set(wanted):
             raise DMRError(
