@@ -22,8 +22,8 @@ def require_onnx():
     """The package, or a line that says how to install it."""
     try:
         import onnx
-        import onnx.mapping  # noqa: F401: what mx.onnx uses
-        import onnxruntime  # noqa: F401: what compares the model
+        import onnx.mapping  # noqa: F401 -- what mx.onnx uses
+        import onnxruntime  # noqa: F401 -- what compares the model
     except ImportError as error:
         raise DMRError(
             "the form onnx needs the packages onnx (below 1.18) and onnxruntime; "
