@@ -153,5 +153,28 @@ def _quantized(symbol, arrays, name, calibration):
         calib_mode="entropy" if name == "int8-entropy" else "naive",
         calib_data=mx.io.NDArrayIter(calibration, batch_size=min(64, len(calibration))),
         quantized_dtype="auto",
+        excluded_sym_names=_before_the_last_sum(symbol),
     )
     return quantized, {key: array.asnumpy() for key, array in {**parameters, **auxiliary}.items()}
+
+
+def _before_the_last_sum(symbol):
+    """The sums of branches, but for the outermost, after which no convolution comes.
+
+    Rounded to INT8 once more between two branches of the last block, what goes straight into
+    the features costs most of what INT8 loses: 0.6 of 0.8 percentage points of a trained
+    cifar_dmrnet14. They and the convolutions that they are fused with stay in float32.
+    """
+    found, waiting = set(), [node for node, _ in Graph(symbol).outputs]
+    while waiting:
+        node = waiting.pop()
+        sources = [source for source, _ in node.inputs if source.op != "null"]
+        waiting += [source for source in sources if source.op != "Convolution"]
+        if node.op == "elemwise_add":
+            found |= {
+                source.name
+                for source in sources
+                if source.op == "elemwise_add"
+                and any(inner.op == "Convolution" for inner, _ in source.inputs)
+            }
+    return sorted(found)
