@@ -24,6 +24,7 @@ _PUBLIC = {
     "fit": ".training.loop",
     "evaluate": ".training.evaluate",
     "export": ".deploy.export",
+    "load_bundle": ".deploy.load",
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -52,7 +52,7 @@ def _add_eval(commands):
 def _eval(options):
     from .data.check import check_quickly
     from .data.datasets import open_prepared
-    from .deploy.export import load_run
+    from .deploy.saving import load_run
     from .recipes import Recipe
     from .runs import RunDirectory
     from .training.devices import make_devices

@@ -3,6 +3,7 @@
 import sys
 
 from .deploy.predict_onnx import add_arguments
+from .errors import DMRError
 from .flags import add_epoch
 
 
@@ -13,25 +14,79 @@ def add_deploy_commands(commands):
 
 
 def _add_export(commands):
-    parser = commands.add_parser("export", help="a run's network as files that plain MXNet loads")
+    parser = commands.add_parser(
+        "export", help="a run's network as a bundle, which other programs load"
+    )
     parser.add_argument("run", metavar="RUN", help="a run's folder")
-    parser.add_argument("--out", required=True, metavar="DIR", help="where to write")
+    parser.add_argument("--out", required=True, metavar="BUNDLE", help="the folder to write")
     add_epoch(parser)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--forms", metavar="FORM,...",
+        help="forms beside plain: bn-folded, folded (the merge's factor too), fused (oneDNN), "
+        "grouped, int8, int8-entropy, onnx; each is compared with the network before it is "
+        "written",
+    )  # fmt: skip
+    which.add_argument(
+        "--all", action="store_true",
+        help="all forms, their speed measured and a table written (forms.md)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--preprocess", action="store_true",
+        help="make normalising part of the graph, which then takes pixels (NHWC, 0 to 255)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--data-dir", metavar="DIR",
+        help="the prepared set to compare and calibrate on (default: the run's)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--check-images", type=int, metavar="N",
+        help="test images to compare on (default: 256; with --all, all of them)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--calibration-images", type=int, metavar="N",
+        help="training images from which INT8 takes its ranges (default: 512)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--int8-limit", type=float, metavar="POINTS",
+        help="percentage points of error that INT8 may lose (default: 0.5)",
+    )  # fmt: skip
     parser.set_defaults(function=_export)
 
 
 def _export(options):
     from .deploy.export import export
+    from .deploy.forms import INT8
+    from .deploy.writer import TABLE, ExportOptions
 
-    export(options.run, options.out, options.epoch)
-    print(
-        f"{options.out}: model-symbol.json, model-0000.params and bundle.json; "
-        f"loaded again by MXNet, with equal outputs"
-    )
+    forms = tuple(name.strip() for name in (options.forms or "").split(",") if name.strip())
+    given = {
+        name: getattr(options, name)
+        for name in ("check_images", "calibration_images", "int8_limit")
+        if getattr(options, name) is not None
+    }
+    wanted = ExportOptions(forms, options.preprocess, options.all, **given)
+    unused = {"calibration_images", "int8_limit"} & set(given)
+    if unused and not options.all and not set(forms) & set(INT8):
+        flag = sorted(unused)[0].replace("_", "-")
+        raise DMRError(f"--{flag} is for INT8; leave it out, or add int8 to --forms")
+    description = export(options.run, options.out, options.epoch, wanted, options.data_dir)
+    for name, entry in description["forms"].items():
+        compared = entry["compared"]
+        error = "" if compared["error"] is None else f", error {compared['error']:.2f}%"
+        print(
+            f"{name}: {' and '.join(entry['files'])}; logits at most "
+            f"{compared['largest_difference']:.1e} from the network's on {compared['images']} "
+            f"images, another class for {compared['another_class']}{error}"
+        )
+    if options.all:
+        with open(f"{options.out}/{TABLE}", encoding="utf-8") as file:
+            print(f"\n{file.read()}")
+    print(f"{options.out}: a bundle, which checks itself when it is loaded (bundle.json)")
 
 
 def _add_predict(commands):
-    parser = commands.add_parser("predict", help="what an exported network says about images")
+    parser = commands.add_parser("predict", help="what a bundle's network says about images")
     parser.add_argument("bundle", metavar="BUNDLE", help="a folder that dmr export wrote")
     add_arguments(parser)
     parser.add_argument("--form", default="plain", help="which of the bundle's (default: plain)")

@@ -87,15 +87,24 @@ def _restore_numpy_names():
             setattr(numpy, name, value)
 
 
+def library_folders():
+    """Where PyPI's CUDA libraries are: what a process without dmr_gluon needs to import MXNet."""
+    return sorted({os.path.dirname(path) for name, _ in _CUDA_LIBRARIES for path in _found(name)})
+
+
+def _found(soname):
+    return [
+        path
+        for entry in sys.path
+        for path in glob.glob(os.path.join(entry or ".", "nvidia", "*", "lib", soname))
+    ]
+
+
 def _preload_cuda_libraries():
     """Load PyPI's CUDA libraries; return the packages of those that are nowhere."""
     missing = []
     for soname, package in _CUDA_LIBRARIES:
-        paths = [
-            path
-            for entry in sys.path
-            for path in glob.glob(os.path.join(entry or ".", "nvidia", "*", "lib", soname))
-        ]
+        paths = _found(soname)
         try:
             ctypes.CDLL(paths[0] if paths else soname, mode=ctypes.RTLD_GLOBAL)
         except OSError:

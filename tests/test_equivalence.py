@@ -11,7 +11,7 @@ from dmr_gluon.analysis import conversion
 from dmr_gluon.analysis.conversion import convert_run, convert_training
 from dmr_gluon.analysis.equivalence import convert, convert_arrays, fold, unfold
 from dmr_gluon.analysis.twins import randomise
-from dmr_gluon.deploy.export import load_run, save_model
+from dmr_gluon.deploy.saving import load_run, save_model
 from dmr_gluon.errors import DMRError
 from dmr_gluon.networks import network
 from dmr_gluon.recipes import Recipe

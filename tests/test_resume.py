@@ -19,7 +19,7 @@ from conftest import REPOSITORY
 from dmr_gluon import runs as runs_module
 from dmr_gluon.data.encoding import Encoding, Source
 from dmr_gluon.data.writing import write_set
-from dmr_gluon.deploy.export import load_run
+from dmr_gluon.deploy.saving import load_run
 from dmr_gluon.errors import DMRError, Stopped
 from dmr_gluon.recipes import RECIPES
 from dmr_gluon.report import runlog

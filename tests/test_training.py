@@ -11,7 +11,7 @@ import pytest
 
 from dmr_gluon import get_model
 from dmr_gluon.data.datasets import open_prepared
-from dmr_gluon.deploy.export import load_run
+from dmr_gluon.deploy.saving import load_run
 from dmr_gluon.errors import DMRError
 from dmr_gluon.recipes import CIFAR
 from dmr_gluon.report import runlog

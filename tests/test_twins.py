@@ -11,7 +11,7 @@ from dmr_gluon import get_model
 from dmr_gluon.analysis import twins
 from dmr_gluon.analysis.complexity import measure
 from dmr_gluon.analysis.verify import KINDS
-from dmr_gluon.deploy.export import save_model
+from dmr_gluon.deploy.saving import save_model
 from dmr_gluon.paper import NETWORKS
 from dmr_gluon.runtime import mx
 

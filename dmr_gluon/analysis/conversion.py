@@ -4,7 +4,7 @@ import os
 import shutil
 from dataclasses import asdict
 
-from ..deploy.export import load_run, save_model
+from ..deploy.saving import load_run, save_model
 from ..errors import DMRError
 from ..runs import RunDirectory
 from ..training import checkpoint

@@ -132,7 +132,7 @@ def convert(net, form):
         For an unknown form, or a network without parallel branches.
     """
     spec = respecify(net.spec, form)
-    return _filled(spec, convert_arrays(_arrays(net), net.spec, form), net)
+    return _filled(spec, convert_arrays(arrays_of(net), net.spec, form), net)
 
 
 def fold(net):
@@ -163,7 +163,7 @@ def fold(net):
             f"{spec.name} cannot be folded: Figure 4 is of inception-like blocks with two "
             f"layers in a branch, such as cifar_dilnet14"
         )
-    arrays = convert_arrays(_arrays(net), spec, "grouped")
+    arrays = convert_arrays(arrays_of(net), spec, "grouped")
     folded = {}
     for name, array in arrays.items():
         if "_branches_bn2_" in name:
@@ -216,7 +216,7 @@ def unfold(net, branches=2):
             f"cifar_resnet14_inner{max(2, branches)}"
         )
     unfolded = {}
-    for name, array in _arrays(net).items():
+    for name, array in arrays_of(net).items():
         if "_branch1_" not in name:
             unfolded[name] = array
             continue
@@ -253,7 +253,8 @@ def _neutral_bn(beta):
     }
 
 
-def _arrays(net):
+def arrays_of(net):
+    """Parameters and running statistics by name, as NumPy arrays; from the first device."""
     parameters = net.collect_params()
     try:
         return {name: one.list_data()[0].asnumpy() for name, one in parameters.items()}

@@ -27,7 +27,7 @@ from ..networks import name_of, network
 from ..runs import write_atomically
 from ..runtime import mx
 from ..spec import NetworkSpec
-from .export import write_bundle
+from .writer import Preparation, write_bundle
 
 _TENSOR = r"(?P<kind>conv|bn)_(?P<part>weight|gamma|beta|moving_mean|moving_var)"
 _BLOCK = r"g(?P<stage>[1-9]\d*)_b(?P<block>[1-9]\d*)"
@@ -116,12 +116,10 @@ def import_checkpoint(prefix, epoch, out, dataset=None):
     write_bundle(
         net,
         out,
-        network=spec,
         epochs=epoch,
         classes=[str(label) for label in range(spec.classes)],
-        image_size=32,
-        mean=facts and facts.mean,
-        std=facts and facts.std,
+        preparation=Preparation(32, facts and facts.mean, facts and facts.std),
+        dataset=dataset,
         imported_from=os.path.basename(prefix),
     )
     write_atomically(os.path.join(out, "mapping.json"), json.dumps(mapping, indent=1))

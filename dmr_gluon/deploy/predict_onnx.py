@@ -311,8 +311,8 @@ def add_arguments(parser):
     """What everything that predicts takes."""
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="image, folder, or glob")
     forms = parser.add_mutually_exclusive_group()
-    forms.add_argument("--csv", action="store_true", help="file, rank, label, probability")
-    forms.add_argument("--json", action="store_true", help="a line each: file, and top or error")
+    forms.add_argument("--csv", action="store_true", help="as CSV: file, rank, label, probability")
+    forms.add_argument("--json", action="store_true", help="as JSON lines: file, top (or error)")
     parser.add_argument("--top", type=int, metavar="K", help="labels of each image (default: 5)")
     parser.add_argument("--batch-size", type=int, default=32, help="images at a time (default: 32)")
     parser.epilog = (

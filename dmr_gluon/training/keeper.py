@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 
 import numpy as np
 
-from ..deploy.export import save_model
+from ..deploy.saving import save_model
 from ..runtime import mx, on_a_passing_thread
 from . import checkpoint
 from .position import NotFinite, Position

@@ -8,7 +8,7 @@ from collections import deque
 from ..data.check import check_quickly
 from ..data.datasets import open_prepared
 from ..data.iterators import check_image_size
-from ..deploy.export import prepare_to_run
+from ..deploy.saving import prepare_to_run
 from ..errors import DMRError, Stopped
 from ..model import Network
 from ..networks import network

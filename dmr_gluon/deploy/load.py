@@ -1,0 +1,136 @@
+"""Loading a bundle, and not trusting it before it has shown what it can."""
+
+import os
+import warnings
+
+import cv2
+import numpy as np
+
+from ..errors import DMRError
+from ..runtime import mx
+from .bundle import read_bundle
+
+
+class Bundle:
+    """A network as it was exported, ready to run.
+
+    Attributes
+    ----------
+    description : dict
+        What ``bundle.json`` says, see :mod:`.bundle`.
+    form : str
+    net : mx.gluon.SymbolBlock or None
+        The network on its first device, for use in Gluon; None for the form ``onnx``.
+    """
+
+    def __init__(self, path, description, form, device):
+        self.path, self.description, self.form = path, description, form
+        self.net = None
+        entry = description["forms"][form]
+        files = [os.path.join(path, name) for name in entry["files"]]
+        if entry["runtime"] == "onnxruntime":
+            self._run = _onnx_session(*files)
+        else:
+            self.net = _symbol_block(*files, device)
+            self._run = lambda data: self.net(mx.nd.array(data, ctx=device)).asnumpy()
+
+    @property
+    def classes(self):
+        """The labels, in the order of the outputs."""
+        return self.description["classes"]
+
+    def logits(self, batch):
+        """Run the network.
+
+        Parameters
+        ----------
+        batch : numpy.ndarray
+            Float32, as ``description["input"]`` says: (n, 3, height, width), normalised, or
+            (n, height, width, 3), 0 to 255.
+
+        Returns
+        -------
+        numpy.ndarray
+            (n, classes), before the softmax.
+        """
+        return self._run(np.asarray(batch, np.float32))
+
+    def check(self):
+        """Run the worked example.
+
+        Raises
+        ------
+        DMRError
+            Where the logits are not those that stand in the bundle.
+        """
+        entry = self.description["forms"][self.form]
+        image = os.path.join(self.path, self.description["example"]["image"])
+        pixels = cv2.cvtColor(cv2.imread(image), cv2.COLOR_BGR2RGB).astype(np.float32)
+        expects = self.description["input"]
+        if expects["values"] == "normalised":
+            mean, std = expects["mean"] or (0, 0, 0), expects["std"] or (1, 1, 1)
+            pixels = ((pixels - np.float32(mean)) / np.float32(std)).transpose(2, 0, 1)
+        found = self.logits(pixels[None])[0]
+        difference = np.abs(found - np.float32(entry["logits"]))
+        if not (difference <= entry["tolerance"]).all():  # also where it is not a number
+            raise DMRError(
+                f"{self.path}: the form {self.form} gives other logits for its worked example than "
+                f"when it was exported (by {difference.max():g}, allowed are "
+                f"{entry['tolerance']:g}); export the run again on this machine"
+            )
+
+
+def load_bundle(path, form="plain", device=None):
+    """Load what ``dmr export`` wrote, after every file's hash has been compared.
+
+    Parameters
+    ----------
+    path : str
+        The bundle's folder.
+    form : str
+        One of those that it holds (``description["forms"]``).
+    device : mx.Context, optional
+        Default: the CPU.
+
+    Returns
+    -------
+    Bundle
+        Which has run its worked example.
+
+    Raises
+    ------
+    DMRError
+        Naming a file that is missing or damaged; or for a form that is not there or does not do
+        what it did when it was exported.
+    """
+    path = os.fspath(path)
+    description = read_bundle(path)
+    if form not in description["forms"]:
+        raise DMRError(
+            f"{path} has no form {form!r}; it has {', '.join(description['forms'])} "
+            f"(dmr export --forms)"
+        )
+    bundle = Bundle(path, description, form, device or mx.cpu())
+    bundle.check()
+    return bundle
+
+
+def _symbol_block(symbol, params, device):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that the input's type is not in the file
+        net = mx.gluon.SymbolBlock.imports(symbol, ["data"], params, ctx=device)
+    net.hybridize(static_alloc=True, static_shape=True)
+    return net
+
+
+def _onnx_session(path):
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise DMRError(
+            "the form onnx needs onnxruntime; pip install onnxruntime (the extra [onnx])"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda data: session.run(None, {"data": data})[0]

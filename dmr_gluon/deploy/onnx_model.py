@@ -1,0 +1,74 @@
+"""A network as an ONNX model.
+
+MXNet's own exporter writes the nodes; what it leaves wrong is put right here: it stamps the
+installed onnx package's newest opset on nodes of opset 13, lists the weights among the inputs,
+which keeps ONNX Runtime from folding constants, and does not say what the output looks like.
+"""
+
+import os
+import tempfile
+import warnings
+
+import numpy as np
+
+from ..errors import DMRError
+from ..runtime import mx
+
+#: What the nodes are that MXNet 1.9.1 writes, and the IR version of that opset's time.
+_OPSET, _IR_VERSION = 13, 7
+
+
+def write_onnx(form, path, shape, classes):
+    """Write an ONNX model with inputs of any number of images, and have it checked.
+
+    Parameters
+    ----------
+    form : Form
+    path : str
+    shape : tuple of int
+        Of one image, as the graph takes it.
+    classes : int
+
+    Raises
+    ------
+    DMRError
+        Where onnx is not installed, or its checker refuses the model.
+    OSError
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise DMRError(
+            "the form onnx needs the packages onnx (below 1.18) and onnxruntime; "
+            "pip install 'onnx<1.18' onnxruntime (the extra [onnx] of dmr-gluon)"
+        ) from error
+    model = onnx.load_from_string(_by_mxnet(form, shape))
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [entry for entry in model.graph.input if entry.name not in weights]
+    (output,) = (entry.name for entry in model.graph.output)
+    del model.graph.input[:], model.graph.output[:], model.opset_import[:]
+    model.graph.input.extend(inputs)
+    kind = onnx.TensorProto.FLOAT
+    model.graph.output.extend([onnx.helper.make_tensor_value_info(output, kind, ["N", classes])])
+    model.opset_import.extend([onnx.helper.make_opsetid("", _OPSET)])
+    model.ir_version = _IR_VERSION
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DMRError(f"onnx refuses what was made ({reason}); please report this") from error
+    onnx.save(model, path)
+
+
+def _by_mxnet(form, shape):
+    """What MXNet's exporter writes, as bytes."""
+    parameters = {name: mx.nd.array(array) for name, array in form.arrays.items()}
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = os.path.join(folder, "model.onnx")
+        mx.onnx.export_model(
+            form.symbol, parameters, [(1, *shape)], np.float32, path,
+            dynamic=True, dynamic_input_shapes=[("N", *shape)],
+        )  # fmt: skip
+        with open(path, "rb") as file:
+            return file.read()

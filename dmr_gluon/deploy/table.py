@@ -1,0 +1,62 @@
+"""The forms of a bundle side by side."""
+
+import os
+import platform
+
+from ..machine import usable_cores
+from ..report.tables import markdown_table
+
+
+def forms_table(network, forms):
+    """What ``dmr export --all`` found, as Markdown.
+
+    Parameters
+    ----------
+    network : str
+        Its name.
+    forms : dict
+        As in ``bundle.json``, each with its ``speed``.
+
+    Returns
+    -------
+    str
+    """
+    rows = []
+    for name, entry in forms.items():
+        compared, speed = entry["compared"], entry["speed"]
+        error = compared["error"]
+        rows.append(
+            (
+                name,
+                f"{entry['megabytes']:.2f}",
+                *(f"{speed['images_per_second'][size]:,.0f}" for size in (1, 32)),
+                *(f"{speed['ratio'][size]:.2f}" for size in (1, 32)),
+                f"{speed['p50']:.2f}",
+                f"{speed['p95']:.2f}",
+                "" if error is None else f"{error:.2f}",
+                compared["another_class"],
+                f"{compared['largest_difference']:.1e}",
+            )
+        )
+    header = (
+        "form", "MB", "images/s, 1", "images/s, 32", "by plain, 1", "by plain, 32",
+        "p50 ms", "p95 ms", "error %", "other class", "largest difference",
+    )  # fmt: skip
+    images = next(iter(forms.values()))["compared"]["images"]
+    return (
+        f"# Forms of {network}\n\n"
+        f"{markdown_table(header, rows, range(1, len(header)))}\n\n"
+        f"Images per second in batches of 1 and of 32; their ratio to plain, round by round; what "
+        f"one image takes, median and 95th percentile. Error, images of another class than the "
+        f"network's, and the largest difference of logits: on {images:,} images. "
+        f"{usable_cores()} cores ({_processor()}), {os.environ.get('OMP_NUM_THREADS')} threads."
+    )
+
+
+def _processor():
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            models = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        models = []
+    return models[0] if models else platform.machine()

@@ -1,0 +1,160 @@
+"""BN and scaling folded into other weights: the same function, with less to compute."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from dmr_gluon.analysis.equivalence import arrays_of
+from dmr_gluon.deploy.folding import fold_bn, fold_scaling
+from dmr_gluon.deploy.forms import available, make
+from dmr_gluon.deploy.graph import Graph
+from dmr_gluon.errors import DMRError
+from dmr_gluon.model import Network, get_model
+from dmr_gluon.networks import network
+from dmr_gluon.runtime import mx
+
+NETWORKS = (
+    "cifar_dmrnet14", "cifar_dmrnet8_k3", "cifar_dmrnet8_identity", "cifar_dmrnet8_unshared",
+    "cifar_dmrnet8_grouped", "cifar_dilnet8", "cifar_resnet14", "cifar_plain14",
+)  # fmt: skip
+
+
+def trained_looking(name, **overrides):
+    """A network whose BN statistics and parameters are not the initial ones."""
+    net = get_model(name, **overrides)
+    net.initialize()
+    random = np.random.RandomState(0)
+    ranges = {"gamma": (0.5, 1.5), "beta": (-0.3, 0.3), "_mean": (-0.3, 0.3), "_var": (0.5, 2)}
+    for key, parameter in net.collect_params().items():
+        for ending, (low, high) in ranges.items():
+            if key.endswith(ending):
+                parameter.set_data(mx.nd.array(random.uniform(low, high, parameter.shape)))
+    return net
+
+
+def logits(symbol, arrays, data):
+    executor = symbol.simple_bind(mx.cpu(), grad_req="null", data=data.shape)
+    for name, array in {**executor.arg_dict, **executor.aux_dict}.items():
+        if name != "data":
+            array[:] = arrays[name]
+    return executor.forward(is_train=False, data=data)[0].asnumpy()
+
+
+def operators(symbol):
+    return Counter(node["op"] for node in json.loads(symbol.tojson())["nodes"])
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.RandomState(1).standard_normal((3, 3, 32, 32)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_folding_keeps_the_function(name, images):
+    net = trained_looking(name)
+    expected = net(mx.nd.array(images)).asnumpy()
+    folded = fold_bn(net.portable_symbol(), arrays_of(net))
+    scaled = fold_scaling(*folded)
+    assert operators(folded[0])["BatchNorm"] == 0
+    for symbol, arrays in (folded, scaled):
+        found = logits(symbol, arrays, images)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
+
+
+def test_the_merges_factor_is_gone_and_costs_no_bit(images):
+    net = trained_looking("cifar_dmrnet14")
+    folded = fold_bn(net.portable_symbol(), arrays_of(net))
+    scaled = fold_scaling(*folded)
+    assert operators(folded[0])["_mul_scalar"] == 6 and operators(scaled[0])["_mul_scalar"] == 0
+    # One addition too: both streams of the first block are the same tensor.
+    assert operators(folded[0])["elemwise_add"] - operators(scaled[0])["elemwise_add"] == 1
+    # Powers of two: not rounding, but equal.
+    np.testing.assert_array_equal(logits(*folded, images), logits(*scaled, images))
+
+
+def test_scales_do_not_grow_without_end(images):
+    # Forty blocks in a stage would scale the last ones by 2 to the 40th.
+    net = trained_looking("cifar_dmrnet8", blocks=(40, 1, 1), channels=(4, 4, 4), stem_channels=4)
+    folded = fold_bn(net.portable_symbol(), arrays_of(net))
+    scaled = fold_scaling(*folded)
+    left = operators(scaled[0])["_mul_scalar"]
+    assert 0 < left < 4
+    largest = max(np.abs(array).max() for array in scaled[1].values())
+    assert largest < 2**24 * max(np.abs(array).max() for array in folded[1].values())
+    np.testing.assert_array_equal(logits(*folded, images), logits(*scaled, images))
+
+
+def test_a_bn_that_follows_no_convolution_stays():
+    data = mx.sym.var("data")
+    normed = mx.sym.BatchNorm(mx.sym.Activation(data, act_type="relu"), name="bn", fix_gamma=False)
+    twice = mx.sym.Convolution(normed, kernel=(1, 1), num_filter=2, no_bias=True, name="conv")
+    both = mx.sym.concat(twice, mx.sym.BatchNorm(twice, name="second", fix_gamma=False))
+    random = np.random.RandomState(0)
+    arrays = {"conv_weight": random.standard_normal((2, 3, 1, 1))}
+    for name, width in (("bn", 3), ("second", 2)):
+        for part in ("gamma", "beta", "moving_mean", "moving_var"):
+            arrays[f"{name}_{part}"] = random.uniform(0.5, 1.5, width)
+    arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
+    image = random.standard_normal((2, 3, 4, 4)).astype(np.float32)
+    symbol, folded = fold_bn(both, arrays)
+    assert operators(symbol)["BatchNorm"] == 2
+    np.testing.assert_array_equal(logits(symbol, folded, image), logits(both, arrays, image))
+
+
+def test_bn_with_a_fixed_gamma_is_folded_with_ones():
+    conv = mx.sym.Convolution(
+        mx.sym.var("data"), kernel=(3, 3), num_filter=4, num_group=2, name="conv"
+    )
+    symbol = mx.sym.BatchNorm(conv, name="bn", fix_gamma=True, eps=1e-3)
+    random = np.random.RandomState(0)
+    shapes = {"conv_weight": (4, 1, 3, 3), "conv_bias": 4}
+    shapes.update({f"bn_{part}": 4 for part in ("gamma", "beta", "moving_mean", "moving_var")})
+    arrays = {
+        name: random.uniform(0.5, 1.5, shape).astype(np.float32) for name, shape in shapes.items()
+    }
+    image = random.standard_normal((2, 2, 6, 6)).astype(np.float32)
+    expected = logits(symbol, arrays, image)
+    np.testing.assert_allclose(logits(*fold_bn(symbol, arrays), image), expected, atol=1e-5)
+
+
+def test_a_symbol_read_and_written_is_the_same():
+    symbol = Network(network("cifar_dmrnet8")).portable_symbol()
+    again = Graph(symbol).symbol()
+    assert again.list_arguments() == symbol.list_arguments()
+    assert again.list_auxiliary_states() == symbol.list_auxiliary_states()
+    assert operators(again) == operators(symbol)
+
+
+def test_forms_that_a_network_has():
+    assert "grouped" in available(network("cifar_dmrnet14"))
+    assert "grouped" not in available(network("cifar_resnet14"))
+    assert "grouped" not in available(network("cifar_dmrnet14_grouped"))
+    net = trained_looking("cifar_resnet14")
+    with pytest.raises(DMRError, match="has no form 'grouped'; it has plain, bn-folded"):
+        make("grouped", net)
+    with pytest.raises(DMRError, match="training images"):
+        make("int8", net)
+
+
+def test_normalising_in_the_graph(images):
+    net = trained_looking("cifar_dmrnet8")
+    mean, std = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)
+    pixels = np.random.RandomState(2).randint(0, 256, (3, 32, 32, 3)).astype(np.float32)
+    data = ((pixels - np.float32(mean)) / np.float32(std)).transpose(0, 3, 1, 2)
+    expected = net(mx.nd.array(data)).asnumpy()
+    for name in ("plain", "folded", "grouped"):
+        form = make(name, net, (mean, std))
+        found = logits(form.symbol, form.arrays, pixels)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_fused_and_int8_hold_onednns_operators_and_no_others(images):
+    net = trained_looking("cifar_dmrnet8")
+    fused = operators(make("fused", net).symbol)
+    assert not fused["Convolution"] and not fused["_mul_scalar"] and not fused["Activation"]
+    int8 = operators(make("int8", net, calibration=np.repeat(images, 6, axis=0)).symbol)
+    # One tensor is quantised, the input: everything between it and the logits is INT8.
+    assert int8["_contrib_quantize_v2"] == 1 and not int8["_contrib_dequantize"]
+    assert int8["_sg_mkldnn_conv"] == fused["_sg_mkldnn_conv"] > 10
