@@ -29,8 +29,7 @@ _SEAL = re.compile(rb'"sha256": "([0-9a-f]{64})"\s*}\s*\Z')
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 #: How JPEG, PNG, BMP, TIFF, WebP, PPM and PGM begin.
 _IMAGE = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|BM|II\*\0|MM\0\*|RIFF....WEBP|P[1-6]\s", re.S)
-_MOST_BYTES = 1 << 29
-_MOST_PIXELS = 1 << 27
+_MOST_BYTES, _MOST_PIXELS = 1 << 29, 1 << 27
 #: How much the shorter side of an image may be enlarged.
 _MOST_ENLARGED = 4
 #: Of the longer side by the shorter, of what is scaled; as in training.
@@ -69,7 +68,7 @@ def _content(path):
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        raise Problem(f"{path} cannot be read ({error.strerror}); name a whole bundle") from None
+        raise Problem(f"{path} cannot be read ({error.strerror}); export it again") from None
 
 
 def find_images(arguments):
@@ -283,11 +282,10 @@ def write(results, classes, options, report):
         table.writerow(["file", "rank", "label", "probability"])
     total = failed = 0
     for path, probabilities, fault in results:
-        total += 1
+        total, failed = total + 1, failed + bool(fault)
         best = [] if fault else (-probabilities).argsort(kind="stable")[: options.top]
         top = [(classes[i], round(float(probabilities[i]), 6)) for i in best]
         if fault:
-            failed += 1
             report(f"{shown(path)}: {fault}")
         if options.csv:
             table.writerows([path, rank, *pair] for rank, pair in enumerate(top, 1))
@@ -344,8 +342,8 @@ def _load(folder, description):
 
         _decoders()
     except ImportError as error:
-        packages = "numpy onnxruntime opencv-python-headless"
-        raise Problem(f"{error}; pip install {packages} (or Pillow for the last)") from None
+        packages = "numpy onnxruntime opencv-python-headless (or Pillow)"
+        raise Problem(f"{error}; pip install {packages}") from None
     facts, example = description["forms"]["onnx"], description["example"]["image"]
     path = os.path.join(folder, next(name for name in facts["files"] if name.endswith(".onnx")))
     onnxruntime.set_default_logger_severity(3)
@@ -354,8 +352,7 @@ def _load(folder, description):
     def logits(batch):
         return session.run(None, {session.get_inputs()[0].name: batch})[0]
 
-    image = read_image(os.path.join(folder, example))
-    found = logits(to_batch([image], description["input"]))
+    found = logits(to_batch([read_image(os.path.join(folder, example))], description["input"]))
     difference = float(np.abs(found - np.float32(facts["logits"])).max())
     if not difference <= facts["tolerance"]:
         raise Problem(
@@ -371,8 +368,14 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _main():
-    folder = os.path.dirname(os.path.abspath(__file__))
-    description = read_bundle(folder)
+    folder, name = os.path.split(os.path.abspath(__file__))
+    try:
+        description = read_bundle(folder)
+    except Problem as problem:  # a damaged program may accuse another file
+        own = hashlib.sha256(_content(__file__)).hexdigest().encode()
+        if any(own in _content(path) for path in glob.glob(glob.escape(folder) + "/*.json")):
+            raise
+        raise Problem(f"{problem}; or {name}, which says so, is itself damaged") from None
     parser = _Parser(description="Predict with the network of this folder.", allow_abbrev=False)
     add_arguments(parser)
     options = parser.parse_args()
@@ -380,11 +383,10 @@ def _main():
     paths = find_images(options.images)
     logits = _load(folder, description)
     results = predictions(paths, description["input"], logits, options.batch_size)
-    failed = write(results, description["classes"], options, lambda x: print(x, file=sys.stderr))
-    return 1 if failed else 0
+    return write(results, description["classes"], options, lambda x: print(x, file=sys.stderr)) > 0
 
 
-if __name__ == "__main__":
+if __name__.split(".")[-1] != "predict_onnx":  # not "__main__": a damaged byte there does nothing
     try:
         sys.exit(_main())
     except Problem as problem:
