@@ -58,6 +58,7 @@ EXTRAS = {
     # ruff's formatting changes between versions.
     "test": ["pytest>=7", "ruff==0.17.6", "tensorboardX>=2.6.2.2,<3"],
 }
+EXTRAS["test"] += EXTRAS["onnx"]
 
 setup(
     name="dmr-gluon",

@@ -60,6 +60,8 @@ def _export(options):
     from .deploy.writer import TABLE, ExportOptions
 
     forms = tuple(name.strip() for name in (options.forms or "").split(",") if name.strip())
+    if options.forms is not None and not forms:
+        raise DMRError("--forms names none; leave it out, or write some, such as folded,onnx")
     given = {
         name: getattr(options, name)
         for name in ("check_images", "calibration_images", "int8_limit")

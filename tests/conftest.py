@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+#: The forms in the bundle that tests share.
+EXPORTED = ("plain", "folded", "int8", "onnx")
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +38,20 @@ def short_run(digits, short_recipe, tmp_path_factory):
 
     folder = str(tmp_path_factory.mktemp("runs") / "short")
     fit(short_recipe, RunOptions(data_dir=digits, run_dir=folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle(short_run, tmp_path_factory):
+    """Folder of a bundle of that run, with a form of every kind."""
+    pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    from dmr_gluon.deploy.export import export
+    from dmr_gluon.deploy.writer import ExportOptions
+
+    folder = str(tmp_path_factory.mktemp("bundle") / "bundle")
+    # Two epochs of training: INT8 may lose what it likes.
+    options = ExportOptions(EXPORTED, check_images=100, calibration_images=64, int8_limit=100)
+    export(short_run, folder, options=options)
     return folder
 
 

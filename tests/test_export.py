@@ -8,16 +8,10 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY
 
-from dmr_gluon.deploy.export import export, load_run
+from dmr_gluon.deploy.export import export
+from dmr_gluon.deploy.saving import load_run
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runtime import mx
-
-
-@pytest.fixture(scope="module")
-def bundle(short_run, tmp_path_factory):
-    folder = str(tmp_path_factory.mktemp("export") / "bundle")
-    export(short_run, folder)
-    return folder
 
 
 def test_plain_mxnet_measures_the_same_error(bundle, short_run, digits, command):

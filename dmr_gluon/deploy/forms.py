@@ -87,7 +87,7 @@ def make(name, net, preprocessing=None, calibration=None):
     preprocessing : (mean, std), optional
         R, G, B in 0-255, to make part of the graph: it then takes (n, height, width, 3) pixels.
     calibration : numpy.ndarray, optional
-        (n, ...) training images as the graph takes them; INT8 needs them.
+        (n, ...) training images as the graph takes them, for INT8.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def make(name, net, preprocessing=None, calibration=None):
     Raises
     ------
     DMRError
-        For a network that does not have this form, or INT8 without images.
+        For a network that does not have this form.
     """
     require_form(name, net.spec)
     if name == "grouped":
@@ -112,11 +112,6 @@ def make(name, net, preprocessing=None, calibration=None):
     if name == "fused":
         symbol = symbol.get_backend_symbol("MKLDNN")
     elif name in INT8:
-        if calibration is None:
-            raise DMRError(
-                f"the form {name} needs training images to find its ranges with; name the "
-                f"prepared set with --data-dir"
-            )
         symbol, arrays = _quantized(symbol, arrays, name, calibration)
     return Form(name, symbol, arrays)
 

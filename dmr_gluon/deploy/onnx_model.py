@@ -18,6 +18,20 @@ from ..runtime import mx
 _OPSET, _IR_VERSION = 13, 7
 
 
+def require_onnx():
+    """The package, or a line that says how to install it."""
+    try:
+        import onnx
+        import onnx.mapping  # noqa: F401 -- what mx.onnx uses
+        import onnxruntime  # noqa: F401 -- what compares the model
+    except ImportError as error:
+        raise DMRError(
+            "the form onnx needs the packages onnx (below 1.18) and onnxruntime; "
+            "pip install 'onnx<1.18' onnxruntime (the extra [onnx] of dmr-gluon)"
+        ) from error
+    return onnx
+
+
 def write_onnx(form, path, shape, classes):
     """Write an ONNX model with inputs of any number of images, and have it checked.
 
@@ -35,13 +49,7 @@ def write_onnx(form, path, shape, classes):
         Where onnx is not installed, or its checker refuses the model.
     OSError
     """
-    try:
-        import onnx
-    except ImportError as error:
-        raise DMRError(
-            "the form onnx needs the packages onnx (below 1.18) and onnxruntime; "
-            "pip install 'onnx<1.18' onnxruntime (the extra [onnx] of dmr-gluon)"
-        ) from error
+    onnx = require_onnx()
     model = onnx.load_from_string(_by_mxnet(form, shape))
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [entry for entry in model.graph.input if entry.name not in weights]

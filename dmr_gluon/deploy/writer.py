@@ -19,7 +19,7 @@ from . import predict_onnx
 from .bundle import BUNDLE, read_bundle, write_description
 from .forms import FORMS, INT8, ONNX, PLAIN, available, make, require_form
 from .images import MadeImages
-from .onnx_model import write_onnx
+from .onnx_model import require_onnx, write_onnx
 from .proof import TOLERANCE, compare, measure, workers
 from .saving import save_symbol
 from .table import forms_table
@@ -167,7 +167,14 @@ def write_bundle(
         wanted = list(available(net.spec))
     for name in wanted:
         require_form(name, net.spec)
+    if ONNX in wanted:
+        require_onnx()
     if images is None:
+        for name in set(INT8) & set(wanted):
+            raise DMRError(
+                f"the form {name} needs training images to find its ranges with; name the "
+                f"prepared set with --data-dir"
+            )
         shape = (3, preparation.image_size, preparation.image_size)
         count = options.check_images or 64
         images = MadeImages(shape, preparation.mean, preparation.std, count)

@@ -1,0 +1,93 @@
+"""Speed of a bundle's forms beside MXNet's own: python benchmarks/deployment.py BUNDLE [BUNDLE ...]
+
+    dmr export RUN --out BUNDLE --forms folded,fused,int8,onnx
+
+Every form runs in a process of its own, from the bundle's files; the processes take turns for a
+few rounds. Beside them runs what `mx.onnx.export_model` makes of the plain network by itself,
+with its weights among the model's inputs. Printed are medians, and the median ratios to the
+plain network and of ONNX Runtime on both models, round by round.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import warnings
+
+import numpy as np
+
+from dmr_gluon.deploy.bundle import read_bundle
+from dmr_gluon.deploy.proof import measure, workers
+from dmr_gluon.report.tables import markdown_table
+from dmr_gluon.runtime import mx
+
+THEIRS = "MXNet's ONNX export"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundles", metavar="BUNDLE", nargs="+")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=0.7, help="for each form and round")
+    parser.add_argument("--batch", type=int, default=32)
+    options = parser.parse_args()
+    print(f"{os.environ['OMP_NUM_THREADS']} threads, load {os.getloadavg()[0]:.1f} before\n")
+    for path in options.bundles:
+        print(f"{read_bundle(path)['network']['name']}, {options.rounds} rounds\n")
+        print(measured(path, options) + "\n", flush=True)
+
+
+def measured(path, options):
+    found = read_bundle(path)
+    forms = {
+        name: (entry["runtime"], [os.path.join(path, file) for file in entry["files"]])
+        for name, entry in found["forms"].items()
+    }
+    shape = found["input"]["shape"]
+    images = np.random.RandomState(0).standard_normal((options.batch, *shape))
+    with tempfile.TemporaryDirectory() as folder:
+        if "onnx" in forms:
+            theirs = os.path.join(folder, "theirs.onnx")
+            export_by_mxnet(*forms["plain"][1], shape, theirs)
+            forms[THEIRS] = ("onnxruntime", [theirs])
+        with workers(forms) as running:
+            for worker in running.values():
+                worker.logits(images)
+            sizes = (1, options.batch)
+            speeds = measure(running, sizes, options.rounds, options.seconds)
+            again = {}
+            if THEIRS in forms:  # the ratio of the two, round by round, needs theirs to be first
+                pair = {THEIRS: running[THEIRS], "onnx": running["onnx"]}
+                again = measure(pair, sizes, options.rounds, options.seconds)
+    rows = []
+    for name, speed in speeds.items():
+        row = [name]
+        for size in sizes:
+            by_theirs = again[name].ratio[size] if name in again else None
+            row += [
+                f"{speed.images_per_second[size]:,.0f}",
+                f"{speed.ratio[size]:.2f}",
+                "" if by_theirs is None else f"{by_theirs:.2f}",
+            ]
+        rows.append((*row, f"{speed.p50:.2f}", f"{speed.p95:.2f}"))
+    columns = [
+        text.format(size)
+        for size in sizes
+        for text in ("images/s in {}", "by plain", f"by {THEIRS}")
+    ]
+    header = ("form", *columns, "p50 ms", "p95 ms")
+    return markdown_table(header, rows, range(1, len(header)))
+
+
+def export_by_mxnet(symbol, params, shape, path):
+    """What a user gets who calls MXNet's exporter and nothing else."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mx.onnx.export_model(
+            symbol, params, [(1, *shape)], np.float32, path,
+            dynamic=True, dynamic_input_shapes=[("N", *shape)],
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

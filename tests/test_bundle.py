@@ -1,0 +1,239 @@
+"""Bundles: what dmr export writes, compares and refuses, and what load_bundle believes."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from conftest import EXPORTED
+
+from dmr_gluon import load_bundle
+from dmr_gluon.cli import _main
+from dmr_gluon.data.datasets import open_prepared
+from dmr_gluon.data.iterators import evaluation_batches
+from dmr_gluon.deploy import export as exporting
+from dmr_gluon.deploy import writer
+from dmr_gluon.deploy.bundle import read_bundle, write_description
+from dmr_gluon.deploy.export import export
+from dmr_gluon.deploy.forms import FORMS, available
+from dmr_gluon.deploy.proof import Comparison, Worker
+from dmr_gluon.deploy.saving import load_run
+from dmr_gluon.deploy.writer import ExportOptions, Preparation, write_bundle
+from dmr_gluon.errors import DMRError
+from dmr_gluon.model import get_model
+from dmr_gluon.runtime import mx
+
+
+@pytest.fixture
+def copy(bundle, tmp_path):
+    shutil.copytree(bundle, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+@pytest.fixture(scope="module")
+def batch(digits, short_recipe):
+    return next(iter(evaluation_batches(open_prepared(digits), short_recipe)))
+
+
+@pytest.mark.parametrize("form", EXPORTED)
+def test_every_form_gives_the_networks_logits(bundle, short_run, batch, form):
+    loaded = load_bundle(bundle, form)
+    expected = load_run(short_run)(mx.nd.array(batch.data)).asnumpy()
+    found = loaded.logits(batch.data)
+    scale = np.abs(expected).max()
+    limit = 0.3 if form == "int8" else 1e-4
+    np.testing.assert_allclose(found, expected, rtol=0, atol=limit * scale)
+    one = loaded.logits(batch.data[:1])
+    np.testing.assert_allclose(one, found[:1], rtol=0, atol=1e-5 * scale)
+
+
+def test_the_description_says_what_was_compared(bundle, short_run, digits):
+    found = read_bundle(bundle)
+    assert list(found["forms"]) == list(EXPORTED)
+    for name, entry in found["forms"].items():
+        assert entry["compared"]["images"] == 100
+        assert entry["compared"]["another_class"] == 0 or name == "int8"
+        assert set(entry["files"]) <= set(found["files"])
+    with open(os.path.join(short_run, "log.jsonl")) as file:
+        epochs = [one for one in map(json.loads, file) if one["event"] == "epoch"]
+    assert found["training"] == epochs[-1]
+    assert found["dataset"] == "digits"
+    assert found["example"]["label"] in found["classes"]
+    assert "first test image" in found["example"]["from"]
+    assert sorted(os.listdir(bundle)) == sorted([*found["files"], "bundle.json"])
+
+
+@pytest.mark.parametrize("form, others", [("folded", {"onnxruntime"}), ("onnx", {"mxnet"})])
+def test_forms_are_compared_by_processes_with_nothing_else(bundle, form, others):
+    entry = read_bundle(bundle)["forms"][form]
+    worker = Worker(form, entry["runtime"], [os.path.join(bundle, one) for one in entry["files"]])
+    try:
+        worker.wait()
+        packages = worker.packages()
+    finally:
+        worker.close()
+    assert entry["runtime"] in packages
+    assert not packages & {"dmr_gluon", *others}
+
+
+def test_a_worker_that_cannot_load_says_which_file(bundle, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"nonsense")
+    worker = Worker("onnx", "onnxruntime", [str(tmp_path / "model.onnx")])
+    try:
+        with pytest.raises(DMRError, match="model.onnx"):
+            worker.wait()
+    finally:
+        worker.close()
+
+
+@pytest.mark.parametrize("name", ["folded-0000.params", "example.png", "bundle.json", "model.onnx"])
+def test_a_changed_byte_is_refused_by_the_files_name(copy, name):
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / name).write_bytes(content)
+    with pytest.raises(DMRError, match=f"{name} is damaged"):
+        load_bundle(copy)
+
+
+def test_a_missing_file_is_refused_by_its_name(copy):
+    (copy / "int8-symbol.json").unlink()
+    with pytest.raises(DMRError, match="int8-symbol.json cannot be read"):
+        load_bundle(copy)
+
+
+def test_a_form_that_is_not_there(bundle):
+    with pytest.raises(DMRError, match="has no form 'fused'; it has plain, folded, int8, onnx"):
+        load_bundle(bundle, "fused")
+
+
+def test_the_worked_example_is_worked(copy):
+    """A bundle whose hashes are right, but which computes something else."""
+    content = read_bundle(copy)
+    content["forms"]["folded"]["logits"][0] += 0.1
+    names = content.pop("files")
+    for key in ("sha256", "format"):
+        del content[key]
+    write_description(copy, content, names)
+    load_bundle(copy, "plain")
+    with pytest.raises(DMRError, match="form folded gives other logits for its worked example"):
+        load_bundle(copy, "folded")
+
+
+def test_a_form_that_computes_something_else_is_not_written(short_run, tmp_path, monkeypatch):
+    old = export(short_run, tmp_path / "out")
+    make = writer.make
+
+    def wrong(name, *arguments):
+        form = make(name, *arguments)
+        if name == "bn-folded":
+            form.arrays["head_fc_bias"] = form.arrays["head_fc_bias"] + np.float32(0.01)
+        return form
+
+    monkeypatch.setattr(writer, "make", wrong)
+    with pytest.raises(DMRError, match="bn-folded gives other outputs.*nothing was written"):
+        export(short_run, tmp_path / "out", options=ExportOptions(("bn-folded",)))
+    assert read_bundle(tmp_path / "out")["epochs"] == old["epochs"]
+    assert not [name for name in os.listdir(tmp_path / "out") if "folded" in name or name[0] == "."]
+
+
+def test_int8_that_loses_too_much_is_not_written(tmp_path):
+    found = Comparison()
+    expected = np.eye(4, dtype=np.float32)
+    found.add(expected, np.roll(expected, 1, axis=0), np.arange(4))
+    assert found.error == 100 and found.more_error == 100 and not found.equal
+    writing = writer._Writer(None, None, None, ExportOptions(), None, None)
+    with pytest.raises(DMRError, match="100.00 percentage points more errors.*--int8-limit"):
+        writing._require("int8", found)
+
+
+def test_values_that_are_no_numbers_are_not_equal():
+    found = Comparison()
+    logits = np.array([[1.0, np.nan, 0.0]], np.float32)
+    found.add(np.array([[1.0, 0.5, 0.0]], np.float32), logits)
+    assert not found.equal and found.error is None
+
+
+def test_a_bundle_that_takes_pixels(short_run, digits, batch, tmp_path):
+    export(short_run, tmp_path, options=ExportOptions(("folded",), preprocess=True))
+    loaded = load_bundle(tmp_path, "folded")
+    expects = loaded.description["input"]
+    assert expects["layout"] == "NHWC" and expects["shape"] == [32, 32, 3]
+    assert expects["values"] == "pixels"
+    mean, std = np.float32(expects["mean"]), np.float32(expects["std"])
+    pixels = np.rint(batch.data.transpose(0, 2, 3, 1) * std + mean)
+    expected = load_run(short_run)(mx.nd.array(batch.data)).asnumpy()
+    np.testing.assert_allclose(loaded.logits(pixels), expected, atol=1e-3)
+
+
+def test_without_the_data_set_made_up_images_serve(short_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "open_prepared", lambda path: open_prepared("nowhere"))
+    found = export(short_run, tmp_path / "a")
+    assert found["example"]["label"] is None and "made up" in found["example"]["from"]
+    compared = found["forms"]["plain"]["compared"]
+    assert compared["images"] == 64 and compared["error"] is None
+    load_bundle(tmp_path / "a")
+    with pytest.raises(DMRError, match="int8 needs training images"):
+        export(short_run, tmp_path / "b", options=ExportOptions(("int8",)))
+    with pytest.raises(DMRError, match="no prepared data set"):
+        export(short_run, tmp_path / "b", data_dir="nowhere")
+
+
+def test_an_older_bundles_files_go(copy, short_run):
+    export(short_run, copy)
+    assert sorted(os.listdir(copy)) == [
+        "bundle.json", "example.png", "model-0000.params", "model-symbol.json",
+    ]  # fmt: skip
+    load_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--forms", "fuzed"], "unknown form 'fuzed'; did you mean fused?"),
+        (["--forms", "folded", "--int8-limit", "1"], "--int8-limit is for INT8"),
+        (["--check-images", "0"], "--check-images must be at least 1"),
+        (["--forms", "int8", "--calibration-images", "-3"], "--calibration-images must be"),
+        (["--forms", "int8", "--int8-limit", "nan"], "--int8-limit must be 0 to 100"),
+        (["--forms", ","], "--forms names none"),
+        (["--forms", "folded", "--all"], "not allowed with"),
+    ],
+)
+def test_wrong_flags_are_refused_first(short_run, tmp_path, arguments, message):
+    out = tmp_path / "out"
+    with pytest.raises(DMRError, match=message):
+        _main(["export", short_run, "--out", str(out), *arguments])
+    assert not out.exists()
+
+
+@pytest.mark.slow
+def test_all_forms_measured(short_run, tmp_path, capsys):
+    pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    out = tmp_path / "all"
+    _main(["export", short_run, "--out", str(out), "--all", "--int8-limit", "100"])
+    table = (out / "forms.md").read_text()
+    assert table in capsys.readouterr().out
+    found = read_bundle(out)
+    for name in FORMS:
+        assert f"| {name} |" in table
+        assert name in found["forms"] or name == "grouped"
+    for entry in found["forms"].values():
+        assert entry["compared"]["images"] == 360
+        speed = entry["speed"]
+        assert speed["images_per_second"]["32"] > speed["images_per_second"]["1"] > 0
+        assert 0 < speed["p50"] <= speed["p95"]
+
+
+@pytest.mark.slow
+def test_forms_of_a_network_for_imagenet(tmp_path):
+    """dmrnet44 with random weights: all float forms are equal."""
+    net = get_model("dmrnet44")
+    net.initialize()
+    preparation = Preparation(224, (123.4, 112.8, 99.4), (69.0, 66.1, 68.3), 256)
+    forms = tuple(name for name in available(net.spec) if "int8" not in name)
+    options = ExportOptions(forms, check_images=32)
+    classes = [str(label) for label in range(1000)]
+    found = write_bundle(net, str(tmp_path), 0, classes, preparation, options)
+    for entry in found["forms"].values():
+        assert entry["compared"]["another_class"] == 0
+    load_bundle(tmp_path, "fused")
