@@ -224,6 +224,28 @@ def test_any_flipped_byte_is_refused_with_the_files_name(sealed):
     script.read_bundle(sealed)
 
 
+@pytest.mark.parametrize(
+    "text, damage",
+    [
+        ('[0-9a-f]{64}', '[0-9a-f]{65}'),  # sees no seal
+        ('BUNDLE = "bundle.json"', 'BUNDLE = "bundle.jsoN"'),
+        ('content.get("format")', 'content.get("norman")'),
+        ('!= "predict_onnx"', '!= "predict_onnX"'),
+        ('import json', 'import jso('),
+        ('"""Predict', '"""predict'),
+    ],
+)  # fmt: skip
+def test_a_damaged_program_does_not_only_accuse_others(run, sealed, tmp_path, text, damage):
+    folder = tmp_path / "copy"
+    shutil.copytree(sealed, folder)
+    script = folder / "predict_onnx.py"
+    content = script.read_text()
+    assert content.count(text) == 1
+    script.write_text(content.replace(text, damage))
+    done = run(folder, "image.png")
+    assert done.returncode != 0 and "predict_onnx.py" in done.stderr and done.stdout == ""
+
+
 def test_a_file_that_is_not_there_is_named(sealed, tmp_path):
     folder = tmp_path / "copy"
     for name in os.listdir(sealed):
