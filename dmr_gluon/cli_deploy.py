@@ -1,12 +1,16 @@
 """Subcommands of ``dmr`` for what is done with a trained network."""
 
+import sys
+
+from .deploy.predict_onnx import add_arguments
 from .errors import DMRError
 from .flags import add_epoch
 
 
 def add_deploy_commands(commands):
-    """Add export to the parser of ``dmr``."""
+    """Add export and predict to the parser of ``dmr``."""
     _add_export(commands)
+    _add_predict(commands)
 
 
 def _add_export(commands):
@@ -81,3 +85,19 @@ def _export(options):
         with open(f"{options.out}/{TABLE}", encoding="utf-8") as file:
             print(f"\n{file.read()}")
     print(f"{options.out}: a bundle, which checks itself when it is loaded (bundle.json)")
+
+
+def _add_predict(commands):
+    parser = commands.add_parser("predict", help="what a bundle's network says about images")
+    parser.add_argument("bundle", metavar="BUNDLE", help="a folder that dmr export wrote")
+    add_arguments(parser)
+    parser.add_argument("--form", default="plain", help="which of the bundle's (default: plain)")
+    parser.add_argument("--gpu", metavar="N", help="the GPU to use; without it, the CPU")
+    parser.set_defaults(function=_predict)
+
+
+def _predict(options):
+    from .deploy.predict import predict
+
+    if predict(options.bundle, options, options.form, options.gpu):
+        sys.exit(1)

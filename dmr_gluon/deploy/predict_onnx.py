@@ -2,97 +2,398 @@
 
     python predict_onnx.py IMAGE [IMAGE ...]
 
-Lies in a bundle that has ``model.onnx``, and needs numpy, onnxruntime, and Pillow or OpenCV.
+Lies in a bundle that has ``model.onnx``; needs Python 3.8 or later, numpy, onnxruntime, and OpenCV
+or Pillow. OpenCV gives the pixels that the network was tested on; Pillow scales in another way, by
+about one level of 255. As in training, alpha is dropped and the EXIF rotation ignored.
 """
 
+import argparse
+import contextlib
+import csv
+import functools
+import glob
 import hashlib
+import io
 import json
 import os
 import re
+import stat
+import struct
+import sys
 
 BUNDLE = "bundle.json"
 BUNDLE_FORMAT = 1
 #: The last field of bundle.json: the hash of that file with zeros in the place of this one.
 _SEAL = re.compile(rb'"sha256": "([0-9a-f]{64})"\s*}\s*\Z')
+#: What is taken from folders.
+_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+#: How JPEG, PNG, BMP, TIFF, WebP, PPM and PGM begin.
+_IMAGE = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|BM|II\*\0|MM\0\*|RIFF....WEBP|P[1-6]\s", re.S)
+_MOST_BYTES, _MOST_PIXELS = 1 << 29, 1 << 27
+#: How much the shorter side of an image may be enlarged.
+_MOST_ENLARGED = 4
+#: Of the longer side by the shorter, of what is scaled; as in training.
+_MOST_ASPECT = 8
+_DAMAGED = "is damaged (its hash is not its own); export the run again, or copy it anew"
+_BROKEN = "is a truncated or damaged image; copy it anew"
 
 
 class Problem(Exception):
     """What the user can mend, in one line."""
 
 
-def seal(content):
-    """The text of a ``bundle.json``, with its own hash as the last field.
-
-    Parameters
-    ----------
-    content : dict
-        What JSON can hold.
-
-    Returns
-    -------
-    bytes
-    """
-    zeros = "0" * 64
-    text = (json.dumps({**content, "sha256": zeros}, indent=1) + "\n").encode()
-    return text.replace(zeros.encode(), hashlib.sha256(text).hexdigest().encode())
-
-
 def read_bundle(folder):
-    """What ``bundle.json`` says, once every file of the bundle has the hash that stands there.
+    """What ``bundle.json`` of a folder says, a dict.
 
-    Parameters
-    ----------
-    folder : str
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    Problem
-        Naming the first file that is missing or damaged.
+    Raises Problem with the name of the first file whose hash is not the one that stands there.
     """
     path = os.path.join(folder, BUNDLE)
-    try:
-        with open(path, "rb") as file:
-            text = file.read()
-    except OSError as error:
-        raise Problem(
-            f"{folder} is not a bundle: its bundle.json cannot be read ({error.strerror}); name "
-            f"a folder that dmr export wrote"
-        ) from None
+    text = _content(path)
     found = _SEAL.search(text)
-    if not found:
-        raise Problem(_damaged(path))
-    zeroed = text[: found.start(1)] + b"0" * 64 + text[found.end(1) :]
-    if hashlib.sha256(zeroed).hexdigest().encode() != found.group(1):
-        raise Problem(_damaged(path))
+    zeroed = found and text[: found.start(1)] + b"0" * 64 + text[found.end(1) :]
+    if not found or hashlib.sha256(zeroed).hexdigest().encode() != found.group(1):
+        raise Problem(f"{path} {_DAMAGED}")
     content = json.loads(text)
     if content.get("format") != BUNDLE_FORMAT:
         raise Problem(f"{path} was written by another version of dmr-gluon; export the run again")
     for name, facts in content["files"].items():
         path = os.path.join(folder, name)
-        if _sha256(path) != facts["sha256"]:
-            raise Problem(_damaged(path))
+        if hashlib.sha256(_content(path)).hexdigest() != facts["sha256"]:
+            raise Problem(f"{path} {_DAMAGED}")
     return content
 
 
-def _sha256(path):
-    digest = hashlib.sha256()
+def _content(path):
     try:
         with open(path, "rb") as file:
-            for block in iter(lambda: file.read(1 << 20), b""):
-                digest.update(block)
+            return file.read()
     except OSError as error:
-        raise Problem(
-            f"{path} cannot be read ({error.strerror}); export the run again, or copy it anew"
-        ) from None
-    return digest.hexdigest()
+        raise Problem(f"{path} cannot be read ({error.strerror}); export it again") from None
 
 
-def _damaged(path):
-    return (
-        f"{path} is damaged: its hash is not the one that it was written with; export the run "
-        f"again, or copy the bundle anew"
+def find_images(arguments):
+    """Paths of images, each once: files as they are, what is in folders, what globs match.
+
+    A folder that may not be listed is itself among them: reading it says so. Raises Problem for an
+    argument that matches nothing.
+    """
+    found = {}
+    for argument in arguments:
+        matches = [argument]
+        if not os.path.lexists(argument):
+            matches = sorted(glob.glob(argument, recursive=True))
+        paths = [path for match in matches for path in _images_below(match)]
+        if not paths:
+            what = f"no images in it ({', '.join(_EXTENSIONS)})" if matches else "no such file"
+            raise Problem(f"{shown(argument)}: {what}; name images, folders or globs")
+        found.update(dict.fromkeys(paths))
+    return list(found)
+
+
+def _images_below(path):
+    if not os.path.isdir(path):
+        return [path]
+    found = []
+    for folder, folders, names in os.walk(path, onerror=lambda error: found.append(error.filename)):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        images = [name for name in names if name.lower().endswith(_EXTENSIONS)]
+        found.extend(os.path.join(folder, name) for name in images if not name.startswith("."))
+    return sorted(found)
+
+
+def read_image(path, least=1):
+    """An image file's pixels: (height, width, 3) of uint8, RGB.
+
+    Raises Problem for what is no image, not a whole one, not 8-bit grey or RGB, or has a shorter
+    side of fewer than ``least`` pixels.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise Problem("is no file, or a folder that may not be listed; check its rights")
+        with open(path, "rb") as file:
+            data = file.read(_MOST_BYTES)
+    except OSError as error:
+        raise Problem(f"cannot be read ({error.strerror}); check its name and rights") from None
+    if not 0 < len(data) < _MOST_BYTES:
+        raise Problem("is too large; scale it down" if data else "is empty; copy it anew")
+    if not _IMAGE.match(data):
+        raise Problem("is not an image of a kind that is read; convert it to JPEG or PNG")
+    _check_header(data)
+    with _silence():
+        pixels = _decode(data)
+    if pixels is None:
+        raise Problem(_BROKEN)
+    if pixels.dtype.itemsize > 1:
+        raise Problem("has 16 bits a colour, the network knows 8; convert it to 8 bits")
+    height, width = pixels.shape[:2]
+    if min(height, width) < least:
+        raise Problem(f"is too small ({width}x{height}); it needs {least} pixels along each side")
+    return pixels
+
+
+def _check_header(data):
+    """Refuse what decoders would fill up, misread, or run out of memory with."""
+    height, width, colours, whole = 0, 0, 3, True
+    try:
+        if data[:1] == b"\xff":
+            at = _jpeg_frame(data)
+            height, width, colours = struct.unpack_from(">HHB", data, at + 5)
+            whole = data.find(b"\xff\xd9", at) > 0
+        elif data[:1] == b"\x89":
+            width, height = struct.unpack_from(">II", data, 16)
+            whole = b"IEND\xae\x42\x60\x82" in data
+    except (struct.error, TypeError):
+        whole = False
+    if not whole:
+        raise Problem(_BROKEN)
+    if colours == 4:
+        raise Problem("has CMYK colours, the network knows RGB; convert it to RGB")
+    if height * width > _MOST_PIXELS:
+        raise Problem(f"is too large ({width}x{height}); scale it down")
+
+
+def _jpeg_frame(data):
+    """Where a JPEG's frame header begins (size and colours); None if nowhere."""
+    at = 2
+    while at + 9 < len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return at
+        # Any number of 0xFF may stand before a marker.
+        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
+
+
+@functools.lru_cache(maxsize=None)
+def _decoders():
+    """OpenCV, or None, and else Pillow's Image."""
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(_MOST_PIXELS))
+    try:
+        import cv2
+
+        return cv2, None
+    except ImportError:
+        from PIL import Image
+
+        return None, Image
+
+
+def _decode(data):
+    """RGB of uint8, or of another type where the file has more bits; None where it is damaged."""
+    import numpy as np
+
+    cv2, pillow = _decoders()
+    try:
+        if cv2:
+            flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+            return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+        image = pillow.open(io.BytesIO(data))
+        # Pillow makes 8 bits of the 16 of colours: the headers of PNG and TIFF tell.
+        tags = getattr(image, "tag_v2", {})
+        deep = data[24] > 8 if image.format == "PNG" else max(tags.get(258, [8])) > 8
+        if deep or image.mode[0] in "IF":
+            return np.zeros((*image.size, 3), np.uint16)
+        return np.asarray(image.convert("RGB"))
+    except Exception:  # decoders raise whatever comes to them
+        return None
+
+
+@contextlib.contextmanager
+def _silence():
+    """Decoders write to stderr what names no file."""
+    with open(os.devnull, "w") as nowhere:
+        stderr = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def crop(image, size, short_side=None):
+    """What a network sees of an image: scaled to a shorter side, a square cut out of the centre.
+
+    The shorter side is ``size`` if it is not given.
+    """
+    import numpy as np
+
+    height, width = image.shape[:2]
+    top = max(0, (height - _MOST_ASPECT * width) // 2)
+    left = max(0, (width - _MOST_ASPECT * height) // 2)
+    image = image[top : height - top, left : width - left]
+    short_side = short_side or size
+    scale = short_side / min(image.shape[:2])
+    height, width = (max(short_side, round(side * scale)) for side in image.shape[:2])
+    smaller = height * width < image.shape[0] * image.shape[1]
+    cv2, pillow = _decoders()
+    if cv2:
+        method = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+        image = cv2.resize(image, (width, height), interpolation=method)
+    else:
+        method = pillow.HAMMING if smaller else pillow.BICUBIC
+        image = np.asarray(pillow.fromarray(image).resize((width, height), method))
+    top, left = (height - size) // 2, (width - size) // 2
+    return image[top : top + size, left : left + size]
+
+
+def to_batch(images, about):
+    """(height, width, 3) of uint8 as float32 (n, \\*shape); ``about``: bundle.json's ``input``."""
+    import numpy as np
+
+    batch = np.stack(images).astype(np.float32)
+    if about["values"] == "normalised":
+        batch = (batch - np.float32(about["mean"])) * (1 / np.float32(about["std"]))
+    return np.ascontiguousarray(batch if about["layout"] == "NHWC" else batch.transpose(0, 3, 1, 2))
+
+
+def predictions(paths, about, logits, batch_size):
+    """Of one image after the other: path, probabilities, and what is wrong if they are None.
+
+    ``logits`` makes (n, classes) of a batch.
+    """
+    import numpy as np
+
+    size = sorted(about["shape"])[-1]
+    least = -(-size // _MOST_ENLARGED)
+    for start in range(0, len(paths), batch_size):
+        images, faults, some = {}, {}, paths[start : start + batch_size]
+        for path in some:
+            try:
+                images[path] = crop(read_image(path, least), size, about["short_side"])
+            except Problem as problem:
+                faults[path] = str(problem)
+        if images:
+            found = logits(to_batch(list(images.values()), about)).astype(np.float64)
+            found = np.exp(found - found.max(axis=1, keepdims=True))
+            images = dict(zip(images, found / found.sum(axis=1, keepdims=True)))
+        yield from ((path, images.get(path), faults.get(path)) for path in some)
+
+
+def write(results, classes, options, report):
+    """Write predictions to stdout as they come; how many images could not be predicted.
+
+    ``report`` is called with a line for each of those.
+    """
+    sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    table = csv.writer(sys.stdout, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+    if options.csv:
+        table.writerow(["file", "rank", "label", "probability"])
+    total = failed = 0
+    for path, probabilities, fault in results:
+        total, failed = total + 1, failed + bool(fault)
+        best = [] if fault else (-probabilities).argsort(kind="stable")[: options.top]
+        top = [(classes[i], round(float(probabilities[i]), 6)) for i in best]
+        if fault:
+            report(f"{shown(path)}: {fault}")
+        if options.csv:
+            table.writerows([path, rank, *pair] for rank, pair in enumerate(top, 1))
+        elif options.json:
+            found = [{"label": label, "probability": value} for label, value in top]
+            print(json.dumps({"file": path, **({"error": fault} if fault else {"top": found})}))
+        elif not fault:
+            print("\n".join([shown(path)] + [f"  {p:7.2%}  {shown(label)}" for label, p in top]))
+        sys.stdout.flush()
+    if failed:
+        report(f"{failed} of {total} images could not be predicted")
+    return failed
+
+
+def shown(text):
+    """Without what would disturb a line of text."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def add_arguments(parser):
+    """What everything that predicts takes."""
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="image, folder, or glob")
+    forms = parser.add_mutually_exclusive_group()
+    forms.add_argument("--csv", action="store_true", help="as CSV: file, rank, label, probability")
+    forms.add_argument("--json", action="store_true", help="as JSON lines: file, top (or error)")
+    parser.add_argument("--top", type=int, metavar="K", help="labels of each image (default: 5)")
+    parser.add_argument("--batch-size", type=int, default=32, help="images at a time (default: 32)")
+    parser.epilog = (
+        "Exit status: 0 if all images were predicted; 1 if some could not be, of which a line on "
+        "stderr says why; 2 if nothing was done."
     )
+
+
+def check_arguments(options, description):
+    """Refuse options that do not fit a bundle; fill in how many labels are wanted."""
+    classes = len(description["classes"])
+    options.top = min(5, classes) if options.top is None else options.top
+    if not 1 <= options.top <= classes:
+        raise Problem(f"--top must be from 1 to {classes}, the classes, not {options.top}")
+    if options.batch_size < 1:
+        raise Problem(f"--batch-size must be at least 1, not {options.batch_size}")
+    if description["input"]["mean"] is None:
+        raise Problem(
+            "it is not known on what data this network was trained, and so not what its input "
+            "must be; make the bundle again, with dmr import-authors --dataset"
+        )
+
+
+def _load(folder, description):
+    """The bundle's model, a function from a batch to logits; the worked example is tried."""
+    try:
+        import numpy as np
+        import onnxruntime
+
+        _decoders()
+    except ImportError as error:
+        packages = "numpy onnxruntime opencv-python-headless (or Pillow)"
+        raise Problem(f"{error}; pip install {packages}") from None
+    facts, example = description["forms"]["onnx"], description["example"]["image"]
+    path = os.path.join(folder, next(name for name in facts["files"] if name.endswith(".onnx")))
+    onnxruntime.set_default_logger_severity(3)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def logits(batch):
+        return session.run(None, {session.get_inputs()[0].name: batch})[0]
+
+    found = logits(to_batch([read_image(os.path.join(folder, example))], description["input"]))
+    difference = float(np.abs(found - np.float32(facts["logits"])).max())
+    if not difference <= facts["tolerance"]:
+        raise Problem(
+            f"{path} gives other outputs for {example} than when it was exported (difference "
+            f"{difference:g}, at most {facts['tolerance']:g}); install another onnxruntime"
+        )
+    return logits
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise Problem(f"{message}; see --help")
+
+
+def _main():
+    folder, name = os.path.split(os.path.abspath(__file__))
+    try:
+        description = read_bundle(folder)
+    except Problem as problem:  # a damaged program may accuse another file
+        own = hashlib.sha256(_content(__file__)).hexdigest().encode()
+        if any(own in _content(path) for path in glob.glob(glob.escape(folder) + "/*.json")):
+            raise
+        raise Problem(f"{problem}; or {name}, which says so, is itself damaged") from None
+    parser = _Parser(description="Predict with the network of this folder.", allow_abbrev=False)
+    add_arguments(parser)
+    options = parser.parse_args()
+    check_arguments(options, description)
+    paths = find_images(options.images)
+    logits = _load(folder, description)
+    results = predictions(paths, description["input"], logits, options.batch_size)
+    return write(results, description["classes"], options, lambda x: print(x, file=sys.stderr)) > 0
+
+
+if __name__.split(".")[-1] != "predict_onnx":  # not "__main__": a damaged byte there does nothing
+    try:
+        sys.exit(_main())
+    except Problem as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # whoever read the output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

@@ -1,0 +1,71 @@
+"""Files that cannot be predicted, of every kind; needs OpenCV and Pillow."""
+
+import struct
+
+import cv2
+import numpy as np
+from PIL import Image
+
+
+def photograph(height=48, width=64, seed=0):
+    """(height, width, 3) of uint8: smooth, with some noise."""
+    random = np.random.RandomState(seed)
+    large = cv2.resize(random.uniform(0, 255, (6, 8, 3)), (width, height), interpolation=1)
+    return (large + random.normal(0, 6, large.shape)).clip(0, 255).astype(np.uint8)
+
+
+def write_wrong_images(folder):
+    """Write one of each kind.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+
+    Returns
+    -------
+    dict of str to str
+        What the line about each file must say.
+    """
+    image = photograph()
+    good = {
+        name: cv2.imencode(f".{name}", image)[1].tobytes()
+        for name in ("jpg", "png", "bmp", "ppm", "tiff", "webp")
+    }
+    deep = (image.astype(np.uint16) * 257)[:, :, ::-1]
+    for name, array in (("deep.png", deep), ("deep.tiff", deep), ("deep-grey.png", deep[..., 0])):
+        cv2.imwrite(str(folder / name), array)
+    cv2.imwrite(str(folder / "deep-grey.pgm"), deep[..., 0])
+    Image.fromarray(image).convert("CMYK").save(folder / "cmyk.jpg")
+    Image.fromarray(image).save(folder / "moving.gif")
+    cv2.imwrite(str(folder / "tiny.png"), image[:1, :1])
+    cv2.imwrite(str(folder / "flat.png"), image[:7])
+    # A bomb: a PNG of a hundred bytes that says it has 10^10 pixels.
+    bomb = good["png"][:16] + struct.pack(">II", 100_000, 100_000) + good["png"][24:]
+    thumbnail = b"\xff\xd8\xff\xe1" + struct.pack(">H", 2 + 4) + b"\xff\xd9ab" + good["jpg"][2:]
+    contents = {
+        "text.jpg": b"This is not a picture.\n",
+        "text.bmp": b"BMW makes cars.\n",
+        "empty.png": b"",
+        "bomb.png": bomb,
+        "head-only.jpg": good["jpg"][:3],
+        "thumbnail.jpg": thumbnail[: len(thumbnail) // 2],
+        "damaged.png": good["png"][:200] + b"\0" * 50 + good["png"][250:],
+        **{f"cut.{name}": data[: len(data) * 2 // 3] for name, data in good.items()},
+        "almost.jpg": good["jpg"][:-2],
+        "almost.png": good["png"][:-12],
+    }
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    (folder / "gone.png").symlink_to("nowhere.png")
+    return {
+        **dict.fromkeys(contents, "truncated or damaged"),
+        **{f"deep{name}": "16 bits" for name in (".png", ".tiff", "-grey.png", "-grey.pgm")},
+        "cmyk.jpg": "CMYK",
+        "moving.gif": "not an image of a kind",
+        "text.jpg": "not an image of a kind",
+        "empty.png": "empty",
+        "bomb.png": "too large (100000x100000)",
+        "tiny.png": "too small (1x1)",
+        "flat.png": "too small (64x7)",
+        "gone.png": "No such file",
+    }
