@@ -66,7 +66,8 @@ def replace_norms(net, norm_layer=None, norm_kwargs=None):
             f"{len(unfit) - 1} others do not fit; take a norm_layer with BatchNorm's parameters"
         )
     try:
-        net(mx.sym.var("data")).infer_shape(data=(1, 3, 64, 64))
+        # The other one, infer_shape, prints before it raises.
+        net(mx.sym.var("data")).infer_shape_partial(data=(1, 3, 64, 64))
     except (mx.base.MXNetError, TypeError, ValueError) as error:
         raise DMRError(f"norm_layer {label} does not fit the network: {_first(error)}") from error
 

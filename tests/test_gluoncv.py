@@ -1,10 +1,15 @@
 """Our networks inside GluonCV's detectors and tools."""
 
+import re
+
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 from test_blocks import assert_close, images, parameters_of
+from test_store import write
 
 from dmr_gluon import Backbone, get_model
+from dmr_gluon.deploy.store import publish
 from dmr_gluon.runtime import mx  # before gluoncv: it puts back what MXNet misses in NumPy
 
 gluoncv = pytest.importorskip("gluoncv")
@@ -147,3 +152,14 @@ def test_gluoncvs_export_of_our_networks(tmp_path):
         f"{prefix}-symbol.json", ["data"], f"{prefix}-0000.params"
     )
     assert_close(loaded(mx.nd.array(images(2, 3, 32, 32))), expected)
+
+
+def test_the_examples_of_the_documentation(tmp_path, monkeypatch):
+    net = get_model("cifar_dmrnet56")
+    net.initialize()
+    publish(write(net, tmp_path / "bundle"), str(tmp_path / "store"))
+    monkeypatch.chdir(tmp_path)
+    text = (REPOSITORY / "docs" / "gluoncv.md").read_text()
+    blocks = re.findall("```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(blocks) == 6
+    exec("\n".join(blocks), {})
