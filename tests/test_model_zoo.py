@@ -321,12 +321,13 @@ class TestFeatures:
                 expected = joined if streams == "concatenate" else np.mean(expected, axis=0)
             assert_close(found, expected)
 
-    def test_names_do_not_depend_on_what_is_around(self):
-        backbone = Backbone(Network(network("cifar_dmrnet8"), prefix="a_"), (2, 4))
+    @pytest.mark.parametrize("prefix", ["", "a_"])
+    def test_names_do_not_depend_on_what_is_around(self, prefix):
+        backbone = Backbone(Network(network("cifar_dmrnet8"), prefix=prefix), (2, 4))
         with mx.name.Prefix("ssd0_"):
             assert backbone(mx.sym.var("data")).list_outputs() == [
-                "a_stride2_output",
-                "a_stride4_output",
+                prefix + "stride2_output",
+                prefix + "stride4_output",
             ]
 
     def test_it_shares_the_networks_parameters(self):

@@ -205,6 +205,7 @@ class TestLocal:
             get_model("cifar_dmrnet8", pretrained=True, root=store)
         assert publish(bundle, store)[1]
         get_model("cifar_dmrnet8", pretrained=True, root=store)
+        assert (Path(store) / "index.json").read_text().count('"folder"') == 1
 
     def test_a_missing_file_is_named(self, published, store):
         os.remove(os.path.join(published, "model-0000.params"))
@@ -354,6 +355,8 @@ class TestHostile:
             {"files": ["bundle.json"]},
             {"classes": "10"},
             {"classes": None},
+            {"dataset": ["digits"]},
+            {"test_error": "0%"},
         ],
         ids=str,
     )
@@ -372,7 +375,8 @@ class TestHostile:
         assert sorted(os.listdir(tmp_path)) == before
 
     @pytest.mark.parametrize(
-        "text", ["", "[]", '{"format": 1}', '{"format": 1, "entries": [3]}', "\xff", "{" * 9]
+        "text",
+        ["", "[]", '{"format": 1}', '{"format": 1, "entries": [3]}', "\xff", "{" * 9, "[" * 99999],
     )
     def test_what_is_no_index(self, store, text):
         os.makedirs(store)
@@ -400,6 +404,10 @@ class TestHostile:
             publish(bundle, store)
 
     def test_an_index_that_says_other_things_than_the_bundle(self, published, store):
-        change_index(store, classes=100)
+        (entry,) = json.loads((Path(store) / "index.json").read_text())["entries"]
+        change_index(store, files={**entry["files"], "more": {"bytes": 1, "sha256": "0" * 64}})
+        with pytest.raises(DMRError, match="bundle.json is damaged"):
+            get_model("cifar_dmrnet8", pretrained=True, root=store)
+        change_index(store, files=entry["files"], classes=100)
         with pytest.raises(DMRError, match="bundle.json is damaged"):
             get_model("cifar_dmrnet8", classes=100, pretrained=True, root=store)

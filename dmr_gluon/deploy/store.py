@@ -207,7 +207,7 @@ def _entries(text, path):
     _require(len(text) <= _LARGEST_INDEX, path)
     try:
         content = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     _require(isinstance(content, dict) and isinstance(content.get("entries"), list), path)
     if content.get("format") != STORE_FORMAT:
@@ -227,6 +227,8 @@ def _is_entry(entry):
         and _matches(_HASH, digest)
         and entry.get("folder") == f"{name}-{digest[:8]}"
         and _count(entry.get("classes"))
+        and isinstance(entry.get("dataset"), (str, type(None)))
+        and isinstance(entry.get("test_error"), (int, float, type(None)))
         and all(_matches(_FILE, file) and _is_file(facts) for file, facts in files.items())
         and {BUNDLE, PARAMETERS} <= set(files)
         and files[BUNDLE]["sha256"] == digest
@@ -303,8 +305,8 @@ def _listed(folder):
         with open(path, "rb") as file:
             files = json.load(file)["files"]
         names_fit = all(_matches(_FILE, name) and _is_file(files[name]) for name in files)
-    except (ValueError, TypeError, KeyError):
-        names_fit = False
+    except (ValueError, RecursionError, TypeError, KeyError):
+        files, names_fit = {}, False
     _require(names_fit and BUNDLE not in files, path)
     return files
 
@@ -320,11 +322,8 @@ def _cached(root, entry):
                 path = os.path.join(folder, name)
                 if not os.path.exists(path) or _sha256(path) != facts["sha256"]:
                     url = f"{root.rstrip('/')}/{entry['folder']}/{name}"
-                    fetch(
-                        *(url, path, _opener(), facts["bytes"], "sha256", facts["sha256"]),
-                        source=INDEX,
-                        instead=_INSTEAD,
-                    )
+                    size, digest = facts["bytes"], facts["sha256"]
+                    fetch(url, path, _opener(), size, "sha256", digest, INDEX, _INSTEAD)
             return folder, _read_entry(folder, entry)
     except OSError as error:
         raise DMRError(
@@ -343,6 +342,7 @@ def _held(path):
 
 def _local(root):
     """The path of a store that is a folder; None for a URL."""
+    root = os.fspath(root)
     parts = urllib.parse.urlsplit(root)
     if parts.scheme in ("http", "https"):
         return None
