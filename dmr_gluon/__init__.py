@@ -18,6 +18,7 @@ _PUBLIC = {
     "Network": ".model",
     "get_model": ".model_zoo",
     "Backbone": ".backbone",
+    "publish": ".deploy.store",
     "Plain": ".blocks",
     "Residual": ".blocks",
     "InceptionLike": ".blocks",
@@ -25,7 +26,6 @@ _PUBLIC = {
     "fit": ".training.loop",
     "evaluate": ".training.evaluate",
     "export": ".deploy.export",
-    "publish": ".deploy.store",
 }
 
 #: Public modules, loaded as lightly.

@@ -18,11 +18,11 @@ LAYERS = [
     ["runtime", "report.plots", "report.path_plot", "report.network_plot"],
     [
         "blocks",
+        "normalisation",
+        "backbone",
         "grouped",
         "ends",
         "model",
-        "normalisation",
-        "backbone",
         "data.checksums",
         "data.download",
         "data.records",
