@@ -33,7 +33,7 @@ def write(net, folder, **others):
         "network": asdict(net.spec),
         "classes": [f"class {k}" for k in range(net.spec.classes)],
         "input": {"mean": [1, 2, 3], "std": [4, 5, 6]},
-        "dataset": {"name": "digits"},
+        "dataset": "digits",
         "training": {"test_error": 3.21},
         **others,
     }

@@ -175,7 +175,7 @@ def _describe(folder):
         **said,
         "sha256": digest,
         "folder": f"{said['network']}-{digest[:8]}",
-        "dataset": (content.get("dataset") or {}).get("name"),
+        "dataset": content.get("dataset"),
         "test_error": (content.get("training") or {}).get("test_error"),
         "files": {BUNDLE: {"bytes": os.path.getsize(path), "sha256": digest}, **files},
         "published": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
