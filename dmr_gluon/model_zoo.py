@@ -66,7 +66,8 @@ def get_model(
     Network
         Not initialised; ``net.initialize()`` uses the paper's initialisation. A trained one is
         initialised, and has ``classes``, its labels, and ``bundle``, what its ``bundle.json``
-        says: how images are normalised is in ``bundle["input"]``.
+        says. It takes images normalised with ``mean`` and ``std`` of ``bundle["input"]``, NCHW,
+        also where the bundle's own graph takes pixels.
 
     Raises
     ------
