@@ -16,7 +16,9 @@ _PUBLIC = {
     "Recipe": ".recipes",
     "RunOptions": ".training.loop",
     "Network": ".model",
-    "get_model": ".model",
+    "get_model": ".model_zoo",
+    "Backbone": ".backbone",
+    "publish": ".deploy.store",
     "Plain": ".blocks",
     "Residual": ".blocks",
     "InceptionLike": ".blocks",
@@ -27,14 +29,19 @@ _PUBLIC = {
     "load_bundle": ".deploy.load",
 }
 
-__all__ = ["__version__", *_PUBLIC]
+#: Public modules, loaded as lightly.
+_MODULES = ("model_zoo",)
+
+__all__ = ["__version__", *_PUBLIC, *_MODULES]
 
 
 def __getattr__(name):
+    if name in _MODULES:
+        return importlib.import_module("." + name, __name__)
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_PUBLIC[name], __name__), name)
 
 
 def __dir__():
-    return sorted(set(globals()) | set(_PUBLIC))
+    return sorted(set(globals()) | set(__all__))

@@ -40,6 +40,14 @@ def convolution(channels, kernel, stride, in_channels, prefix, groups=1):
 class BatchNorm(nn.BatchNorm):
     """BatchNorm with learned gamma (1 at first) and beta (0), epsilon 2e-5, momentum 0.9.
 
+    Parameters
+    ----------
+    channels : int
+    prefix : str
+    **options
+        Of Gluon's BatchNorm, where they are to be others than the paper's; see
+        :mod:`dmr_gluon.normalisation`.
+
     Attributes
     ----------
     devices : int
@@ -47,26 +55,24 @@ class BatchNorm(nn.BatchNorm):
         :meth:`dmr_gluon.model.Network.synchronise_bn`.
     """
 
-    def __init__(self, channels, prefix):
-        super().__init__(
-            epsilon=BN_EPSILON, momentum=BN_MOMENTUM, in_channels=channels, prefix=prefix
-        )
+    def __init__(self, channels, prefix, **options):
+        options = {"epsilon": BN_EPSILON, "momentum": BN_MOMENTUM, **options}
+        super().__init__(in_channels=channels, prefix=prefix, **options)
         self.devices = 1
 
     def hybrid_forward(self, F, x, gamma, beta, running_mean, running_var):
         if self.devices == 1:
             return super().hybrid_forward(F, x, gamma, beta, running_mean, running_var)
+        options = {name: value for name, value in self._kwargs.items() if name != "axis"}
         return F.contrib.SyncBatchNorm(
             x,
             gamma,
             beta,
             running_mean,
             running_var,
-            eps=BN_EPSILON,
-            momentum=BN_MOMENTUM,
-            fix_gamma=False,
             ndev=self.devices,
             key=self.prefix,  # by which the devices find each other
+            **options,
         )
 
 
@@ -81,8 +87,8 @@ class BatchNormRelu(BatchNorm):
         :meth:`dmr_gluon.model.Network.fuse_for_cpu`.
     """
 
-    def __init__(self, channels, prefix):
-        super().__init__(channels, prefix)
+    def __init__(self, channels, prefix, **options):
+        super().__init__(channels, prefix, **options)
         self.fused = False
 
     def hybrid_forward(self, F, x, gamma, beta, running_mean, running_var):

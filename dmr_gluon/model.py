@@ -1,5 +1,8 @@
 """From a :class:`~dmr_gluon.spec.NetworkSpec` to a HybridBlock."""
 
+import contextlib
+from dataclasses import replace
+
 from .blocks import (
     BatchNorm,
     BatchNormRelu,
@@ -10,8 +13,8 @@ from .blocks import (
     Residual,
 )
 from .ends import Concatenate, head, stem
+from .errors import DMRError
 from .grouped import GroupedInceptionLike, GroupedMergeAndRun
-from .networks import network
 from .runtime import mx
 from .spec import INCEPTION_LIKE, MERGE_AND_RUN, PLAIN, RESIDUAL, NetworkSpec
 
@@ -110,9 +113,101 @@ class Network(mx.gluon.HybridBlock):
         self.apply(synchronise)
         self._clear_cached_op()
 
+    def replace_output(self, classes):
+        """Another number of classes: a new classifier like the old one, to be trained anew.
+
+        It has the old one's parameter names, is initialised as in the paper on the same
+        devices, and ``spec`` says so. Make the Trainer afterwards: one that was made before
+        holds the old parameters.
+
+        Parameters
+        ----------
+        classes : int
+
+        Raises
+        ------
+        DMRError
+            For a number that is none.
+        """
+        self.spec = replace(self.spec, classes=classes)
+        with self.name_scope():
+            output = head(self.spec)
+        with contextlib.suppress(RuntimeError):  # not initialised yet: it will be with the rest
+            devices = next(iter(self.features.collect_params().values())).list_ctx()
+            output.initialize(ctx=devices)
+        if self._half:
+            output.cast("float16")
+        self.output = output
+
     def portable_symbol(self):
-        """The network as a symbol of common operators, from ``data`` to logits."""
-        return Network(self.spec, prefix=self.prefix)(mx.sym.var("data"))
+        """The network as it is now, as a symbol of common operators, from ``data`` to logits.
+
+        An ``output`` or BN layers that were replaced are in it; what :meth:`fuse_for_cpu`,
+        :meth:`compute_in_float16` and :meth:`synchronise_bn` changed is not. The text of the
+        symbol does not depend on what else was built, traced or run before.
+        """
+        with _in_portable_form(self), mx.name.NameManager():
+            symbol = self(mx.sym.var("data"))
+        for variable in symbol.get_internals():
+            if variable.attr("__dtype__") == _FLOAT16:
+                variable._set_attr(__dtype__=_FLOAT32)
+        return symbol
+
+
+def read_parameters(net, path, otherwise):
+    """Fill a network from a file of MXNet's, by name.
+
+    Parameters
+    ----------
+    net : Network
+        Initialised. Its prefix is not in the file's names.
+    path : str
+        As :func:`dmr_gluon.deploy.export.save_model` writes it.
+    otherwise : str
+        What to do where the file is damaged.
+
+    Raises
+    ------
+    DMRError
+        For a file that is damaged, or does not fit.
+    """
+    try:
+        arrays = {name.split(":", 1)[1]: array for name, array in mx.nd.load(path).items()}
+    except (mx.base.MXNetError, IndexError, AttributeError) as error:
+        raise DMRError(f"{path} is damaged; {otherwise}") from error
+    for name, parameter in net.collect_params().items():
+        plain = name[len(net.prefix) :]
+        if plain not in arrays or arrays[plain].shape != parameter.shape:
+            raise DMRError(f"{path} does not fit {net.spec.name}: {plain} is missing or differs")
+        parameter.set_data(arrays[plain])
+
+
+#: As symbols write them.
+_FLOAT32, _FLOAT16 = "0", "2"
+
+
+@contextlib.contextmanager
+def _in_portable_form(net):
+    """Take back for a while what makes a network fast where it runs."""
+    before = []
+
+    def change(thing, name, value):
+        before.append((thing, name, getattr(thing, name)))
+        setattr(thing, name, value)
+
+    def make_portable(block):
+        for name, value in (("fused", False), ("devices", 1), ("_half", False)):
+            if hasattr(block, name):
+                change(block, name, value)
+
+    net.apply(make_portable)
+    for parameter in net.collect_params().values():
+        change(parameter, "_var", None)  # MXNet counts in a variable how often it was traced
+    try:
+        yield
+    finally:
+        for thing, name, value in before:
+            setattr(thing, name, value)
 
 
 def _block(spec, channels, stride, in_channels, first, last, prefix):
@@ -137,31 +232,3 @@ def _block(spec, channels, stride, in_channels, first, last, prefix):
     if grouped:
         return GroupedMergeAndRun(first=first and spec.ends != "unshared", **common)
     return MergeAndRun(**common)
-
-
-def get_model(name, classes=None, prefix="", **overrides):
-    """Build a network of the paper by name.
-
-    Parameters
-    ----------
-    name : str
-        Such as ``cifar_dmrnet56`` or ``resnet101``, see :mod:`dmr_gluon.networks`.
-    classes : int, optional
-        Number of outputs; default 10 for the ``cifar_`` networks, else 1000.
-    prefix : str
-        Put before every parameter's name.
-    **overrides
-        ``width``, ``branches``, ``mapping`` or another field of
-        :class:`~dmr_gluon.spec.NetworkSpec`.
-
-    Returns
-    -------
-    Network
-        Not initialised; ``net.initialize()`` uses the paper's initialisation.
-
-    Raises
-    ------
-    DMRError
-        For a name or an override that does not fit.
-    """
-    return Network(network(name, classes=classes, **overrides), prefix=prefix)

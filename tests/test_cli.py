@@ -68,7 +68,7 @@ def test_a_record_file_without_its_index_is_refused(command, digits, tmp_path):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ([], "prepare, check, show, eval, export, plot, train, status, networks"),
+        ([], "prepare, check, show, eval, export, "),
         (["prepare"], "digits, folder, cifar10"),
         (["prepare", "digits"], "--out"),
         (["prepare", "folder", "/nonexistent", "--out", "x"], "cannot be read"),

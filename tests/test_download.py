@@ -256,9 +256,11 @@ def test_a_length_that_is_no_number_is_none(server, tmp_path):
 def test_no_more_is_taken_than_the_file_has(server, known_size, tmp_path, monkeypatch):
     server.files["a.bin"] = CONTENT + bytes(50 << 20)
     taken = []
-    md5 = download._md5
+    digests_of = download.digests_of
     monkeypatch.setattr(
-        download, "_md5", lambda path: taken.append(os.path.getsize(path)) or md5(path)
+        download,
+        "digests_of",
+        lambda path, names: taken.append(os.path.getsize(path)) or digests_of(path, names),
     )
     with pytest.raises(DMRError, match="another file than the published one"):
         get(tmp_path)

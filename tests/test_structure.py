@@ -18,6 +18,8 @@ LAYERS = [
     ["runtime", "report.plots", "report.path_plot", "report.network_plot"],
     [
         "blocks",
+        "normalisation",
+        "backbone",
         "grouped",
         "ends",
         "model",
@@ -41,8 +43,9 @@ LAYERS = [
         "data.check",
         "deploy.predict_onnx",
         "deploy.bundle",
+        "deploy.store",
     ],
-    ["training", "deploy", "report.contact_sheet"],
+    ["training", "deploy", "model_zoo", "report.contact_sheet"],
     ["analysis"],
     ["flags", "series", "cli", "cli_data", "cli_networks", "cli_launch", "cli_runs", "cli_deploy"],
 ]

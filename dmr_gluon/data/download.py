@@ -30,6 +30,7 @@ _BLOCK = 1 << 20
 _LARGEST = 1 << 30  # of a file whose size is not known
 #: Of the answers below 500, those that another attempt may change.
 _PASSING = (408, 429)
+_INSTEAD = "--mirror or --source take the file from elsewhere"
 
 
 def download(name, folder, mirror=None, proxy=None):
@@ -78,6 +79,46 @@ def download(name, folder, mirror=None, proxy=None):
             ) from error
 
 
+def fetch(url, path, opener, size, algorithm, digest, source, instead):
+    """Download a file that is known by its hash, going on with what has arrived of it.
+
+    Parameters
+    ----------
+    url, path : str
+        From where to where; until it is whole, what arrives is in ``path.part``.
+    opener : urllib.request.OpenerDirector
+    size : int or None
+        Bytes, if they are known.
+    algorithm, digest : str
+        Such as ``md5``, and what it must give.
+    source : str
+        Who says so, for the refusal.
+    instead : str
+        Where else the file may come from, for the refusals.
+
+    Raises
+    ------
+    DMRError
+        Where it cannot be had, or another file comes, which is removed.
+    OSError
+        Of the disk.
+    """
+    part = path + ".part"
+    with open(part, "ab", buffering=0) as file:
+        if not lock(file):
+            raise DMRError(f"another process is downloading {path}; wait for it")
+        receive(url, file, opener, size, instead)
+        os.fsync(file.fileno())
+        found = digests_of(part, [algorithm])[algorithm].hexdigest()
+        if found != digest:
+            os.remove(part)
+            raise DMRError(
+                f"{url} gave another file than the published one ({algorithm.upper()} {found} "
+                f"instead of {digest}, see {source}); it has been removed, try again"
+            )
+        os.replace(part, path)
+
+
 class _Interrupted(Exception):
     """Why an attempt ended that may be repeated."""
 
@@ -93,29 +134,25 @@ def _get(archive, url, path, opener):
             )
         _note_whole(path, archive.md5)
         return
-    part = path + ".part"
-    with open(part, "ab", buffering=0) as file:
-        if not lock(file):
-            raise DMRError(f"another process is downloading {path}; wait for it")
-        _receive(url, file, opener, archive.bytes)
-        os.fsync(file.fileno())
-        found = _md5(part)
-        if found != archive.md5:
-            os.remove(part)
-            raise DMRError(
-                f"{url} gave another file than the published one (MD5 {found} instead of "
-                f"{archive.md5}, see {archive.origin}); it has been removed, try again"
-            )
-        os.replace(part, path)
+    fetch(url, path, opener, archive.bytes, "md5", archive.md5, archive.origin, _INSTEAD)
     _note_whole(path, archive.md5)
 
 
-def _receive(url, file, opener, expected):
-    """Receive what is missing of a file, with as many attempts as it takes and makes sense."""
+def receive(url, file, opener, expected, instead):
+    """Receive what is missing of a file, with as many attempts as it takes and makes sense.
+
+    Parameters
+    ----------
+    url : str
+    file : file
+        Open for appending, unbuffered, with a name that ends in ``.part``.
+    opener, expected, instead
+        As ``opener``, ``size`` and ``instead`` of :func:`fetch`.
+    """
     most, pauses = os.path.getsize(file.name), iter(PAUSES)
     while True:
         try:
-            return _attempt(url, file, opener, expected)
+            return _attempt(url, file, opener, expected, instead)
         except _Interrupted as problem:
             if os.path.getsize(file.name) > most:
                 most, pauses = os.path.getsize(file.name), iter(PAUSES)
@@ -123,13 +160,13 @@ def _receive(url, file, opener, expected):
             if pause is None:
                 raise DMRError(
                     f"{url} cannot be downloaded: {problem}; the same command goes on with what "
-                    f"has arrived, and --mirror or --source take the file from elsewhere"
+                    f"has arrived, and {instead}"
                 ) from None
             print(f"note: {url}: {problem}; trying again in {pause} s")
             time.sleep(pause)
 
 
-def _attempt(url, file, opener, expected):
+def _attempt(url, file, opener, expected, instead):
     begin = os.path.getsize(file.name)
     headers = {"User-Agent": f"dmr-gluon/{__version__}"}
     if begin:
@@ -143,11 +180,11 @@ def _attempt(url, file, opener, expected):
                 return  # nothing is left to send
             raise DMRError(
                 f"{url} cannot be downloaded: the server has nothing after the {begin:,} bytes "
-                f"that have arrived; remove {file.name} to begin anew, or see --mirror"
+                f"that have arrived; remove {file.name} to begin anew, or else {instead}"
             ) from None
         answer = f"the server answers {error.code} {_said(error)}"
         if error.code < 500 and error.code not in _PASSING:
-            raise DMRError(f"{url} cannot be downloaded: {answer}; see --mirror") from None
+            raise DMRError(f"{url} cannot be downloaded: {answer}; {instead}") from None
         raise _Interrupted(answer) from None
     except (ValueError, http.client.InvalidURL) as error:
         raise DMRError(f"{url} is not an address: {error}") from None
@@ -156,7 +193,7 @@ def _attempt(url, file, opener, expected):
         if isinstance(reason, ssl.SSLCertVerificationError):
             raise DMRError(
                 f"{url} cannot be downloaded: its server's certificate cannot be verified "
-                f"({reason.verify_message}); see --mirror"
+                f"({reason.verify_message}); {instead}"
             ) from None
         raise _Interrupted(_said(reason)) from None
     with response:

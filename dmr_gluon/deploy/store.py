@@ -1,0 +1,361 @@
+"""A store of trained networks: a folder that any web server can serve.
+
+``index.json`` has ``format`` and ``entries``, the oldest first. An entry has
+
+``network``
+    name, as :func:`dmr_gluon.get_model` reads it
+``sha256``
+    of its ``bundle.json``, which has the hash of every other file
+``folder``
+    ``NAME-HASH8``: the network's name and the first eight digits of that hash
+``classes``, ``dataset``, ``test_error``
+    how many, on what, and in percent; null where it is not known
+``files``
+    by name: ``bytes`` and ``sha256``
+``published``
+    when, UTC
+
+What stands in a store may be anybody's: names are looked at before they become paths, and files
+are used only when they have their hashes. Nothing here needs MXNet.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+import urllib.parse
+import urllib.request
+
+from ..data.checksums import digests_of
+from ..data.download import fetch, receive
+from ..errors import DMRError
+from ..machine import lock
+from ..runs import RunDirectory, write_atomically
+from .bundle import read_bundle
+from .predict_onnx import BUNDLE
+
+STORE_FORMAT = 1
+INDEX = "index.json"
+PARAMETERS = "model-0000.params"
+
+_NETWORK = re.compile(r"[a-z0-9_]{1,100}")
+_HASH = re.compile(r"[0-9a-f]{64}")
+_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,100}")
+_LARGEST_INDEX = 16 << 20
+#: Seconds to wait for another process that publishes or downloads.
+_PATIENCE = 600
+_INSTEAD = "root= or DMR_MODEL_STORE names another store"
+
+
+def find(name, pretrained=True, root=None, classes=None):
+    """A bundle of a network from a store, checked.
+
+    Parameters
+    ----------
+    name : str
+        The network's.
+    pretrained : True or str
+        True: the newest. Otherwise the beginning of a bundle's hash.
+    root : str, optional
+        A folder, or the URL of one (http, https or file). Default: DMR_MODEL_STORE.
+    classes : int, optional
+        Among several, only those with so many.
+
+    Returns
+    -------
+    str, dict
+        Its folder, in the store or in the cache (DMR_CACHE, default ``~/.cache/dmr_gluon``),
+        and what ``bundle.json`` says.
+
+    Raises
+    ------
+    DMRError
+        Where there is none, or a file is damaged or cannot be had.
+    """
+    root = os.fspath(root or os.environ.get("DMR_MODEL_STORE") or "")
+    if not root:
+        raise DMRError(
+            f"no weights of {name} are published; make a store of your own with dmr publish RUN "
+            f"STORE, and name it with root=STORE or DMR_MODEL_STORE"
+        )
+    place = _local(root)
+    entries = _read_index(place) if place else _download_index(root)
+    entry = _choose(entries, name, pretrained, root, classes)
+    if place:
+        folder = os.path.join(place, entry["folder"])
+        return folder, _read_entry(folder, entry)
+    return _cached(root, entry)
+
+
+def publish(source, store, epoch=None):
+    """Put a run's network, or a bundle, into a store, checked.
+
+    Parameters
+    ----------
+    source : str
+        A run's folder, or that of a bundle.
+    store : str
+        A folder; made if need be.
+    epoch : int, optional
+        Of a run, as for :func:`dmr_gluon.deploy.export.export`.
+
+    Returns
+    -------
+    dict, bool
+        The entry of ``index.json``, and whether it is new.
+
+    Raises
+    ------
+    DMRError
+        For a source that is neither or is damaged, or a store that cannot be written.
+    """
+    place = _local(store)
+    if place is None:
+        raise DMRError(f"{store}: publish into a folder, and let a web server serve that")
+    try:
+        os.makedirs(place, exist_ok=True)
+        with _held(os.path.join(place, ".lock")):
+            return _publish(source, place, epoch)
+    except OSError as error:
+        raise DMRError(f"cannot write to {store}: {error.strerror or error}") from error
+
+
+def _publish(source, place, epoch):
+    entries = _read_index(place) if os.path.exists(os.path.join(place, INDEX)) else []
+    new = os.path.join(place, ".new")
+    shutil.rmtree(new, ignore_errors=True)  # of a process that was killed
+    try:
+        _fill(new, source, epoch)
+        entry = _describe(new)
+        folder = os.path.join(place, entry["folder"])
+        for known in [one for one in entries if one["folder"] == entry["folder"]]:
+            if known["sha256"] != entry["sha256"]:
+                raise DMRError(f"{folder} is another bundle; use another store")
+            with contextlib.suppress(DMRError):
+                _read_entry(folder, known)
+                return known, False
+            entries.remove(known)  # damaged
+        shutil.rmtree(folder, ignore_errors=True)  # damaged, or of a process that was killed
+        os.replace(new, folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    index = {"format": STORE_FORMAT, "entries": [*entries, entry]}
+    write_atomically(os.path.join(place, INDEX), json.dumps(index, indent=1))
+    return entry, True
+
+
+def _fill(folder, source, epoch):
+    """Write the bundle that ``source`` is, or that it gives."""
+    if os.path.exists(os.path.join(source, BUNDLE)):
+        if epoch is not None:
+            raise DMRError(f"{source} is a bundle of one epoch; leave out --epoch")
+        os.makedirs(folder)
+        for name in [BUNDLE, *_listed(source)]:
+            shutil.copyfile(os.path.join(source, name), os.path.join(folder, name))
+        return
+    if not RunDirectory(source).exists():
+        raise DMRError(f"{source} is neither a run nor a bundle: it has no config.json or {BUNDLE}")
+    from .export import export
+
+    export(source, folder, epoch)
+
+
+def _describe(folder):
+    """The entry for a bundle."""
+    content, files = read_bundle(folder), _listed(folder)
+    path = os.path.join(folder, BUNDLE)
+    if PARAMETERS not in files:
+        raise DMRError(f"{folder} has no {PARAMETERS}; export the run again, with the plain form")
+    said, digest = _says(content), _sha256(path)
+    _require(said, path)
+    entry = {
+        **said,
+        "sha256": digest,
+        "folder": f"{said['network']}-{digest[:8]}",
+        "dataset": content.get("dataset"),
+        "test_error": (content.get("training") or {}).get("test_error"),
+        "files": {BUNDLE: {"bytes": os.path.getsize(path), "sha256": digest}, **files},
+        "published": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    _require(_is_entry(entry), path)
+    return entry
+
+
+def _read_index(place):
+    path = os.path.join(place, INDEX)
+    try:
+        with open(path, "rb") as file:
+            return _entries(file.read(_LARGEST_INDEX + 1), path)
+    except OSError as error:
+        raise DMRError(
+            f"{place} is not a store: its {INDEX} cannot be read ({error.strerror}); name a "
+            f"folder that dmr publish wrote"
+        ) from error
+
+
+def _download_index(root):
+    with tempfile.NamedTemporaryFile(mode="a+b", prefix=INDEX, suffix=".part", buffering=0) as file:
+        receive(f"{root.rstrip('/')}/{INDEX}", file, _opener(), None, _INSTEAD)
+        file.seek(0)
+        return _entries(file.read(_LARGEST_INDEX + 1), f"{root.rstrip('/')}/{INDEX}")
+
+
+def _entries(text, path):
+    _require(len(text) <= _LARGEST_INDEX, path)
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        content = None
+    _require(isinstance(content, dict) and isinstance(content.get("entries"), list), path)
+    if content.get("format") != STORE_FORMAT:
+        raise DMRError(f"{path} was written by another version of dmr-gluon")
+    for entry in content["entries"]:
+        _require(_is_entry(entry), path)
+    return content["entries"]
+
+
+def _is_entry(entry):
+    """Nothing in it leads out of the store."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("files"), dict):
+        return False
+    name, digest, files = entry.get("network"), entry.get("sha256"), entry["files"]
+    return (
+        _matches(_NETWORK, name)
+        and _matches(_HASH, digest)
+        and entry.get("folder") == f"{name}-{digest[:8]}"
+        and _count(entry.get("classes"))
+        and isinstance(entry.get("dataset"), (str, type(None)))
+        and isinstance(entry.get("test_error"), (int, float, type(None)))
+        and all(_matches(_FILE, file) and _is_file(facts) for file, facts in files.items())
+        and {BUNDLE, PARAMETERS} <= set(files)
+        and files[BUNDLE]["sha256"] == digest
+    )
+
+
+def _is_file(facts):
+    return (
+        isinstance(facts, dict)
+        and _count(facts.get("bytes"))
+        and _matches(_HASH, facts.get("sha256"))
+    )
+
+
+def _count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _matches(pattern, text):
+    return isinstance(text, str) and pattern.fullmatch(text)
+
+
+def _require(whole, path):
+    if not whole:
+        raise DMRError(f"{path} is damaged; publish again, or copy the store anew")
+
+
+def _choose(entries, name, pretrained, root, classes):
+    named = [entry for entry in entries if entry["network"] == name]
+    if pretrained is not True:
+        if not _matches(re.compile("[0-9a-f]{1,64}"), pretrained):
+            raise DMRError(
+                f"pretrained must be True, False or the beginning of a bundle's hash, not "
+                f"{pretrained!r}"
+            )
+        found = [entry for entry in named if entry["sha256"].startswith(pretrained)]
+        if len(found) > 1:
+            raise DMRError(
+                f"pretrained={pretrained!r} fits {len(found)} of {name} in {root}; give more digits"
+            )
+    else:
+        found = [entry for entry in named if classes in (None, entry["classes"])] or named
+    if not found:
+        there = ", ".join(entry["folder"] for entry in named or entries) or "nothing"
+        wanted = name if pretrained is True else f"{name}-{pretrained}"
+        raise DMRError(f"{root} has no {wanted}; there is {there}")
+    return found[-1]
+
+
+def _read_entry(folder, entry):
+    """What an entry's ``bundle.json`` says, after a look at every hash."""
+    path = os.path.join(folder, BUNDLE)
+    with contextlib.suppress(OSError):  # read_bundle says it better
+        _require(_sha256(path) == entry["sha256"], path)
+        whole = {BUNDLE: entry["files"][BUNDLE], **_listed(folder)}
+        _require(whole == entry["files"], path)
+    content = read_bundle(folder)
+    _require(_says(content) == {key: entry[key] for key in ("network", "classes")}, path)
+    return content
+
+
+def _says(content):
+    """What of an entry stands in a ``bundle.json``; None where that is no bundle's."""
+    try:
+        return {"network": content["network"]["name"], "classes": len(content["classes"])}
+    except (KeyError, TypeError):
+        return None
+
+
+def _listed(folder):
+    """The files that a ``bundle.json`` lists; none that leads out of the folder."""
+    path = os.path.join(folder, BUNDLE)
+    try:
+        with open(path, "rb") as file:
+            files = json.load(file)["files"]
+        names_fit = all(_matches(_FILE, name) and _is_file(files[name]) for name in files)
+    except (ValueError, RecursionError, TypeError, KeyError):
+        files, names_fit = {}, False
+    _require(names_fit and BUNDLE not in files, path)
+    return files
+
+
+def _cached(root, entry):
+    """The folder of a bundle in the cache, where what is missing or damaged is fetched."""
+    cache = os.path.expanduser(os.environ.get("DMR_CACHE") or "~/.cache/dmr_gluon")
+    folder = os.path.join(cache, entry["folder"])
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with _held(folder + ".lock"):
+            for name, facts in entry["files"].items():
+                path = os.path.join(folder, name)
+                if not os.path.exists(path) or _sha256(path) != facts["sha256"]:
+                    url = f"{root.rstrip('/')}/{entry['folder']}/{name}"
+                    size, digest = facts["bytes"], facts["sha256"]
+                    fetch(url, path, _opener(), size, "sha256", digest, INDEX, _INSTEAD)
+            return folder, _read_entry(folder, entry)
+    except OSError as error:
+        raise DMRError(
+            f"cannot write to {folder} ({error.strerror or error}); name another folder with "
+            f"DMR_CACHE"
+        ) from error
+
+
+@contextlib.contextmanager
+def _held(path):
+    with open(path, "w", encoding="ascii") as file:
+        if not lock(file, _PATIENCE):
+            raise DMRError(f"another process has held {path} for {_PATIENCE} s; wait for it")
+        yield
+
+
+def _local(root):
+    """The path of a store that is a folder; None for a URL."""
+    root = os.fspath(root)
+    parts = urllib.parse.urlsplit(root)
+    if parts.scheme in ("http", "https"):
+        return None
+    if parts.scheme == "file":
+        return urllib.request.url2pathname(parts.path)
+    if "://" in root:
+        raise DMRError(f"{root}: a store is a folder or a URL of http, https or file")
+    return os.path.expanduser(root)
+
+
+def _opener():
+    return urllib.request.build_opener()
+
+
+def _sha256(path):
+    return digests_of(path, ["sha256"])["sha256"].hexdigest()

@@ -1,0 +1,124 @@
+"""The networks by name, as in GluonCV's ``model_zoo``.
+
+``get_model(NAME, ...)``, and for every network of the paper a constructor of that name::
+
+    from dmr_gluon import model_zoo
+
+    net = model_zoo.cifar_dmrnet56(classes=100)
+    net = model_zoo.get_model("cifar_dmrnet56", pretrained=True, root="store")
+"""
+
+import inspect
+import os
+from dataclasses import replace
+
+from .errors import DMRError
+from .model import Network, read_parameters
+from .networks import example_names, network
+from .normalisation import replace_norms
+from .paper import NETWORKS
+from .runtime import mx
+from .spec import NetworkSpec
+
+
+def get_model(
+    name,
+    classes=None,
+    pretrained=False,
+    ctx=None,
+    root=None,
+    norm_layer=None,
+    norm_kwargs=None,
+    prefix="",
+    **overrides,
+):
+    """Build a network by name; the arguments are GluonCV's, and mean what they mean there.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``cifar_dmrnet56`` or ``resnet101``, see :mod:`dmr_gluon.networks`.
+    classes : int, optional
+        Number of outputs; default 10 for the ``cifar_`` networks, else 1000, or as many as the
+        trained network has.
+    pretrained : bool or str
+        Load trained parameters from a store that ``dmr publish`` wrote: True takes the newest
+        of that network (with ``classes``, if given), a string the one whose hash begins so.
+        No weights are published with this package: there must be a store of yours.
+    ctx : Context or list of Context, optional
+        Where trained parameters are loaded to; default the CPU. Without ``pretrained`` it has
+        no effect, as in GluonCV: ``net.initialize(ctx=...)`` decides.
+    root : str, optional
+        The store, a folder or its URL; default: the environment's DMR_MODEL_STORE. Has no
+        effect without ``pretrained``. (GluonCV: where downloads are kept; here, DMR_CACHE.)
+    norm_layer : callable, optional
+        Put in the place of every BN. Default: ours, as in the paper.
+    norm_kwargs : dict, optional
+        More arguments for it, such as ``{"use_global_stats": True}`` to freeze the statistics.
+    prefix : str
+        Put before every parameter's name.
+    **overrides
+        ``width``, ``branches``, ``mapping`` or another field of
+        :class:`~dmr_gluon.spec.NetworkSpec`.
+
+    Returns
+    -------
+    Network
+        Not initialised; ``net.initialize()`` uses the paper's initialisation. A trained one is
+        initialised, and has ``classes``, its labels, and ``bundle``, what its ``bundle.json``
+        says. It takes images normalised with ``mean`` and ``std`` of ``bundle["input"]``, NCHW,
+        also where the bundle's own graph takes pixels.
+
+    Raises
+    ------
+    DMRError
+        For a name, an override, a layer or trained parameters that do not fit, and where there
+        are none.
+    """
+    spec = network(str(name).lower(), classes=classes, **overrides)
+    if pretrained:
+        net = _pretrained(spec, classes, pretrained, ctx, root, prefix)
+    else:
+        net = Network(spec, prefix=prefix)
+    if norm_layer or norm_kwargs:
+        replace_norms(net, norm_layer, norm_kwargs)
+    return net
+
+
+def get_model_list():
+    """Names of the constructors; many others can be read, see :mod:`dmr_gluon.networks`."""
+    return sorted({published.name for published in NETWORKS} | set(example_names()))
+
+
+def _pretrained(spec, classes, pretrained, ctx, root, prefix):
+    from .deploy.store import PARAMETERS, find
+
+    folder, content = find(spec.name, pretrained, root, classes)
+    trained = NetworkSpec.from_json(content["network"])
+    if classes not in (None, trained.classes):
+        raise DMRError(
+            f"{folder} has {trained.classes} classes, not {classes}; to fine-tune it, leave out "
+            f"classes={classes} and then call net.replace_output({classes})"
+        )
+    if replace(spec, classes=trained.classes) != trained:
+        raise DMRError(f"{folder} is another network than {spec.name} with these arguments")
+    net = Network(trained, prefix=prefix)
+    net.initialize(ctx=ctx or mx.cpu())
+    read_parameters(net, os.path.join(folder, PARAMETERS), "publish it again")
+    net.classes, net.bundle = list(content["classes"]), content
+    return net
+
+
+def _constructor(name):
+    def build(*arguments, **options):
+        return get_model(name, *arguments, **options)
+
+    build.__name__ = build.__qualname__ = name
+    build.__doc__ = f"``{name}``; the arguments are those of :func:`get_model` after the name."
+    signature = inspect.signature(get_model)
+    build.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])
+    return build
+
+
+__all__ = ["get_model", "get_model_list", *get_model_list()]
+globals().update({name: _constructor(name) for name in get_model_list()})
