@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import EXPORTED
 
-from dmr_gluon import load_bundle
+from dmr_gluon import get_model, load_bundle
 from dmr_gluon.cli import _main
 from dmr_gluon.data.datasets import open_prepared
 from dmr_gluon.data.iterators import evaluation_batches
@@ -21,7 +21,6 @@ from dmr_gluon.deploy.proof import Comparison, Worker
 from dmr_gluon.deploy.saving import load_run
 from dmr_gluon.deploy.writer import ExportOptions, Preparation, write_bundle
 from dmr_gluon.errors import DMRError
-from dmr_gluon.model import get_model
 from dmr_gluon.runtime import mx
 
 

@@ -11,7 +11,7 @@ from test_blocks import assert_close, images, parameters_of, randomise
 
 import dmr_gluon
 from dmr_gluon import Backbone, get_model, model_zoo
-from dmr_gluon.deploy.export import save_model
+from dmr_gluon.deploy.saving import save_model
 from dmr_gluon.errors import DMRError
 from dmr_gluon.model import Network
 from dmr_gluon.networks import network

@@ -5,8 +5,7 @@ import os
 
 import numpy as np
 
-from ..errors import DMRError
-from ..model import Network
+from ..model import Network, read_parameters
 from ..runs import RunDirectory, write_atomically
 from ..runtime import mx
 from ..spec import NetworkSpec
@@ -86,19 +85,10 @@ def load_run(run, devices=None, epoch=None):
     run = run if isinstance(run, RunDirectory) else RunDirectory(run)
     spec = NetworkSpec.from_json(run.config()["network"])
     path = f"{run.model_prefix}-{run.model_epoch(epoch):04d}.params"
-    try:
-        arrays = {name.split(":", 1)[1]: array for name, array in mx.nd.load(path).items()}
-    except (mx.base.MXNetError, IndexError, AttributeError) as error:
-        raise DMRError(
-            f"{path} is damaged; --run-dir {run.path} --resume writes it anew from the checkpoint"
-        ) from error
     devices = devices or [mx.cpu()]
     net = Network(spec)
     net.initialize(ctx=devices)
-    for name, parameter in net.collect_params().items():
-        if name not in arrays or arrays[name].shape != parameter.shape:
-            raise DMRError(f"{path} does not fit the run's network: {name} is missing or differs")
-        parameter.set_data(arrays[name])
+    read_parameters(net, path, f"--run-dir {run.path} --resume writes it anew from the checkpoint")
     prepare_to_run(net, devices)
     return net
 
