@@ -126,21 +126,3 @@ def _publish(options):
     print(f"sha256 of its bundle.json: {entry['sha256']}")
     name, digits = entry["network"], entry["sha256"][:8]
     print(f'get_model("{name}", pretrained="{digits}", root="{options.store}") loads it')
-
-
-def _add_export(commands):
-    parser = commands.add_parser("export", help="a run's network as files that plain MXNet loads")
-    parser.add_argument("run", metavar="RUN", help="a run's folder")
-    parser.add_argument("--out", required=True, metavar="DIR", help="where to write")
-    add_epoch(parser)
-    parser.set_defaults(function=_export)
-
-
-def _export(options):
-    from .deploy.export import export
-
-    export(options.run, options.out, options.epoch)
-    print(
-        f"{options.out}: model-symbol.json, model-0000.params and bundle.json; "
-        f"loaded again by MXNet, with equal outputs"
-    )
