@@ -1,6 +1,8 @@
-"""Speed of a bundle's forms beside MXNet's own: python benchmarks/deployment.py BUNDLE [BUNDLE ...]
+"""Speed of a bundle's forms beside MXNet's own: python benchmarks/deployment.py [BUNDLE ...]
 
     dmr export RUN --out BUNDLE --forms folded,fused,int8,onnx
+
+With --random NAME a network with random weights is exported first, in all forms.
 
 Every form runs in a process of its own, from the bundle's files; the processes take turns for a
 few rounds. Beside them runs what `mx.onnx.export_model` makes of the plain network by itself,
@@ -9,6 +11,7 @@ plain network and of ONNX Runtime on both models, round by round.
 """
 
 import argparse
+import itertools
 import os
 import sys
 import tempfile
@@ -16,8 +19,13 @@ import warnings
 
 import numpy as np
 
+from dmr_gluon import get_model
+from dmr_gluon.data.datasets import PUBLISHED
 from dmr_gluon.deploy.bundle import read_bundle
+from dmr_gluon.deploy.forms import available
+from dmr_gluon.deploy.images import MadeImages
 from dmr_gluon.deploy.proof import measure, workers
+from dmr_gluon.deploy.writer import ExportOptions, Preparation, write_bundle
 from dmr_gluon.report.tables import markdown_table
 from dmr_gluon.runtime import mx
 
@@ -26,15 +34,37 @@ THEIRS = "MXNet's ONNX export"
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("bundles", metavar="BUNDLE", nargs="+")
+    parser.add_argument("bundles", metavar="BUNDLE", nargs="*")
+    parser.add_argument("--random", metavar="NAME", action="append", default=[])
+    parser.add_argument("--check-images", type=int, default=1000, help="of those with --random")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.7, help="for each form and round")
     parser.add_argument("--batch", type=int, default=32)
     options = parser.parse_args()
     print(f"{os.environ['OMP_NUM_THREADS']} threads, load {os.getloadavg()[0]:.1f} before\n")
-    for path in options.bundles:
-        print(f"{read_bundle(path)['network']['name']}, {options.rounds} rounds\n")
-        print(measured(path, options) + "\n", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        random = (random_bundle(name, folder, options) for name in options.random)
+        for path in itertools.chain(options.bundles, random):
+            print(f"{read_bundle(path)['network']['name']}, {options.rounds} rounds\n")
+            print(measured(path, options) + "\n", flush=True)
+
+
+def random_bundle(name, folder, options):
+    """All forms of a network with random weights, compared on made-up images."""
+    net = get_model(name)
+    net.initialize()
+    size = 32 if net.spec.stem == "cifar" else 224
+    facts = PUBLISHED["cifar10" if size == 32 else "imagenet"]
+    preparation = Preparation(size, facts.mean, facts.std)
+    images = MadeImages((3, size, size), facts.mean, facts.std, options.check_images)
+    wanted = ExportOptions(available(net.spec), calibration_images=64)
+    classes = [str(label) for label in range(net.spec.classes)]
+    path = os.path.join(folder, name)
+    found = write_bundle(net, path, 0, classes, preparation, wanted, images)
+    for form, entry in found["forms"].items():
+        print(name, form, entry["compared"], flush=True)
+    print()
+    return path
 
 
 def measured(path, options):
