@@ -53,10 +53,12 @@ def random_bundle(name, folder, options):
     """All forms of a network with random weights, compared on made-up images."""
     net = get_model(name)
     net.initialize()
+    net.hybridize()
     size = 32 if net.spec.stem == "cifar" else 224
     facts = PUBLISHED["cifar10" if size == 32 else "imagenet"]
     preparation = Preparation(size, facts.mean, facts.std)
     images = MadeImages((3, size, size), facts.mean, facts.std, options.check_images)
+    settle_statistics(net, images)
     wanted = ExportOptions(available(net.spec), calibration_images=64)
     classes = [str(label) for label in range(net.spec.classes)]
     path = os.path.join(folder, name)
@@ -65,6 +67,16 @@ def random_bundle(name, folder, options):
         print(name, form, entry["compared"], flush=True)
     print()
     return path
+
+
+def settle_statistics(net, images):
+    """Give BN's running statistics, which a backward pass changes, a few batches of images."""
+    for data, _ in images.batches():
+        for begin in range(0, len(data), 8):
+            with mx.autograd.record():
+                net(mx.nd.array(data[begin : begin + 8])).backward()
+        mx.nd.waitall()
+        return
 
 
 def measured(path, options):

@@ -165,6 +165,7 @@ class Comparison:
         return {
             "images": self.images,
             "largest_difference": self.difference,
+            "largest_logit": self.largest,
             "another_class": self.other_class,
             "error": self.error,
         }
