@@ -10,6 +10,8 @@ EXTRA = $(or $(patsubst $(VENV)/installed-%,%,$(firstword $(wildcard $(VENV)/ins
 PYTHON =
 RUN = $(VENV)/bin/python
 STAMP = $(VENV)/installed-$(EXTRA)
+# For the tests. Without what it asks for: that would put another OpenCV's files over ours.
+GLUONCV = $(shell sed -n "s/.*\"\(gluoncv==[^\"]*\)\".*/\1/p" setup.py)
 
 .PHONY: help install demo test test-all test-pythons lint format figures clean
 
@@ -37,6 +39,7 @@ $(STAMP): setup.py pyproject.toml
 	fi; \
 	echo "installing dmr-gluon, MXNet and what they need (a download of about 200 MB)"; \
 	$(RUN) -m pip install --disable-pip-version-check -e '.[$(EXTRA),digits,test]'; \
+	$(RUN) -m pip install --disable-pip-version-check --no-deps $(GLUONCV); \
 	$(RUN) -c 'import dmr_gluon.cli as c; c.run(lambda: __import__("dmr_gluon.runtime"))' \
 	    || [ "$(EXTRA)" = cu112 ]; \
 	touch "$(STAMP)"

@@ -58,7 +58,8 @@ EXTRAS = {
     # ruff's formatting changes between versions.
     "test": ["pytest>=7", "ruff==0.17.6", "tensorboardX>=2.6.2.2,<3"],
 }
-EXTRAS["test"] += EXTRAS["onnx"]
+# What gluoncv, which the Makefile installs without its needs, imports beside what is there anyway.
+EXTRAS["test"] += [*EXTRAS["onnx"], "portalocker", "requests"]
 
 setup(
     name="dmr-gluon",

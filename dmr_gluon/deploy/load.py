@@ -3,12 +3,12 @@
 import os
 import warnings
 
-import cv2
 import numpy as np
 
 from ..errors import DMRError
 from ..runtime import mx
 from .bundle import read_bundle
+from .predict_onnx import read_image, to_batch
 
 
 class Bundle:
@@ -64,13 +64,8 @@ class Bundle:
             Where the logits are not those that stand in the bundle.
         """
         entry = self.description["forms"][self.form]
-        image = os.path.join(self.path, self.description["example"]["image"])
-        pixels = cv2.cvtColor(cv2.imread(image), cv2.COLOR_BGR2RGB).astype(np.float32)
-        expects = self.description["input"]
-        if expects["values"] == "normalised":
-            mean, std = expects["mean"] or (0, 0, 0), expects["std"] or (1, 1, 1)
-            pixels = ((pixels - np.float32(mean)) / np.float32(std)).transpose(2, 0, 1)
-        found = self.logits(pixels[None])[0]
+        image = read_image(os.path.join(self.path, self.description["example"]["image"]))
+        found = self.logits(to_batch([image], self.description["input"]))[0]
         difference = np.abs(found - np.float32(entry["logits"]))
         if not (difference <= entry["tolerance"]).all():  # also where it is not a number
             raise DMRError(

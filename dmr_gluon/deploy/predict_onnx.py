@@ -244,7 +244,7 @@ def to_batch(images, about):
 
     batch = np.stack(images).astype(np.float32)
     if about["values"] == "normalised":
-        batch = (batch - np.float32(about["mean"])) * (1 / np.float32(about["std"]))
+        batch = (batch - np.float32(about["mean"] or 0)) * (1 / np.float32(about["std"] or 1))
     return np.ascontiguousarray(batch if about["layout"] == "NHWC" else batch.transpose(0, 3, 1, 2))
 
 

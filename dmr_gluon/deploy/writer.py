@@ -9,6 +9,7 @@ from typing import Optional, Tuple
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from .. import __version__
 from ..errors import DMRError
@@ -189,6 +190,7 @@ def write_bundle(
         "versions": {"dmr_gluon": __version__, **installed_wheels()},
         **others,
     }
+    new = not os.path.exists(out)
     try:
         os.makedirs(out, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as folder:
@@ -196,6 +198,10 @@ def write_bundle(
             _move_in(folder, writer.write(wanted), out)
     except OSError as error:
         raise DMRError(f"cannot write to {out}: {error.strerror or error}") from error
+    finally:
+        if new:
+            with contextlib.suppress(OSError):  # it is not empty where all went well
+                os.rmdir(out)
     return writer.description
 
 
@@ -217,7 +223,8 @@ class _Writer:
 
     def write(self, wanted):
         """Write everything; return the names of all files but ``bundle.json``."""
-        files = {name: self._write_form(name) for name in wanted}
+        making = tqdm(wanted, "make", unit=" forms", disable=None, leave=False)
+        files = {name: self._write_form(name) for name in making}
         runtimes = {name: "onnxruntime" if name == ONNX else "mxnet" for name in wanted}
         processes = {name: (runtimes[name], list(map(self._path, files[name]))) for name in wanted}
         with workers(processes) as running:
