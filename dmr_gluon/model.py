@@ -135,8 +135,7 @@ class Network(mx.gluon.HybridBlock):
         with contextlib.suppress(RuntimeError):  # not initialised yet: it will be with the rest
             devices = next(iter(self.features.collect_params().values())).list_ctx()
             output.initialize(ctx=devices)
-        if self._half:
-            output.cast("float16")
+        output.cast(next(iter(self.output.collect_params().values())).dtype)
         self.output = output
 
     def portable_symbol(self):
@@ -200,13 +199,13 @@ def _in_portable_form(net):
             if hasattr(block, name):
                 change(block, name, value)
 
-    net.apply(make_portable)
-    for parameter in net.collect_params().values():
-        change(parameter, "_var", None)  # MXNet counts in a variable how often it was traced
     try:
+        net.apply(make_portable)
+        for parameter in net.collect_params().values():
+            change(parameter, "_var", None)  # MXNet counts in a variable how often it was traced
         yield
     finally:
-        for thing, name, value in before:
+        for thing, name, value in reversed(before):  # a block may be met twice
             setattr(thing, name, value)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from dmr_gluon import Network, get_model
 from dmr_gluon.analysis.equivalence import arrays_of
-from dmr_gluon.deploy import folding
+from dmr_gluon.deploy import folding, forms
 from dmr_gluon.deploy.folding import fold_bn, fold_scaling
 from dmr_gluon.deploy.forms import available, make
 from dmr_gluon.deploy.graph import Graph
@@ -154,7 +154,24 @@ def test_fused_and_int8_hold_onednns_operators_and_no_others(images):
     net = trained_looking("cifar_dmrnet8")
     fused = operators(make("fused", net).symbol)
     assert not fused["Convolution"] and not fused["_mul_scalar"] and not fused["Activation"]
-    int8 = operators(make("int8", net, calibration=np.repeat(images, 6, axis=0)).symbol)
-    # One tensor is quantised, the input: everything between it and the logits is INT8.
-    assert int8["_contrib_quantize_v2"] == 1 and not int8["_contrib_dequantize"]
+    calibration = np.repeat(images, 6, axis=0)
+    int8 = operators(make("int8", net, calibration=calibration).symbol)
     assert int8["_sg_mkldnn_conv"] == fused["_sg_mkldnn_conv"] > 10
+    # The input is quantised, and once more what is inside the last block's sum.
+    assert int8["_contrib_quantize_v2"] == 2
+    residual = make("int8", trained_looking("cifar_resnet14"), calibration=calibration)
+    int8 = operators(residual.symbol)
+    assert int8["_contrib_quantize_v2"] == 1 and not int8["_contrib_dequantize"]
+
+
+def test_what_stays_float32_in_int8():
+    def kept(name):
+        net = trained_looking(name)
+        return forms._before_the_last_sum(
+            fold_scaling(*fold_bn(net.portable_symbol(), arrays_of(net)))[0]
+        )
+
+    assert kept("cifar_resnet14") == []
+    for name, sums in (("cifar_dmrnet14", 1), ("cifar_dmrnet14_k3", 2), ("cifar_dilnet14", 1)):
+        found = kept(name)
+        assert len(found) == sums and all("stage3_block2__plus" in one for one in found)

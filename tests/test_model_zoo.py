@@ -365,3 +365,19 @@ class TestFeatures:
     def test_what_there_is_not_is_refused(self, name, strides, streams, words):
         with pytest.raises(DMRError, match=words):
             Backbone(get_model(name), strides, streams)
+
+
+def test_a_new_output_has_the_old_ones_type():
+    net = get_model("cifar_dmrnet8")
+    net.initialize()
+    net.cast("float16")
+    net.replace_output(3)
+    assert {one.dtype for one in net.output.collect_params().values()} == {"float16"}
+
+
+def test_tracing_leaves_a_block_that_is_met_twice_as_it_was():
+    net = get_model("cifar_dmrnet8")
+    net.again = net.features[0]
+    net.fuse_for_cpu()
+    net.portable_symbol()
+    assert net.features[0][1].fused

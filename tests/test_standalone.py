@@ -12,7 +12,7 @@ import cv2
 import pytest
 from wrong_images import photograph, write_wrong_images
 
-from dmr_gluon.deploy.bundle import write_description
+from dmr_gluon.deploy.bundle import read_bundle, write_description
 from dmr_gluon.deploy.export import export
 from dmr_gluon.deploy.load import load_bundle
 from dmr_gluon.deploy.writer import ExportOptions
@@ -136,8 +136,11 @@ def test_graphs_that_normalise_work_too(run, bundle, short_run, photographs, tmp
 @pytest.mark.parametrize("hidden", [(), ("cv2",)])
 def test_wrong_images_get_a_line_each(run, bundle, photographs, hidden):
     wrong = write_wrong_images(photographs)
-    if hidden:  # Pillow makes 8 bits of such a file's 16 without a word
-        assert wrong.pop("deep.tiff") and (photographs / "deep.tiff").unlink() is None
+    # Half a JPEG with an end: decoders fill it up with grey, and only OpenCV says so.
+    jpeg = cv2.imencode(".jpg", photograph())[1].tobytes()
+    if not hidden:
+        (photographs / "filled.jpg").write_bytes(jpeg[: len(jpeg) // 2] + b"\xff\xd9")
+        wrong["filled.jpg"] = "truncated or damaged"
     names = sorted(os.listdir(photographs))
     done = run(bundle, *(photographs / name for name in names), "--csv", "--top", 1, hidden=hidden)
     err = done.stderr.splitlines()
@@ -264,3 +267,27 @@ def test_any_flipped_byte_is_refused_by_the_program(run, sealed, photographs):
         done = run(sealed, photographs, hidden=["onnxruntime", "numpy"])
         assert done.returncode != 0 and done.stdout == ""
         assert name in done.stderr and "pip install" not in done.stderr, (name, done.stderr)
+
+
+def test_a_model_that_onnxruntime_cannot_load_is_one_line(run, bundle, photographs, tmp_path):
+    folder = tmp_path / "newer"
+    shutil.copytree(bundle, folder)
+    (folder / "model.onnx").write_bytes(b"\x08\x63" + (folder / "model.onnx").read_bytes()[2:])
+    content = read_bundle(bundle)
+    names = content.pop("files")
+    write_description(folder, {k: v for k, v in content.items() if k != "sha256"}, names)
+    done = run(folder, photographs)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "onnxruntime cannot load" in done.stderr and "model.onnx" in done.stderr
+    with pytest.raises(DMRError, match="onnxruntime cannot load"):
+        load_bundle(folder, "onnx")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_full_disk_is_one_line(bundle, photographs):
+    script = os.path.join(bundle, "predict_onnx.py")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, script, photographs], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "No space left" in done.stderr

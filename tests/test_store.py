@@ -17,7 +17,7 @@ from dmr_gluon import cli, get_model
 from dmr_gluon.data import download
 from dmr_gluon.deploy.bundle import write_description
 from dmr_gluon.deploy.saving import load_run, save_model
-from dmr_gluon.deploy.store import find, publish
+from dmr_gluon.deploy.store import _cached, find, publish
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runtime import mx
 
@@ -406,3 +406,16 @@ class TestHostile:
         change_index(store, files=entry["files"], classes=100)
         with pytest.raises(DMRError, match="bundle.json is damaged"):
             get_model("cifar_dmrnet8", classes=100, pretrained=True, root=store)
+
+
+def test_without_a_home_the_cache_must_be_named(monkeypatch):
+    monkeypatch.delenv("DMR_CACHE", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    with pytest.raises(DMRError, match="name a folder with DMR_CACHE"):
+        _cached("http://localhost:9", {"folder": "x-12345678"})
+
+
+def test_an_incomplete_bundle_is_blamed_and_not_the_store(bundle, tmp_path):
+    (Path(bundle) / "model-0000.params").unlink()
+    with pytest.raises(DMRError, match="model-0000.params cannot be read"):
+        publish(bundle, str(tmp_path / "store"))

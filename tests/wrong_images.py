@@ -28,20 +28,22 @@ def write_wrong_images(folder):
     """
     image = photograph()
     good = {
-        name: cv2.imencode(f".{name}", image)[1].tobytes()
-        for name in ("jpg", "png", "bmp", "ppm", "tiff", "webp")
+        name: cv2.imencode(f".{name}", image)[1].tobytes() for name in ("jpg", "png", "bmp", "webp")
     }
     deep = (image.astype(np.uint16) * 257)[:, :, ::-1]
     for name, array in (("deep.png", deep), ("deep.tiff", deep), ("deep-grey.png", deep[..., 0])):
         cv2.imwrite(str(folder / name), array)
-    cv2.imwrite(str(folder / "deep-grey.pgm"), deep[..., 0])
-    Image.fromarray(image).convert("CMYK").save(folder / "cmyk.jpg")
+    cv2.imwrite(str(folder / "deep.ppm"), deep)
+    for name in ("cmyk.jpg", "cmyk.tiff"):
+        Image.fromarray(image).convert("CMYK").save(folder / name)
     Image.fromarray(image).save(folder / "moving.gif")
     cv2.imwrite(str(folder / "tiny.png"), image[:1, :1])
     cv2.imwrite(str(folder / "flat.png"), image[:7])
     # A bomb: a PNG of a hundred bytes that says it has 10^10 pixels.
     bomb = good["png"][:16] + struct.pack(">II", 100_000, 100_000) + good["png"][24:]
     thumbnail = b"\xff\xd8\xff\xe1" + struct.pack(">H", 2 + 4) + b"\xff\xd9ab" + good["jpg"][2:]
+    at = good["jpg"].index(b"\xff\xda")  # after the frame's header and tables
+    after_frame = good["jpg"][:at], good["jpg"][at:]
     contents = {
         "text.jpg": b"This is not a picture.\n",
         "text.bmp": b"BMW makes cars.\n",
@@ -53,16 +55,18 @@ def write_wrong_images(folder):
         **{f"cut.{name}": data[: len(data) * 2 // 3] for name, data in good.items()},
         "almost.jpg": good["jpg"][:-2],
         "almost.png": good["png"][:-12],
+        "comment.jpg": after_frame[0] + b"\xff\xfe\0\4\xff\xd9" + after_frame[1][:200],
     }
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     (folder / "gone.png").symlink_to("nowhere.png")
     return {
         **dict.fromkeys(contents, "truncated or damaged"),
-        **{f"deep{name}": "16 bits" for name in (".png", ".tiff", "-grey.png", "-grey.pgm")},
+        **{f"deep{name}": "16 bits" for name in (".png", "-grey.png")},
         "cmyk.jpg": "CMYK",
-        "moving.gif": "not an image of a kind",
-        "text.jpg": "not an image of a kind",
+        **dict.fromkeys(
+            ("moving.gif", "text.jpg", "deep.tiff", "deep.ppm", "cmyk.tiff"), "is not a JPEG, PNG"
+        ),
         "empty.png": "empty",
         "bomb.png": "too large (100000x100000)",
         "tiny.png": "too small (1x1)",

@@ -26,6 +26,7 @@ from ..runtime import mx
 from ..spec import INCEPTION_LIKE, MERGE_AND_RUN
 from .folding import fold_bn, fold_scaling
 from .graph import Graph, Node
+from .images import batch_size
 
 PLAIN = "plain"
 ONNX = "onnx"
@@ -151,11 +152,20 @@ def _quantized(symbol, arrays, name, calibration):
         label_names=None,
         ctx=mx.cpu(),
         calib_mode="entropy" if name == "int8-entropy" else "naive",
-        calib_data=mx.io.NDArrayIter(calibration, batch_size=min(64, len(calibration))),
+        calib_data=mx.io.NDArrayIter(calibration, batch_size=_calibration_batch(calibration)),
         quantized_dtype="auto",
         excluded_sym_names=_before_the_last_sum(symbol),
     )
     return quantized, {key: array.asnumpy() for key, array in {**parameters, **auxiliary}.items()}
+
+
+def _calibration_batch(images):
+    """The largest divisor of their number that is no more than a usual batch.
+
+    NDArrayIter would fill up a last batch with images that it has had.
+    """
+    most = batch_size(max(images.shape[1:]))
+    return max(size for size in range(1, most + 1) if len(images) % size == 0)
 
 
 def _before_the_last_sum(symbol):

@@ -1,11 +1,16 @@
 """Images that exported networks are checked, calibrated and shown on."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
 from ..data.iterators import evaluation_batches
 
-_BATCH = 64
+
+def batch_size(image_size):
+    """Images at a time: as many processes as there are forms hold one batch's activations."""
+    return max(8, min(64, 2**19 // image_size**2))
 
 
 class PreparedImages:
@@ -24,7 +29,8 @@ class PreparedImages:
     labelled = True
 
     def __init__(self, prepared, recipe, count=None):
-        self._prepared, self._recipe = prepared, recipe
+        self._prepared = prepared
+        self._recipe = replace(recipe, batch_size=batch_size(recipe.image_size))
         whole = prepared.split("test").count
         self.count = whole if count is None else min(count, whole)
 
@@ -77,8 +83,9 @@ class MadeImages:
     def _made(self, count, seed):
         random = np.random.RandomState(seed)
         size = self._shape[2], self._shape[1]
-        for begin in range(0, count, _BATCH):
-            blots = random.uniform(-40, 296, (min(_BATCH, count - begin), 6, 6, 3))
+        most = batch_size(max(size))
+        for begin in range(0, count, most):
+            blots = random.uniform(-40, 296, (min(most, count - begin), 6, 6, 3))
             images = [cv2.resize(one, size, interpolation=cv2.INTER_CUBIC) for one in blots]
             pixels = np.stack(images).clip(0, 255).round().astype(np.float32).transpose(0, 3, 1, 2)
             yield (pixels - self._mean) / self._std

@@ -8,7 +8,7 @@ import numpy as np
 from ..errors import DMRError
 from ..runtime import mx
 from .bundle import read_bundle
-from .predict_onnx import read_image, to_batch
+from .predict_onnx import Problem, onnx_logits, read_image, to_batch
 
 
 class Bundle:
@@ -120,12 +120,10 @@ def _symbol_block(symbol, params, device):
 
 def _onnx_session(path):
     try:
-        import onnxruntime
+        return onnx_logits(path)
     except ImportError as error:
         raise DMRError(
             "the form onnx needs onnxruntime; pip install onnxruntime (the extra [onnx])"
         ) from error
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda data: session.run(None, {"data": data})[0]
+    except Problem as problem:
+        raise DMRError(str(problem)) from None

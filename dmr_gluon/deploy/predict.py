@@ -1,5 +1,6 @@
 """``dmr predict``: what a bundle's network says about images."""
 
+import os
 import sys
 
 from tqdm import tqdm
@@ -54,6 +55,12 @@ def predict(bundle, options, form, gpu=None):
     # Not through what is being written to the same terminal.
     hidden = True if sys.stdout.isatty() else None
     with tqdm(results, "predict", len(paths), unit=" images", disable=hidden) as progress:
-        return predict_onnx.write(
-            progress, classes, options, lambda line: tqdm.write(line, file=sys.stderr)
-        )
+        try:
+            return predict_onnx.write(
+                progress, classes, options, lambda line: tqdm.write(line, file=sys.stderr)
+            )
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it would fail again
+            raise DMRError(f"what was predicted cannot be written: {error.strerror}") from error

@@ -20,15 +20,16 @@ import re
 import stat
 import struct
 import sys
+import tempfile
 
 BUNDLE = "bundle.json"
 BUNDLE_FORMAT = 1
 #: The last field of bundle.json: the hash of that file with zeros in the place of this one.
 _SEAL = re.compile(rb'"sha256": "([0-9a-f]{64})"\s*}\s*\Z')
 #: What is taken from folders.
-_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
-#: How JPEG, PNG, BMP, TIFF, WebP, PPM and PGM begin.
-_IMAGE = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|BM|II\*\0|MM\0\*|RIFF....WEBP|P[1-6]\s", re.S)
+_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+#: How JPEG, PNG, BMP and WebP begin. No others: decoders disagree about TIFF's alpha and CMYK.
+_IMAGE = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|BM|RIFF....WEBP", re.S)
 _MOST_BYTES, _MOST_PIXELS = 1 << 29, 1 << 27
 #: How much the shorter side of an image may be enlarged.
 _MOST_ENLARGED = 4
@@ -86,8 +87,8 @@ def find_images(arguments):
         if not paths:
             what = f"no images in it ({', '.join(_EXTENSIONS)})" if matches else "no such file"
             raise Problem(f"{shown(argument)}: {what}; name images, folders or globs")
-        found.update(dict.fromkeys(paths))
-    return list(found)
+        found.update({os.path.normpath(path): path for path in paths})
+    return list(found.values())
 
 
 def _images_below(path):
@@ -117,14 +118,14 @@ def read_image(path, least=1):
     if not 0 < len(data) < _MOST_BYTES:
         raise Problem("is too large; scale it down" if data else "is empty; copy it anew")
     if not _IMAGE.match(data):
-        raise Problem("is not an image of a kind that is read; convert it to JPEG or PNG")
+        raise Problem("is not a JPEG, PNG, BMP or WebP; convert it, if it is an image")
     _check_header(data)
-    with _silence():
+    with _silence() as said:
         pixels = _decode(data)
-    if pixels is None:
+        said.seek(0)
+        filled_up = b"premature end of data" in said.read()
+    if pixels is None or filled_up:
         raise Problem(_BROKEN)
-    if pixels.dtype.itemsize > 1:
-        raise Problem("has 16 bits a colour, the network knows 8; convert it to 8 bits")
     height, width = pixels.shape[:2]
     if min(height, width) < least:
         raise Problem(f"is too small ({width}x{height}); it needs {least} pixels along each side")
@@ -133,19 +134,23 @@ def read_image(path, least=1):
 
 def _check_header(data):
     """Refuse what decoders would fill up, misread, or run out of memory with."""
-    height, width, colours, whole = 0, 0, 3, True
+    height, width, colours, bits, whole = 0, 0, 3, 8, True
     try:
         if data[:1] == b"\xff":
             at = _jpeg_frame(data)
             height, width, colours = struct.unpack_from(">HHB", data, at + 5)
-            whole = data.find(b"\xff\xd9", at) > 0
+            whole = data.find(b"\xff\xd9", data.index(b"\xff\xda", at)) > 0
         elif data[:1] == b"\x89":
             width, height = struct.unpack_from(">II", data, 16)
-            whole = b"IEND\xae\x42\x60\x82" in data
-    except (struct.error, TypeError):
+            whole, bits = b"IEND\xae\x42\x60\x82" in data, data[24]
+        elif data[:1] == b"B":
+            width, height = map(abs, struct.unpack_from("<ii", data, 18))
+    except (struct.error, TypeError, ValueError, IndexError):
         whole = False
     if not whole:
         raise Problem(_BROKEN)
+    if bits > 8:
+        raise Problem("has 16 bits a colour, the network knows 8; convert it to 8 bits")
     if colours == 4:
         raise Problem("has CMYK colours, the network knows RGB; convert it to RGB")
     if height * width > _MOST_PIXELS:
@@ -159,7 +164,6 @@ def _jpeg_frame(data):
         marker = data[at + 1]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             return at
-        # Any number of 0xFF may stand before a marker.
         at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None
 
@@ -169,44 +173,33 @@ def _decoders():
     """OpenCV, or None, and else Pillow's Image."""
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(_MOST_PIXELS))
     try:
-        import cv2
-
-        return cv2, None
+        return __import__("cv2"), None
     except ImportError:
-        from PIL import Image
-
-        return None, Image
+        return None, __import__("PIL.Image").Image
 
 
 def _decode(data):
-    """RGB of uint8, or of another type where the file has more bits; None where it is damaged."""
+    """RGB of uint8; None where the file is damaged."""
     import numpy as np
 
     cv2, pillow = _decoders()
     try:
         if cv2:
-            flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+            flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
             return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-        image = pillow.open(io.BytesIO(data))
-        # Pillow makes 8 bits of the 16 of colours: the headers of PNG and TIFF tell.
-        tags = getattr(image, "tag_v2", {})
-        deep = data[24] > 8 if image.format == "PNG" else max(tags.get(258, [8])) > 8
-        if deep or image.mode[0] in "IF":
-            return np.zeros((*image.size, 3), np.uint16)
-        return np.asarray(image.convert("RGB"))
+        return np.asarray(pillow.open(io.BytesIO(data)).convert("RGB"))
     except Exception:  # decoders raise whatever comes to them
         return None
 
 
 @contextlib.contextmanager
 def _silence():
-    """Decoders write to stderr what names no file."""
-    with open(os.devnull, "w") as nowhere:
-        stderr = os.dup(2)
-        os.dup2(nowhere.fileno(), 2)
+    """What decoders write to stderr, which names no file, as a file."""
+    with tempfile.TemporaryFile() as said:
+        stderr, _ = os.dup(2), os.dup2(said.fileno(), 2)
         try:
-            yield
+            yield said
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
@@ -219,11 +212,10 @@ def crop(image, size, short_side=None):
     """
     import numpy as np
 
-    height, width = image.shape[:2]
+    (height, width), short_side = image.shape[:2], short_side or size
     top = max(0, (height - _MOST_ASPECT * width) // 2)
     left = max(0, (width - _MOST_ASPECT * height) // 2)
     image = image[top : height - top, left : width - left]
-    short_side = short_side or size
     scale = short_side / min(image.shape[:2])
     height, width = (max(short_side, round(side * scale)) for side in image.shape[:2])
     smaller = height * width < image.shape[0] * image.shape[1]
@@ -280,9 +272,9 @@ def write(results, classes, options, report):
     table = csv.writer(sys.stdout, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     if options.csv:
         table.writerow(["file", "rank", "label", "probability"])
-    total = failed = 0
-    for path, probabilities, fault in results:
-        total, failed = total + 1, failed + bool(fault)
+    failed = 0
+    for total, (path, probabilities, fault) in enumerate(results, 1):  # noqa: B007
+        failed += bool(fault)
         best = [] if fault else (-probabilities).argsort(kind="stable")[: options.top]
         top = [(classes[i], round(float(probabilities[i]), 6)) for i in best]
         if fault:
@@ -334,11 +326,24 @@ def check_arguments(options, description):
         )
 
 
+def onnx_logits(path):
+    """An ONNX model as a function from a batch to logits."""
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(3)
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:  # of classes that are not exported
+        said = " ".join(str(error).split())
+        raise Problem(f"onnxruntime cannot load {path} ({said}); upgrade it") from None
+    return lambda batch: session.run(None, {session.get_inputs()[0].name: batch})[0]
+
+
 def _load(folder, description):
     """The bundle's model, a function from a batch to logits; the worked example is tried."""
     try:
         import numpy as np
-        import onnxruntime
+        import onnxruntime  # noqa: F401
 
         _decoders()
     except ImportError as error:
@@ -346,12 +351,7 @@ def _load(folder, description):
         raise Problem(f"{error}; pip install {packages}") from None
     facts, example = description["forms"]["onnx"], description["example"]["image"]
     path = os.path.join(folder, next(name for name in facts["files"] if name.endswith(".onnx")))
-    onnxruntime.set_default_logger_severity(3)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-
-    def logits(batch):
-        return session.run(None, {session.get_inputs()[0].name: batch})[0]
-
+    logits = onnx_logits(path)
     found = logits(to_batch([read_image(os.path.join(folder, example))], description["input"]))
     difference = float(np.abs(found - np.float32(facts["logits"])).max())
     if not difference <= facts["tolerance"]:
@@ -390,10 +390,11 @@ if __name__.split(".")[-1] != "predict_onnx":  # not "__main__": a damaged byte 
     try:
         sys.exit(_main())
     except Problem as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(print(f"error: {problem}", file=sys.stderr) or 2)  # whole, or not at all
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # whoever read the output has gone
+    except OSError as error:  # whoever read the output has gone, or the disk is full
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            sys.exit(print(f"error: {error}", file=sys.stderr) or 2)
         sys.exit(141)

@@ -82,7 +82,10 @@ def find(name, pretrained=True, root=None, classes=None):
             f"STORE, and name it with root=STORE or DMR_MODEL_STORE"
         )
     place = _local(root)
-    entries = _read_index(place) if place else _download_index(root)
+    try:
+        entries = _read_index(place) if place else _download_index(root)
+    except OSError as error:
+        raise DMRError(f"the index of {root} cannot be kept: {error}; see TMPDIR") from error
     entry = _choose(entries, name, pretrained, root, classes)
     if place:
         folder = os.path.join(place, entry["folder"])
@@ -152,6 +155,7 @@ def _fill(folder, source, epoch):
     if os.path.exists(os.path.join(source, BUNDLE)):
         if epoch is not None:
             raise DMRError(f"{source} is a bundle of one epoch; leave out --epoch")
+        read_bundle(source)  # before it is copied
         os.makedirs(folder)
         for name in [BUNDLE, *_listed(source)]:
             shutil.copyfile(os.path.join(source, name), os.path.join(folder, name))
@@ -204,16 +208,17 @@ def _download_index(root):
 
 
 def _entries(text, path):
-    _require(len(text) <= _LARGEST_INDEX, path)
+    remedy = "remove it and publish the bundles again, or copy the store anew"
+    _require(len(text) <= _LARGEST_INDEX, path, remedy)
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):
         content = None
-    _require(isinstance(content, dict) and isinstance(content.get("entries"), list), path)
+    _require(isinstance(content, dict) and isinstance(content.get("entries"), list), path, remedy)
     if content.get("format") != STORE_FORMAT:
         raise DMRError(f"{path} was written by another version of dmr-gluon")
     for entry in content["entries"]:
-        _require(_is_entry(entry), path)
+        _require(_is_entry(entry), path, remedy)
     return content["entries"]
 
 
@@ -251,14 +256,15 @@ def _matches(pattern, text):
     return isinstance(text, str) and pattern.fullmatch(text)
 
 
-def _require(whole, path):
+def _require(whole, path, remedy="publish again, or copy the store anew"):
     if not whole:
-        raise DMRError(f"{path} is damaged; publish again, or copy the store anew")
+        raise DMRError(f"{path} is damaged; {remedy}")
 
 
 def _choose(entries, name, pretrained, root, classes):
     named = [entry for entry in entries if entry["network"] == name]
     if pretrained is not True:
+        pretrained = pretrained.lower() if isinstance(pretrained, str) else pretrained
         if not _matches(re.compile("[0-9a-f]{1,64}"), pretrained):
             raise DMRError(
                 f"pretrained must be True, False or the beginning of a bundle's hash, not "
@@ -314,7 +320,11 @@ def _listed(folder):
 def _cached(root, entry):
     """The folder of a bundle in the cache, where what is missing or damaged is fetched."""
     cache = os.path.expanduser(os.environ.get("DMR_CACHE") or "~/.cache/dmr_gluon")
+    if cache.startswith("~"):
+        raise DMRError("there is no home to keep downloads in; name a folder with DMR_CACHE")
     folder = os.path.join(cache, entry["folder"])
+    with contextlib.suppress(DMRError, OSError):  # it may be whole and somebody else's
+        return folder, _read_entry(folder, entry)
     try:
         os.makedirs(folder, exist_ok=True)
         with _held(folder + ".lock"):
