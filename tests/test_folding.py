@@ -175,3 +175,63 @@ def test_what_stays_float32_in_int8():
     for name, sums in (("cifar_dmrnet14", 1), ("cifar_dmrnet14_k3", 2), ("cifar_dilnet14", 1)):
         found = kept(name)
         assert len(found) == sums and all("stage3_block2__plus" in one for one in found)
+
+
+def test_what_others_use_too_is_left_alone():
+    random = np.random.RandomState(0)
+    weight, bias = mx.sym.var("weight"), mx.sym.var("bias")
+    data = mx.sym.var("data")
+    one, two = (
+        mx.sym.BatchNorm(
+            mx.sym.Convolution(data * 1, weight, bias, kernel=(1, 1), num_filter=3, name=f"c{i}"),
+            name=f"bn{i}",
+            fix_gamma=False,
+        )  # fmt: skip
+        for i in (1, 2)
+    )
+    halves = (
+        mx.sym.Activation(one, act_type="relu") * 0.5,
+        mx.sym.Activation(two, act_type="relu"),
+    )
+    symbol = mx.sym.concat(*halves)
+    shapes = {"weight": (3, 3, 1, 1), "bias": 3}
+    for name in ("bn1", "bn2"):
+        shapes.update({f"{name}_{part}": 3 for part in _BN})
+    arrays = {
+        name: random.uniform(0.5, 1.5, shape).astype(np.float32) for name, shape in shapes.items()
+    }
+    image = random.standard_normal((2, 3, 4, 4)).astype(np.float32)
+    expected = logits(symbol, arrays, image)
+    folded = fold_bn(symbol, arrays)
+    assert operators(folded[0])["BatchNorm"] == 2
+    for found in (folded, fold_scaling(*folded)):
+        np.testing.assert_allclose(logits(*found, image), expected, atol=1e-5)
+
+
+def test_scaled_streams_of_shared_convolutions():
+    """A convolution whose weights another one has too cannot take up a scale."""
+    weight = mx.sym.var("weight")
+    data = mx.sym.Activation(mx.sym.var("data"), act_type="relu")
+    options = {"kernel": (1, 1), "num_filter": 3, "no_bias": True}
+    a = mx.sym.Convolution(data, weight, name="a", **options)
+    b = mx.sym.Convolution(data * 0.25, weight, name="b", **options)
+    read_twice = mx.sym.Convolution(data, name="c", **options)
+    symbol = mx.sym.Group([a + data * 0.5, b, read_twice + data * 0.5, read_twice])
+    random = np.random.RandomState(0)
+    arrays = {
+        name: random.standard_normal((3, 3, 1, 1)).astype(np.float32)
+        for name in ("weight", "c_weight")
+    }
+    image = random.standard_normal((2, 3, 4, 4)).astype(np.float32)
+
+    def outputs(symbol, arrays):
+        executor = symbol.simple_bind(mx.cpu(), grad_req="null", data=image.shape)
+        for name in set(executor.arg_dict) - {"data"}:
+            executor.arg_dict[name][:] = arrays[name]
+        return [one.asnumpy() for one in executor.forward(is_train=False, data=image)]
+
+    for found, expected in zip(outputs(*fold_scaling(symbol, arrays)), outputs(symbol, arrays)):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+_BN = ("gamma", "beta", "moving_mean", "moving_var")

@@ -7,6 +7,7 @@ from ..errors import DMRError
 from ..recipes import Recipe
 from ..report import runlog
 from ..runs import RunDirectory
+from .forms import INT8
 from .images import PreparedImages
 from .saving import load_run
 from .writer import ExportOptions, Preparation, write_bundle
@@ -41,9 +42,9 @@ def export(run, out, epoch=None, options=ExportOptions(), data_dir=None):
     """
     run = RunDirectory(run)
     config = run.config()
-    net = load_run(run, epoch=epoch)
+    epochs = run.model_epoch(epoch)  # once: a run that trains may end another one meanwhile
+    net = load_run(run, epoch=epochs)
     dataset, recipe = config["dataset"], Recipe.from_json(config["recipe"])
-    epochs = run.model_epoch(epoch)
     log = [one for one in runlog.read(run.log) if one["event"] == "epoch"]
     last = [one for one in log if one["epoch"] == epochs]
     return write_bundle(
@@ -75,5 +76,8 @@ def _images_of(dataset, recipe, options, data_dir):
         raise DMRError(f"{data_dir} has other classes than {dataset['name']}; name the right one")
     # What the network was trained with, whatever the set's own statistics are.
     prepared = replace(prepared, mean=tuple(dataset["mean"]), std=tuple(dataset["std"]))
-    count = options.check_images or (None if options.measured else 256)
+    count = options.check_images
+    if count is None and not options.measured:
+        # Half a percentage point of errors is nothing that a few hundred images show.
+        count = 10_000 if set(options.forms) & set(INT8) else 256
     return PreparedImages(prepared, recipe, count)

@@ -38,7 +38,7 @@ def fold_bn(symbol, arrays):
         conv, output = bn.inputs[0]
         if conv.op != "Convolution" or readers[conv] > 1 or output != 0:
             continue
-        if bn.attrs.get("axis", "1") != "1" or readers[conv.inputs[1][0]] > 1:
+        if bn.attrs.get("axis", "1") != "1" or not _has_its_own(conv, arrays, readers):
             continue
         gamma, beta, mean, variance = (
             arrays[node.name].astype(np.float64) for node, _ in bn.inputs[1:]
@@ -100,7 +100,7 @@ class _Scaling:
         """The scale of a node's output, after what had to be changed in it."""
         scale = self.scales[node.inputs[0][0]] if node.inputs else 1.0
         if node.op in ("Convolution", "FullyConnected"):
-            if scale != 1 and self.readers[node.inputs[1][0]] == 1:
+            if scale != 1 and _has_its_own(node, self.arrays, self.readers):
                 weight, bias = _weight_and_bias(node, self.arrays)
                 self.arrays[node.inputs[1][0].name] = (weight / scale).astype(np.float32)
                 return 1.0
@@ -146,7 +146,7 @@ class _Scaling:
         return (
             node.op == "Convolution"
             and self.readers[node] == 1
-            and all(self.readers[source] == 1 for source, _ in node.inputs[1:])
+            and _has_its_own(node, self.arrays, self.readers)
         )
 
     def _unscaled(self, source):
@@ -158,6 +158,14 @@ class _Scaling:
         back = Node("_mul_scalar", f"unscale{self.added}", {"scalar": repr(1 / scale)}, [source])
         self.scales[back] = 1.0
         return back, 0
+
+
+def _has_its_own(conv, arrays, readers):
+    """Are weight and bias given, and nobody else's?"""
+    return all(
+        source.op == "null" and source.name in arrays and readers.get(source, 1) == 1
+        for source, _ in conv.inputs[1:]
+    )
 
 
 def _weight_and_bias(conv, arrays):

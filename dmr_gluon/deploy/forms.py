@@ -22,6 +22,7 @@ import numpy as np
 
 from ..analysis.equivalence import arrays_of, convert
 from ..errors import DMRError
+from ..model import Network
 from ..runtime import mx
 from ..spec import INCEPTION_LIKE, MERGE_AND_RUN
 from .folding import fold_bn, fold_scaling
@@ -34,6 +35,7 @@ ONNX = "onnx"
 #: In the order in which they are made and listed.
 FORMS = ("plain", "bn-folded", "folded", "fused", "grouped", "int8", "int8-entropy", "onnx")
 INT8 = ("int8", "int8-entropy")
+CPU_ONLY = ("fused", *INT8, ONNX)
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,11 @@ def make(name, net, preprocessing=None, calibration=None):
     """
     require_form(name, net.spec)
     if name == "grouped":
+        if (
+            net.portable_symbol().tojson()
+            != Network(net.spec, net.prefix).portable_symbol().tojson()
+        ):
+            raise DMRError(f"{net.spec.name} has replaced layers, and so no form 'grouped'")
         net = convert(net, "grouped")
     symbol, arrays = net.portable_symbol(), arrays_of(net)
     arrays = {key: array.astype(np.float32) for key, array in arrays.items()}

@@ -24,7 +24,7 @@ def require_onnx():
         import onnx
         import onnx.mapping  # noqa: F401 -- what mx.onnx uses
         import onnxruntime  # noqa: F401 -- what compares the model
-    except ImportError as error:
+    except (ImportError, TypeError) as error:  # protobuf raises TypeErrors
         raise DMRError(
             "the form onnx needs the packages onnx (below 1.18) and onnxruntime; "
             "pip install 'onnx<1.18' onnxruntime (the extra [onnx] of dmr-gluon)"
@@ -74,9 +74,12 @@ def _by_mxnet(form, shape):
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = os.path.join(folder, "model.onnx")
-        mx.onnx.export_model(
-            form.symbol, parameters, [(1, *shape)], np.float32, path,
-            dynamic=True, dynamic_input_shapes=[("N", *shape)],
-        )  # fmt: skip
+        try:
+            mx.onnx.export_model(
+                form.symbol, parameters, [(1, *shape)], np.float32, path,
+                dynamic=True, dynamic_input_shapes=[("N", *shape)],
+            )  # fmt: skip
+        except AttributeError as error:  # an operator that it does not know
+            raise DMRError(f"MXNet's ONNX exporter: {error}; leave out the form onnx") from error
         with open(path, "rb") as file:
             return file.read()

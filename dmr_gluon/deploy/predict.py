@@ -47,10 +47,6 @@ def predict(bundle, options, form, gpu=None):
         predict_onnx.check_arguments(options, network.description)
     except predict_onnx.Problem as problem:
         raise DMRError(str(problem)) from None
-    if device and network.description["forms"][form]["runtime"] == "onnxruntime":
-        raise DMRError(
-            f"the form {form} runs on the CPU; leave out --gpu, or choose another --form"
-        )
     results = predict_onnx.predictions(paths, about, network.logits, options.batch_size)
     # Not through what is being written to the same terminal.
     hidden = True if sys.stdout.isatty() else None

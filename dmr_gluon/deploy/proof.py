@@ -7,6 +7,7 @@ Each form runs in a process of its own that imports only what the form needs
 import contextlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from ..errors import DMRError
 from ..runtime import library_folders
 
-#: Of logits, by the larger of 1 and the largest: how far float32 forms may be from the network.
+#: Of an image's logits, by the larger of 1 and the largest: how far float32 forms may be off.
 TOLERANCE = 1e-4
 _WORKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker.py")
 #: Seconds between two turns, in which the threads of the last one go to sleep.
@@ -64,6 +65,8 @@ class Worker:
         images = np.ascontiguousarray(images, np.float32)
         shape = self._ask({"do": "logits", "shape": images.shape}, images.tobytes())["shape"]
         content = self._process.stdout.read(4 * int(np.prod(shape)))
+        if len(content) < 4 * np.prod(shape):
+            self._fail()
         return np.frombuffer(content, np.float32).reshape(shape)
 
     def seconds(self, batch, seconds):
@@ -96,12 +99,17 @@ class Worker:
         return json.loads(line)
 
     def _fail(self):
-        self._process.wait()
+        status = self._process.wait()
+        if status < 0:
+            raise DMRError(
+                f"the process of the form {self.name} was ended by {signal.Signals(-status).name}; "
+                f"if memory ran out, try fewer forms at a time"
+            )
         self._errors.seek(0)
         said = self._errors.read().decode(errors="replace").strip().splitlines()
         raise DMRError(
             f"{self._what} (the form {self.name}) cannot be run: "
-            f"{said[-1] if said else f'status {self._process.returncode}'}"
+            f"{said[-1] if said else f'status {status}'}"
         )
 
 
@@ -133,6 +141,8 @@ class Comparison:
         Of the network's logits, their largest absolute value.
     other_class : int
         Images for which another class comes first.
+    excess : float
+        Largest difference of an image's logits, as a part of what is tolerated.
     wrong, network_wrong : int or None
         Images for which the right class does not come first, in this form and in the network;
         None where the right ones are not known.
@@ -142,13 +152,14 @@ class Comparison:
     difference: float = 0.0
     largest: float = 0.0
     other_class: int = 0
+    excess: float = 0.0
     wrong: Optional[int] = None
     network_wrong: Optional[int] = None
 
     @property
     def equal(self):
         """Is it the same function up to rounding?"""
-        return self.difference <= TOLERANCE * max(1.0, self.largest) and not self.other_class
+        return self.excess <= 1
 
     @property
     def error(self):
@@ -157,8 +168,12 @@ class Comparison:
 
     @property
     def more_error(self):
-        """Percentage points by which the form is worse than the network; 0 where unknown."""
-        return 100 * ((self.wrong or 0) - (self.network_wrong or 0)) / self.images
+        """Percentage points by which the form is worse than the network.
+
+        Where the right classes are not known: how many images get another one.
+        """
+        more = self.other_class if self.wrong is None else self.wrong - self.network_wrong
+        return 100 * more / self.images
 
     def describe(self):
         """For ``bundle.json``."""
@@ -175,11 +190,15 @@ class Comparison:
         if found.shape != expected.shape:
             raise DMRError(f"gives {found.shape} where the network gives {expected.shape}")
         self.images += len(expected)
-        # Not a maximum that a value that is not a number would pass by.
-        difference = np.abs(found.astype(np.float64) - expected)
-        difference = float(np.where(np.isfinite(difference), difference, np.inf).max())
-        self.difference = max(self.difference, difference)
-        self.largest = max(self.largest, float(np.abs(expected).max()))
+        if not np.isfinite(expected).all():
+            raise DMRError("the network gives values that are not finite; export another epoch")
+        difference = np.abs(found.astype(np.float64) - expected).max(axis=1)
+        difference[~np.isfinite(difference)] = np.inf
+        largest = np.abs(expected).max(axis=1)
+        self.difference = max(self.difference, float(difference.max()))
+        self.largest = max(self.largest, float(largest.max()))
+        allowed = TOLERANCE * np.maximum(1, largest)
+        self.excess = max(self.excess, float((difference / allowed).max()))
         first, others = expected.argmax(axis=1), found.argmax(axis=1)
         self.other_class += int((first != others).sum())
         if label is not None:
@@ -262,7 +281,7 @@ def measure(running, batch_sizes=(1, 32), rounds=5, seconds=0.5):
         time.sleep(_PAUSE)
         times[name, size].append(running[name].seconds(size, seconds))
     rates = {
-        key: [key[1] / statistics.mean(turn) for turn in of_key] for key, of_key in times.items()
+        key: [key[1] / statistics.median(turn) for turn in of_key] for key, of_key in times.items()
     }
     first = next(iter(running))
     speeds = {}

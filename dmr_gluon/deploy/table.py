@@ -48,7 +48,8 @@ def forms_table(network, forms):
         f"{markdown_table(header, rows, range(1, len(header)))}\n\n"
         f"Images per second in batches of 1 and of 32; their ratio to plain, round by round; what "
         f"one image takes, median and 95th percentile. Error, images of another class than the "
-        f"network's, and the largest difference of logits: on {images:,} images. "
+        f"network's, and the largest difference of logits: on {images:,} images. grouped is in the "
+        f"bundle only where it is faster than folded. "
         f"{usable_cores()} cores ({_processor()}), {os.environ.get('OMP_NUM_THREADS')} threads."
     )
 

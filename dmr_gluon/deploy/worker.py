@@ -17,6 +17,7 @@ import json
 import os
 import sys
 import time
+import warnings
 
 if sys.path and os.path.abspath(sys.path[0]) == os.path.dirname(os.path.abspath(__file__)):
     del sys.path[0]  # the modules beside this one are not for it
@@ -34,6 +35,7 @@ def load_mxnet(symbol, params):
             setattr(np, name, value)
     import mxnet as mx
 
+    warnings.simplefilter("ignore", UserWarning)  # that the input's type is not in the file
     net = mx.gluon.SymbolBlock.imports(symbol, ["data"], params)
     net.hybridize(static_alloc=True, static_shape=True)
     return lambda images: net(mx.nd.array(images)).asnumpy()

@@ -1,6 +1,8 @@
 """Writing a bundle: every form of a network, compared with the network before it is given away."""
 
 import contextlib
+import glob
+import json
 import os
 import shutil
 import tempfile
@@ -13,11 +15,12 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..errors import DMRError
+from ..machine import lock
 from ..runs import RunDirectory, write_atomically
 from ..runtime import installed_wheels, mx
 from ..spec import unknown
 from . import predict_onnx
-from .bundle import BUNDLE, read_bundle, write_description
+from .bundle import BUNDLE, write_description
 from .forms import FORMS, INT8, ONNX, PLAIN, available, make, require_form
 from .images import MadeImages
 from .onnx_model import require_onnx, write_onnx
@@ -193,7 +196,7 @@ def write_bundle(
     new = not os.path.exists(out)
     try:
         os.makedirs(out, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=out) as folder:
+        with _held(out), tempfile.TemporaryDirectory(prefix=".export-", dir=out) as folder:
             writer = _Writer(net, folder, preparation, options, images, description)
             _move_in(folder, writer.write(wanted), out)
     except OSError as error:
@@ -207,11 +210,42 @@ def write_bundle(
 
 def _move_in(folder, names, out):
     """Let a new bundle take the place of an older one; ``bundle.json`` comes last."""
-    with contextlib.suppress(DMRError):
-        for old in set(read_bundle(out)["files"]) - set(names):
-            os.remove(os.path.join(out, old))
+    old = _listed(out)
+    for name in names:
+        path = os.path.join(out, name)
+        if os.path.isdir(path) or (os.path.lexists(path) and name not in old):
+            raise DMRError(f"{path} is there and not of a bundle; choose another --out")
     for name in [*names, BUNDLE]:
         os.replace(os.path.join(folder, name), os.path.join(out, name))
+    for name in old - set(names):
+        with contextlib.suppress(OSError):
+            os.remove(os.path.join(out, name))
+
+
+def _listed(out):
+    """The files of the bundle that is there, whole or not; none where there is none."""
+    try:
+        with open(os.path.join(out, BUNDLE), "rb") as file:
+            content = json.load(file)
+        # Before bundles had lists of their files, these were all of them.
+        names = content.get("files", ["model-symbol.json", "model-0000.params"])
+        return {name for name in names if os.path.basename(name) == name} - {""}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return set()
+
+
+@contextlib.contextmanager
+def _held(out):
+    """No other process exports into the same folder; what killed ones left is removed."""
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        if not lock(folder):
+            raise DMRError(f"another process is exporting into {out}; wait for it")
+        for left in glob.glob(os.path.join(glob.escape(out), ".export-*")):
+            shutil.rmtree(left, ignore_errors=True)
+        yield
+    finally:
+        os.close(folder)
 
 
 class _Writer:
@@ -251,7 +285,7 @@ class _Writer:
         if speeds:
             names.append(self._write_table(entries))
             if "grouped" in speeds and not _is_faster(speeds["grouped"], speeds["folded"]):
-                del entries["grouped"]
+                del entries["grouped"]  # its row in the table says so
         if ONNX in entries:
             names.append(self._copy_script())
         names += [one for entry in entries.values() for one in entry["files"]]
@@ -294,11 +328,13 @@ class _Writer:
         """Refuse a form that does not do what the network does."""
         if name in INT8:
             if found.more_error > self.options.int8_limit:
+                errors = "" if found.wrong is None else f"{found.error:.2f}% instead of "
+                errors += f"{found.error - found.more_error:.2f}% " if errors else ""
                 raise DMRError(
                     f"{name} makes {found.more_error:.2f} percentage points more errors than the "
-                    f"network ({found.error:.2f}% of {found.images} images), allowed are "
+                    f"network ({errors}of {found.images} images), allowed are "
                     f"{self.options.int8_limit:g}; nothing was written. Try the other INT8 form, "
-                    f"more --calibration-images, or allow it with --int8-limit"
+                    f"more --calibration-images or --check-images, or allow it with --int8-limit"
                 )
         elif not found.equal:
             raise DMRError(
@@ -329,6 +365,7 @@ class _Writer:
 
 
 def _is_faster(one, other):
-    """At any batch size."""
-    rates = one.images_per_second
-    return any(rate > other.images_per_second[size] for size, rate in rates.items())
+    """Beyond what noise does, at one batch size, and nowhere slower."""
+    rates = other.images_per_second
+    ratios = [rate / rates[size] for size, rate in one.images_per_second.items()]
+    return max(ratios) > 1.03 and min(ratios) > 0.97
