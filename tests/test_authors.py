@@ -111,9 +111,9 @@ def predict(prefix, images):
     "family, blocks, width, classes, name",
     [
         ("dmrnet", (2, 2, 2), 1, 10, "cifar_dmrnet14"),
-        ("dilnet", (2, 2, 2), 1, 10, "cifar_dilnet14"),
-        ("resnet", (4, 4, 4), 1, 100, "cifar_resnet26"),
-        ("dmrnet", (1, 1, 1), 2, 100, "cifar_dmrnet8_w2"),
+        ("dilnet", (1, 1, 1), 1, 100, "cifar_dilnet8"),
+        pytest.param("resnet", (4, 4, 4), 1, 100, "cifar_resnet26", marks=pytest.mark.slow),
+        pytest.param("dmrnet", (1, 1, 1), 2, 100, "cifar_dmrnet8_w2", marks=pytest.mark.slow),
         # Their depths that do not divide by three give stages of unequal length.
         ("resnet", (1, 2, 1), 1, 10, "cifar_resnet10_custom"),
     ],

@@ -182,7 +182,7 @@ def test_without_the_data_set_made_up_images_serve(short_run, tmp_path, monkeypa
 
 
 def test_an_older_bundles_files_go(copy, short_run):
-    export(short_run, copy)
+    export(short_run, copy, options=ExportOptions(check_images=8))
     assert sorted(os.listdir(copy)) == [
         "bundle.json", "example.png", "model-0000.params", "model-symbol.json",
     ]  # fmt: skip

@@ -131,7 +131,8 @@ def test_the_whole_way(command, tmp_path):
     assert done.stdout.startswith(f"test error {logged:.2f}% ("), done
     assert "of 360 images" in done.stdout
     assert dmr(command, "export", run, "--out", out).returncode == 0
-    assert set(os.listdir(out)) == {"model-symbol.json", "model-0000.params", "bundle.json"}
+    model = {"model-symbol.json", "model-0000.params"}
+    assert set(os.listdir(out)) == {*model, "bundle.json", "example.png"}
     # Another set's own statistics do not change what goes into the network.
     other = tmp_path / "other"
     shutil.copytree(data, other)

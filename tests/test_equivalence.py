@@ -104,8 +104,8 @@ def test_momentum_is_part_of_the_conversion():
         ("cifar_dilnet8_k3", {}),
         ("cifar_dilnet8_w2", {}),
         ("dmrnet29", {"blocks": (1, 1, 2, 1)}),
-        ("dmrnet50_ijcai", {"blocks": (1, 1, 2, 1)}),
         pytest.param("dmrnet50_ijcai", {}, marks=pytest.mark.slow),
+        pytest.param("dmrnet50_ijcai", {"blocks": (1, 1, 2, 1)}, marks=pytest.mark.slow),
     ],
 )
 def test_every_kind_of_network_converts_there_and_back(name, changes):

@@ -308,6 +308,7 @@ def wait_for(path):
     raise AssertionError(f"{path} was never there")
 
 
+@pytest.mark.slow
 def test_a_real_series(tmp_path, data, capfd):
     """One epoch on the tiny set: two seeds, then a third; a stopped one is continued."""
     flags = ("--epochs", "1")

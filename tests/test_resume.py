@@ -110,7 +110,12 @@ def runs(few, recipe, tmp_path_factory):
     return run
 
 
-@pytest.fixture(params=[1, 2], ids=["one device", "two devices"])
+@pytest.fixture(
+    params=[
+        pytest.param(1, id="one device"),
+        pytest.param(2, id="two devices", marks=pytest.mark.slow),
+    ]
+)
 def whole(request, runs):
     return runs(request.param)
 
