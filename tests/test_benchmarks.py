@@ -10,6 +10,7 @@ from dmr_gluon.data.datasets import open_prepared
 PROGRAM = "benchmarks/data_reading.py"
 
 
+@pytest.mark.slow
 def test_data_reading_measures_our_reader(command, digits, tmp_path):
     out = tmp_path / "found.json"
     done = command(

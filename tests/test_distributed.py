@@ -66,7 +66,8 @@ def run(arguments):
     )
 
 
-@pytest.mark.parametrize("workers", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [2, 3])
 def test_workers_with_parts_of_the_batch_equal_one_with_all_of_it(workers):
     program = [sys.executable, "-c", WITHOUT_BN]
     found = []
@@ -228,6 +229,7 @@ run(main)
 """
 
 
+@pytest.mark.slow
 def test_workers_with_other_weights_are_found_out():
     done = run(launched(sys.executable, "-c", UNEQUAL))
     assert done.returncode == 2

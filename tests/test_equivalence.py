@@ -103,7 +103,7 @@ def test_momentum_is_part_of_the_conversion():
         ("cifar_dmrnet14_identity_unshared", {}),
         ("cifar_dilnet8_k3", {}),
         ("cifar_dilnet8_w2", {}),
-        ("dmrnet29", {"blocks": (1, 1, 2, 1)}),
+        pytest.param("dmrnet29", {"blocks": (1, 1, 2, 1)}, marks=pytest.mark.slow),
         pytest.param("dmrnet50_ijcai", {}, marks=pytest.mark.slow),
         pytest.param("dmrnet50_ijcai", {"blocks": (1, 1, 2, 1)}, marks=pytest.mark.slow),
     ],

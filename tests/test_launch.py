@@ -270,6 +270,7 @@ def test_a_killed_server_ends_the_job(launched, role, name):
     assert not job.living()
 
 
+@pytest.mark.slow
 def test_servers_may_end_before_workers_that_need_them_no_longer(launched):
     job = launched("time.sleep(1.5 * number)\nprint('saved')\nend()", serve=["true"])
     assert job.wait() == 0, job.stderr
@@ -412,6 +413,7 @@ def test_hosts_over_ssh(launched, ssh, tmp_path):
     job.assert_nothing_lives()
 
 
+@pytest.mark.slow
 def test_a_lost_connection_ends_the_job_on_both_sides(launched, ssh):
     job = launched(
         "print('pid', os.getpid())\ntime.sleep(600)",

@@ -127,7 +127,7 @@ def alone(runs):
 
 
 class TestSignals:
-    @pytest.mark.parametrize("step", [5, STEPS, STEPS + 9])
+    @pytest.mark.parametrize("step", [5, pytest.param(STEPS, marks=pytest.mark.slow), STEPS + 9])
     def test_stopped_within_an_epoch(self, whole, recipe, tmp_path, stop_at, monkeypatch, step):
         options, expected = whole
         options = replace(options, run_dir=str(tmp_path / "run"))

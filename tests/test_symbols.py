@@ -34,8 +34,8 @@ def test_they_share_no_code_that_builds_layers():
     "symbol",
     [
         pytest.param(lambda: dmrnet.get_symbol(num_layers=8), id="dmrnet"),
-        pytest.param(lambda: dilnet.get_symbol(num_layers=8), id="dilnet"),
-        pytest.param(lambda: resnet.get_symbol(num_layers=14), id="resnet"),
+        pytest.param(lambda: dilnet.get_symbol(num_layers=8), id="dilnet", marks=pytest.mark.slow),
+        pytest.param(lambda: resnet.get_symbol(num_layers=14), id="resnet", marks=pytest.mark.slow),
     ],
 )
 def test_module_trains_them_as_they_come(symbol):
