@@ -18,6 +18,7 @@ def everything():
     return {title: list(checks) for title, checks in verify.sections()}
 
 
+@pytest.mark.slow  # .ci/run calls the command itself
 def test_nothing_is_unexplained(everything):
     checks = [check for section in everything.values() for check in section]
     assert not [check for check in checks if check.verdict == DIFFERS]
@@ -28,6 +29,7 @@ def test_nothing_is_unexplained(everything):
     assert all(check.note in verify.NOTES for check in checks if check.verdict == KNOWN)
 
 
+@pytest.mark.slow
 def test_what_the_paper_prints_is_what_is_compared(everything):
     printed = {check.what: check.published for check in everything[next(iter(everything))]}
     assert len(printed) == 30
