@@ -25,7 +25,6 @@ other than Pillow, and what comes after a batch is in memory (pinning, copies to
 """
 
 import argparse
-import contextlib
 import json
 import os
 import platform
@@ -328,13 +327,9 @@ def machine(options):
     import numpy
 
     import dmr_gluon
-    from dmr_gluon.runtime import mx, usable_cores
+    from dmr_gluon.machine import processor, usable_cores
+    from dmr_gluon.runtime import mx
 
-    model = platform.machine()
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.split(":", 1)[1].strip()
     versions = {
         "dmr_gluon": dmr_gluon.__version__,
         "Python": platform.python_version(),
@@ -342,7 +337,12 @@ def machine(options):
         "OpenCV": cv2.__version__,
         "NumPy": numpy.__version__,
     }
-    found = {"cores": usable_cores(), "model": model, "load": os.getloadavg()[0], "ours": versions}
+    found = {
+        "cores": usable_cores(),
+        "model": processor(),
+        "load": os.getloadavg()[0],
+        "ours": versions,
+    }
     peers = [name for name in options.readers if name in PEER]
     if peers:
         found["peer"] = in_a_process(peers[0], {"versions": True}, options)

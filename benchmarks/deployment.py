@@ -23,9 +23,9 @@ from dmr_gluon import get_model
 from dmr_gluon.data.datasets import PUBLISHED
 from dmr_gluon.deploy.bundle import read_bundle
 from dmr_gluon.deploy.forms import available
-from dmr_gluon.deploy.images import MadeImages
+from dmr_gluon.deploy.images import MadeImages, Preparation
 from dmr_gluon.deploy.proof import measure, workers
-from dmr_gluon.deploy.writer import ExportOptions, Preparation, write_bundle
+from dmr_gluon.deploy.writer import ExportOptions, write_bundle
 from dmr_gluon.report.tables import markdown_table
 from dmr_gluon.runtime import mx
 
@@ -57,7 +57,7 @@ def random_bundle(name, folder, options):
     size = 32 if net.spec.stem == "cifar" else 224
     facts = PUBLISHED["cifar10" if size == 32 else "imagenet"]
     preparation = Preparation(size, facts.mean, facts.std)
-    images = MadeImages((3, size, size), facts.mean, facts.std, options.check_images)
+    images = MadeImages(preparation, options.check_images)
     settle_statistics(net, images)
     wanted = ExportOptions(available(net.spec), calibration_images=64)
     classes = [str(label) for label in range(net.spec.classes)]
@@ -96,21 +96,17 @@ def measured(path, options):
                 worker.logits(images)
             sizes = (1, options.batch)
             speeds = measure(running, sizes, options.rounds, options.seconds)
-            again = {}
-            if THEIRS in forms:  # the ratio of the two, round by round, needs theirs to be first
-                pair = {THEIRS: running[THEIRS], "onnx": running["onnx"]}
-                again = measure(pair, sizes, options.rounds, options.seconds)
     rows = []
     for name, speed in speeds.items():
-        row = [name]
+        row, by_plain = [name], speed.by(speeds["plain"])
+        by_theirs = speed.by(speeds[THEIRS]) if name in ("onnx", THEIRS) else {}
         for size in sizes:
-            by_theirs = again[name].ratio[size] if name in again else None
             row += [
                 f"{speed.images_per_second[size]:,.0f}",
-                f"{speed.ratio[size]:.2f}",
-                "" if by_theirs is None else f"{by_theirs:.2f}",
+                f"{by_plain[size]:.2f}",
+                f"{by_theirs[size]:.2f}" if by_theirs else "",
             ]
-        rows.append((*row, f"{speed.p50:.2f}", f"{speed.p95:.2f}"))
+        rows.append((*row, *(f"{milliseconds:.2f}" for milliseconds in speed.latency)))
     columns = [
         text.format(size)
         for size in sizes

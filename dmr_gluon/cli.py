@@ -1,6 +1,5 @@
 """The ``dmr`` command, one function for each subcommand."""
 
-import dataclasses
 import os
 
 from . import __version__
@@ -51,7 +50,7 @@ def _add_eval(commands):
 
 def _eval(options):
     from .data.check import check_quickly
-    from .data.datasets import open_prepared
+    from .data.datasets import open_as_trained
     from .deploy.saving import load_run
     from .recipes import Recipe
     from .runs import RunDirectory
@@ -61,16 +60,8 @@ def _eval(options):
     run_directory = RunDirectory(options.run)
     config = run_directory.config()
     devices = make_devices(options.gpus)
-    prepared = open_prepared(options.data_dir or config["dataset"]["directory"])
+    prepared = open_as_trained(config["dataset"], options.data_dir)
     check_quickly(prepared)
-    if list(prepared.classes) != config["dataset"]["classes"]:
-        raise DMRError(
-            f"{prepared.directory} has other classes than {config['dataset']['name']}, on which "
-            f"{options.run} was trained; name the right one with --data-dir"
-        )
-    # What the network was trained with, whatever the other set's own statistics are.
-    normalisation = {key: tuple(config["dataset"][key]) for key in ("mean", "std")}
-    prepared = dataclasses.replace(prepared, **normalisation)
     net = load_run(run_directory, devices, options.epoch)
     result = evaluate(net, prepared, Recipe.from_json(config["recipe"]), devices, options.split)
     print(

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import platform
 import time
 from importlib import metadata
 
@@ -21,6 +22,13 @@ def usable_cores():
     if quota.isdigit() and period.isdigit() and int(period) > 0:
         return max(1, min(len(cores), int(quota) // int(period)))
     return len(cores)
+
+
+def processor():
+    """Its model's name, as the kernel has it."""
+    lines = _read("/proc/cpuinfo").splitlines()
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
 
 
 def installed_wheels():

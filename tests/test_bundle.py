@@ -13,16 +13,17 @@ from conftest import EXPORTED, REPOSITORY
 
 from dmr_gluon import get_model, load_bundle
 from dmr_gluon.cli import _main
-from dmr_gluon.data.datasets import open_prepared
+from dmr_gluon.data.datasets import open_as_trained, open_prepared
 from dmr_gluon.data.iterators import evaluation_batches
 from dmr_gluon.deploy import export as exporting
 from dmr_gluon.deploy import writer
 from dmr_gluon.deploy.bundle import read_bundle, write_description
 from dmr_gluon.deploy.export import export
 from dmr_gluon.deploy.forms import FORMS, available
-from dmr_gluon.deploy.proof import Comparison, Worker, workers
+from dmr_gluon.deploy.images import Preparation
+from dmr_gluon.deploy.proof import Comparison, Speed, Worker, workers
 from dmr_gluon.deploy.saving import load_run
-from dmr_gluon.deploy.writer import ExportOptions, Preparation, write_bundle
+from dmr_gluon.deploy.writer import ExportOptions, write_bundle
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runtime import mx
 
@@ -169,7 +170,9 @@ def test_a_bundle_that_takes_pixels(short_run, digits, batch, tmp_path):
 
 
 def test_without_the_data_set_made_up_images_serve(short_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting, "open_prepared", lambda path: open_prepared("nowhere"))
+    monkeypatch.setattr(
+        exporting, "open_as_trained", lambda dataset, _: open_as_trained(dataset, "nowhere")
+    )
     found = export(short_run, tmp_path / "a")
     assert found["example"]["label"] is None and "made up" in found["example"]["from"]
     compared = found["forms"]["plain"]["compared"]
@@ -306,3 +309,13 @@ def test_what_onnx_does_not_know_is_one_line(tmp_path):
                 ExportOptions((form,)),
             )  # fmt: skip
         assert not (tmp_path / form).exists()
+
+
+def test_speeds_are_compared_round_by_round():
+    slow = Speed({1: [[0.2, 0.1, 0.2], [0.4]], 32: [[3.2], [1.6]]})
+    fast = Speed({1: [[0.1, 0.1], [0.1]], 32: [[1.6], [0.8]]})
+    assert slow.images_per_second == {1: pytest.approx(3.75), 32: pytest.approx(15)}
+    assert fast.by(slow) == {1: pytest.approx(3), 32: pytest.approx(2)}
+    assert slow.latency[0] == pytest.approx(200) and 200 < slow.latency[1] <= 400
+    assert writer._is_faster(fast, slow) and not writer._is_faster(slow, fast)
+    assert not writer._is_faster(fast, fast)

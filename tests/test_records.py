@@ -1,5 +1,6 @@
 """Writing records: MXNet's bytes, and going on where a preparation was stopped."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -61,6 +62,21 @@ def test_records_and_index_are_mxnets_to_the_byte(tmp_path):
         for content in contents:
             position, parts = form.find_record(file, position, len(ours))
             assert form.image_of(form.read_content(file, parts)[0]) == content
+
+
+@contextlib.contextmanager
+def stopped_before_the_records(monkeypatch):
+    """What is written within is stopped when the first records would get their name."""
+    replace = os.replace
+
+    def replacing(source, target):
+        if str(source).endswith("rec.part"):
+            raise Stopped
+        replace(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(os, "replace", replacing)
+        yield
 
 
 class Stopped(BaseException):
@@ -316,22 +332,15 @@ def test_killed_while_files_get_their_names_it_is_finished_by_the_next_run(
 
 
 def test_stopped_while_another_set_is_replaced_there_is_none(whole, tmp_path, monkeypatch):
-    out, replace = tmp_path / "out", os.replace
+    out = tmp_path / "out"
     other = Images()
     other.sources["validation"] = Images(5).sources["train"]
     other.write(out, fingerprint="2")
     assert {"validation.rec", "validation.idx"} <= set(os.listdir(out))
 
-    def replacing(source, target):
-        if str(source).endswith("rec.part"):
-            raise Stopped
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", replacing)
-    with pytest.raises(Stopped):
+    with stopped_before_the_records(monkeypatch):
         Images().write(out, overwrite=True)
     assert read_manifest(out) is None
-    monkeypatch.setattr(os, "replace", replace)
     Images().write(out)
     # Nothing is left of the set that was replaced.
     assert manifest(out) == whole and set(os.listdir(out)) == FILES
@@ -347,17 +356,10 @@ def test_parts_that_are_given_up_do_not_stay(whole, every_image, tmp_path):
 
 @pytest.mark.parametrize("content", ["", "[]", '{"splits": 3}'])
 def test_a_damaged_note_that_all_is_ready_is_made_again(content, whole, tmp_path, monkeypatch):
-    out, replace = tmp_path / "out", os.replace
+    out = tmp_path / "out"
 
-    def replacing(source, target):
-        if str(source).endswith("rec.part"):
-            raise Stopped
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", replacing)
-    with pytest.raises(Stopped):
+    with stopped_before_the_records(monkeypatch):
         Images().write(out)
-    monkeypatch.setattr(os, "replace", replace)
     (out / "manifest.json.ready").write_text(content)
     Images().write(out)
     assert manifest(out) == whole

@@ -9,6 +9,7 @@ in it and the array to fill, (n, 3, height, width) of float32.
 import cv2
 import numpy as np
 
+from ..deploy.predict_onnx import crop
 from .form import resize, scaled_size
 
 #: Principal components of ImageNet's colours and the standard deviations along them (0-255):
@@ -21,8 +22,6 @@ _COLOUR_COMPONENTS = np.array(
         [-0.5836, -0.6948, 0.4203],
     ]
 )
-#: Of the longer side by the shorter, of what evaluation scales.
-_MOST_ASPECT = 8
 #: Pixels that OpenCV's warpAffine takes along a side.
 _LONGEST = (1 << 15) - 2
 
@@ -122,11 +121,7 @@ class CentreCrop(Normalise):
 
     def __call__(self, images, batch, rows, out):
         for image, target in zip(images, out):
-            image = _middle(image)
-            height, width = scaled_size(image.shape, self.short_side)
-            top, left = (height - self.size) // 2, (width - self.size) // 2
-            scaled = resize(image, (height, width))
-            self._normalise(scaled[top : top + self.size, left : left + self.size], target)
+            self._normalise(crop(image, self.size, self.short_side), target)
 
 
 class ScaleCropMirrorColour(Normalise):
@@ -205,14 +200,6 @@ class ScaleCropMirrorColour(Normalise):
 def _together(images):
     """Images of one size as one array."""
     return images if isinstance(images, np.ndarray) else np.stack(images)
-
-
-def _middle(image):
-    """Without the ends of an image that is far longer than wide: scaling all would take long."""
-    height, width = image.shape[:2]
-    top = max(0, (height - _MOST_ASPECT * width) // 2)
-    left = max(0, (width - _MOST_ASPECT * height) // 2)
-    return image[top : height - top, left : width - left]
 
 
 def _part(draw, size, scaled, original):

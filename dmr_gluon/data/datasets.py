@@ -6,7 +6,7 @@ and its index. Nothing here needs MXNet.
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Dict, Optional, Tuple
 
 from ..errors import DMRError
@@ -216,6 +216,31 @@ def open_prepared(directory) -> PreparedSet:
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise DMRError(f"{os.path.join(directory, MANIFEST)} lacks {error}; {_AGAIN}") from error
+
+
+def open_as_trained(dataset, directory=None) -> PreparedSet:
+    """The prepared set for a run's network, with the mean and std that it was trained with.
+
+    Parameters
+    ----------
+    dataset : dict
+        What a run's configuration says of its data set.
+    directory : str, optional
+        Where it is; default: where it was.
+
+    Raises
+    ------
+    DMRError
+        As :func:`open_prepared`, and for other classes.
+    """
+    prepared = open_prepared(directory or dataset["directory"])
+    if list(prepared.classes) != dataset["classes"]:
+        raise DMRError(
+            f"{prepared.directory} has other classes than {dataset['name']}, on which the network "
+            f"was trained; name the right one with --data-dir"
+        )
+    # Whatever the other set's own statistics are.
+    return replace(prepared, mean=tuple(dataset["mean"]), std=tuple(dataset["std"]))
 
 
 def _require_file(directory, entry, kind):

@@ -17,6 +17,8 @@ import zlib
 import cv2
 import numpy as np
 
+from ..deploy.predict_onnx import jpeg_frame
+
 MAGIC = struct.pack("<I", 0xCED7230A)
 _HEAD = struct.Struct("<4sI")
 _HEADER = struct.Struct("<I4sQQ")  # MXNet's: flag, label (a float), number, a second number
@@ -351,17 +353,3 @@ def _declared_size(image):
         return struct.unpack_from(">II", image, 16)[::-1] if len(image) >= 24 else (0, 0)
     frame = jpeg_frame(image)
     return (0, 0) if frame is None else struct.unpack_from(">HH", image, frame + 5)
-
-
-def jpeg_frame(image):
-    """Where a JPEG's frame header begins (size and colour components); None if nowhere."""
-    position = 2
-    while position + 9 < len(image) and image[position] == 0xFF:
-        marker = image[position + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return position
-        if marker == 0xFF:  # any number of these may stand before a marker
-            position += 1
-        else:
-            position += 2 + int.from_bytes(image[position + 2 : position + 4], "big")
-    return None

@@ -27,7 +27,8 @@ from ..networks import name_of, network
 from ..runs import write_atomically
 from ..runtime import mx
 from ..spec import NetworkSpec
-from .writer import Preparation, write_bundle
+from .images import Preparation
+from .writer import write_bundle
 
 _TENSOR = r"(?P<kind>conv|bn)_(?P<part>weight|gamma|beta|moving_mean|moving_var)"
 _BLOCK = r"g(?P<stage>[1-9]\d*)_b(?P<block>[1-9]\d*)"

@@ -1,16 +1,14 @@
 """From a run to a bundle."""
 
-from dataclasses import replace
-
-from ..data.datasets import open_prepared
+from ..data.datasets import open_as_trained
 from ..errors import DMRError
 from ..recipes import Recipe
 from ..report import runlog
 from ..runs import RunDirectory
 from .forms import INT8
-from .images import PreparedImages
+from .images import Preparation, PreparedImages
 from .saving import load_run
-from .writer import ExportOptions, Preparation, write_bundle
+from .writer import ExportOptions, write_bundle
 
 
 def export(run, out, epoch=None, options=ExportOptions(), data_dir=None):
@@ -65,17 +63,11 @@ def export(run, out, epoch=None, options=ExportOptions(), data_dir=None):
 def _images_of(dataset, recipe, options, data_dir):
     """The run's data set, or None where it is no longer there and was not named."""
     try:
-        prepared = open_prepared(data_dir or dataset["directory"])
+        prepared = open_as_trained(dataset, data_dir)
     except DMRError:
         if data_dir:
             raise
         return None
-    if list(prepared.classes) != dataset["classes"]:
-        if not data_dir:
-            return None
-        raise DMRError(f"{data_dir} has other classes than {dataset['name']}; name the right one")
-    # What the network was trained with, whatever the set's own statistics are.
-    prepared = replace(prepared, mean=tuple(dataset["mean"]), std=tuple(dataset["std"]))
     count = options.check_images
     if count is None and not options.measured:
         # Half a percentage point of errors is nothing that a few hundred images show.

@@ -40,19 +40,16 @@ CPU_ONLY = ("fused", *INT8, ONNX)
 
 @dataclass(frozen=True)
 class Form:
-    """A network as a symbol and its parameters, and how it came to be.
+    """A network as a symbol and its parameters.
 
     Attributes
     ----------
-    name : str
-        One of ``FORMS``.
     symbol : mx.sym.Symbol
         From ``data`` to logits.
     arrays : dict of str to numpy.ndarray
         Parameters and running statistics.
     """
 
-    name: str
     symbol: object
     arrays: dict
 
@@ -121,7 +118,7 @@ def make(name, net, preprocessing=None, calibration=None):
         symbol = symbol.get_backend_symbol("MKLDNN")
     elif name in INT8:
         symbol, arrays = _quantized(symbol, arrays, name, calibration)
-    return Form(name, symbol, arrays)
+    return Form(symbol, arrays)
 
 
 def _with_preprocessing(symbol, arrays, mean, std):
@@ -178,9 +175,9 @@ def _calibration_batch(images):
 def _before_the_last_sum(symbol):
     """The sums of branches, but for the outermost, after which no convolution comes.
 
-    Rounded to INT8 once more between two branches of the last block, what goes straight into
-    the features costs most of what INT8 loses: 0.6 of 0.8 percentage points of a trained
-    cifar_dmrnet14. They and the convolutions that they are fused with stay in float32.
+    What is rounded to INT8 once more between two branches of the last block goes straight into
+    the features, and costs more errors than all other rounding. These sums and the convolutions
+    that they are fused with stay in float32.
     """
     waiting = [node for node, _ in Graph(symbol).outputs]
     found = set()

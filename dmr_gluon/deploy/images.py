@@ -1,6 +1,7 @@
 """Images that exported networks are checked, calibrated and shown on."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Optional, Tuple
 
 import cv2
 import numpy as np
@@ -11,6 +12,58 @@ from ..data.iterators import evaluation_batches
 def batch_size(image_size):
     """Images at a time: as many processes as there are forms hold one batch's activations."""
     return max(8, min(64, 2**19 // image_size**2))
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What becomes of an image before it goes into a network.
+
+    Parameters
+    ----------
+    image_size : int
+        Height and width of the input.
+    mean, std : sequence of float or None
+        R, G, B in 0-255; None where it is not known what the network was trained on.
+    short_side : int or None
+        What larger images are scaled to before the centre is cut out.
+    """
+
+    image_size: int
+    mean: Optional[Tuple[float, ...]]
+    std: Optional[Tuple[float, ...]]
+    short_side: Optional[int] = None
+
+    def describe(self, in_graph):
+        """``input`` of ``bundle.json``."""
+        size = self.image_size
+        return {
+            "name": "data",
+            "layout": "NHWC" if in_graph else "NCHW",
+            "channels": "RGB",
+            "dtype": "float32",
+            "shape": [size, size, 3] if in_graph else [3, size, size],
+            "values": "pixels" if in_graph else "normalised",
+            "short_side": self.short_side,
+            "mean": self.mean and list(self.mean),
+            "std": self.std and list(self.std),
+            "formula": "pixel from 0 to 255" if in_graph else "(pixel from 0 to 255 - mean) / std",
+        }
+
+    def normalised(self, pixels):
+        """(n, height, width, 3) of 0 to 255 as (n, 3, height, width), normalised."""
+        mean, std = self._mean_and_std()
+        return (pixels.transpose(0, 3, 1, 2) - mean) / std
+
+    def pixels(self, data):
+        """The other way."""
+        mean, std = self._mean_and_std()
+        return np.rint(data * std + mean).transpose(0, 2, 3, 1)
+
+    def _mean_and_std(self):
+        return (
+            np.array(one, np.float32).reshape(3, 1, 1)
+            for one in (self.mean or (0, 0, 0), self.std or (1, 1, 1))
+        )
 
 
 class PreparedImages:
@@ -25,8 +78,6 @@ class PreparedImages:
     count : int, optional
         Test images to compare on; default: all.
     """
-
-    labelled = True
 
     def __init__(self, prepared, recipe, count=None):
         self._prepared = prepared
@@ -54,19 +105,12 @@ class MadeImages:
 
     Parameters
     ----------
-    shape : tuple of int
-        (3, height, width).
-    mean, std : sequence of float or None
-        To normalise with; None: not at all.
+    preparation : Preparation
     count : int
     """
 
-    labelled = False
-
-    def __init__(self, shape, mean, std, count):
-        self.count, self._shape = count, shape
-        self._mean = np.array([0, 0, 0] if mean is None else mean, np.float32).reshape(3, 1, 1)
-        self._std = np.array([1, 1, 1] if std is None else std, np.float32).reshape(3, 1, 1)
+    def __init__(self, preparation, count):
+        self._preparation, self.count = preparation, count
 
     def batches(self):
         """Yield (n, 3, height, width) of float32, and None for the labels."""
@@ -82,13 +126,13 @@ class MadeImages:
 
     def _made(self, count, seed):
         random = np.random.RandomState(seed)
-        size = self._shape[2], self._shape[1]
-        most = batch_size(max(size))
+        size = self._preparation.image_size
+        most = batch_size(size)
         for begin in range(0, count, most):
             blots = random.uniform(-40, 296, (min(most, count - begin), 6, 6, 3))
-            images = [cv2.resize(one, size, interpolation=cv2.INTER_CUBIC) for one in blots]
-            pixels = np.stack(images).clip(0, 255).round().astype(np.float32).transpose(0, 3, 1, 2)
-            yield (pixels - self._mean) / self._std
+            images = [cv2.resize(one, (size, size), interpolation=cv2.INTER_CUBIC) for one in blots]
+            pixels = np.stack(images).clip(0, 255).round().astype(np.float32)
+            yield self._preparation.normalised(pixels)
 
 
 def _first(batches, count):

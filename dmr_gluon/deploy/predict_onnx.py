@@ -3,8 +3,8 @@
     python predict_onnx.py IMAGE [IMAGE ...]
 
 Lies in a bundle that has ``model.onnx``; needs Python 3.8 or later, numpy, onnxruntime, and OpenCV
-or Pillow. OpenCV gives the pixels that the network was tested on; Pillow scales in another way, by
-about one level of 255. As in training, alpha is dropped and the EXIF rotation ignored.
+or Pillow. OpenCV gives the pixels that the network was tested on; Pillow scales a little otherwise.
+As in training, alpha is dropped and the EXIF rotation ignored.
 """
 
 import argparse
@@ -137,7 +137,7 @@ def _check_header(data):
     height, width, colours, bits, whole = 0, 0, 3, 8, True
     try:
         if data[:1] == b"\xff":
-            at = _jpeg_frame(data)
+            at = jpeg_frame(data)
             height, width, colours = struct.unpack_from(">HHB", data, at + 5)
             whole = data.find(b"\xff\xd9", data.index(b"\xff\xda", at)) > 0
         elif data[:1] == b"\x89":
@@ -157,7 +157,7 @@ def _check_header(data):
         raise Problem(f"is too large ({width}x{height}); scale it down")
 
 
-def _jpeg_frame(data):
+def jpeg_frame(data):
     """Where a JPEG's frame header begins (size and colours); None if nowhere."""
     at = 2
     while at + 9 < len(data) and data[at] == 0xFF:
@@ -171,7 +171,6 @@ def _jpeg_frame(data):
 @functools.lru_cache(maxsize=None)
 def _decoders():
     """OpenCV, or None, and else Pillow's Image."""
-    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(_MOST_PIXELS))
     try:
         return __import__("cv2"), None
     except ImportError:
@@ -341,6 +340,7 @@ def onnx_logits(path):
 
 def _load(folder, description):
     """The bundle's model, a function from a batch to logits; the worked example is tried."""
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(_MOST_PIXELS))  # read when imported
     try:
         import numpy as np
         import onnxruntime  # noqa: F401

@@ -240,18 +240,38 @@ class Speed:
 
     Attributes
     ----------
-    images_per_second : dict of int to float
-        By batch size, median over the rounds.
-    ratio : dict of int to float
-        To the first form, round by round; the median.
-    p50, p95 : float
-        Milliseconds that one image takes.
+    seconds : dict of int to list of list of float
+        By batch size: of each run, by rounds.
     """
 
-    images_per_second: dict
-    ratio: dict
-    p50: float
-    p95: float
+    seconds: dict
+
+    @property
+    def images_per_second(self):
+        """By batch size, the median over the rounds."""
+        return {size: statistics.median(self._rates(size)) for size in self.seconds}
+
+    def by(self, other):
+        """How many times as fast as another form, by batch size: round by round, the median."""
+        return {
+            size: statistics.median(a / b for a, b in zip(self._rates(size), other._rates(size)))
+            for size in self.seconds
+        }
+
+    @property
+    def latency(self):
+        """Milliseconds that one image takes: median and 95th percentile."""
+        p50, p95 = np.percentile(np.concatenate(self.seconds[1]), (50, 95))
+        return 1000 * float(p50), 1000 * float(p95)
+
+    def describe(self, plain):
+        """For ``bundle.json``; ``ratio`` is to another form's speed."""
+        p50, p95 = self.latency
+        rates, ratio = self.images_per_second, self.by(plain)
+        return {"images_per_second": rates, "ratio": ratio, "p50": p50, "p95": p95}
+
+    def _rates(self, size):
+        return [size / statistics.median(turn) for turn in self.seconds[size]]
 
 
 def measure(running, batch_sizes=(1, 32), rounds=5, seconds=0.5):
@@ -272,29 +292,9 @@ def measure(running, batch_sizes=(1, 32), rounds=5, seconds=0.5):
     dict of Speed
         By name.
     """
-    times = {(name, size): [] for name in running for size in batch_sizes}
-    turns = tqdm(
-        [key for _ in range(rounds) for key in times],
-        desc="measure", unit=" turns", disable=None, leave=False,
-    )  # fmt: skip
-    for name, size in turns:
+    times = {name: {size: [] for size in batch_sizes} for name in running}
+    turns = [(name, size) for _ in range(rounds) for name in running for size in batch_sizes]
+    for name, size in tqdm(turns, "measure", unit=" turns", disable=None, leave=False):
         time.sleep(_PAUSE)
-        times[name, size].append(running[name].seconds(size, seconds))
-    rates = {
-        key: [key[1] / statistics.median(turn) for turn in of_key] for key, of_key in times.items()
-    }
-    first = next(iter(running))
-    speeds = {}
-    for name in running:
-        single = np.concatenate(times[name, 1])
-        speeds[name] = Speed(
-            {size: statistics.median(rates[name, size]) for size in batch_sizes},
-            {
-                size: statistics.median(
-                    a / b for a, b in zip(rates[name, size], rates[first, size])
-                )
-                for size in batch_sizes
-            },
-            *(1000 * float(value) for value in np.percentile(single, (50, 95))),
-        )
-    return speeds
+        times[name][size].append(running[name].seconds(size, seconds))
+    return {name: Speed(times[name]) for name in running}

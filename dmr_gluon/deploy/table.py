@@ -1,9 +1,8 @@
 """The forms of a bundle side by side."""
 
 import os
-import platform
 
-from ..machine import usable_cores
+from ..machine import processor, usable_cores
 from ..report.tables import markdown_table
 
 
@@ -50,14 +49,5 @@ def forms_table(network, forms):
         f"one image takes, median and 95th percentile. Error, images of another class than the "
         f"network's, and the largest difference of logits: on {images:,} images. grouped is in the "
         f"bundle only where it is faster than folded. "
-        f"{usable_cores()} cores ({_processor()}), {os.environ.get('OMP_NUM_THREADS')} threads."
+        f"{usable_cores()} cores ({processor()}), {os.environ.get('OMP_NUM_THREADS')} threads."
     )
-
-
-def _processor():
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            models = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        models = []
-    return models[0] if models else platform.machine()

@@ -1,6 +1,7 @@
 """Writing a bundle: every form of a network, compared with the network before it is given away."""
 
 import contextlib
+import functools
 import glob
 import json
 import os
@@ -75,50 +76,6 @@ class ExportOptions:
             raise DMRError(f"--int8-limit must be 0 to 100 points, not {self.int8_limit:g}")
 
 
-@dataclass(frozen=True)
-class Preparation:
-    """What becomes of an image before it goes into a network.
-
-    Parameters
-    ----------
-    image_size : int
-        Height and width of the input.
-    mean, std : sequence of float or None
-        R, G, B in 0-255; None where it is not known what the network was trained on.
-    short_side : int or None
-        What larger images are scaled to before the centre is cut out.
-    """
-
-    image_size: int
-    mean: Optional[Tuple[float, ...]]
-    std: Optional[Tuple[float, ...]]
-    short_side: Optional[int] = None
-
-    def describe(self, in_graph):
-        """``input`` of ``bundle.json``."""
-        size = self.image_size
-        return {
-            "name": "data",
-            "layout": "NHWC" if in_graph else "NCHW",
-            "channels": "RGB",
-            "dtype": "float32",
-            "shape": [size, size, 3] if in_graph else [3, size, size],
-            "values": "pixels" if in_graph else "normalised",
-            "short_side": self.short_side,
-            "mean": self.mean and list(self.mean),
-            "std": self.std and list(self.std),
-            "formula": "pixel from 0 to 255" if in_graph else "(pixel from 0 to 255 - mean) / std",
-        }
-
-    def pixels(self, data):
-        """What normalised (n, 3, height, width) images were: (n, height, width, 3), 0 to 255."""
-        mean, std = (
-            np.array(one, np.float32).reshape(3, 1, 1)
-            for one in (self.mean or (0, 0, 0), self.std or (1, 1, 1))
-        )
-        return np.rint(data * std + mean).transpose(0, 2, 3, 1)
-
-
 def write_bundle(
     net,
     out,
@@ -179,9 +136,7 @@ def write_bundle(
                 f"the form {name} needs training images to find its ranges with; name the "
                 f"prepared set with --data-dir"
             )
-        shape = (3, preparation.image_size, preparation.image_size)
-        count = options.check_images or 64
-        images = MadeImages(shape, preparation.mean, preparation.std, count)
+        images = MadeImages(preparation, options.check_images or 64)
     description = {
         "network": asdict(net.spec),
         "epochs": epochs,
@@ -280,7 +235,7 @@ class _Writer:
                 "megabytes": sum(os.path.getsize(self._path(one)) for one in files[name]) / 1e6,
             }
             if name in speeds:
-                entries[name]["speed"] = asdict(speeds[name])
+                entries[name]["speed"] = speeds[name].describe(speeds[PLAIN])
         names = [example["image"]]
         if speeds:
             names.append(self._write_table(entries))
@@ -302,7 +257,7 @@ class _Writer:
         if self.options.preprocess:
             preprocessing = self.preparation.mean, self.preparation.std
         if name in INT8:
-            calibration = self._taken(self.images.calibration(self.options.calibration_images))
+            calibration = self._calibration
         form = make(name, self.net, preprocessing, calibration)
         stem = "model" if name == PLAIN else name
         if name == ONNX:
@@ -312,6 +267,10 @@ class _Writer:
         arrays = {key: mx.nd.array(one, dtype=one.dtype) for key, one in form.arrays.items()}
         save_symbol(form.symbol, arrays, self._path(stem))
         return [f"{stem}-symbol.json", f"{stem}-0000.params"]
+
+    @functools.cached_property
+    def _calibration(self):
+        return self._taken(self.images.calibration(self.options.calibration_images))
 
     def _taken(self, data):
         """Normalised images as the graph takes them."""
@@ -366,6 +325,5 @@ class _Writer:
 
 def _is_faster(one, other):
     """Beyond what noise does, at one batch size, and nowhere slower."""
-    rates = other.images_per_second
-    ratios = [rate / rates[size] for size, rate in one.images_per_second.items()]
+    ratios = one.by(other).values()
     return max(ratios) > 1.03 and min(ratios) > 0.97
