@@ -319,3 +319,15 @@ def test_speeds_are_compared_round_by_round():
     assert slow.latency[0] == pytest.approx(200) and 200 < slow.latency[1] <= 400
     assert writer._is_faster(fast, slow) and not writer._is_faster(slow, fast)
     assert not writer._is_faster(fast, fast)
+
+
+def test_the_onnx_model_has_constants_as_initializers_only(bundle):
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(os.path.join(bundle, "model.onnx"))
+    assert [entry.name for entry in model.graph.input] == ["data"]
+    assert [(one.domain, one.version) for one in model.opset_import] == [("", 13)]
+    (output,) = model.graph.output
+    for entry, shape in ((model.graph.input[0], [3, 32, 32]), (output, [10])):
+        count, *rest = entry.type.tensor_type.shape.dim
+        assert count.dim_param and [one.dim_value for one in rest] == shape
+    assert not {"BatchNormalization", "Mul"} & {node.op_type for node in model.graph.node}
