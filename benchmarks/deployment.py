@@ -24,10 +24,11 @@ from dmr_gluon.data.datasets import PUBLISHED
 from dmr_gluon.deploy.bundle import read_bundle
 from dmr_gluon.deploy.forms import available
 from dmr_gluon.deploy.images import MadeImages, Preparation
-from dmr_gluon.deploy.proof import measure, workers
+from dmr_gluon.deploy.proof import workers
 from dmr_gluon.deploy.writer import ExportOptions, write_bundle
 from dmr_gluon.report.tables import markdown_table
 from dmr_gluon.runtime import mx
+from dmr_gluon.turns import measure
 
 THEIRS = "MXNet's ONNX export"
 

@@ -21,11 +21,12 @@ from dmr_gluon.deploy.bundle import read_bundle, write_description
 from dmr_gluon.deploy.export import export
 from dmr_gluon.deploy.forms import FORMS, available
 from dmr_gluon.deploy.images import Preparation
-from dmr_gluon.deploy.proof import Comparison, Speed, Worker, workers
+from dmr_gluon.deploy.proof import Comparison, Worker, workers
 from dmr_gluon.deploy.saving import load_run
 from dmr_gluon.deploy.writer import ExportOptions, write_bundle
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runtime import mx
+from dmr_gluon.turns import Speed
 
 
 @pytest.fixture
@@ -259,7 +260,7 @@ def test_a_killed_process_is_said_to_be_killed(bundle):
     files = [os.path.join(bundle, name) for name in ("model-symbol.json", "model-0000.params")]
     with workers({"plain": ("mxnet", files)}) as running:
         running["plain"]._process.kill()
-        with pytest.raises(DMRError, match="form plain was ended by SIGKILL"):
+        with pytest.raises(DMRError, match=r"the form plain\) was ended by SIGKILL"):
             running["plain"].logits(np.zeros((1, 3, 32, 32)))
 
 

@@ -15,7 +15,10 @@ LAYERS = [
         *("data.datasets", "analysis.paths", "report.runlog", "report.tables"),
         *("launch", "experiments", "report.status", "report.tensorboard"),
     ],
-    ["runtime", "report.plots", "report.path_plot", "report.network_plot"],
+    [
+        *("runtime", "processes", "turns"),
+        *("report.plots", "report.path_plot", "report.network_plot"),
+    ],
     [
         "blocks",
         "normalisation",

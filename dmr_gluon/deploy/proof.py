@@ -1,18 +1,12 @@
-"""Forms of a network against the network itself: outputs, errors and speed.
+"""Forms of a network against the network itself: their outputs and errors.
 
 Each form runs in a process of its own that imports only what the form needs
 (:mod:`.worker`), from the files that will be given away.
 """
 
 import contextlib
-import json
 import os
-import signal
-import statistics
-import subprocess
 import sys
-import tempfile
-import time
 from dataclasses import dataclass
 from typing import Optional
 
@@ -20,16 +14,14 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import DMRError
-from ..runtime import library_folders
+from ..processes import Process
 
 #: Of an image's logits, by the larger of 1 and the largest: how far float32 forms may be off.
 TOLERANCE = 1e-4
 _WORKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker.py")
-#: Seconds between two turns, in which the threads of the last one go to sleep.
-_PAUSE = 0.05
 
 
-class Worker:
+class Worker(Process):
     """One form in a process of its own.
 
     Parameters
@@ -43,74 +35,18 @@ class Worker:
     """
 
     def __init__(self, name, runtime, files):
-        self.name, self._what = name, " and ".join(files)
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
-        environment = dict(os.environ)
-        folders = [*library_folders(), *environment.get("LD_LIBRARY_PATH", "").split(":")]
-        environment["LD_LIBRARY_PATH"] = ":".join(filter(None, folders))
-        self._process = subprocess.Popen(
-            [sys.executable, _WORKER, runtime, *files],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=environment,
-        )
-
-    def wait(self):
-        """Until it has loaded the form; the others may do so at the same time."""
-        self._answer()
+        what = f"{' and '.join(files)} (the form {name})"
+        super().__init__(what, [sys.executable, _WORKER, runtime, *files])
 
     def logits(self, images):
         """(n, ...) images as the form takes them to (n, classes) of float32."""
         images = np.ascontiguousarray(images, np.float32)
-        shape = self._ask({"do": "logits", "shape": images.shape}, images.tobytes())["shape"]
-        content = self._process.stdout.read(4 * int(np.prod(shape)))
-        if len(content) < 4 * np.prod(shape):
-            self._fail()
-        return np.frombuffer(content, np.float32).reshape(shape)
-
-    def seconds(self, batch, seconds):
-        """How long each run on a batch takes, for so many seconds; of images that it has had."""
-        return self._ask({"do": "time", "batch": batch, "seconds": seconds})["seconds"]
+        shape = self.ask({"do": "logits", "shape": images.shape}, images.tobytes())["shape"]
+        return np.frombuffer(self.read(4 * int(np.prod(shape))), np.float32).reshape(shape)
 
     def packages(self):
         """What its process has imported."""
-        return set(self._ask({"do": "modules"})["names"])
-
-    def close(self):
-        with contextlib.suppress(OSError):
-            self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
-        self._errors.close()
-
-    def _ask(self, command, content=b""):
-        try:
-            self._process.stdin.write((json.dumps(command) + "\n").encode() + content)
-            self._process.stdin.flush()
-        except OSError:
-            self._fail()
-        return self._answer()
-
-    def _answer(self):
-        line = self._process.stdout.readline()
-        if not line:
-            self._fail()
-        return json.loads(line)
-
-    def _fail(self):
-        status = self._process.wait()
-        if status < 0:
-            raise DMRError(
-                f"the process of the form {self.name} was ended by {signal.Signals(-status).name}; "
-                f"if memory ran out, try fewer forms at a time"
-            )
-        self._errors.seek(0)
-        said = self._errors.read().decode(errors="replace").strip().splitlines()
-        raise DMRError(
-            f"{self._what} (the form {self.name}) cannot be run: "
-            f"{said[-1] if said else f'status {status}'}"
-        )
+        return set(self.ask({"do": "modules"})["names"])
 
 
 @contextlib.contextmanager
@@ -232,69 +168,3 @@ def compare(network, running, batches, total):
                 found[name].add(expected, worker.logits(images), label)
             progress.update(len(data))
     return found
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Of one form on this machine.
-
-    Attributes
-    ----------
-    seconds : dict of int to list of list of float
-        By batch size: of each run, by rounds.
-    """
-
-    seconds: dict
-
-    @property
-    def images_per_second(self):
-        """By batch size, the median over the rounds."""
-        return {size: statistics.median(self._rates(size)) for size in self.seconds}
-
-    def by(self, other):
-        """How many times as fast as another form, by batch size: round by round, the median."""
-        return {
-            size: statistics.median(a / b for a, b in zip(self._rates(size), other._rates(size)))
-            for size in self.seconds
-        }
-
-    @property
-    def latency(self):
-        """Milliseconds that one image takes: median and 95th percentile."""
-        p50, p95 = np.percentile(np.concatenate(self.seconds[1]), (50, 95))
-        return 1000 * float(p50), 1000 * float(p95)
-
-    def describe(self, plain):
-        """For ``bundle.json``; ``ratio`` is to another form's speed."""
-        p50, p95 = self.latency
-        rates, ratio = self.images_per_second, self.by(plain)
-        return {"images_per_second": rates, "ratio": ratio, "p50": p50, "p95": p95}
-
-    def _rates(self, size):
-        return [size / statistics.median(turn) for turn in self.seconds[size]]
-
-
-def measure(running, batch_sizes=(1, 32), rounds=5, seconds=0.5):
-    """Speed of forms that have had images, in turn, so that a busy moment meets them all.
-
-    Parameters
-    ----------
-    running : dict of Worker
-        By name.
-    batch_sizes : tuple of int
-        With 1 among them.
-    rounds : int
-    seconds : float
-        For each form, batch size and round; one run at least.
-
-    Returns
-    -------
-    dict of Speed
-        By name.
-    """
-    times = {name: {size: [] for size in batch_sizes} for name in running}
-    turns = [(name, size) for _ in range(rounds) for name in running for size in batch_sizes]
-    for name, size in tqdm(turns, "measure", unit=" turns", disable=None, leave=False):
-        time.sleep(_PAUSE)
-        times[name][size].append(running[name].seconds(size, seconds))
-    return {name: Speed(times[name]) for name in running}

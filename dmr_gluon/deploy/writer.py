@@ -20,12 +20,13 @@ from ..machine import lock
 from ..runs import RunDirectory, write_atomically
 from ..runtime import installed_wheels, mx
 from ..spec import unknown
+from ..turns import measure
 from . import predict_onnx
 from .bundle import BUNDLE, write_description
 from .forms import FORMS, INT8, ONNX, PLAIN, available, make, require_form
 from .images import MadeImages
 from .onnx_model import require_onnx, write_onnx
-from .proof import TOLERANCE, compare, measure, workers
+from .proof import TOLERANCE, compare, workers
 from .saving import save_symbol
 from .table import forms_table
 
