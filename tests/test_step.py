@@ -10,15 +10,10 @@ from dmr_gluon import get_model
 from dmr_gluon.blocks import BatchNorm
 from dmr_gluon.recipes import CIFAR, IMAGENET
 from dmr_gluon.runtime import mx
-from dmr_gluon.training import checkpoint
+from dmr_gluon.training import buckets, checkpoint
+from dmr_gluon.training.buckets import Buckets, trained_parameters
 from dmr_gluon.training.optimizer import learning_rate, make_optimizer
-from dmr_gluon.training.step import (
-    LossScale,
-    TrainingStep,
-    WeightAverage,
-    all_finite,
-    trained_parameters,
-)
+from dmr_gluon.training.step import LossScale, TrainingStep, WeightAverage, all_finite
 
 ONE, TWO = [mx.cpu(0)], [mx.cpu(0), mx.cpu(1)]
 
@@ -128,7 +123,7 @@ def test_label_smoothing_is_the_cross_entropy_with_smoothed_labels():
 def test_the_average_of_the_weights_follows_its_formula():
     net = get_model("cifar_dmrnet8")
     net.initialize()
-    average = WeightAverage(net, decay=0.6)
+    average = WeightAverage(Buckets(net), decay=0.6)
     parameters = trained_parameters(net)
     expected = [p.data().asnumpy().astype(np.float64) for p in parameters]
     random = np.random.RandomState(0)
@@ -184,6 +179,10 @@ def scaled_data(step):
     return random.standard_normal((8, 10, 2, 2)).astype(np.float32), random.randint(0, 10, 8)
 
 
+#: Of an optimiser with master weights, as checkpoints have them.
+_STATES = ("velocity", "master")
+
+
 @pytest.mark.parametrize("nesterov", [True, False])
 class TestFloat16:
     def steps(self, nesterov, dtype, count=6, step=None, first=0):
@@ -197,14 +196,13 @@ class TestFloat16:
         half, single = (self.steps(nesterov, dtype) for dtype in ("float16", "float32"))
         weight = half.net.weight.data()
         assert weight.dtype == np.float16 and half.net.norm.gamma.data().dtype == np.float32
-        (velocity, master) = half.trainer._updaters[0].states[
-            half.trainer._param2idx[half.net.weight.name]
-        ]
+        arrays = checkpoint.arrays_of(half)
+        velocity, master = (arrays[f"{kind}/{half.net.weight.name}"] for kind in _STATES)
         assert master.dtype == velocity.dtype == np.float32
         expected = single.net.weight.data().asnumpy()
-        np.testing.assert_allclose(master.asnumpy(), expected, atol=2e-4)
-        assert (weight.asnumpy() == master.asnumpy().astype(np.float16)).all()
-        assert (weight.asnumpy().astype(np.float32) != master.asnumpy()).any()
+        np.testing.assert_allclose(master, expected, atol=2e-4)
+        assert (weight.asnumpy() == master.astype(np.float16)).all()
+        assert (weight.asnumpy().astype(np.float32) != master).any()
 
     def test_an_overflow_changes_nothing_and_halves_the_scale(self, nesterov):
         step = self.steps(nesterov, "float16")
@@ -220,10 +218,10 @@ class TestFloat16:
     def test_it_resumes_with_the_same_bits(self, nesterov):
         whole = self.steps(nesterov, "float16")
         half = self.steps(nesterov, "float16", count=3)
-        arrays = checkpoint.arrays_of(half.net, half.trainer)
+        arrays = checkpoint.arrays_of(half)
         assert {name.split("/")[0] for name in arrays} == {"parameter", "velocity", "master"}
         other = scaled_step(replace(CIFAR, nesterov=nesterov, dtype="float16"))
-        checkpoint.fill("x", arrays, other.net, other.trainer, lr=0.05)
+        checkpoint.fill("x", arrays, other, lr=0.05)
         other.loss_scale.restore(half.loss_scale.state())
         self.steps(nesterov, "float16", count=3, step=other, first=3)
         for name, parameter in whole.net.collect_params().items():
@@ -246,11 +244,62 @@ def test_the_networks_parts_that_become_float16():
     assert "Cast" not in net.portable_symbol().tojson()
 
 
-def test_more_arrays_than_mxnets_kernel_holds_are_looked_at():
-    arrays = [mx.nd.ones(2) for _ in range(450)]
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_one_value_that_is_not_finite_is_seen(value):
+    arrays = [mx.nd.ones(1000) for _ in range(3)]
     assert all_finite(arrays)
-    arrays[-1][1] = float("inf")
+    arrays[1][777] = float(value)
     assert not all_finite(arrays)
+
+
+class TestBuckets:
+    def test_several_of_them_train_as_one_does(self, monkeypatch):
+        one, expected = train(ONE)
+        monkeypatch.setattr(buckets, "_MOST", 3000)
+        several, found = train(ONE)
+        assert len(one.buckets.arrays) == 1 < len(several.buckets.arrays)
+        assert all((found[name] == array).all() for name, array in expected.items())
+        states = (checkpoint.arrays_of(step) for step in (one, several))
+        for (name, array), (other, same) in zip(*(sorted(state.items()) for state in states)):
+            assert name == other and (array == same).all()
+
+    def test_pieces_are_what_was_joined(self):
+        net = get_model("cifar_dmrnet8")
+        net.initialize()
+        random, made = np.random.RandomState(0), Buckets(net)
+        pieces = {p.name: random.standard_normal(p.shape) for p in trained_parameters(net)}
+        found = made.pieces(made.join(pieces))
+        assert found.keys() == pieces.keys()
+        assert all((found[name] == piece).all() for name, piece in pieces.items())
+        assert made.join({}) == [None]
+
+    def test_parameters_are_set_and_read_as_ever(self):
+        net = get_model("cifar_dmrnet8")
+        net.initialize(ctx=TWO)
+        parameters = trained_parameters(net)
+        before = [p.data(TWO[1]).asnumpy() for p in parameters]
+        (long,) = Buckets(net).arrays
+        assert all((p.data(TWO[1]).asnumpy() == b).all() for p, b in zip(parameters, before))
+        parameters[0].set_data(mx.nd.full(parameters[0].shape, 5))
+        for array in long.list_data():
+            assert (array[: before[0].size].asnumpy() == 5).all()
+            assert not (array[before[0].size :].asnumpy() == 5).any()
+
+    def test_predicting_is_refused_but_apart_where_training_goes_on_from_there(self):
+        step, _ = train(ONE, fused=True)
+        data = mx.nd.ones((2, 3, 16, 16))
+        with pytest.raises(RuntimeError, match="within Buckets.apart"):
+            step.net(data)
+        weights = step.buckets.arrays[0].data()
+        before = weights.asnumpy()
+        with step.buckets.apart():
+            for _ in range(3):  # in the second one MXNet uses what it made of the weights
+                logits = step.net(data).asnumpy()
+        assert (weights.asnumpy() == before).all()
+        step(data.asnumpy(), np.zeros(2), lr=0.1)
+        assert (weights.asnumpy() != before).any()
+        with step.buckets.apart():
+            assert np.abs(step.net(data).asnumpy() - logits).max() > 1e-3
 
 
 def test_the_loss_scale_doubles_after_a_while():

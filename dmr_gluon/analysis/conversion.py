@@ -36,8 +36,8 @@ def convert_training(step, optimizer, form):
     """
     net = convert(step.net, form)
     other = TrainingStep(net, optimizer, step.devices, step.kv_store)
-    arrays = _convert_checkpoint(checkpoint.arrays_of(step.net, step.trainer), step.net.spec, form)
-    checkpoint.fill("the network", arrays, net, other.trainer, step.trainer.learning_rate)
+    arrays = _convert_checkpoint(checkpoint.arrays_of(step), step.net.spec, form)
+    checkpoint.fill("the network", arrays, other, step.trainer.learning_rate)
     return other
 
 

@@ -45,14 +45,13 @@ _DAMAGE = (
 _NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?\.npz$")
 
 
-def arrays_of(net, trainer, average=None, group=None):
+def arrays_of(step, average=None, group=None):
     """Everything that a step changes, as NumPy arrays.
 
     Parameters
     ----------
-    net : HybridBlock
-    trainer : Trainer
-        Whose optimiser keeps one array, or nothing, for each parameter.
+    step : TrainingStep
+        Whose optimiser keeps one array, or nothing, for each bucket.
     average : WeightAverage, optional
     group : Group, optional
         Where the running statistics of devices and workers differ: its workers, all of whom
@@ -62,18 +61,20 @@ def arrays_of(net, trainer, average=None, group=None):
     -------
     dict of str to numpy.ndarray
     """
-    arrays = {}
+    net, buckets, arrays = step.net, step.buckets, {}
     for name, parameter in net.collect_params().items():
         arrays[f"parameter/{name}"] = parameter.list_data()[0].asnumpy()
-    for index, state in trainer._updaters[0].states.items():
-        name = trainer._params[index].name
-        velocity, master = state if isinstance(state, tuple) else (state, None)
-        for kind, array in (("velocity", velocity), ("master", master)):
-            if array is not None:
-                arrays[f"{kind}/{name}"] = array.asnumpy()
+
+    def add(kind, long):
+        pieces = buckets.pieces([None if array is None else array.asnumpy() for array in long])
+        arrays.update((f"{kind}/{name}", piece) for name, piece in pieces.items())
+
+    states = step.trainer._updaters[0].states
+    pairs = [_pair(states.get(index)) for index in range(len(buckets.arrays))]
+    for kind, long in zip(("velocity", "master"), zip(*pairs)):
+        add(kind, long)
     if average is not None:
-        for parameter, array in zip(average.parameters, average.averages):
-            arrays[f"average/{parameter.name}"] = array.asnumpy()
+        add("average", average.averages)
     statistics = running_statistics(net)
     devices = len(statistics[0].list_ctx()) if statistics else 1
     if group is not None and statistics and devices * group.count > 1:
@@ -209,7 +210,7 @@ def _all(directory):
     return [path for _, path in sorted(dated, reverse=True)]
 
 
-def fill(path, arrays, net, trainer, lr, average=None, part=None):
+def fill(path, arrays, step, lr, average=None, part=None):
     """Give a network and its trainer what :func:`arrays_of` took from others.
 
     Parameters
@@ -217,8 +218,7 @@ def fill(path, arrays, net, trainer, lr, average=None, part=None):
     path : str
         Where the arrays are from, for a refusal.
     arrays : dict of str to numpy.ndarray
-    net : HybridBlock
-    trainer : Trainer
+    step : TrainingStep
     lr : float
         The learning rate that the velocities were last used with.
     average : WeightAverage, optional
@@ -230,30 +230,41 @@ def fill(path, arrays, net, trainer, lr, average=None, part=None):
     DMRError
         For arrays of another network.
     """
-    parameters = net.collect_params()
-    found = {name.split("/", 1)[1] for name in arrays if name.startswith("parameter/")}
-    if found != set(parameters):
-        differing = sorted(found ^ set(parameters))
+    parameters, kinds = step.net.collect_params(), {}
+    for name, array in arrays.items():
+        kind, _, name = name.partition("/")
+        kinds.setdefault(kind, {})[name] = array
+    differing = sorted(set(kinds["parameter"]) ^ set(parameters))
+    if differing:
         raise DMRError(f"{path} is of another network: {differing[0]} is not in both")
     for name, parameter in parameters.items():
-        parameter.set_data(_nd(arrays[f"parameter/{name}"]))
-    _fill_statistics(net, arrays.get("statistics"), part or WHOLE)
-    for index, parameter in enumerate(trainer._params):
-        velocity = arrays.get(f"velocity/{parameter.name}")
-        master = arrays.get(f"master/{parameter.name}")
-        for updater, device in zip(trainer._updaters, parameter.list_ctx()):
-            if velocity is None and master is None:
+        parameter.set_data(_nd(kinds["parameter"][name]))
+    _fill_statistics(step.net, arrays.get("statistics"), part or WHOLE)
+    velocity, master = (step.buckets.join(kinds.get(kind, {})) for kind in ("velocity", "master"))
+    trainer = step.trainer
+    for index, bucket in enumerate(step.buckets.arrays):
+        for updater, device in zip(trainer._updaters, bucket.list_ctx()):
+            if velocity[index] is None and master[index] is None:
                 # A checkpoint of before the first step has none; nor may this trainer.
                 updater.states.pop(index, None)
                 continue
-            state = None if velocity is None else _nd(velocity, device)
-            updater.states[index] = state if master is None else (state, _nd(master, device))
+            state = None if velocity[index] is None else _nd(velocity[index], device)
+            updater.states[index] = (
+                state if master[index] is None else (state, _nd(master[index], device))
+            )
             updater.states_synced[index] = True
             if hasattr(trainer.optimizer, "velocity_lr"):
                 trainer.optimizer.velocity_lr[index, device] = lr
-    for i, parameter in enumerate(average.parameters if average else ()):
-        name = f"average/{parameter.name}"
-        average.averages[i] = _nd(arrays[name], parameter.list_ctx()[0])
+    if average:
+        found = step.buckets.join(kinds["average"])
+        average.averages = [
+            _nd(array, bucket.list_ctx()[0]) for array, bucket in zip(found, step.buckets.arrays)
+        ]
+
+
+def _pair(state):
+    """Velocity and master weight of an optimiser's state; either may be missing."""
+    return state if isinstance(state, tuple) else (state, None)
 
 
 def _fill_statistics(net, rows, part):

@@ -28,7 +28,7 @@ class Keeper:
 
     def __init__(self, run, step, average, keep):
         self.run, self.step, self.average, self.keep = run, step, average, keep
-        self.group, self.net, self.trainer = step.group, step.net, step.trainer
+        self.group, self.net = step.group, step.net
 
     def restore(self):
         """Go to the newest checkpoint that is whole.
@@ -43,7 +43,7 @@ class Keeper:
             return None
         path, arrays, state = found
         part = self.group.part
-        checkpoint.fill(path, arrays, self.net, self.trainer, state["lr"], self.average, part)
+        checkpoint.fill(path, arrays, self.step, state["lr"], self.average, part)
         if self.step.loss_scale and state.get("loss_scale"):
             self.step.loss_scale.restore(state["loss_scale"])
         known = {item.name: state[item.name] for item in fields(Position) if item.name in state}
@@ -68,7 +68,7 @@ class Keeper:
     def _save(self, at):
         mx.nd.waitall()
         group = None if at.averaged else self.group
-        arrays = checkpoint.arrays_of(self.net, self.trainer, self.average, group)
+        arrays = checkpoint.arrays_of(self.step, self.average, group)
         for name, array in arrays.items():
             if not np.isfinite(array).all():
                 raise NotFinite(f"{name} is not finite after {at}")
@@ -87,7 +87,7 @@ class Keeper:
 
     def check_equal(self, config):
         """Refuse workers that begin with different weights, recipes, seeds or data."""
-        weights = (p.list_data()[0].asnumpy() for p in self.trainer._params)
+        weights = (p.list_data()[0].asnumpy() for p in self.step.buckets.arrays)
         self.group.check_equal("weights", weights, "weights")
         what = [config["recipe"], config["network"], config["seed"], config["dataset"]["sha256"]]
         text = np.frombuffer(json.dumps(what, sort_keys=True).encode(), np.uint8)

@@ -151,7 +151,7 @@ class Training(StepsOfEpoch):
         self.recipe, self.options, self.prepared, self.plan = recipe, options, prepared, plan
         self.step, self.group, self.run, self.stop, self.clock = step, step.group, run, stop, clock
         self.net, self.devices = step.net, step.devices
-        self.average = WeightAverage(self.net, recipe.ema_decay) if recipe.ema_decay else None
+        self.average = WeightAverage(step.buckets, recipe.ema_decay) if recipe.ema_decay else None
         self.keeper = Keeper(run, step, self.average, options.keep)
         self.at = Position()
         self.recent = deque(maxlen=5)  # (step, loss) of the last steps
@@ -231,7 +231,7 @@ class Training(StepsOfEpoch):
         if not at.averaged:
             self.keeper.average_running_statistics()
             at.averaged = True
-        with self.average or contextlib.nullcontext():
+        with self.average or contextlib.nullcontext(), self.step.buckets.apart():
             try:
                 evaluation = evaluate(
                     self.net,

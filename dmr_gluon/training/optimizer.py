@@ -6,12 +6,6 @@ import numpy as np
 
 from ..runtime import mx
 
-#: Parameters of at most so many elements (BN's, the FC's bias) are updated in groups: there
-#: are hundreds of them, and calling an operator costs more than what it does.
-_SMALL = 2048
-#: The most parameters that MXNet's multi_sgd operators take.
-_GROUP = 60
-
 
 @mx.optimizer.register
 class NAG2016(mx.optimizer.Optimizer):
@@ -49,8 +43,6 @@ class NAG2016(mx.optimizer.Optimizer):
     def __init__(self, learning_rate=0.1, momentum=0.9, **kwargs):
         super().__init__(learning_rate=learning_rate, **kwargs)
         self.momentum = momentum
-        # The updater hands over all parameters at once; update() makes groups of its own.
-        self.aggregate_num = 1_000_000
         #: The learning rate that each velocity was made with, by (index, context).
         self.velocity_lr = {}
         self._scratch = {}
@@ -59,19 +51,23 @@ class NAG2016(mx.optimizer.Optimizer):
         return mx.nd.zeros(weight.shape, weight.context, dtype=weight.dtype)
 
     def update(self, index, weight, grad, state):
-        if not isinstance(index, (list, tuple)):
-            index, weight, grad, state = [index], [weight], [grad], [state]
         self._update_count(index)
-        lrs, wds = self._get_lrs(index), self._get_wds(index)
-        small = []
-        for i, w, g, v, lr, wd in zip(index, weight, grad, state, lrs, wds):
-            scratch = self._prepare(i, w, v, lr)
-            if w.size <= _SMALL:
-                small.append((w, g, v, scratch, lr, wd))
-            else:
-                self._update_one(w, g, v, scratch, lr, wd)
-        for start in range(0, len(small), _GROUP):
-            self._update_group(*zip(*small[start : start + _GROUP]))
+        lr, wd = self._get_lr(index), self._get_wd(index)
+        scratch = self._prepare(index, weight, state, lr)
+        # Not out=weight: the kernel writes the weight before it updates the velocity, whose
+        # weight decay would then come from the new weight instead of the old one.
+        mx.nd.nag_mom_update(
+            weight,
+            grad,
+            state,
+            out=scratch,
+            lr=lr,
+            wd=wd,
+            momentum=self.momentum,
+            rescale_grad=self.rescale_grad,
+            clip_gradient=self.clip_gradient or -1,
+        )
+        scratch.copyto(weight)
 
     def create_state_multi_precision(self, index, weight):
         if not (self.multi_precision and weight.dtype == np.float16):
@@ -80,15 +76,12 @@ class NAG2016(mx.optimizer.Optimizer):
         return self.create_state(index, master), master
 
     def update_multi_precision(self, index, weight, grad, state):
-        if not isinstance(index, (list, tuple)):
-            index, weight, grad, state = [index], [weight], [grad], [state]
-        if not isinstance(state[0], tuple):  # the updater sorts by type: all or none are
+        if not isinstance(state, tuple):
             self.update(index, weight, grad, state)
             return
-        velocities, masters = zip(*state)
-        self.update(index, masters, [g.astype(np.float32) for g in grad], velocities)
-        for w, master in zip(weight, masters):
-            master.astype(np.float16).copyto(w)
+        velocity, master = state
+        self.update(index, master, grad.astype(np.float32), velocity)
+        master.astype(np.float16).copyto(weight)
 
     def _prepare(self, index, weight, velocity, lr):
         """Bring a velocity to the learning rate; returns memory of the weight's shape."""
@@ -101,57 +94,8 @@ class NAG2016(mx.optimizer.Optimizer):
             self._scratch[key] = mx.nd.empty(weight.shape, weight.context, dtype=weight.dtype)
         return self._scratch[key]
 
-    def _update_one(self, weight, grad, velocity, scratch, lr, wd):
-        # Not out=weight: the kernel writes the weight before it updates the velocity, whose
-        # weight decay would then come from the new weight instead of the old one.
-        mx.nd.nag_mom_update(
-            weight,
-            grad,
-            velocity,
-            out=scratch,
-            lr=lr,
-            wd=wd,
-            momentum=self.momentum,
-            rescale_grad=self.rescale_grad,
-            clip_gradient=self.clip_gradient or -1,
-        )
-        scratch.copyto(weight)
-
-    def _update_group(self, weights, grads, velocities, scratches, lrs, wds):
-        """The same for many small parameters in three operators, not two for each."""
-        common = {
-            "num_weights": len(weights),
-            "rescale_grad": self.rescale_grad,
-            "clip_gradient": self.clip_gradient or -1,
-        }
-        # v <- mu v - lr G; what it makes of the weights is thrown away.
-        mx.nd.multi_sgd_mom_update(
-            *_interleave(weights, grads, velocities),
-            out=scratches,
-            lrs=lrs,
-            wds=wds,
-            momentum=self.momentum,
-            **common,
-        )
-        # w <- w - lr G
-        mx.nd.multi_sgd_update(
-            *_interleave(weights, grads), out=weights, lrs=lrs, wds=wds, **common
-        )
-        # w <- w + mu v
-        mx.nd.multi_sgd_update(
-            *_interleave(weights, velocities),
-            out=weights,
-            lrs=[-self.momentum] * len(weights),
-            wds=[0.0] * len(weights),
-            num_weights=len(weights),
-        )
-
     def __getstate__(self):
         return {**super().__getstate__(), "_scratch": {}}
-
-
-def _interleave(*lists):
-    return [array for group in zip(*lists) for array in group]
 
 
 def learning_rate(recipe, step, total_steps, steps_per_epoch=0):

@@ -17,9 +17,10 @@ from ..errors import DMRError
 from ..recipes import Recipe, differences
 from ..runtime import installed_wheels, mx
 from ..spec import NetworkSpec
+from .buckets import trained_parameters
 from .log import duration
 from .optimizer import learning_rate
-from .step import split_over, trained_parameters
+from .step import split_over
 
 #: Fields of a recipe that may be changed when a run is resumed.
 CHANGEABLE = ("lr", "lr_drops", "lr_factor")
@@ -278,10 +279,11 @@ def estimate(step, recipe, prepared, plan, options):
     batches.close()
     per_step = (time.monotonic() - started) / timed
     parts = split_over(step.devices, data)
-    for _ in range(2):  # the first one allocates memory
-        started = time.monotonic()
-        [step.net(part) for part in parts]
-        mx.nd.waitall()
+    with step.buckets.apart():
+        for _ in range(2):  # the first one allocates memory
+            started = time.monotonic()
+            [step.net(part) for part in parts]
+            mx.nd.waitall()
     per_batch = time.monotonic() - started
     test = prepared.split("test").count / (len(label) * step.group.count)
     training, evaluation = per_step * plan.total, per_batch * test * plan.epochs

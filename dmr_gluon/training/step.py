@@ -3,10 +3,8 @@
 import numpy as np
 
 from ..runtime import mx
+from .buckets import Buckets
 from .distributed import ALONE
-
-#: The most arrays that multi_all_finite holds. It crashes with more.
-_AT_ONCE = 200
 
 
 class _LossAndErrors(mx.gluon.HybridBlock):
@@ -28,11 +26,6 @@ class _LossAndErrors(mx.gluon.HybridBlock):
             loss = (1 - self.smoothing) * loss + self.smoothing * everywhere
         wrong = F.argmax(logits, axis=1) != label
         return loss, loss.sum(), wrong.sum()
-
-
-def trained_parameters(net):
-    """Those with a gradient: not BN's running statistics."""
-    return [p for p in net.collect_params().values() if p.grad_req != "null"]
 
 
 class TrainingStep:
@@ -85,10 +78,10 @@ class TrainingStep:
         self.loss_scale = LossScale() if float16 else None
         # Without BN's running statistics: at its beginning the Trainer copies all that it is
         # given from the first device to the others.
-        parameters = trained_parameters(net)
+        self.buckets = Buckets(net, add=accumulate > 1)
         kv_store = kv_store if len(devices) > 1 else None
         self.trainer = mx.gluon.Trainer(
-            parameters,
+            self.buckets.arrays,
             optimizer,
             kvstore=group.kv if group.kv is not None else kv_store,
             update_on_kvstore=False,
@@ -98,9 +91,6 @@ class TrainingStep:
         self.trainer._init_kvstore()
         self.trainer._init_params()
         mx.nd.waitall()
-        if accumulate > 1:
-            for parameter in parameters:
-                parameter.grad_req = "add"
         self._losses = _LossAndErrors(smoothing)
         self._losses.hybridize(static_alloc=True, static_shape=True)
 
@@ -126,8 +116,7 @@ class TrainingStep:
         parts = list(zip(split_over(devices, data), split_over(devices, label)))
         results = []
         if self.accumulate > 1:
-            for parameter in self.trainer._params:
-                parameter.zero_grad()
+            self.buckets.forget_gradients()
         for i in range(self.accumulate):
             with mx.autograd.record():
                 mine = [self._losses(self.net(x), y) for x, y in parts[i :: self.accumulate]]
@@ -145,17 +134,16 @@ class TrainingStep:
         mx.autograd.backward(losses, heads)
 
     def _update(self, images):
+        for bucket in self.buckets.arrays:
+            for array in bucket.list_data():
+                array._fresh_grad = True  # MXNet marks the parameters' parts, not the whole
         if self.loss_scale is None:
             self.trainer.step(images)
             return
         self.trainer.allreduce_grads()
-        gradients = [p.list_grad()[0] for p in self.trainer._params]
+        gradients = [bucket.list_grad()[0] for bucket in self.buckets.arrays]
         if self.loss_scale.after(all_finite(gradients)):
             self.trainer.update(images * self.loss_scale.used)
-        else:
-            for parameter in self.trainer._params:
-                for array in parameter.list_data():
-                    array._fresh_grad = False
 
 
 def split_over(devices, data):
@@ -182,15 +170,8 @@ def split_over(devices, data):
 
 
 def all_finite(arrays):
-    """Whether no array holds an infinity or NaN; all on one device."""
-    finite = True
-    for dtype in {array.dtype for array in arrays}:
-        same = [array for array in arrays if array.dtype == dtype]
-        for start in range(0, len(same), _AT_ONCE):
-            some = same[start : start + _AT_ONCE]
-            done = mx.nd.multi_all_finite(*some, num_arrays=len(some), init_output=True)
-            finite = finite and bool(done.asscalar())
-    return finite
+    """Whether no array holds an infinity or NaN."""
+    return all(bool(mx.nd.all_finite(array).asscalar()) for array in arrays)
 
 
 class LossScale:
@@ -236,34 +217,34 @@ class WeightAverage:
     average <- d average + (1 - d) weight after every step, d = min(decay, (1 + t) / (10 + t)) in
     step t, so that the first weights do not linger. BN's running statistics stay those of
     the weights themselves.
+
+    Parameters
+    ----------
+    buckets : Buckets
+        Of the network.
+    decay : float
+
+    Attributes
+    ----------
+    averages : list of NDArray
+        One for each bucket; float32.
     """
 
-    _GROUP = 60  # the most parameters that multi_sgd_update takes
-
-    def __init__(self, net, decay):
-        self.decay, self.parameters = decay, trained_parameters(net)
-        self.averages = [p.list_data()[0].astype(np.float32) for p in self.parameters]
+    def __init__(self, buckets, decay):
+        self.decay, self.buckets = decay, buckets
+        self.averages = [b.list_data()[0].astype(np.float32) for b in buckets.arrays]
 
     def update(self, step):
         """Take in the weights after a step, counted from 1."""
         kept = min(self.decay, (1 + step) / (10 + step))
-        weights = [p.list_data()[0].astype(np.float32, copy=False) for p in self.parameters]
-        for start in range(0, len(weights), self._GROUP):
-            some = slice(start, start + self._GROUP)
-            averages = self.averages[some]
+        for average, bucket in zip(self.averages, self.buckets.arrays):
+            weight = bucket.list_data()[0].astype(np.float32, copy=False)
             # As plain SGD with the gradient -weight and a weight decay of 1.
-            mx.nd.multi_sgd_update(
-                *[array for pair in zip(averages, weights[some]) for array in pair],
-                out=averages,
-                lrs=[1 - kept] * len(averages),
-                wds=[1.0] * len(averages),
-                rescale_grad=-1.0,
-                num_weights=len(averages),
-            )
+            mx.nd.sgd_update(average, weight, out=average, lr=1 - kept, wd=1, rescale_grad=-1)
 
     def __enter__(self):
         """Put the averages into the network."""
-        self._weights = [p.list_data()[0].copy() for p in self.parameters]
+        self._weights = [bucket.list_data()[0].copy() for bucket in self.buckets.arrays]
         self._put(self.averages)
 
     def __exit__(self, *_):
@@ -271,5 +252,5 @@ class WeightAverage:
         self._weights = None
 
     def _put(self, arrays):
-        for parameter, array in zip(self.parameters, arrays):
-            parameter.set_data(array.astype(parameter.dtype, copy=False))
+        for bucket, array in zip(self.buckets.arrays, arrays):
+            bucket.set_data(array.astype(bucket.dtype, copy=False))

@@ -1,0 +1,165 @@
+"""The trained parameters of a network as parts of a few long arrays.
+
+A network has hundreds of parameters, most of them small. Updating each by itself takes a processor
+longer than the arithmetic, and sending each to other workers is a message. As parts of a few long
+arrays they are updated, summed and sent with one call for each array; of large networks there are
+several, so that the last layers' gradients are under way while the first ones' are computed.
+"""
+
+import contextlib
+
+import numpy as np
+
+from ..runtime import mx
+
+#: Elements of a bucket, unless one parameter alone has more: 16 MB in float32.
+_MOST = 4_000_000
+#: Parameters begin at multiples of so many elements, as GPUs' kernels like it.
+_ALIGNMENT = 64
+
+
+class Buckets:
+    """Makes a network's trained parameters and their gradients parts of long arrays.
+
+    Nothing else changes for who reads or sets them. But on CPUs such a network cannot compute
+    predictions, for which MXNet would put its weights, one by one, into another memory layout:
+    see :meth:`apart`.
+
+    Parameters
+    ----------
+    net : HybridBlock
+        Initialised.
+    add : bool
+        Gradients of several backward passes are added, until :meth:`forget_gradients`.
+
+    Attributes
+    ----------
+    arrays : list of Parameter
+        The long ones, on the same devices.
+    """
+
+    def __init__(self, net, add=False):
+        self._parameters = trained_parameters(net)
+        self._places = _places(self._parameters)
+        numbers = sorted({number for number, _ in self._places})
+        self.arrays = [self._make(number, add) for number in numbers]
+        self._apart = False
+        net.register_forward_pre_hook(self._check)
+
+    def _make(self, number, add):
+        """One bucket, with what lies in it."""
+        inside = [
+            (parameter, start)
+            for parameter, (bucket, start) in zip(self._parameters, self._places)
+            if bucket == number
+        ]
+        last, start = inside[-1]
+        bucket = mx.gluon.Parameter(
+            f"bucket{number}",
+            shape=(start + _size(last),),
+            dtype=last.dtype,
+            init=mx.init.Zero(),
+        )
+        bucket.initialize(ctx=last.list_ctx())
+        for parameter, start in inside:
+            for i, (all_data, all_gradients) in enumerate(
+                zip(bucket.list_data(), bucket.list_grad())
+            ):
+                data = _part(all_data, parameter, start)
+                gradient = _part(all_gradients, parameter, start)
+                parameter._data[i].copyto(data)
+                parameter._data[i], parameter._grad[i] = data, gradient
+                mx.autograd.mark_variables([data], [gradient], ["add" if add else "write"])
+        return bucket
+
+    def pieces(self, arrays):
+        """Long arrays cut into what they have for each parameter.
+
+        Parameters
+        ----------
+        arrays : list of (NDArray, array or None)
+            One for each bucket.
+
+        Returns
+        -------
+        dict of str to NDArray or array
+            By the parameters' names, where there is an array; parts of it, not copies.
+        """
+        return {
+            parameter.name: _part(arrays[bucket], parameter, start)
+            for parameter, (bucket, start) in zip(self._parameters, self._places)
+            if arrays[bucket] is not None
+        }
+
+    def join(self, pieces):
+        """The inverse: long NumPy arrays, with zeros between the parameters.
+
+        Parameters
+        ----------
+        pieces : dict of str to array
+            By the parameters' names; of a bucket all or none.
+
+        Returns
+        -------
+        list of (array or None)
+            One for each bucket.
+        """
+        arrays = [None] * len(self.arrays)
+        for parameter, (bucket, start) in zip(self._parameters, self._places):
+            if parameter.name in pieces:
+                piece = pieces[parameter.name]
+                if arrays[bucket] is None:
+                    arrays[bucket] = np.zeros(self.arrays[bucket].shape, piece.dtype)
+                _part(arrays[bucket], parameter, start)[...] = piece
+        return arrays
+
+    def forget_gradients(self):
+        for bucket in self.arrays:
+            bucket.zero_grad()
+
+    @contextlib.contextmanager
+    def apart(self):
+        """In this context the network has copies of the weights, to predict with."""
+        before = [parameter._data for parameter in self._parameters]
+        for parameter in self._parameters:
+            parameter._data = [array.copy() for array in parameter._data]
+        self._apart = True
+        try:
+            yield
+        finally:
+            self._apart = False
+            for parameter, data in zip(self._parameters, before):
+                parameter._data = data
+
+    def _check(self, net, inputs):
+        computes = isinstance(inputs[0], mx.nd.NDArray) and inputs[0].context.device_type != "gpu"
+        if computes and not mx.autograd.is_training() and not self._apart:
+            # MXNet would crash.
+            raise RuntimeError("a network in training predicts within Buckets.apart() only")
+
+
+def trained_parameters(net):
+    """Those with a gradient: not BN's running statistics."""
+    return [p for p in net.collect_params().values() if p.grad_req != "null"]
+
+
+def _places(parameters):
+    """For each parameter its bucket, one type of number in each, and its first element there."""
+    places, count, latest = [], 0, {}
+    for parameter in parameters:
+        dtype = np.dtype(parameter.dtype)
+        number, end = latest.get(dtype, (None, 0))
+        if number is None or end + _size(parameter) > _MOST:
+            number, end, count = count, 0, count + 1
+        places.append((number, end))
+        end += -(-_size(parameter) // _ALIGNMENT) * _ALIGNMENT
+        latest[dtype] = number, end
+    return places
+
+
+def _size(parameter):
+    return int(np.prod(parameter.shape))
+
+
+def _part(array, parameter, start):
+    return array[start : start + _size(parameter)].reshape(parameter.shape)
