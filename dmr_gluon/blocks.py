@@ -9,122 +9,11 @@ convolution is the right operand.
 Shapes are NCHW: (batch, channels, height, width).
 """
 
+from .layers import BatchNorm, BatchNormRelu, convolution, relu
 from .runtime import mx
 
-nn = mx.gluon.nn
-
-#: BatchNorm as in the authors' released code; no convolution has a bias.
-BN_EPSILON = 2e-5
-BN_MOMENTUM = 0.9
-
-
-def convolution(channels, kernel, stride, in_channels, prefix, groups=1):
-    """A convolution without bias, padded to keep the size, initialised as [6].
-
-    Weights are Gaussian with variance 2 / fan-in (MSRA); with ``groups``, the fan-in is
-    that of one group.
-    """
-    return nn.Conv2D(
-        channels,
-        kernel,
-        strides=stride,
-        padding=kernel // 2,
-        use_bias=False,
-        in_channels=in_channels,
-        groups=groups,
-        weight_initializer=mx.init.Xavier("gaussian", "in", 2),
-        prefix=prefix,
-    )
-
-
-class BatchNorm(nn.BatchNorm):
-    """BatchNorm with learned gamma (1 at first) and beta (0), epsilon 2e-5, momentum 0.9.
-
-    Parameters
-    ----------
-    channels : int
-    prefix : str
-    **options
-        Of Gluon's BatchNorm, where they are to be others than the paper's; see
-        :mod:`dmr_gluon.normalisation`.
-
-    Attributes
-    ----------
-    devices : int
-        Of one process, over whose images together the statistics are taken in training. See
-        :meth:`dmr_gluon.model.Network.synchronise_bn`.
-    """
-
-    def __init__(self, channels, prefix, **options):
-        options = {"epsilon": BN_EPSILON, "momentum": BN_MOMENTUM, **options}
-        super().__init__(in_channels=channels, prefix=prefix, **options)
-        self.devices = 1
-
-    def hybrid_forward(self, F, x, gamma, beta, running_mean, running_var):
-        if self.devices == 1:
-            return super().hybrid_forward(F, x, gamma, beta, running_mean, running_var)
-        options = {name: value for name, value in self._kwargs.items() if name != "axis"}
-        return F.contrib.SyncBatchNorm(
-            x,
-            gamma,
-            beta,
-            running_mean,
-            running_var,
-            ndev=self.devices,
-            key=self.prefix,  # by which the devices find each other
-            **options,
-        )
-
-
-class BatchNormRelu(BatchNorm):
-    """BatchNorm as above, then ReLU.
-
-    Attributes
-    ----------
-    fused : bool
-        Compute both with oneDNN's one operator: faster, the same numbers, but on CPUs
-        only, and a symbol that holds it loads nowhere else. See
-        :meth:`dmr_gluon.model.Network.fuse_for_cpu`.
-    """
-
-    def __init__(self, channels, prefix, **options):
-        super().__init__(channels, prefix, **options)
-        self.fused = False
-
-    def hybrid_forward(self, F, x, gamma, beta, running_mean, running_var):
-        if self.fused and self.devices == 1:
-            return F.contrib.BatchNormWithReLU(
-                x, gamma, beta, running_mean, running_var, name="fwd", **self._kwargs
-            )
-        return relu(F, super().hybrid_forward(F, x, gamma, beta, running_mean, running_var))
-
-
-class GlobalAveragePool(mx.gluon.HybridBlock):
-    """(n, channels, height, width) to (n, channels): the mean over each image.
-
-    Attributes
-    ----------
-    fused : bool
-        Compute it as a plain mean. On CPUs the backward pass of oneDNN's pooling is slow
-        and leaves a memory layout in which the BNs before it are slower still, together a
-        fifth of cifar_dmrnet14's training time.
-    """
-
-    def __init__(self, prefix):
-        super().__init__(prefix=prefix)
-        self.fused = False
-
-    def hybrid_forward(self, F, x):
-        if isinstance(x, (list, tuple)):  # streams that do not end in one (Table 5, unshared)
-            return [self.hybrid_forward(F, stream) for stream in x]
-        if self.fused:
-            return F.mean(x, axis=(2, 3))
-        return F.flatten(F.Pooling(x, global_pool=True, pool_type="avg", kernel=(1, 1)))
-
-
-def relu(F, x):
-    # Activation stays in oneDNN's blocked layout; F.relu would leave it and come back.
-    return F.Activation(x, act_type="relu")
+#: How many times too large streams may become: far from where single precision ends.
+_MOST_GROWTH = 2.0**24
 
 
 class Branch(mx.gluon.HybridBlock):
@@ -213,11 +102,16 @@ class _Block(mx.gluon.HybridBlock):
 
     s is the identity, or a projection where width or size changes. Without projections,
     a block that changes them has no skip connection.
+
+    Attributes
+    ----------
+    fused : bool
+        Add all that is to be added at once: faster, on CPUs, than two by two.
     """
 
     def __init__(self, channels, stride, in_channels, branches, skips, projections, prefix, branch):
         super().__init__(prefix=prefix)
-        self.branches, self.skips = [], []
+        self.branches, self.skips, self.fused = [], [], False
         self.changes_width = stride != 1 or in_channels != channels
         with self.name_scope():
             for k in range(1, branches + 1):
@@ -276,7 +170,8 @@ class Residual(_Block):
         super().__init__(channels, stride, in_channels, 1, 1, projections, prefix, branch)
 
     def hybrid_forward(self, F, x):
-        return relu(F, _add_all(self.branches, [x], [skip(x) for skip in self.skips]))
+        skips = [skip(x) for skip in self.skips]
+        return relu(F, _add_all(F, self.branches, [x], skips, self.fused))
 
 
 class InceptionLike(_Block):
@@ -296,8 +191,8 @@ class InceptionLike(_Block):
         super().__init__(channels, stride, in_channels, branches, 1, projections, prefix, branch)
 
     def hybrid_forward(self, F, x):
-        inputs = [x] * len(self.branches)
-        return relu(F, _add_all(self.branches, inputs, [skip(x) for skip in self.skips]))
+        inputs, skips = [x] * len(self.branches), [skip(x) for skip in self.skips]
+        return relu(F, _add_all(F, self.branches, inputs, skips, self.fused))
 
 
 class MergeAndRun(_Block):
@@ -322,8 +217,17 @@ class MergeAndRun(_Block):
     Attributes
     ----------
     fused : bool
-        Divide the sum of the streams by K with a 1x1 convolution of constant weights, one
-        per channel: on CPUs it keeps oneDNN's memory layout, which a multiplication leaves.
+        As in all blocks; and what has to be divided, a 1x1 convolution of constant weights
+        divides, one per channel: on CPUs it keeps oneDNN's memory layout, which a multiplication
+        leaves.
+    before, after : float
+        How many times too large the streams come in and go out. Between the blocks of a stage
+        nothing need be divided: as ReLU(c z) = c ReLU(z),
+
+            K c ReLU(H_k(x_k) + (x_1 + ... + x_K) / K) = ReLU(K c H_k(x_k) + c x_1 + ... + c x_K),
+
+        where H_k gets c x_k with weights divided by c, and K c H_k is its last BN with other
+        gamma and beta. For K = 2 that is exact, bit by bit.
     """
 
     def __init__(
@@ -344,39 +248,80 @@ class MergeAndRun(_Block):
         self.channels = channels
         self.mapping = mapping
         self.last = last
-        self.fused = False
+        self.before = self.after = 1
 
     def hybrid_forward(self, F, streams):
         if not isinstance(streams, (list, tuple)):
             streams = [streams] * len(self.branches)
         skips = [skip(x) for skip, x in zip(self.skips, streams)]
-        if skips and (self.last or self.mapping == "mean"):
-            skips = [self._merge(F, skips)] * len(skips)  # Merge
+        if self.last or self.mapping == "mean":
+            merged = self._merge(F, skips) if skips else []  # Merge
+            skips = [merged] * len(self.branches)
+        else:
+            skips = [[skip] for skip in skips] or [[]] * len(self.branches)
         if self.last:
-            return relu(F, _add_all(self.branches, streams, skips[:1]))
-        sums = [branch(x) for branch, x in zip(self.branches, streams)]
-        if skips:
-            sums = [branch + skip for branch, skip in zip(sums, skips)]  # Run
-        return [relu(F, y) for y in sums]
+            return relu(F, _add_all(F, self.branches, streams, skips[0], self.fused))
+        return [
+            relu(F, _add_all(F, [branch], [x], skip, self.fused))  # Run
+            for branch, x, skip in zip(self.branches, streams, skips)
+        ]
 
     def _merge(self, F, tensors):
-        """The mean of K tensors."""
+        """What together is the mean of K tensors, ``after`` times as large as it should be."""
+        factor = self.after / (self.before * len(tensors))
+        if self.fused and factor == 1:
+            return tensors
         total = tensors[0]
         for tensor in tensors[1:]:
             total = total + tensor
         if not self.fused:
-            return total * (1 / len(tensors))
-        return F.Convolution(
+            return [total * factor]
+        divided = F.Convolution(
             total,
-            F.full((self.channels, 1, 1, 1), 1 / len(tensors)),
+            F.full((self.channels, 1, 1, 1), factor),
             no_bias=True,
             kernel=(1, 1),
             num_filter=self.channels,
             num_group=self.channels,
         )
+        return [divided]
+
+    def can_grow(self):
+        """Whether its layers are ours, and not others in the place of BN."""
+        norms = [list(branch._children.values())[-1] for branch in self.branches]
+        return all(isinstance(norm, BatchNorm) for norm in norms)
+
+    def let_streams_grow(self, before, last):
+        """Divide nothing, if the block can do without.
+
+        Parameters
+        ----------
+        before : float
+            How many times too large the streams come in.
+        last : bool
+            They must go out as they should be.
+
+        Returns
+        -------
+        float
+            How many times too large they go out.
+        """
+        after = before * len(self.branches)
+        merges = self.mapping == "mean" and self.skips
+        if last or not merges or after > _MOST_GROWTH:
+            after = 1
+        self.before, self.after = before, after
+        for branch in self.branches:
+            first, *_, norm = branch._children.values()
+            first.factor, norm.factor = 1 / before, after
+        return after
 
 
-def _add_all(branches, inputs, skips):
+def _add_all(F, branches, inputs, skips, at_once=False):
+    """The branches of the inputs, and what is beside them."""
+    if at_once:
+        outputs = [branch(x) for branch, x in zip(branches, inputs)]
+        return F.add_n(*outputs, *skips) if len(outputs) + len(skips) > 1 else outputs[0]
     # H_K + (... + (H_1 + skip)): every branch a left operand, for oneDNN's fusion.
     total = skips[0] if skips else None
     for branch, x in zip(branches, inputs):

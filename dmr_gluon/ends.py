@@ -1,6 +1,6 @@
 """How networks begin and end: stems and classifiers."""
 
-from .blocks import BatchNormRelu, convolution
+from .layers import BatchNormRelu, convolution
 from .runtime import mx
 from .spec import MERGE_AND_RUN
 

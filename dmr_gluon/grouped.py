@@ -6,7 +6,8 @@ parameter is the branches' own, one after the other along its first axis, so wei
 statistics, gradients and momentum carry over exactly: :mod:`dmr_gluon.analysis.equivalence`.
 """
 
-from .blocks import Branch, Projection, relu
+from .blocks import Branch, Projection
+from .layers import relu
 from .runtime import mx
 
 

@@ -3,18 +3,11 @@
 import contextlib
 from dataclasses import replace
 
-from .blocks import (
-    BatchNorm,
-    BatchNormRelu,
-    GlobalAveragePool,
-    InceptionLike,
-    MergeAndRun,
-    Plain,
-    Residual,
-)
+from .blocks import InceptionLike, MergeAndRun, Plain, Residual
 from .ends import Concatenate, head, stem
 from .errors import DMRError
 from .grouped import GroupedInceptionLike, GroupedMergeAndRun
+from .layers import PORTABLE, BatchNorm, GlobalAveragePool
 from .runtime import mx
 from .spec import INCEPTION_LIKE, MERGE_AND_RUN, PLAIN, RESIDUAL, NetworkSpec
 
@@ -78,17 +71,28 @@ class Network(mx.gluon.HybridBlock):
     def fuse_for_cpu(self):
         """Use the operators that are fastest on CPUs; the numbers stay the same.
 
-        BN and the ReLU after it become one oneDNN operator, the pooling a plain mean, the
-        division of the merge a convolution that keeps oneDNN's memory layout. For networks
-        that stay in this process and on CPUs: a symbol made from this object afterwards
-        holds operators that other devices and other runtimes lack. float32 only.
+        BN and the ReLU after it become one oneDNN operator, the pooling a plain mean, sums one
+        operator each, and the merge divides by K once in a stage; before that, the streams grow
+        (see :class:`~dmr_gluon.blocks.MergeAndRun`). For networks that stay in this process and on
+        CPUs: a symbol made from this object afterwards holds operators that other devices and
+        other runtimes lack. float32 only.
         """
 
         def fuse(block):
-            if isinstance(block, (BatchNormRelu, GlobalAveragePool, MergeAndRun)):
+            if hasattr(block, "fused"):
                 block.fused = True
 
         self.apply(fuse)
+        for stage in self.features._children.values():
+            blocks = [b for b in stage._children.values() if isinstance(b, MergeAndRun)]
+            if all(
+                isinstance(list(h._children.values())[-1], BatchNorm)
+                for b in blocks
+                for h in b.branches
+            ):
+                times = 1
+                for block in blocks:
+                    times = block.let_streams_grow(times, last=block is blocks[-1])
         self._clear_cached_op()
 
     def compute_in_float16(self):
@@ -195,7 +199,7 @@ def _in_portable_form(net):
         setattr(thing, name, value)
 
     def make_portable(block):
-        for name, value in (("fused", False), ("devices", 1), ("_half", False)):
+        for name, value in (*PORTABLE.items(), ("_half", False)):
             if hasattr(block, name):
                 change(block, name, value)
 

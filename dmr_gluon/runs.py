@@ -159,6 +159,10 @@ def write_atomically(path, content):
     """Write a text (a line's end is added) or bytes so that it is there whole or not at all."""
     if isinstance(content, str):
         content = (content + "\n").encode()
+    if os.path.exists(path) and not os.path.isfile(path):  # /dev/null must not be replaced
+        with open(path, "wb") as file:
+            file.write(content)
+        return
     try:
         with open(path + ".part", "wb") as file:
             file.write(content)

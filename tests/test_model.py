@@ -121,10 +121,20 @@ def test_every_form_gives_the_same_outputs(name, changes, form):
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
 
-def test_fused_training_gives_the_same_gradients_and_statistics():
+@pytest.mark.parametrize(
+    "name, tolerance",
+    [
+        ("cifar_dmrnet20", 1e-4),
+        ("cifar_dilnet14", 1e-4),
+        # A third is rounded, and now and then a value to the other side of ReLU's 0. A factor that
+        # was forgotten would change gradients three times.
+        ("cifar_dmrnet20_k3", 1e-2),
+    ],
+)
+def test_fused_training_gives_the_same_gradients_and_statistics(name, tolerance):
     results = []
     for fused in (False, True):
-        net = get_model("cifar_dmrnet8")
+        net = get_model(name)
         randomise(net)
         if fused:
             net.fuse_for_cpu()
@@ -140,7 +150,11 @@ def test_fused_training_gives_the_same_gradients_and_statistics():
         )
     for name, expected in results[0].items():
         np.testing.assert_allclose(
-            results[1][name], expected, rtol=0, atol=1e-4 * np.abs(expected).max(), err_msg=name
+            results[1][name],
+            expected,
+            rtol=0,
+            atol=tolerance * np.abs(expected).max(),
+            err_msg=name,
         )
 
 

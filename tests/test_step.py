@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dmr_gluon import get_model
-from dmr_gluon.blocks import BatchNorm
+from dmr_gluon.layers import BatchNorm
 from dmr_gluon.recipes import CIFAR, IMAGENET
 from dmr_gluon.runtime import mx
 from dmr_gluon.training import buckets, checkpoint

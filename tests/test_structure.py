@@ -20,7 +20,7 @@ LAYERS = [
         *("report.plots", "report.path_plot", "report.network_plot"),
     ],
     [
-        "blocks",
+        *("layers", "blocks"),
         "normalisation",
         "backbone",
         "grouped",

@@ -21,8 +21,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..blocks import BN_EPSILON
 from ..errors import DMRError
+from ..layers import BN_EPSILON
 from ..model import Network
 from ..networks import name_of
 from ..runtime import mx
