@@ -49,7 +49,7 @@ LAYERS = [
         "deploy.store",
     ],
     ["training", "deploy", "model_zoo", "report.contact_sheet"],
-    ["analysis"],
+    ["analysis", "bench"],
     ["flags", "series", "cli", "cli_data", "cli_networks", "cli_launch", "cli_runs", "cli_deploy"],
 ]
 
