@@ -3,7 +3,7 @@
 import json
 import os
 
-from .bench import KINDS
+from .bench import KINDS, LEAST_GROWTH_BATCH
 from .errors import DMRError
 
 
@@ -41,25 +41,12 @@ def add_bench(commands):
 
 
 def _bench(options):
-    from .networks import network
-
     names = list(dict.fromkeys(options.networks))
-    for name in names:
-        network(name)
-    for path in filter(None, (options.json, options.picture)):
-        _check_place(path)
-    if options.growth and (names or options.only):
-        what = "NETWORK" if names else "--only"
-        raise DMRError(f"--growth measures networks of its own in training; leave out {what}")
-    if options.picture and options.only and not {"training", "inference"} & set(options.only):
-        raise DMRError("--picture draws speeds; add training or inference to --only")
+    _refuse(names, options)
 
     from .bench.conditions import describe, machine
     from .bench.speeds import BenchOptions
-    from .report.plots import check_picture
 
-    if options.picture:
-        check_picture(options.picture)
     given = {
         name: getattr(options, name)
         for name in ("batch", "rounds", "seconds")
@@ -78,6 +65,32 @@ def _bench(options):
         write_picture(lambda: draw(options.picture), options.picture)
 
 
+def _refuse(names, options):
+    """What does not fit, before anything is measured."""
+    from .networks import network
+    from .report.plots import check_picture
+
+    for name in names:
+        network(name)
+    if options.growth:
+        if names or options.only:
+            what = "NETWORK" if names else "--only"
+            raise DMRError(f"--growth measures networks of its own in training; leave out {what}")
+        if options.batch is not None and options.batch < LEAST_GROWTH_BATCH:
+            raise DMRError(
+                f"--growth needs a --batch of at least {LEAST_GROWTH_BATCH}, not {options.batch}: "
+                f"what smaller steps take is lost in MXNet's own memory"
+            )
+    if options.picture:
+        check_picture(options.picture)
+        if options.only and not {"training", "inference"} & set(options.only):
+            raise DMRError("--picture draws speeds; add training or inference to --only")
+    for path in filter(None, (options.json, options.picture)):
+        folder = os.path.dirname(path) or "."
+        if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+            raise DMRError(f"{path} cannot be written; name a file in a folder that is there")
+
+
 def _write_json(found, path):
     from .runs import write_atomically
 
@@ -86,13 +99,6 @@ def _write_json(found, path):
     except OSError as error:
         raise DMRError(f"{path} cannot be written ({error.strerror or error})") from error
     print(path)
-
-
-def _check_place(path):
-    """Refuse a file that cannot be written, before hours of measuring."""
-    folder = os.path.dirname(path) or "."
-    if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-        raise DMRError(f"{path} cannot be written; name a file in a folder that is there")
 
 
 def _gpu(text):
@@ -136,9 +142,9 @@ def _speeds(names, wanted, found):
     if speeds:
         print(speed_table(speeds) + "\n")
         print(
-            f"Medians of {wanted.rounds} rounds. live: as in the process that made the network; the\n"
-            f"others: as dmr export writes it. of the peak: time that the multiply-adds would take\n"
-            f"at the peak, by the time taken.\n"
+            f"Medians of {wanted.rounds} rounds. live: as in the process that made the network;\n"
+            f"others: as dmr export writes it. of the peak: time that the multiply-adds would\n"
+            f"take at the peak, by the time taken.\n"
         )
     if {"start", "memory"} & set(wanted.only):
         print(step_table(steps) + "\n")
@@ -155,7 +161,7 @@ def _growth(_, wanted, found):
     found["curves"] = [curve.describe() for curve in curves]
     print(growth_table(curves) + "\n")
     print(
-        "MB: the process's most memory, beyond that of one that trains cifar_dmrnet8 on one image.\n"
+        "MB: the most memory, beyond that of a process that trains cifar_dmrnet8 on one image.\n"
         "exponent: c in the y = a x^c that fits best, by least squares of logarithms.\n"
     )
     return lambda out: draw_growth(curves, out)

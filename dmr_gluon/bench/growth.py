@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 
 from tqdm import tqdm
 
-from ..errors import DMRError
 from ..report.plots import COLOURS
 from ..report.tables import text_table
 from ..turns import measure
@@ -15,7 +14,6 @@ from .speeds import start
 _BASE = "cifar_dmrnet14"
 #: Its step on one image takes next to no memory but what MXNet needs for any step.
 _SMALLEST = "cifar_dmrnet8"
-_LEAST_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -127,23 +125,18 @@ def measure_growth(options):
     Parameters
     ----------
     options : BenchOptions
+        Its ``batch`` is at least ``LEAST_GROWTH_BATCH``.
 
     Returns
     -------
     list of Curve
-
-    Raises
-    ------
-    DMRError
-        For a batch so small that the memory of its step is lost in that of MXNet.
     """
-    batch = options.batch or 64
-    if batch < _LEAST_BATCH:
-        raise DMRError(f"--growth needs a --batch of at least {_LEAST_BATCH}, not {batch}")
     with contextlib.closing(start("train", _SMALLEST, 1, options.gpu)) as process:
         process.wait()
         smallest = _peak_bytes(process, 1)
-    curves = tqdm(_series(batch).items(), "growth", unit=" curves", disable=None, leave=False)
+    curves = tqdm(
+        _series(options.batch or 64).items(), "growth", unit=" curves", disable=None, leave=False
+    )
     return [_curve(against, steps, smallest, options) for against, steps in curves]
 
 

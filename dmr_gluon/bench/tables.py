@@ -88,6 +88,9 @@ def draw_speeds(speeds, out):
             these = [
                 one for one in speeds if (one.network, one.work, one.batch == 1) == (network, *work)
             ]
+            if not these:
+                axes.set_axis_off()
+                continue
             bars = axes.barh(
                 [one.form for one in these],
                 [one.images_per_second for one in these],
@@ -101,8 +104,7 @@ def draw_speeds(speeds, out):
             axes.bar_label(bars, texts, padding=3, fontsize="small")
             axes.margins(x=0.35)
             axes.set_ylim(most - 0.5, -0.5)
-            batch = f", batch {these[0].batch}" if these else ""
-            axes.set_title(f"{network}: {work[0]}{batch}", fontsize="medium")
+            axes.set_title(f"{network}: {work[0]}, batch {these[0].batch}", fontsize="medium")
             axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[-1]:
         axes.set_xlabel("images per second (part of the arithmetic peak)")
