@@ -76,6 +76,8 @@ def _refuse(names, options):
         if names or options.only:
             what = "NETWORK" if names else "--only"
             raise DMRError(f"--growth measures networks of its own in training; leave out {what}")
+        if options.gpus is not None:
+            raise DMRError("--growth measures on the CPU; leave out --gpus")
         if options.batch is not None and options.batch < LEAST_GROWTH_BATCH:
             raise DMRError(
                 f"--growth needs a --batch of at least {LEAST_GROWTH_BATCH}, not {options.batch}: "

@@ -60,6 +60,7 @@ def curves():
         ("--only start --picture bars.png", "--picture draws speeds"),
         ("--growth cifar_dmrnet8", "leave out NETWORK"),
         ("--growth --only memory", "leave out --only"),
+        ("--growth --gpus 0", "leave out --gpus"),
         ("--growth --batch 7", "--batch of at least 8, not 7"),
     ],
 )

@@ -125,13 +125,14 @@ def measure_growth(options):
     Parameters
     ----------
     options : BenchOptions
-        Its ``batch`` is at least ``LEAST_GROWTH_BATCH``.
+        Its ``batch``, at least ``LEAST_GROWTH_BATCH``, ``rounds`` and ``seconds`` are used. On the
+        CPU: how much memory each of several processes has on a GPU is not known.
 
     Returns
     -------
     list of Curve
     """
-    with contextlib.closing(start("train", _SMALLEST, 1, options.gpu)) as process:
+    with contextlib.closing(start("train", _SMALLEST, 1)) as process:
         process.wait()
         smallest = _peak_bytes(process, 1)
     curves = tqdm(
@@ -142,15 +143,14 @@ def measure_growth(options):
 
 def _peak_bytes(process, batch):
     process.seconds(batch, 0)  # a second step: it has all memory that a run takes
-    found = process.ask({"do": "memory"})
-    return found.get("gpu_bytes", found["peak_bytes"])
+    return process.ask({"do": "memory"})["peak_bytes"]
 
 
 def _curve(against, steps, smallest, options):
     with contextlib.ExitStack() as stack:
         processes = {}
         for name, batch, size in steps:
-            processes[size] = start("train", name, batch, options.gpu)
+            processes[size] = start("train", name, batch)
             stack.callback(processes[size].close)
             processes[size].wait()
         running = {size: _Steps(processes[size], batch) for _, batch, size in steps}
