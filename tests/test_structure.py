@@ -49,8 +49,18 @@ LAYERS = [
         "deploy.store",
     ],
     ["training", "deploy", "model_zoo", "report.contact_sheet"],
-    ["analysis"],
-    ["flags", "series", "cli", "cli_data", "cli_networks", "cli_launch", "cli_runs", "cli_deploy"],
+    ["analysis", "bench"],
+    [
+        "flags",
+        "series",
+        "cli",
+        "cli_bench",
+        "cli_data",
+        "cli_networks",
+        "cli_launch",
+        "cli_runs",
+        "cli_deploy",
+    ],
 ]
 
 

@@ -1,0 +1,134 @@
+"""Train a network, or let it answer, on random images in a process of its own, to be timed.
+
+    python -m dmr_gluon.bench.worker train NETWORK --batch 64
+    python -m dmr_gluon.bench.worker infer NETWORK --batch 64
+
+First a step is made, or a batch answered. Then comes ``{"ready": true, "seconds_to_first": S}``,
+counted from ``time.time()`` in DMR_BENCH_BEGAN, which the starter sets. Commands and answers are
+lines of JSON, as :class:`dmr_gluon.processes.Process` has them:
+
+``{"do": "time", "batch": N, "seconds": S}``: the answer has the ``seconds`` of each run on N
+    images. In training a run is a whole step: from images in host memory to the loss in host
+    memory, one loss to the next. Otherwise it is one batch, from host memory to logits in host
+    memory.
+``{"do": "memory"}``: the answer has ``peak_bytes`` of the process's memory until now,
+    ``start_bytes``, what that was before the network was made, and on a GPU ``gpu_bytes``, what
+    is taken there.
+"""
+
+import json
+import os
+import sys
+import time
+
+#: When this was imported, for a process that was started without DMR_BENCH_BEGAN.
+_IMPORTED = time.time()
+
+BEGAN = "DMR_BENCH_BEGAN"
+
+
+def peak_bytes():
+    """The most memory that this process has had.
+
+    Not ``ru_maxrss``: that also counts what the process that started this one had.
+    """
+    with open("/proc/self/status") as file:
+        (line,) = (line for line in file if line.startswith("VmHWM:"))
+    return 1024 * int(line.split()[1])
+
+
+def training(net, device, recipe):
+    """A function from images and labels to the loss, after a whole step."""
+    from ..training.optimizer import make_optimizer
+    from ..training.step import TrainingStep
+
+    step = TrainingStep(net, make_optimizer(recipe), [device])
+
+    def run(images, labels):
+        # So small a learning rate that random labels make nothing overflow.
+        ((loss, _),) = step(images, labels, lr=1e-4)
+        return loss.asscalar()
+
+    return run
+
+
+def answering(net, device):
+    """A function from images to logits; takes and ignores labels."""
+    from ..runtime import mx
+
+    return lambda images, labels: net(mx.nd.array(images, device)).asnumpy()
+
+
+def main(arguments=None):
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print must not stand between the answers
+    options = _parser().parse_args(arguments)
+
+    import numpy as np
+
+    from ..analysis.complexity import image_size
+    from ..deploy.saving import prepare_to_run
+    from ..deploy.worker import timed
+    from ..model import Network
+    from ..networks import network
+    from ..recipes import CIFAR, IMAGENET
+    from ..runtime import mx
+    from ..training.devices import make_devices
+
+    (device,) = make_devices(options.gpu)
+    start_bytes = peak_bytes()
+    spec = network(options.network)
+    size = options.size or image_size(spec)
+    mx.random.seed(0)
+    net = Network(spec)
+    net.initialize(ctx=device)
+    prepare_to_run(net, [device])
+    if options.kind == "train":
+        run = training(net, device, CIFAR if spec.stem == "cifar" else IMAGENET)
+    else:
+        run = answering(net, device)
+
+    def batch(count):
+        random = np.random.RandomState(0)
+        images = random.standard_normal((count, 3, size, size)).astype(np.float32)
+        return images, random.randint(0, spec.classes, count).astype(np.float32)
+
+    def answer(values):
+        # The update after the last loss must not run on into another process's turn.
+        mx.nd.waitall()
+        answers.write(json.dumps(values) + "\n")
+        answers.flush()
+
+    run(*batch(options.batch))
+    mx.nd.waitall()
+    began = float(os.environ.get(BEGAN, _IMPORTED))
+    answer({"ready": True, "seconds_to_first": time.time() - began})
+    for line in sys.stdin:
+        command = json.loads(line)
+        if command["do"] == "time":
+            made = batch(command["batch"])
+            answer({"seconds": timed(lambda pair: run(*pair), made, command["seconds"])})
+        else:
+            found = {"peak_bytes": peak_bytes(), "start_bytes": start_bytes}
+            if device.device_type == "gpu":
+                free, total = mx.context.gpu_memory_info(device.device_id)
+                found["gpu_bytes"] = total - free
+            answer(found)
+
+
+def _parser():
+    from ..flags import Parser
+
+    parser = Parser(prog="dmr_gluon.bench.worker", description=__doc__.splitlines()[0])
+    parser.add_argument("kind", choices=("train", "infer"))
+    parser.add_argument("network", help="a name, such as cifar_dmrnet56_k3")
+    parser.add_argument("--batch", type=int, required=True)
+    parser.add_argument("--size", type=int, help="height and width (default: 32 or 224)")
+    parser.add_argument("--gpu", metavar="N", help="without it, the CPU")
+    return parser
+
+
+if __name__ == "__main__":
+    from ..flags import run as run_program
+
+    run_program(main)
