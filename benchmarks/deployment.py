@@ -52,7 +52,10 @@ def random_bundles(options, folder):
     """Bundles with all forms of networks with random weights; what was compared is printed."""
     for name in options.random:
         wanted = ExportOptions(
-            available(network(name)), check_images=options.check_images, calibration_images=64
+            available(network(name)),
+            check_images=options.check_images,
+            calibration_images=64,
+            int8_limit=100,  # random weights say nothing of INT8's errors
         )
         path = random_bundle(name, folder, wanted)
         for form, entry in read_bundle(path)["forms"].items():
