@@ -12,7 +12,13 @@ _BETWEEN = ("network_bandwidth", "server_bandwidth", "key_microseconds", "server
 #: benchmarks/scaling.py through the loopback of one machine.
 _SERVER_GIGABYTES, _KEY_MICROSECONDS = 1.0, 100.0
 
-#: (flag, field, type, help)
+#: Flags of other measurements.
+_OTHERS = {
+    "profile": ("growth", "only", "seconds", "gpus"),
+    "predict": ("growth", "only", "seconds", "gpus", "batch", "rounds"),
+}
+
+#: (flag, type, help)
 _PREDICT = (
     ("--images-per-second", float, "of one device by itself"),
     ("--batch-per-device", int, "images of one device in a step"),
@@ -42,7 +48,7 @@ _PREDICT = (
 
 
 def add_profile(parser):
-    """The flags of ``--profile``; NETWORK, --batch, --json and --picture are the parser's own."""
+    """The flags of ``--profile``."""
     group = parser.add_argument_group("where the time goes")
     group.add_argument(
         "--profile", action="store_true", help="share of each kind of operator in a training step"
@@ -56,26 +62,99 @@ def add_predict(parser):
     group.add_argument(
         "--predict", action="store_true", help="time of a training step on given hardware"
     )
+    group.add_argument(
+        "--measured",
+        metavar="FILE",
+        help="what dmr bench --json wrote: has --images-per-second and --batch-per-device",
+    )
     for flag, kind, text in _PREDICT:
         group.add_argument(flag, type=kind, help=text, metavar=flag.split("-")[-1].upper())
 
 
 def check_flags(options):
-    """Refuse flags of --profile and --predict that would do nothing."""
+    """Refuse flags that would do nothing with --profile or --predict, or without."""
     if options.profile and options.predict:
         raise DMRError("give --profile or --predict, not both")
     if options.infer and not options.profile:
         raise DMRError("--infer does nothing without --profile")
-    for flag, _, _ in _PREDICT:
-        if not options.predict and _value(options, flag) is not None:
-            raise DMRError(f"{flag} does nothing without --predict")
+    if not options.predict:
+        for flag in (*(flag for flag, _, _ in _PREDICT), "--measured"):
+            if _value(options, flag) is not None:
+                raise DMRError(f"{flag} does nothing without --predict")
+    for mode in ("profile", "predict"):
+        if not getattr(options, mode):
+            continue
+        for name in _OTHERS[mode]:
+            if getattr(options, name, None):
+                raise DMRError(f"--{name} does nothing with --{mode}")
+        if len(options.networks) > 1:
+            raise DMRError(f"--{mode} is of one network, not of {len(options.networks)}")
+
+
+def _name(options):
+    return options.networks[0] if options.networks else "cifar_dmrnet14"
 
 
 def _value(options, flag):
     return getattr(options, flag[2:].replace("-", "_"))
 
 
-def predict(name, options):
+def profile(options):
+    """Measure and print where the time of a network's step goes."""
+    from .bench.conditions import describe, machine
+    from .bench.floor import measured_peak
+    from .bench.profile import AROUND, BETWEEN, measure_profile, shares_of_peak
+    from .bench.speeds import BenchOptions
+    from .cli_networks import write_picture
+    from .networks import network
+    from .report.tables import text_table
+
+    spec = network(_name(options))
+    given = {name: getattr(options, name) for name in ("batch", "rounds")}
+    wanted = BenchOptions(**{name: value for name, value in given.items() if value is not None})
+    batch = wanted.batch_for(spec)
+    title = f"{spec.name}, {'inference' if options.infer else 'training step'}, batch {batch}"
+    conditions = machine()
+    print("\n".join(describe(conditions)) + "\n", flush=True)
+    peak = measured_peak()
+    kind = "infer" if options.infer else "train"
+    found = measure_profile(kind, spec.name, batch, wanted.rounds)
+    rows = [
+        (part, f"{spent:.2f}", f"{100 * found.share(part):.1f}%")
+        for part, spent in found.parts.items()
+    ]
+    rows.append(("whole step", f"{found.step:.2f}", "100.0%"))
+    print(text_table((title, "ms", "share"), rows, (1, 2)))
+    shares = shares_of_peak(found.convolutions, peak)
+    print(f"\npeak: {2 * peak.multiply_adds / 1e9:,.0f} GFLOP/s, by {peak.by}\n")
+    header = ("convolution", "shape", "number", "ms", "GFLOP/s", "of the peak")
+    rows = [
+        (
+            *(one.what.split(", ")[1], one.shape, one.count, f"{one.milliseconds:.2f}"),
+            *(f"{one.gigaflops:,.0f}", f"{100 * share:.0f}%"),
+        )
+        for one, share in zip(found.convolutions, shares)
+    ]
+    print(text_table(header, rows, (2, 3, 4, 5)))
+    print(
+        f"\nMedians of {wanted.rounds} steps. A multiply-add is two operations. Shares of "
+        f"differences ({AROUND}, {BETWEEN}) can be negative by noise."
+    )
+    if options.json:
+        every = [
+            {**vars(one), "gigaflops": one.gigaflops, "share_of_peak": share}
+            for one, share in zip(found.convolutions, shares)
+        ]
+        values = {"machine": conditions, "network": spec.name, "kind": kind, "batch": batch}
+        values.update(rounds=wanted.rounds, step=found.step, parts=found.parts, peak=vars(peak))
+        write_json(options.json, {**values, "convolutions": every})
+    if options.picture:
+        from .bench import profile_plot
+
+        write_picture(lambda: profile_plot.draw(title, found, options.picture), options.picture)
+
+
+def predict(options):
     """Print what a training step of a network takes on given hardware."""
     from .bench.predict import gradients_of
     from .bench.predict import predict as predict_step
@@ -85,10 +164,12 @@ def predict(name, options):
     from .recipes import CIFAR, IMAGENET
     from .report.tables import text_table
 
-    spec = network(name)
+    spec = network(_name(options))
+    if options.measured:
+        _read_speed(options, spec.name)
     machines = _machines(options.machines or "1")
     hardware = _hardware(options, machines)
-    gradients = gradients_of(name)
+    gradients = gradients_of(spec.name)
     steps = [predict_step(gradients, hardware, count) for count in machines]
     small = spec.stem == "cifar"
     recipe, facts = (CIFAR, PUBLISHED["cifar10"]) if small else (IMAGENET, PUBLISHED["imagenet"])
@@ -155,6 +236,26 @@ def _ms(seconds):
 def _json(values):
     """JSON knows no infinity: what is not bounded is null."""
     return {key: None if value == float("inf") else value for key, value in values.items()}
+
+
+def _read_speed(options, name):
+    """Take speed and batch of a network's training from what ``dmr bench --json`` wrote."""
+    for flag in ("--images-per-second", "--batch-per-device"):
+        if _value(options, flag) is not None:
+            raise DMRError(f"give {flag} or --measured, not both")
+    try:
+        with open(options.measured, encoding="utf-8") as file:
+            speeds = json.load(file)["speeds"]
+        found = [one for one in speeds if (one["network"], one["work"]) == (name, "training")]
+        options.images_per_second = found[0]["images_per_second"]
+        options.batch_per_device = found[0]["batch"]
+    except OSError as error:
+        raise DMRError(f"{options.measured} cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise DMRError(
+            f"{options.measured} has no training speed of {name}; write it with: "
+            f"dmr bench {name} --only training --json {options.measured}"
+        ) from error
 
 
 def _machines(text):
