@@ -100,12 +100,18 @@ def _value(options, flag):
 
 
 def profile(options):
-    """Measure and print where the time of a network's step goes."""
+    """Measure and print where the time of a network's step goes.
+
+    Returns
+    -------
+    dict, function
+        For JSON, and what draws it into a file.
+    """
     from .bench.conditions import describe, machine
     from .bench.floor import measured_peak
     from .bench.profile import AROUND, BETWEEN, measure_profile, shares_of_peak
+    from .bench.profile_plot import draw
     from .bench.speeds import BenchOptions
-    from .cli_networks import write_picture
     from .networks import network
     from .report.tables import text_table
 
@@ -140,25 +146,20 @@ def profile(options):
         f"\nMedians of {wanted.rounds} steps. A multiply-add is two operations. Shares of "
         f"differences ({AROUND}, {BETWEEN}) can be negative by noise."
     )
-    if options.json:
-        every = [
-            {**vars(one), "gigaflops": one.gigaflops, "share_of_peak": share}
-            for one, share in zip(found.convolutions, shares)
-        ]
-        values = {"machine": conditions, "network": spec.name, "kind": kind, "batch": batch}
-        values.update(rounds=wanted.rounds, step=found.step, parts=found.parts, peak=vars(peak))
-        write_json(options.json, {**values, "convolutions": every})
-    if options.picture:
-        from .bench import profile_plot
-
-        write_picture(lambda: profile_plot.draw(title, found, options.picture), options.picture)
+    every = [
+        {**vars(one), "gigaflops": one.gigaflops, "share_of_peak": share}
+        for one, share in zip(found.convolutions, shares)
+    ]
+    values = {"machine": conditions, "network": spec.name, "kind": kind, "batch": batch}
+    values.update(rounds=wanted.rounds, step=found.step, parts=found.parts, peak=vars(peak))
+    return {**values, "convolutions": every}, lambda out: draw(title, found, out)
 
 
 def predict(options):
-    """Print what a training step of a network takes on given hardware."""
+    """Print what a training step of a network takes on given hardware; returns as profile."""
     from .bench.predict import gradients_of
     from .bench.predict import predict as predict_step
-    from .cli_networks import write_picture
+    from .bench.predict_plot import draw
     from .data.datasets import PUBLISHED
     from .networks import network
     from .recipes import CIFAR, IMAGENET
@@ -198,25 +199,14 @@ def predict(options):
     )
     if options.read_per_core is None:
         print("Reading is taken to keep up; --read-per-core and --cores say whether it does.")
-    if options.json:
-        found = {"predicted": True, "network": spec.name, "hardware": _json(vars(hardware))}
-        found["gradients"] = {"bytes": gradients.bytes, "arrays": len(gradients.sizes)}
-        found["steps"] = [
-            {
-                **_json(vars(step)),
-                "seconds": step.seconds,
-                "images_per_second": step.images_per_second,
-                "efficiency": step.efficiency,
-                "bound": step.bound,
-            }
-            for step in steps
-        ]
-        write_json(options.json, found)
-    if options.picture:
-        from .bench import predict_plot
+    every = [{**vars(step), **{name: getattr(step, name) for name in _DERIVED}} for step in steps]
+    found = {"predicted": True, "network": spec.name, "hardware": _json(vars(hardware))}
+    found["gradients"] = {"bytes": gradients.bytes, "arrays": len(gradients.sizes)}
+    return {**found, "steps": every}, lambda out: draw(spec.name, steps, out)
 
-        write_picture(lambda: predict_plot.draw(spec.name, steps, options.picture), options.picture)
 
+#: What a step's JSON has beside its parts.
+_DERIVED = ("seconds", "images_per_second", "efficiency", "bound")
 
 #: What the table calls the parts of a step.
 _BOUND = {
@@ -312,14 +302,3 @@ def _hardware(options, machines):
         read_per_second=infinite if reading is None else reading,
         overlap=1.0 if options.overlap is None else options.overlap,
     )
-
-
-def write_json(path, found):
-    """Write what was found, and say where; or refuse in one line."""
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(found, file, indent=1)
-            file.write("\n")
-    except OSError as error:
-        raise DMRError(f"{path} cannot be written ({error.strerror})") from error
-    print(path)

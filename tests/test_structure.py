@@ -54,6 +54,7 @@ LAYERS = [
         "flags",
         "series",
         "cli",
+        "cli_bench",
         "cli_data",
         "cli_networks",
         "cli_launch",

@@ -214,23 +214,22 @@ def combine(seconds, logs, operators):
     seconds : list of float
         Of steps where nothing was watched.
     logs : list of list of Primitive
-        Of other steps.
+        Of other steps, the primitives.
     operators : list of dict of float
-        Milliseconds by operator, of further steps.
+        Of the same other steps, the milliseconds by operator.
 
     Returns
     -------
     Profile
     """
-    by_log = [_summed((one.kind, one.milliseconds) for one in log) for log in logs]
-    by_operator = [
-        _summed((kind_of_operator(name), spent) for name, spent in step.items())
-        for step in operators
-    ]
-    parts = Counter(_medians(by_log))
-    logged = sum(parts.values())
-    parts.update(_medians(by_operator))
-    parts[AROUND] -= logged
+    watched = []
+    for log, step in zip(logs, operators):
+        spent = _summed((one.kind, one.milliseconds) for one in log)
+        logged = sum(spent.values())
+        spent.update(_summed((kind_of_operator(name), value) for name, value in step.items()))
+        spent[AROUND] -= logged
+        watched.append(spent)
+    parts = Counter(_medians(watched))
     step = 1000 * statistics.median(seconds)
     parts[BETWEEN] = 0.0
     parts[BETWEEN] = step - sum(parts.values())
@@ -282,7 +281,7 @@ def measure_profile(kind, name, batch, rounds=10):
         The network's.
     batch : int
     rounds : int
-        Steps of each of the three ways of watching; they take turns.
+        Steps that are watched, and that are not; they take turns.
 
     Returns
     -------
@@ -295,7 +294,7 @@ def measure_profile(kind, name, batch, rounds=10):
     """
     program = [sys.executable, "-m", "dmr_gluon.bench.profile_worker", kind, name]
     program += ["--batch", str(batch)]
-    seconds, logs, operators = [], [], []
+    seconds, watched = [], []
     with contextlib.ExitStack() as stack:
 
         def start(environment=None):
@@ -305,21 +304,19 @@ def measure_profile(kind, name, batch, rounds=10):
             return process
 
         # One after the other: two that compute at a time spoil each other's first steps.
-        plain = start()
-        watched = start(WATCHING)
+        plain, watching = start(), start(WATCHING)
         for _ in tqdm(range(rounds), "profile", unit=" steps", disable=None, leave=False):
-            # The first step after the other process's turn wakes threads up.
-            for process, found in ((plain, seconds), (watched, logs)):
-                process.ask({"do": "step"})
-                answer = process.ask({"do": "step"})
-                found.append(answer["seconds"] if process is plain else parse_log(answer["log"]))
-            operators.append(watched.ask({"do": "operators"})["operators"])
+            for process, found in ((plain, seconds), (watching, watched)):
+                process.ask({"do": "step"})  # wakes up the threads
+                found.append(process.ask({"do": "step"}))
+    logs = [parse_log(answer["log"]) for answer in watched]
     if not all(logs):
         raise DMRError(
             "oneDNN writes no log here, so that a profile of this MXNet cannot be made; "
             "the wheel of MXNet 1.9.1 for x86 writes one"
         )
-    return combine(seconds, logs, operators)
+    operators = [answer["operators"] for answer in watched]
+    return combine([answer["seconds"] for answer in seconds], logs, operators)
 
 
 def shares_of_peak(convolutions, peak):

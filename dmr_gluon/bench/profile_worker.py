@@ -8,8 +8,8 @@ the time that it takes.
 :mod:`dmr_gluon.bench.worker` says what a step is. ``{"ready": true}`` comes after a few steps.
 Commands and answers are as :class:`dmr_gluon.processes.Process` has them:
 
-``{"do": "step"}``: the answer has its ``seconds`` and what was written in it, ``log``
-``{"do": "operators"}``: the answer has ``operators``, milliseconds of each by its name, of one step
+``{"do": "step"}``: the answer has its ``seconds``; with ``WATCHING`` also the ``log`` that
+oneDNN has written, and ``operators``, the milliseconds of each by its name
 """
 
 import ctypes
@@ -93,21 +93,22 @@ def main(arguments=None):
     for _ in range(_WARM_UP):
         step()
     log.new()
-    mx.profiler.set_config(
-        profile_symbolic=True, profile_imperative=True, profile_api=True,
-        aggregate_stats=True, filename=os.devnull,
-    )  # fmt: skip
+    watched = all(os.environ.get(name) == value for name, value in WATCHING.items())
+    if watched:
+        mx.profiler.set_config(
+            profile_symbolic=True, profile_imperative=True, profile_api=True,
+            aggregate_stats=True, filename=os.devnull,
+        )  # fmt: skip
     answer({"ready": True})
-    for line in sys.stdin:
-        if json.loads(line)["do"] == "step":
-            seconds = step()
-            answer({"seconds": seconds, "log": log.new()})
-        else:
-            mx.profiler.set_state("run")
-            step()
-            mx.profiler.set_state("stop")
-            log.new()
-            answer({"operators": operators_of(mx.profiler.dumps(reset=True, format="json"))})
+    for _ in sys.stdin:
+        if not watched:
+            answer({"seconds": step()})
+            continue
+        mx.profiler.set_state("run")
+        found = {"seconds": step()}
+        mx.profiler.set_state("stop")
+        found["operators"] = operators_of(mx.profiler.dumps(reset=True, format="json"))
+        answer({**found, "log": log.new()})
 
 
 def _parser():
