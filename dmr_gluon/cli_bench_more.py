@@ -35,7 +35,7 @@ _PREDICT = (
     (
         "--key-microseconds",
         float,
-        f"of a worker for each array that it sends (default: {_KEY_MICROSECONDS:g})",
+        f"for each array that is sent, whatever its size (default: {_KEY_MICROSECONDS:g})",
     ),
     ("--read-per-core", float, "images per second that one core reads and augments"),
     ("--cores", int, "of a machine that read"),

@@ -68,7 +68,7 @@ class Hardware:
     server_bandwidth : float
         Bytes a second that one server takes in, adds up and gives out again.
     key_seconds : float
-        That a worker needs for each array it sends, whatever its size.
+        That a worker or a server needs for each array, whatever its size.
     servers : int, optional
         In all. Default: one for each machine.
     read_per_second : float, optional
@@ -128,7 +128,7 @@ class Step:
     server : float
         Bytes through the busiest server.
     keys : float
-        Handling of the arrays by a worker, whatever their size.
+        Handling of the arrays, whatever their size.
     reading : float
     hidden : float
         Summing that is done while the backward pass goes on.
@@ -254,6 +254,11 @@ def server_seconds(size, shares, machines, bandwidth):
     return machines * size * max(shares) / bandwidth
 
 
+def keys_seconds(arrays, machines, servers, each):
+    """Handling of the arrays, by a worker or, where it has more to handle, by a server."""
+    return arrays * each * max(1, machines / servers)
+
+
 def exposed_seconds(ready, costs):
     """How long summing goes on after the backward pass has ended.
 
@@ -299,7 +304,7 @@ def predict(gradients, hardware, machines=1):
         shares = server_shares(gradients.sizes, hardware.servers or machines)
         network = network_seconds(size, shares, machines, hardware.network_bandwidth)
         server = server_seconds(size, shares, machines, hardware.server_bandwidth)
-        keys = len(gradients.sizes) * hardware.key_seconds
+        keys = keys_seconds(len(gradients.sizes), machines, len(shares), hardware.key_seconds)
     by_size = within + max(network, server)
     ready = _ready(gradients, compute)
     costs = [
