@@ -8,8 +8,8 @@ from .errors import DMRError
 #: Flags of --predict that say something of several machines only.
 _BETWEEN = ("network_bandwidth", "server_bandwidth", "key_microseconds", "servers")
 
-#: What is taken for one server, and for handling an array, where nothing is said: measured by
-#: benchmarks/scaling.py through the loopback of one machine.
+#: What is assumed for one server, and for handling an array, where nothing is said;
+#: benchmarks/scaling.py fits both to what it measures.
 _SERVER_GIGABYTES, _KEY_MICROSECONDS = 1.0, 100.0
 
 #: Flags of other measurements.
@@ -30,12 +30,12 @@ _PREDICT = (
     (
         "--server-bandwidth",
         float,
-        f"GB/s that one server takes in, adds up and gives out (default: {_SERVER_GIGABYTES:g})",
+        f"GB/s that one server takes in, adds up and gives out (assumed: {_SERVER_GIGABYTES:g})",
     ),
     (
         "--key-microseconds",
         float,
-        f"for each array that is sent, whatever its size (default: {_KEY_MICROSECONDS:g})",
+        f"for each array that is sent, whatever its size (assumed: {_KEY_MICROSECONDS:g})",
     ),
     ("--read-per-core", float, "images per second that one core reads and augments"),
     ("--cores", int, "of a machine that read"),
