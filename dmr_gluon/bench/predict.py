@@ -15,7 +15,7 @@ from typing import Tuple
 
 from ..errors import DMRError
 
-#: Bytes of a gradient's value: float32, in float16 training too.
+#: Bytes of a value of a gradient, in float32.
 _VALUE = 4
 #: Values from which MXNet cuts an array into a part for each server; smaller ones go to one
 #: server whole (MXNET_KVSTORE_BIGARRAY_BOUND).
