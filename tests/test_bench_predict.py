@@ -1,9 +1,11 @@
 """dmr bench --predict and --profile: the model's properties, the log, what is refused."""
 
+import importlib.util
 import json
 from dataclasses import replace
 
 import pytest
+from conftest import REPOSITORY
 
 from dmr_gluon.bench.predict import (
     Gradients,
@@ -23,6 +25,7 @@ EVEN = Gradients("even", (250_000,) * 4, (10,) * 4)
 #: 100 ms for a device's step; nothing is hidden, so that each term can be seen.
 PLAIN = Hardware(images_per_second=320, batch=32, overlap=0.0)
 GIGABIT = 1e9 / 8
+SCALING = "benchmarks/scaling.py"
 
 
 def test_one_device_only_computes():
@@ -269,6 +272,47 @@ def test_operators_come_from_mxnets_profiler():
     }
     found = operators_of(json.dumps({"Time": text}))
     assert found == {"mean": 0.5, "MXNDArraySyncCopyFromCPU": 0.25}
+
+
+def scaling():
+    """benchmarks/scaling.py as a module."""
+    spec = importlib.util.spec_from_file_location("scaling", REPOSITORY / SCALING)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_fit_finds_the_constants_that_times_were_made_with():
+    module = scaling()
+    constants = {"device_bandwidth": 2e8, "server_bandwidth": 5e8, "key_seconds": 2e-5}
+    points = [
+        {"network": name, "what": what, "count": count, "batch": 16, "alone": alone, "seconds": 1}
+        for name, alone in (("cifar_dmrnet8", 0.02), ("cifar_dmrnet8_w4", 0.2))
+        for what in ("devices", "workers")
+        for count in (1, 2, 4)
+    ]
+    points = [{**point, "seconds": module.model(point, constants)} for point in points]
+    assert module.fitted(points) == pytest.approx(constants)
+    # Times that are shorter than computing alone do not make a constant negative.
+    fast = [{**point, "seconds": 0.9 * point["alone"]} for point in points]
+    assert module.fitted(fast)["key_seconds"] == 0
+    assert module.fitted(fast)["server_bandwidth"] == float("inf")
+
+
+@pytest.mark.slow
+def test_scaling_measures_and_fits(command, tmp_path):
+    out = tmp_path / "found.json"
+    small = ("--networks", "cifar_dmrnet8", "--batch", 2, "--steps", 2, "--rounds", 1)
+    done = command(SCALING, *small, "--json", out)
+    assert done.returncode == 0, done.stderr
+    assert "largest error" in done.stdout
+    found = json.loads(out.read_text())
+    assert [(p["what"], p["count"]) for p in found["points"]] == [
+        *(("devices", count) for count in (1, 2, 4)),
+        *(("workers", count) for count in (1, 2, 4)),
+    ]
+    assert all(point["seconds"] > 0 for point in found["points"])
+    assert len(found["modelled"]) == 6 and found["constants"]["server_bandwidth"] > 0
 
 
 @pytest.mark.slow
