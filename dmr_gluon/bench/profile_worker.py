@@ -12,9 +12,11 @@ Commands and answers are as :class:`dmr_gluon.processes.Process` has them:
 oneDNN has written, and ``operators``, the milliseconds of each by its name
 """
 
+import atexit
 import ctypes
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -95,9 +97,13 @@ def main(arguments=None):
     log.new()
     watched = all(os.environ.get(name) == value for name, value in WATCHING.items())
     if watched:
+        # MXNet removes and rewrites this file: never a device such as os.devnull, which is
+        # lost to the whole machine if the user may remove it.
+        folder = tempfile.mkdtemp(prefix="dmr-profile-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         mx.profiler.set_config(
             profile_symbolic=True, profile_imperative=True, profile_api=True,
-            aggregate_stats=True, filename=os.devnull,
+            aggregate_stats=True, filename=os.path.join(folder, "profile.json"),
         )  # fmt: skip
     answer({"ready": True})
     for _ in sys.stdin:
