@@ -12,8 +12,6 @@ Commands and answers are as :class:`dmr_gluon.processes.Process` has them:
 oneDNN has written, and ``operators``, the milliseconds of each by its name
 """
 
-import atexit
-import ctypes
 import json
 import os
 import shutil
@@ -63,7 +61,7 @@ class _Log:
         os.dup2(self._file.fileno(), 1)
 
     def new(self):
-        ctypes.CDLL(None).fflush(None)
+        # oneDNN flushes after each line.
         self._file.seek(0)
         text = self._file.read()
         self._file.seek(0)
@@ -100,7 +98,6 @@ def main(arguments=None):
         # MXNet removes and rewrites this file: never a device such as os.devnull, which is
         # lost to the whole machine if the user may remove it.
         folder = tempfile.mkdtemp(prefix="dmr-profile-")
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         mx.profiler.set_config(
             profile_symbolic=True, profile_imperative=True, profile_api=True,
             aggregate_stats=True, filename=os.path.join(folder, "profile.json"),
@@ -115,6 +112,10 @@ def main(arguments=None):
         mx.profiler.set_state("stop")
         found["operators"] = operators_of(mx.profiler.dumps(reset=True, format="json"))
         answer({**found, "log": log.new()})
+    if watched:
+        shutil.rmtree(folder, ignore_errors=True)
+    # At the usual end MXNet's profiler writes its file, and MXNet now and then never ends.
+    os._exit(0)
 
 
 def _parser():
