@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+import stat
 from dataclasses import replace
 
 import pytest
@@ -318,13 +320,18 @@ def test_scaling_measures_and_fits(command, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("--infer",)])
 def test_a_real_profile(command, tmp_path, more):
-    out, picture = tmp_path / "found.json", tmp_path / "found.svg"
+    out, picture, temporary = (tmp_path / name for name in ("found.json", "found.svg", "temporary"))
+    temporary.mkdir()
     done = command(
         *("-m", "dmr_gluon.cli", "bench", "cifar_dmrnet8", "--profile", "--batch", 4, *more),
         *("--rounds", 2, "--json", out, "--picture", picture),
         OMP_NUM_THREADS="1",
+        TMPDIR=str(temporary),
     )
     assert done.returncode == 0, done.stderr
+    assert not list(temporary.iterdir())
+    # MXNet's profiler removes the file that it is given.
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
     found = json.loads(out.read_text())
     parts = found["parts"]
     assert sum(parts.values()) == pytest.approx(found["step"])
