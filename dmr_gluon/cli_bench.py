@@ -4,6 +4,7 @@ import json
 import os
 
 from .bench import KINDS, LEAST_GROWTH_BATCH
+from .cli_bench_more import add_predict, add_profile, check_flags, predict, profile
 from .errors import DMRError
 
 
@@ -37,12 +38,18 @@ def add_bench(commands):
     )  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="write everything that was measured")
     parser.add_argument("--picture", metavar="FILE", help="draw it: .png, .svg or .pdf")
+    add_profile(parser)
+    add_predict(parser)
     parser.set_defaults(function=_bench)
 
 
 def _bench(options):
     names = list(dict.fromkeys(options.networks))
+    check_flags(options)
     _refuse(names, options)
+    if options.profile or options.predict:
+        _write(options, *(profile if options.profile else predict)(options))
+        return
 
     from .bench.conditions import describe, machine
     from .bench.speeds import BenchOptions
@@ -57,6 +64,10 @@ def _bench(options):
     print("\n".join(describe(found["machine"])) + "\n", flush=True)
     found["options"] = {"rounds": wanted.rounds, "seconds": wanted.seconds, "gpu": wanted.gpu}
     draw = (_growth if options.growth else _speeds)(names or ["cifar_dmrnet14"], wanted, found)
+    _write(options, found, draw)
+
+
+def _write(options, found, draw):
     if options.json:
         _write_json(found, options.json)
     if options.picture:

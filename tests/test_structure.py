@@ -60,6 +60,7 @@ LAYERS = [
         "cli_launch",
         "cli_runs",
         "cli_deploy",
+        "cli_bench_more",
     ],
 ]
 

@@ -59,31 +59,40 @@ def answering(net, device):
     return lambda images, labels: net(mx.nd.array(images, device)).asnumpy()
 
 
-def main(arguments=None):
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print must not stand between the answers
-    options = _parser().parse_args(arguments)
+def make_run(kind, name, device, size=None):
+    """A network with random weights, ready to run.
 
+    Parameters
+    ----------
+    kind : str
+        ``train`` or ``infer``.
+    name : str
+    device : Context
+    size : int, optional
+        Height and width of the images; default: 32 or 224.
+
+    Returns
+    -------
+    function, function
+        From images and labels to the loss or the logits; and from a number to so many random
+        images and labels, always the same.
+    """
     import numpy as np
 
     from ..analysis.complexity import image_size
     from ..deploy.saving import prepare_to_run
-    from ..deploy.worker import timed
     from ..model import Network
     from ..networks import network
     from ..recipes import CIFAR, IMAGENET
     from ..runtime import mx
-    from ..training.devices import make_devices
 
-    (device,) = make_devices(options.gpu)
-    start_bytes = peak_bytes()
-    spec = network(options.network)
-    size = options.size or image_size(spec)
+    spec = network(name)
+    size = size or image_size(spec)
     mx.random.seed(0)
     net = Network(spec)
     net.initialize(ctx=device)
     prepare_to_run(net, [device])
-    if options.kind == "train":
+    if kind == "train":
         run = training(net, device, CIFAR if spec.stem == "cifar" else IMAGENET)
     else:
         run = answering(net, device)
@@ -92,6 +101,22 @@ def main(arguments=None):
         random = np.random.RandomState(0)
         images = random.standard_normal((count, 3, size, size)).astype(np.float32)
         return images, random.randint(0, spec.classes, count).astype(np.float32)
+
+    return run, batch
+
+
+def main(arguments=None):
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print must not stand between the answers
+    options = _parser().parse_args(arguments)
+
+    from ..deploy.worker import timed
+    from ..runtime import mx
+    from ..training.devices import make_devices
+
+    (device,) = make_devices(options.gpu)
+    start_bytes = peak_bytes()
+    run, batch = make_run(options.kind, options.network, device, options.size)
 
     def answer(values):
         # The update after the last loss must not run on into another process's turn.
