@@ -35,9 +35,10 @@ class Gradients:
     ----------
     network : str
     sizes : tuple of int
-        Values of each trained parameter, in the Trainer's order, whose numbers are their keys.
+        Values of each bucket (:mod:`dmr_gluon.training.buckets`), in the Trainer's order, whose
+        numbers are their keys.
     multiply_adds : tuple of int
-        Of the layer that a parameter is the weight of, for one image; 0 for BN and biases.
+        Of the layers whose weights are in a bucket, for one image.
     """
 
     network: str
@@ -179,17 +180,20 @@ def gradients_of(name):
     from ..analysis.complexity import image_size, measure
     from ..model import Network
     from ..networks import network
-    from ..training.step import trained_parameters
+    from ..training.buckets import places_of, trained_parameters
 
     spec = network(name)
     net, size = Network(spec), image_size(spec)
     complexity = measure(net.portable_symbol(), (3, size, size))
     costs = {layer.name + "_weight": layer.multiply_adds for layer in complexity.layers}
     parameters = trained_parameters(net)
-    sizes = [_product(parameter.shape) for parameter in parameters]
-    return Gradients(
-        spec.name, tuple(sizes), tuple(costs.get(parameter.name, 0) for parameter in parameters)
-    )
+    places = places_of(parameters)
+    count = 1 + max(bucket for bucket, _ in places)
+    sizes, multiply_adds = [0] * count, [0] * count
+    for parameter, (bucket, start) in zip(parameters, places):
+        sizes[bucket] = start + _product(parameter.shape)
+        multiply_adds[bucket] += costs.get(parameter.name, 0)
+    return Gradients(spec.name, tuple(sizes), tuple(multiply_adds))
 
 
 def _product(shape):

@@ -40,7 +40,7 @@ class Buckets:
 
     def __init__(self, net, add=False):
         self._parameters = trained_parameters(net)
-        self._places = _places(self._parameters)
+        self._places = places_of(self._parameters)
         numbers = sorted({number for number, _ in self._places})
         self.arrays = [self._make(number, add) for number in numbers]
         self._apart = False
@@ -143,8 +143,18 @@ def trained_parameters(net):
     return [p for p in net.collect_params().values() if p.grad_req != "null"]
 
 
-def _places(parameters):
-    """For each parameter its bucket, one type of number in each, and its first element there."""
+def places_of(parameters):
+    """For each parameter its bucket, one type of number in each, and its first element there.
+
+    Parameters
+    ----------
+    parameters : list of Parameter
+        Initialised or not.
+
+    Returns
+    -------
+    list of (int, int)
+    """
     places, count, latest = [], 0, {}
     for parameter in parameters:
         dtype = np.dtype(parameter.dtype)
