@@ -54,20 +54,25 @@ def random_bundle(name, folder, options):
     """All forms of a network with random weights, compared on made-up images."""
     net = get_model(name)
     net.initialize()
-    net.hybridize()
-    size = 32 if net.spec.stem == "cifar" else 224
-    facts = PUBLISHED["cifar10" if size == 32 else "imagenet"]
-    preparation = Preparation(size, facts.mean, facts.std)
-    images = MadeImages(preparation, options.check_images)
-    settle_statistics(net, images)
-    wanted = ExportOptions(available(net.spec), calibration_images=64)
-    classes = [str(label) for label in range(net.spec.classes)]
     path = os.path.join(folder, name)
-    found = write_bundle(net, path, 0, classes, preparation, wanted, images)
+    found = settled_bundle(net, path, available(net.spec), options.check_images)
     for form, entry in found["forms"].items():
         print(name, form, entry["compared"], flush=True)
     print()
     return path
+
+
+def settled_bundle(net, path, forms, check_images, **options):
+    """Write some forms of a network whose BN statistics are those of made-up images."""
+    net.hybridize()
+    size = 32 if net.spec.stem == "cifar" else 224
+    facts = PUBLISHED["cifar10" if size == 32 else "imagenet"]
+    preparation = Preparation(size, facts.mean, facts.std)
+    images = MadeImages(preparation, check_images)
+    settle_statistics(net, images)
+    wanted = ExportOptions(tuple(forms), calibration_images=64, **options)
+    classes = [str(label) for label in range(net.spec.classes)]
+    return write_bundle(net, path, 0, classes, preparation, wanted, images)
 
 
 def settle_statistics(net, images):
