@@ -19,13 +19,12 @@ import warnings
 
 import numpy as np
 
-from dmr_gluon import get_model
-from dmr_gluon.data.datasets import PUBLISHED
+from dmr_gluon.bench.random_bundle import random_bundle
 from dmr_gluon.deploy.bundle import read_bundle
 from dmr_gluon.deploy.forms import available
-from dmr_gluon.deploy.images import MadeImages, Preparation
 from dmr_gluon.deploy.proof import workers
-from dmr_gluon.deploy.writer import ExportOptions, write_bundle
+from dmr_gluon.deploy.writer import ExportOptions
+from dmr_gluon.networks import network
 from dmr_gluon.report.tables import markdown_table
 from dmr_gluon.runtime import mx
 from dmr_gluon.turns import measure
@@ -44,44 +43,22 @@ def main():
     options = parser.parse_args()
     print(f"{os.environ['OMP_NUM_THREADS']} threads, load {os.getloadavg()[0]:.1f} before\n")
     with tempfile.TemporaryDirectory() as folder:
-        random = (random_bundle(name, folder, options) for name in options.random)
-        for path in itertools.chain(options.bundles, random):
+        for path in itertools.chain(options.bundles, random_bundles(options, folder)):
             print(f"{read_bundle(path)['network']['name']}, {options.rounds} rounds\n")
             print(measured(path, options) + "\n", flush=True)
 
 
-def random_bundle(name, folder, options):
-    """All forms of a network with random weights, compared on made-up images."""
-    net = get_model(name)
-    net.initialize()
-    path = os.path.join(folder, name)
-    found = settled_bundle(net, path, available(net.spec), options.check_images)
-    for form, entry in found["forms"].items():
-        print(name, form, entry["compared"], flush=True)
-    print()
-    return path
-
-
-def settled_bundle(net, path, forms, check_images, **options):
-    """Write some forms of a network whose BN statistics are those of made-up images."""
-    net.hybridize()
-    size = 32 if net.spec.stem == "cifar" else 224
-    facts = PUBLISHED["cifar10" if size == 32 else "imagenet"]
-    preparation = Preparation(size, facts.mean, facts.std)
-    images = MadeImages(preparation, check_images)
-    settle_statistics(net, images)
-    wanted = ExportOptions(tuple(forms), calibration_images=64, **options)
-    classes = [str(label) for label in range(net.spec.classes)]
-    return write_bundle(net, path, 0, classes, preparation, wanted, images)
-
-
-def settle_statistics(net, images):
-    """Give BN's running statistics, which a backward pass changes, a few batches of images."""
-    for data, _ in itertools.islice(images.batches(), 8):
-        for begin in range(0, len(data), 4):  # a training pass takes much memory
-            with mx.autograd.record():
-                net(mx.nd.array(data[begin : begin + 4])).backward()
-            mx.nd.waitall()
+def random_bundles(options, folder):
+    """Bundles with all forms of networks with random weights; what was compared is printed."""
+    for name in options.random:
+        wanted = ExportOptions(
+            available(network(name)), check_images=options.check_images, calibration_images=64
+        )
+        path = random_bundle(name, folder, wanted)
+        for form, entry in read_bundle(path)["forms"].items():
+            print(name, form, entry["compared"], flush=True)
+        print()
+        yield path
 
 
 def measured(path, options):

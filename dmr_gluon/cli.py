@@ -3,6 +3,7 @@
 import os
 
 from . import __version__
+from .cli_bench import add_bench
 from .cli_data import add_data_commands
 from .cli_deploy import add_deploy_commands
 from .cli_launch import add_launch
@@ -32,6 +33,7 @@ def _main(arguments=None):
     add_run_commands(commands)
     add_commands(commands)
     add_launch(commands)
+    add_bench(commands)
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.error("say what to do: " + ", ".join(commands.choices))

@@ -50,7 +50,17 @@ LAYERS = [
     ],
     ["training", "deploy", "model_zoo", "report.contact_sheet"],
     ["analysis", "bench"],
-    ["flags", "series", "cli", "cli_data", "cli_networks", "cli_launch", "cli_runs", "cli_deploy"],
+    [
+        "flags",
+        "series",
+        "cli",
+        "cli_bench",
+        "cli_data",
+        "cli_networks",
+        "cli_launch",
+        "cli_runs",
+        "cli_deploy",
+    ],
 ]
 
 
