@@ -23,18 +23,24 @@ import data_reading
 import numpy as np
 from agreement import Checks
 from comparison_report import draw, markdown
-from contestants import OUR_FORMS, Case, inference, training
-from deployment import settled_bundle
+from contestants import FORMS, OUR_FORMS, Case, inference, training
 from taking_turns import second_starts, take_turns
 from tqdm import tqdm
 
+from dmr_gluon.analysis.complexity import image_size, measure
 from dmr_gluon.analysis.equivalence import arrays_of
-from dmr_gluon.analysis.twins import randomise
+from dmr_gluon.analysis.twins import randomise, symbol_of
+from dmr_gluon.bench.conditions import machine
+from dmr_gluon.bench.floor import measured_peak, training_multiply_adds
+from dmr_gluon.bench.random_bundle import random_bundle
+from dmr_gluon.deploy.bundle import read_bundle
 from dmr_gluon.deploy.onnx_model import require_onnx
+from dmr_gluon.deploy.writer import ExportOptions
 from dmr_gluon.errors import DMRError
 from dmr_gluon.flags import Parser, run
 from dmr_gluon.model import Network
 from dmr_gluon.networks import network
+from dmr_gluon.runtime import mx
 
 NETWORKS = ("cifar_dmrnet14", "cifar_dmrnet56", "cifar_dmrnet32_w4", "dmrnet44")
 PARTS = ("training", "inference", "start", "memory")
@@ -46,6 +52,8 @@ BEGINNINGS = {
     "import MXNet": ["-c", "from dmr_gluon.runtime import mx"],
     "import torch": ["-c", "import torch"],
 }
+#: INT8 may lose what it likes: the weights are random.
+_EXPORT = ExportOptions(tuple(OUR_FORMS), check_images=16, calibration_images=64, int8_limit=100)
 WORKER = str(Path(__file__).resolve().parent / "pytorch_worker.py")
 
 
@@ -53,9 +61,10 @@ def main(arguments=None):
     options = _read(arguments)
     require_onnx()
     versions = peer_versions(options.peer_python)
-    machine = data_reading.machine(argparse.Namespace(readers=()))
     found = {
-        "machine": {**machine, "peer": versions, "threads": os.environ["OMP_NUM_THREADS"]},
+        "machine": machine(),
+        "peer": versions,
+        "peak": vars(measured_peak()),
         "rounds": options.rounds,
         "seconds": options.seconds,
         "networks": [],
@@ -73,21 +82,23 @@ def main(arguments=None):
 
 def compare(name, options):
     """Everything about one network."""
-    cifar = network(name).stem == "cifar"
-    batch = options.batch or (64 if cifar else 16)
+    spec = network(name)
+    batch = options.batch or (64 if image_size(spec) == 32 else 16)
     sizes = sorted({1, options.batch or 64})
-    result = {"network": name}
+    complexity = measure(symbol_of(spec), (3, image_size(spec), image_size(spec)))
+    result = {
+        "network": name,
+        "multiply_adds": {
+            "training": training_multiply_adds(complexity),
+            "inference": complexity.multiply_adds,
+        },
+    }
     with tempfile.TemporaryDirectory() as folder:
-        case = Case(name, os.path.join(folder, "weights.npz"), folder, options.peer_python)
-        net = randomise(Network(network(name)))
-        bundle = os.path.join(folder, "bundle")
-        if "inference" in options.only:
-            say(f"{name}: export")
-            settled_bundle(net, bundle, OUR_FORMS, 16, int8_limit=100)
-        np.savez(case.weights, **arrays_of(net))
-        del net
-        if {"training", "start", "memory"} & set(options.only):
+        where = (folder, options.peer_python, tuple(options.forms))
+        if set(options.only) - {"inference"}:
             say(f"{name}: training")
+            case = Case(name, os.path.join(folder, "train.npz"), *where)
+            np.savez(case.weights, **arrays_of(randomise(Network(spec))))
             checks = Checks(case, "train", [batch])
             programs = training(case, batch)
             rounds = options.rounds if "training" in options.only else 0
@@ -96,12 +107,23 @@ def compare(name, options):
                 part["second_start"] = second_starts(programs, part["failed"])
             result["training"] = {**part, "agreement": checks.as_json()}
         if "inference" in options.only:
+            say(f"{name}: export")
+            bundle = random_bundle(name, folder, _EXPORT)
+            case = Case(name, os.path.join(folder, "infer.npz"), *where)
+            np.savez(case.weights, **plain_weights(bundle))
             say(f"{name}: inference")
             checks = Checks(case, "infer", sizes)
             programs = inference(case, bundle, sizes)
             part = take_turns(programs, sizes, checks, options.rounds, options.seconds)
             result["inference"] = {**part, "agreement": checks.as_json()}
     return result
+
+
+def plain_weights(bundle):
+    """Arrays by our parameters' names."""
+    _, params = read_bundle(bundle)["forms"]["plain"]["files"]
+    arrays = mx.nd.load(os.path.join(bundle, params))
+    return {name.split(":", 1)[1]: array.asnumpy() for name, array in arrays.items()}
 
 
 def beginnings(peer_python, times=5):
@@ -172,6 +194,9 @@ def _read(arguments):
         "--peer-python",
         default=os.environ.get("DMR_PEER_PYTHON", sys.executable),
         help="interpreter with benchmarks/requirements.txt (default: DMR_PEER_PYTHON or this one)",
+    )
+    parser.add_argument(
+        "--forms", nargs="+", choices=FORMS, default=list(FORMS), help="of PyTorch (default: all)"
     )
     parser.add_argument("--small", nargs="+", metavar="DIR", help="prepared sets to read")
     parser.add_argument("--large", nargs="+", metavar="DIR", help="prepared photographs to read")

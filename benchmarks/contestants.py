@@ -6,7 +6,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Tuple
 
 import numpy as np
 from deployment import export_by_mxnet
@@ -18,6 +18,7 @@ from dmr_gluon.processes import Process
 
 HERE = Path(__file__).resolve().parent
 OURS, AUTHORS, PYTORCH, ONNXRUNTIME = "ours", "authors", "pytorch", "onnxruntime"
+FORMS = ("eager", "compiled", "traced", "compiled-cpp")
 #: (form, layout, dtype) of PyTorch. bfloat16 is meant to be used channels last.
 TRAINING_FORMS = (
     ("eager", "nchw", "float32"),
@@ -76,12 +77,15 @@ class Case:
         For passing files.
     peer_python : str
         The interpreter that has PyTorch.
+    forms : tuple of str
+        Of PyTorch, that take part.
     """
 
     network: str
     weights: str
     folder: str
     peer_python: str
+    forms: Tuple[str, ...] = FORMS
 
 
 class Peer(Process):
@@ -93,7 +97,10 @@ class Peer(Process):
     def compute(self, what, **given):
         """The arrays that it answers to ``logits``, ``step`` or ``double``."""
         with tempfile.TemporaryDirectory() as folder:
-            files = {"given": os.path.join(folder, "given.npz"), "to": os.path.join(folder, "to.npz")}
+            files = {
+                "given": os.path.join(folder, "given.npz"),
+                "to": os.path.join(folder, "to.npz"),
+            }
             np.savez(files["given"], **given)
             self.ask({"do": what, **files})
             with np.load(files["to"]) as arrays:
@@ -120,7 +127,11 @@ def training(case, batch):
     return [
         Contestant("ours", OURS, "float32", lambda: Peer("ours", command)),
         _authors(case, "train", (batch,)),
-        *(_pytorch(case, "train", (batch,), *form) for form in TRAINING_FORMS),
+        *(
+            _pytorch(case, "train", (batch,), *one)
+            for one in TRAINING_FORMS
+            if one[0] in case.forms
+        ),
     ]
 
 
@@ -149,7 +160,7 @@ def inference(case, bundle, sizes):
         *all_of_them,
         _authors(case, "infer", sizes),
         _worker("ONNX Runtime, MXNet's export", ONNXRUNTIME, "float32", "onnxruntime", [raw]),
-        *(_pytorch(case, "infer", sizes, *form) for form in INFERENCE_FORMS),
+        *(_pytorch(case, "infer", sizes, *one) for one in INFERENCE_FORMS if one[0] in case.forms),
     ]
 
 

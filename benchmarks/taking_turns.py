@@ -123,7 +123,9 @@ def _kilobytes(path, key):
 
 
 def _medians(seconds):
-    return {str(size): [statistics.median(turn) for turn in turns] for size, turns in seconds.items()}
+    return {
+        str(size): [statistics.median(turn) for turn in turns] for size, turns in seconds.items()
+    }
 
 
 def _bar(contestants):
