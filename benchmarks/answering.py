@@ -45,7 +45,7 @@ def redirected():
     return answers
 
 
-def serve(answers, run, batch, sizes, others):
+def serve(answers, run, batch, sizes, others, settle=lambda: None):
     """Run once on a batch of each size, say so, and answer until the input ends.
 
     Parameters
@@ -59,6 +59,8 @@ def serve(answers, run, batch, sizes, others):
     sizes : list of int
     others : dict of function
         For other commands, by ``do``: from the arrays given to a dict of arrays.
+    settle : function
+        Waits for what a run has left to do, before it would run on into another's turn.
     """
     ready = None
     for size in sizes:
@@ -77,6 +79,7 @@ def serve(answers, run, batch, sizes, others):
                 arrays = others[command["do"]](**given)
             np.savez(command["to"], **arrays)
             found = {}
+        settle()
         _write(answers, found)
 
 

@@ -55,6 +55,8 @@ class Contestant:
         Without arguments; to a Process that is not yet waited for.
     compiles : bool
         Its second start is quicker, by what the first left in a cache.
+    runtime : str
+        ``mxnet``, ``onnxruntime`` or ``pytorch``.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Contestant:
     dtype: str
     start: Callable
     compiles: bool = False
+    runtime: str = "mxnet"
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,7 @@ def inference(case, bundle, sizes):
 
 
 def _worker(name, side, dtype, runtime, files):
-    return Contestant(name, side, dtype, lambda: Worker(name, runtime, files))
+    return Contestant(name, side, dtype, lambda: Worker(name, runtime, files), runtime=runtime)
 
 
 def _authors(case, kind, sizes):
@@ -181,8 +184,14 @@ def _pytorch(case, kind, sizes, form, layout, dtype):
     # No packages of ours, whose NumPy is too old; a cache that is empty at first.
     cache = os.path.join(case.folder, "cache", name.replace(" ", "_"))
     environment = {"PYTHONPATH": "", "TORCHINDUCTOR_CACHE_DIR": cache}
-    compiles = form.startswith("compiled")
-    return Contestant(name, PYTORCH, dtype, lambda: Peer(name, command, environment), compiles)
+    return Contestant(
+        name,
+        PYTORCH,
+        dtype,
+        lambda: Peer(name, command, environment),
+        compiles=form.startswith("compiled"),
+        runtime="pytorch",
+    )
 
 
 def _command(program, case, kind, sizes, python=sys.executable):

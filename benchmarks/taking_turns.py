@@ -31,9 +31,9 @@ def take_turns(contestants, sizes, checks, rounds, seconds):
     Returns
     -------
     dict
-        For JSON. ``contestants``: by name their ``side``, ``dtype``, ``seconds_to_first`` and
-        ``peak_bytes``. ``groups``: for each group by name and batch size the median seconds of
-        each turn. ``failed``: by name why one could not be started.
+        For JSON. ``contestants``: by name their ``side``, ``dtype``, ``runtime``,
+        ``seconds_to_first`` and ``peak_bytes``. ``groups``: for each group by name and batch
+        size the median seconds of each turn. ``failed``: by name why one was not started.
     """
     found = {"batches": list(sizes), "contestants": {}, "failed": {}, "groups": []}
     ours = [one for one in contestants if one.side == OURS]
@@ -96,6 +96,7 @@ class _Starter:
         self._found["contestants"][contestant.name] = {
             "side": contestant.side,
             "dtype": contestant.dtype,
+            "runtime": contestant.runtime,
             "seconds_to_first": ready.get("seconds_to_first"),
         }
         self._bar.update()
