@@ -27,7 +27,6 @@ other than Pillow, and what comes after a batch is in memory (pinning, copies to
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -328,27 +327,11 @@ def mxnet_epoch(prepared, recipe, ctx):
 
 
 def machine(options):
-    """Cores, model, versions and load of this machine."""
-    import cv2
-    import numpy
+    """Cores, processor, versions and load of this machine."""
+    from dmr_gluon.bench.conditions import machine as ours
 
-    import dmr_gluon
-    from dmr_gluon.machine import processor, usable_cores
-    from dmr_gluon.runtime import mx
-
-    versions = {
-        "dmr_gluon": dmr_gluon.__version__,
-        "Python": platform.python_version(),
-        "MXNet": mx.__version__,
-        "OpenCV": cv2.__version__,
-        "NumPy": numpy.__version__,
-    }
-    found = {
-        "cores": usable_cores(),
-        "model": processor(),
-        "load": os.getloadavg()[0],
-        "ours": versions,
-    }
+    found = ours()
+    found["ours"] = found.pop("versions")
     peers = [name for name in options.readers if name in PEER]
     if peers:
         found["peer"] = in_a_process(peers[0], {"versions": True}, options)
@@ -359,7 +342,7 @@ def table(found, rounds):
     """What was found, as Markdown."""
     machine = found["machine"]
     text = [
-        f"{machine['cores']} cores ({machine['model']}), load {machine['load']:.1f} before; "
+        f"{machine['cores']} cores ({machine['processor']}), load {machine['load']:.1f} before; "
         f"medians of {rounds} rounds, ratios round by round",
         *(
             f"{who}: " + ", ".join(f"{name} {version}" for name, version in machine[who].items())

@@ -3,9 +3,8 @@
 import json
 import os
 
+from .bench import KINDS, LEAST_GROWTH_BATCH
 from .errors import DMRError
-
-_KINDS = ("training", "inference", "start", "memory")
 
 
 def add_bench(commands):
@@ -29,7 +28,7 @@ def add_bench(commands):
         "--seconds", type=float, metavar="S",
         help="for each process, batch size and round, one run at least (default: 0.5)",
     )  # fmt: skip
-    parser.add_argument("--only", nargs="+", choices=_KINDS, help="measure no more than these")
+    parser.add_argument("--only", nargs="+", choices=KINDS, help="measure no more than these")
     parser.add_argument("--gpus", metavar="N", help="the one GPU to use; without it, the CPU")
     parser.add_argument(
         "--growth", action="store_true",
@@ -42,50 +41,66 @@ def add_bench(commands):
 
 
 def _bench(options):
-    from .networks import network
-
     names = list(dict.fromkeys(options.networks))
-    for name in names:
-        network(name)
-    for path in filter(None, (options.json, options.picture)):
-        _check_place(path)
-    if options.growth and (names or options.only):
-        what = "NETWORK" if names else "--only"
-        raise DMRError(f"--growth measures networks of its own in training; leave out {what}")
-    if options.picture and options.only and not {"training", "inference"} & set(options.only):
-        raise DMRError("--picture draws speeds; add training or inference to --only")
+    _refuse(names, options)
 
     from .bench.conditions import describe, machine
     from .bench.speeds import BenchOptions
-    from .report.plots import check_picture
 
-    if options.picture:
-        check_picture(options.picture)
     given = {
         name: getattr(options, name)
         for name in ("batch", "rounds", "seconds")
         if getattr(options, name) is not None
     }
-    wanted = BenchOptions(gpu=_gpu(options.gpus), only=tuple(options.only or _KINDS), **given)
+    wanted = BenchOptions(gpu=_gpu(options.gpus), only=tuple(options.only or KINDS), **given)
     found = {"machine": machine()}
     print("\n".join(describe(found["machine"])) + "\n", flush=True)
     found["options"] = {"rounds": wanted.rounds, "seconds": wanted.seconds, "gpu": wanted.gpu}
     draw = (_growth if options.growth else _speeds)(names or ["cifar_dmrnet14"], wanted, found)
     if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            file.write(json.dumps(found, indent=1) + "\n")
-        print(options.json)
+        _write_json(found, options.json)
     if options.picture:
         from .cli_networks import write_picture
 
         write_picture(lambda: draw(options.picture), options.picture)
 
 
-def _check_place(path):
-    """Refuse a file that cannot be written, before hours of measuring."""
-    folder = os.path.dirname(path) or "."
-    if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-        raise DMRError(f"{path} cannot be written; name a file in a folder that is there")
+def _refuse(names, options):
+    """What does not fit, before anything is measured."""
+    from .networks import network
+    from .report.plots import check_picture
+
+    for name in names:
+        network(name)
+    if options.growth:
+        if names or options.only:
+            what = "NETWORK" if names else "--only"
+            raise DMRError(f"--growth measures networks of its own in training; leave out {what}")
+        if options.gpus is not None:
+            raise DMRError("--growth measures on the CPU; leave out --gpus")
+        if options.batch is not None and options.batch < LEAST_GROWTH_BATCH:
+            raise DMRError(
+                f"--growth needs a --batch of at least {LEAST_GROWTH_BATCH}, not {options.batch}: "
+                f"what smaller steps take is lost in MXNet's own memory"
+            )
+    if options.picture:
+        check_picture(options.picture)
+        if options.only and not {"training", "inference"} & set(options.only):
+            raise DMRError("--picture draws speeds; add training or inference to --only")
+    for path in filter(None, (options.json, options.picture)):
+        folder = os.path.dirname(path) or "."
+        if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+            raise DMRError(f"{path} cannot be written; name a file in a folder that is there")
+
+
+def _write_json(found, path):
+    from .runs import write_atomically
+
+    try:
+        write_atomically(path, json.dumps(found, indent=1))
+    except OSError as error:
+        raise DMRError(f"{path} cannot be written ({error.strerror or error})") from error
+    print(path)
 
 
 def _gpu(text):
@@ -114,7 +129,11 @@ def _speeds(names, wanted, found):
     if {"training", "inference"} & set(wanted.only):
         peak = measured_peak(wanted.gpu)
         found["peak"] = asdict(peak)
-        print(f"peak: {peak.multiply_adds / 1e9:,.0f} billion multiply-adds/s, by {peak.by}\n")
+        print(
+            f"peak: {peak.multiply_adds / 1e9:,.0f} billion multiply-adds per second in float32, "
+            f"reached in {peak.by}\n",
+            flush=True,
+        )
     if "start" in wanted.only:
         found["start"] = measure_start()
     for name in tqdm(names, "bench", unit=" networks", disable=None, leave=False):
@@ -124,8 +143,11 @@ def _speeds(names, wanted, found):
     found.update(speeds=[asdict(one) for one in speeds], steps=steps)
     if speeds:
         print(speed_table(speeds) + "\n")
-        print("of the peak: time that the multiply-adds would take at the peak, by the time taken;")
-        print(f"medians of {wanted.rounds} rounds\n")
+        print(
+            f"Medians of {wanted.rounds} rounds. live: as in the process that made the network;\n"
+            f"others: as dmr export writes it. of the peak: time that the multiply-adds would\n"
+            f"take at the peak, by the time taken.\n"
+        )
     if {"start", "memory"} & set(wanted.only):
         print(step_table(steps) + "\n")
     if "start" in found:
@@ -135,21 +157,13 @@ def _speeds(names, wanted, found):
 
 def _growth(_, wanted, found):
     """The same for ``--growth``."""
-    from tqdm import tqdm
+    from .bench.growth import draw_growth, growth_table, measure_growth
 
-    from .bench.growth import draw_growth, growth_table, measure_curve, series
-
-    wanted_curves = series(wanted.batch or 64).items()
-    curves = [
-        measure_curve(against, steps, wanted)
-        for against, steps in tqdm(
-            wanted_curves, "growth", unit=" curves", disable=None, leave=False
-        )
-    ]
+    curves = measure_growth(wanted)
     found["curves"] = [curve.describe() for curve in curves]
     print(growth_table(curves) + "\n")
     print(
-        "ms a step: a whole training step. MB: the most memory beyond that before the network was "
-        "made.\nexponent c: y = a x^c fits best, by least squares of logarithms."
+        "MB: the most memory, beyond that of a process that trains cifar_dmrnet8 on one image.\n"
+        "exponent: c in the y = a x^c that fits best, by least squares of logarithms.\n"
     )
     return lambda out: draw_growth(curves, out)

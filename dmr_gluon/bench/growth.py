@@ -4,12 +4,16 @@ import contextlib
 import math
 from dataclasses import asdict, dataclass
 
+from tqdm import tqdm
+
 from ..report.plots import COLOURS
 from ..report.tables import text_table
 from ..turns import measure
 from .speeds import start
 
 _BASE = "cifar_dmrnet14"
+#: Its step on one image takes next to no memory but what MXNet needs for any step.
+_SMALLEST = "cifar_dmrnet8"
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,8 @@ class Point:
     seconds : float
         Of a step: the median of the rounds.
     bytes : int
-        Most memory of the process beyond what it had before the network was made.
+        Most memory of the process, beyond that of one that trains the smallest network on one
+        image.
     """
 
     network: str
@@ -90,18 +95,8 @@ def exponent(sizes, values):
     return products / sum((x - x_mean) ** 2 for x in xs)
 
 
-def series(batch):
-    """What is measured: for each curve (network, batch, size).
-
-    Parameters
-    ----------
-    batch : int
-        Images of a step where the batch does not grow.
-
-    Returns
-    -------
-    dict of str to list of (str, int, int)
-    """
+def _series(batch):
+    """What is measured: for each curve (network, batch, size)."""
     return {
         "depth": [(f"cifar_dmrnet{depth}", batch, depth) for depth in (8, 14, 26, 50, 98)],
         "width": [(_BASE + _ending("w", width, 1), batch, width) for width in (1, 2, 4)],
@@ -124,42 +119,53 @@ class _Steps:
         return self._process.seconds(self._batch, seconds)
 
 
-def measure_curve(against, steps, options):
-    """Measure a curve; its processes take turns.
+def measure_growth(options):
+    """Measure every curve; the processes of one take turns.
 
     Parameters
     ----------
-    against : str
-    steps : list of (str, int, int)
-        Of :func:`series`.
     options : BenchOptions
+        Its ``batch``, at least ``LEAST_GROWTH_BATCH``, ``rounds`` and ``seconds`` are used. On the
+        CPU: how much memory each of several processes has on a GPU is not known.
 
     Returns
     -------
-    Curve
+    list of Curve
     """
+    with contextlib.closing(start("train", _SMALLEST, 1)) as process:
+        process.wait()
+        smallest = _peak_bytes(process, 1)
+    curves = tqdm(
+        _series(options.batch or 64).items(), "growth", unit=" curves", disable=None, leave=False
+    )
+    return [_curve(against, steps, smallest, options) for against, steps in curves]
+
+
+def _peak_bytes(process, batch):
+    process.seconds(batch, 0)  # a second step: it has all memory that a run takes
+    return process.ask({"do": "memory"})["peak_bytes"]
+
+
+def _curve(against, steps, smallest, options):
     with contextlib.ExitStack() as stack:
         processes = {}
         for name, batch, size in steps:
-            processes[size] = start("train", name, batch, options.gpu)
+            processes[size] = start("train", name, batch)
             stack.callback(processes[size].close)
             processes[size].wait()
         running = {size: _Steps(processes[size], batch) for _, batch, size in steps}
         speeds = measure(running, (1,), options.rounds, options.seconds)
-        memory = {size: process.ask({"do": "memory"}) for size, process in processes.items()}
-    return Curve(
-        against,
-        [
+        points = [
             Point(
                 name,
                 batch,
                 size,
                 1 / speeds[size].images_per_second[1],
-                memory[size]["peak_bytes"] - memory[size]["start_bytes"],
+                _peak_bytes(processes[size], batch) - smallest,
             )
             for name, batch, size in steps
-        ],
-    )
+        ]
+    return Curve(against, points)
 
 
 def growth_table(curves, make=text_table):
@@ -192,6 +198,7 @@ def draw_growth(curves, out):
         ``.png``, ``.svg`` or ``.pdf``.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     figure = Figure(figsize=(9, 3.8), constrained_layout=True)
     left, right = figure.subplots(1, 2)
@@ -205,10 +212,12 @@ def draw_growth(curves, out):
             label = f"{curve.against} from {first.size}: exponent {power:.2f}"
             axes.plot(times, values, "o-", color=colour, markersize=4, label=label)
     ticks = [1, 2, 4, 8, 16]
-    for axes, title in ((left, "time of a training step, ms"), (right, "memory above start, MB")):
+    for axes, title in ((left, "time of a training step, ms"), (right, "memory of it, MB")):
         axes.set(title=title, xscale="log", yscale="log", xlabel="times the smallest")
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.minorticks_off()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:,.0f}")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize="small")

@@ -24,12 +24,11 @@ from ..model import Network
 from ..networks import network
 from ..processes import Process
 from ..turns import measure as measure_in_turn
+from . import KINDS
 from .floor import training_multiply_adds
 from .random_bundle import random_bundle
 from .worker import BEGAN
 
-#: What can be measured.
-KINDS = ("training", "inference", "start", "memory")
 #: The name of a network as it is in the process that made it.
 LIVE = "live"
 #: Those of a bundle that are measured.
@@ -94,8 +93,8 @@ class Measured:
     share : float or None
         Of the arithmetic floor: time that the multiply-adds would take at the peak, by the time
         taken. None where the peak is not that of the form's arithmetic.
-    seconds : list of list of float
-        Of each run, by rounds.
+    seconds : list of float
+        Of a run: the median of each round.
     """
 
     network: str
@@ -221,7 +220,7 @@ def _measured(name, work, found, peak, multiply_adds):
             batch,
             rate,
             None if form in INT8 else peak.share(multiply_adds, rate),
-            speed.seconds[batch],
+            [statistics.median(turn) for turn in speed.seconds[batch]],
         )
         for form, speed in found.items()
         for batch, rate in speed.images_per_second.items()

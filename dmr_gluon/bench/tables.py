@@ -1,6 +1,7 @@
 """What was measured, as text, and as a picture."""
 
 import statistics
+from collections import Counter
 
 from ..report.plots import COLOURS
 from ..report.tables import text_table
@@ -77,6 +78,7 @@ def draw_speeds(speeds, out):
 
     networks = list(dict.fromkeys(one.network for one in speeds))
     forms = list(dict.fromkeys(one.form for one in speeds))
+    most = max(Counter((one.network, one.work, one.batch) for one in speeds).values())
     # The smaller batch of inference is always 1; the larger ones differ between networks.
     works = list(dict.fromkeys((one.work, one.batch == 1) for one in speeds))
     figure = Figure(figsize=(4.4 * len(works), 0.4 + 2.2 * len(networks)), constrained_layout=True)
@@ -86,6 +88,9 @@ def draw_speeds(speeds, out):
             these = [
                 one for one in speeds if (one.network, one.work, one.batch == 1) == (network, *work)
             ]
+            if not these:
+                axes.set_axis_off()
+                continue
             bars = axes.barh(
                 [one.form for one in these],
                 [one.images_per_second for one in these],
@@ -98,9 +103,8 @@ def draw_speeds(speeds, out):
             ]
             axes.bar_label(bars, texts, padding=3, fontsize="small")
             axes.margins(x=0.35)
-            axes.invert_yaxis()
-            batch = f", batch {these[0].batch}" if these else ""
-            axes.set_title(f"{network}: {work[0]}{batch}", fontsize="medium")
+            axes.set_ylim(most - 0.5, -0.5)
+            axes.set_title(f"{network}: {work[0]}, batch {these[0].batch}", fontsize="medium")
             axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[-1]:
         axes.set_xlabel("images per second (part of the arithmetic peak)")
