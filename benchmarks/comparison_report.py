@@ -105,7 +105,7 @@ def markdown(found):
     text = ["- " + line for line in describe(found["machine"])]
     text.append("- peer: " + ", ".join(f"{name} {value}" for name, value in found["peer"].items()))
     text.append(
-        f"- the cores' peak: {found['peak']['multiply_adds'] / 1e9:,.0f} thousand million "
+        f"- the cores' peak: {found['peak']['multiply_adds'] / 1e9:,.0f} billion "
         f"multiply-adds a second, by {found['peak']['by']}"
     )
     text.append(
@@ -269,7 +269,7 @@ def _bars(axes, part, batch, colours):
             fontsize="x-small",
             weight="bold" if name == best else "normal",
         )
-    axes.set(xlim=(0, 1.25 * max(rates)))
+    axes.set(xlim=(0, 1.4 * max(rates)))
     axes.set_xlabel(f"images per second (× as many as: {best})", fontsize="small")
     axes.tick_params(labelsize="small")
     axes.spines[["top", "right"]].set_visible(False)

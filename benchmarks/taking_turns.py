@@ -72,8 +72,10 @@ def second_starts(contestants, failed):
         for one in again:
             bar.set_postfix_str(one.name)
             process = one.start()
-            found[one.name] = process.wait()["seconds_to_first"]
-            process.close()
+            try:
+                found[one.name] = process.wait()["seconds_to_first"]
+            finally:
+                process.close()
             bar.update()
     return found
 
