@@ -13,7 +13,14 @@ STAMP = $(VENV)/installed-$(EXTRA)
 # For the tests. Without what it asks for: that would put another OpenCV's files over ours.
 GLUONCV = $(shell sed -n "s/.*\"\(gluoncv==[^\"]*\)\".*/\1/p" setup.py)
 
-.PHONY: help install demo test test-all test-pythons lint format figures clean
+# For the comparison with PyTorch, whose NumPy is too new for MXNet.
+BENCH_VENV = .venv-bench
+# Options of pip, such as an index that has builds for CPUs only: PyPI's bring CUDA.
+BENCH_PIP =
+# Of benchmarks/compare.py, such as BENCH="--networks cifar_dmrnet14 --rounds 3".
+BENCH =
+
+.PHONY: help install demo test test-all test-pythons lint format figures bench clean
 
 help:
 	@echo "make install        install into $(VENV) (EXTRA=cu112 for GPUs, PYTHON=... to choose)"
@@ -23,7 +30,8 @@ help:
 	@echo "make test-pythons   the fast tests under every Python from 3.8 to 3.12 that is found"
 	@echo "make figures        draw the pictures and write the tables of README and docs again"
 	@echo "make format         let ruff format the code"
-	@echo "make clean          remove $(VENV), .venvs and demo"
+	@echo "make bench          this project beside PyTorch and others, an hour or two (BENCH=...)"
+	@echo "make clean          remove $(VENV), .venvs, $(BENCH_VENV) and demo"
 
 install: $(STAMP)
 
@@ -86,5 +94,18 @@ figures: install
 	$(VENV)/bin/dmr paths --plot docs/figures/paths.png
 	$(RUN) docs/write_tables.py
 
+bench: install $(BENCH_VENV)/installed
+	$(RUN) benchmarks/compare.py --peer-python $(BENCH_VENV)/bin/python --out-dir bench $(BENCH)
+
+$(BENCH_VENV)/installed: benchmarks/requirements.txt
+	@set -e; \
+	python=$$(sh tools/find-python "$(PYTHON)"); \
+	echo "making $(BENCH_VENV) with $$python (a download of up to 3 GB; see BENCH_PIP)"; \
+	rm -rf $(BENCH_VENV); \
+	"$$python" -m venv $(BENCH_VENV); \
+	$(BENCH_VENV)/bin/python -m pip install --disable-pip-version-check $(BENCH_PIP) \
+	    -r benchmarks/requirements.txt; \
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venvs demo
+	rm -rf $(VENV) .venvs $(BENCH_VENV) demo

@@ -70,15 +70,21 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     if options.rounds < 1 or not options.seconds > 0:
         parser.error("--rounds and --seconds must be above 0")
-    with tempfile.TemporaryDirectory() as folder:
-        opened = open_sets(options, folder)
-        found = {"machine": machine(options)}
-        found["sets"] = [compare(kind, prepared, options) for kind, prepared in opened]
+    found = measured(options)
     if options.json:
         Path(options.json).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(table(found, options.rounds))
     if not options.large:
         print("\nNo photographs were read; name a prepared set of them with --large.")
+
+
+def measured(options):
+    """Everything, for JSON."""
+    with tempfile.TemporaryDirectory() as folder:
+        opened = open_sets(options, folder)
+        found = {"machine": machine(options)}
+        found["sets"] = [compare(kind, prepared, options) for kind, prepared in opened]
+    return found
 
 
 def open_sets(options, folder):

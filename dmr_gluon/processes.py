@@ -42,6 +42,11 @@ class Process:
             env=environment,
         )
 
+    @property
+    def pid(self):
+        """Its number, to look at it from outside."""
+        return self._process.pid
+
     def wait(self):
         """Until it is ready; several may get ready at the same time. Returns what it says then."""
         return self._answer()
