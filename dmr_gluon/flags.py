@@ -32,8 +32,20 @@ _RUN_FLAGS = (
     ("--run-dir", str, None, "folder for log, checkpoints and model; default: runs/..., numbered"),
     ("--checkpoint-steps", int, None, "save within an epoch after so many steps (default: never)"),
     ("--checkpoint-minutes", float, 10.0, "save within an epoch after so long (default: 10)"),
+    ("--reading-threads", int, None, "that read and augment images (default: one for each core)"),
+    (
+        "--cudnn-autotune",
+        int,
+        None,
+        "how cuDNN's algorithms are chosen: 0 untried, 1 the fastest within limited memory "
+        "(MXNet's default), 2 the fastest",
+    ),
     ("--keep", int, 2, "last checkpoints to keep, beside the best epoch's (default: 2)"),
 )
+
+
+#: What some of them must be at least.
+_LEAST = {"checkpoint_steps": 1, "checkpoint_minutes": 0, "keep": 1, "reading_threads": 1}
 
 
 class Parser(argparse.ArgumentParser):
@@ -184,7 +196,7 @@ def parse_training_flags(description, recipe, dataset, others=None, arguments=No
     options["seed"] = 1 if options["seed"] is None else options["seed"]
     if options["seed"] < 0:
         raise DMRError(f"--seed must be at least 0, not {options['seed']}")
-    for name, least in (("checkpoint_steps", 1), ("checkpoint_minutes", 0), ("keep", 1)):
+    for name, least in _LEAST.items():
         if options[name] is not None and not options[name] >= least:
             flag = name.replace("_", "-")
             raise DMRError(f"--{flag} must be at least {least}, not {options[name]}")

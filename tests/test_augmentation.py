@@ -1,5 +1,6 @@
 """The augmentation of 32x32 images as statistics, and evaluation in numbers that do not divide."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import cv2
@@ -176,7 +177,14 @@ class TestEveryWorkerAndEveryStart:
 
     @pytest.mark.parametrize("threads", [1, 2, 4])
     def test_threads_change_nothing(self, prepared, recipe, monkeypatch, threads):
-        expected = collect(training_batches(prepared, recipe, 3, 2))
-        monkeypatch.setattr(reader, "usable_cores", lambda: threads)
-        for found, one in zip(collect(training_batches(prepared, recipe, 3, 2)), expected):
+        expected, made = collect(training_batches(prepared, recipe, 3, 2)), []
+
+        def pool(count):
+            made.append(count)
+            return ThreadPoolExecutor(count)
+
+        monkeypatch.setattr(reader, "ThreadPoolExecutor", pool)
+        batches = training_batches(prepared, recipe, 3, 2, threads=threads)
+        for found, one in zip(collect(batches), expected):
             assert (found == one).all()
+        assert made == [threads]

@@ -1,5 +1,6 @@
 """Training: several devices as one, resume to the same bits, exact evaluation, logs."""
 
+import ctypes
 import json
 import os
 import shutil
@@ -18,11 +19,16 @@ from dmr_gluon.report import runlog
 from dmr_gluon.runs import RunDirectory, claim_run_directory
 from dmr_gluon.runtime import mx
 from dmr_gluon.training import devices
-from dmr_gluon.training.devices import check_kvstore, make_devices, parse_gpus
+from dmr_gluon.training.devices import (
+    check_kvstore,
+    choose_algorithms,
+    make_devices,
+    parse_gpus,
+)
 from dmr_gluon.training.evaluate import evaluate
 from dmr_gluon.training.loop import RunOptions, fit
 from dmr_gluon.training.optimizer import make_optimizer
-from dmr_gluon.training.step import TrainingStep, split_over
+from dmr_gluon.training.step import TrainingStep, host_memory, split_over
 
 
 def without_bn():
@@ -53,6 +59,23 @@ def steps_on(devices, net, kv_store="device", steps=3, batch=8):
         for name, p in net.collect_params().items()
     }
     return weights, losses
+
+
+def test_the_choice_of_algorithms_reaches_mxnet_which_is_loaded(monkeypatch):
+    name = "MXNET_CUDNN_AUTOTUNE_DEFAULT"
+    monkeypatch.setenv(name, "1")
+    choose_algorithms(None, [mx.gpu(0)])
+    assert os.environ[name] == "1"
+    choose_algorithms(2, [mx.gpu(0)])
+    library = ctypes.CDLL(None)
+    library.getenv.restype = ctypes.c_char_p
+    assert library.getenv(name.encode()) == b"2"  # where MXNet looks
+
+
+def test_batches_for_gpus_wait_in_pinned_memory():
+    assert host_memory([mx.gpu(0)]).device_type == "cpu_pinned"
+    assert host_memory([mx.cpu(0)]).device_type == "cpu"
+    assert (mx.nd.array(np.arange(3), ctx=mx.cpu_pinned()).asnumpy() == np.arange(3)).all()
 
 
 @pytest.mark.parametrize("kv_store", ["device", "local"])

@@ -23,7 +23,7 @@ Part = namedtuple("Part", "index count")
 WHOLE = Part(0, 1)
 
 
-def training_batches(prepared, recipe, seed, epoch, start=0, part=WHOLE, fresh=()):
+def training_batches(prepared, recipe, seed, epoch, start=0, part=WHOLE, fresh=(), threads=None):
     """One epoch of training batches: every image once, in an order of its own.
 
     Parameters
@@ -38,6 +38,8 @@ def training_batches(prepared, recipe, seed, epoch, start=0, part=WHOLE, fresh=(
         A worker's number and how many there are. Each gets its share of every batch.
     fresh : sequence of int
         Batches after which the rest of the epoch is drawn anew, see :class:`Draws`.
+    threads : int, optional
+        That read and augment; nothing else depends on it. Default: one for each core.
 
     Yields
     ------
@@ -55,10 +57,11 @@ def training_batches(prepared, recipe, seed, epoch, start=0, part=WHOLE, fresh=(
     ]
     whole = recipe.train_short_side is None
     transform = (PadCropMirror if whole else ScaleCropMirrorColour)(prepared, recipe, draws, places)
-    return _batches(split, recipe, [draws.order[place] for place in places], transform)
+    numbers = [draws.order[place] for place in places]
+    return _batches(split, recipe, numbers, transform, threads)
 
 
-def evaluation_batches(prepared, recipe, split="test", part=WHOLE):
+def evaluation_batches(prepared, recipe, split="test", part=WHOLE, threads=None):
     """All images of a split, once each, in the order of the file; or a worker's share of them.
 
     Yields
@@ -72,7 +75,7 @@ def evaluation_batches(prepared, recipe, split="test", part=WHOLE):
     mine = np.arange(found.count)[share_of(found.count, part)]
     numbers = [mine[i : i + recipe.batch_size] for i in range(0, len(mine), recipe.batch_size)]
     transform = Normalise(prepared) if whole else CentreCrop(prepared, recipe)
-    return _batches(found, recipe, numbers, transform)
+    return _batches(found, recipe, numbers, transform, threads)
 
 
 def share_of(count, part):
@@ -95,7 +98,7 @@ def check_image_size(prepared, recipe):
     )
 
 
-def _batches(split, recipe, numbers, transform):
+def _batches(split, recipe, numbers, transform, threads):
     shape = (3, recipe.image_size, recipe.image_size)
-    for data, label in reader.batches(split, numbers, shape, transform):
+    for data, label in reader.batches(split, numbers, shape, transform, threads):
         yield Batch(data, label)

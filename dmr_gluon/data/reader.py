@@ -126,7 +126,7 @@ def _decode(encoded):
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def batches(split, numbers, shape, transform):
+def batches(split, numbers, shape, transform, threads=None):
     """Batches of prepared images, made on all cores ahead of their use.
 
     Parameters
@@ -140,6 +140,8 @@ def batches(split, numbers, shape, transform):
         Called with images as ``RecordFile.images`` gives them, where they stand (batch, slice
         of its rows) and the array to fill, float32 of shape (n, \\*shape). Must not depend on
         which thread calls it when.
+    threads : int, optional
+        Default: one for each core.
 
     Yields
     ------
@@ -148,7 +150,7 @@ def batches(split, numbers, shape, transform):
     """
     # The threads here are the parallelism; OpenCV's own would only add to them.
     cv2.setNumThreads(1)
-    with RecordFile(split) as records, ThreadPoolExecutor(usable_cores()) as pool:
+    with RecordFile(split) as records, ThreadPoolExecutor(threads or usable_cores()) as pool:
 
         def prepare(batch, rows, data, labels):
             images, labels[rows] = records.images(numbers[batch][rows].tolist())

@@ -1,6 +1,7 @@
 """From ``--gpus 0-7`` to MXNet contexts."""
 
 import ctypes
+import os
 import re
 import sys
 
@@ -111,3 +112,26 @@ def check_kvstore(name, devices):
         raise DMRError(f"--kv-store {name}: there are {', '.join(KVSTORES)}")
     if name == "nccl" and devices[0].device_type != "gpu":
         raise DMRError("--kv-store nccl sums over GPUs; on CPUs use device or local")
+
+
+def choose_algorithms(autotune, devices):
+    """Say how cuDNN's algorithms are to be chosen, before there is any operator.
+
+    Parameters
+    ----------
+    autotune : int or None
+        0, 1 or 2 as in MXNET_CUDNN_AUTOTUNE_DEFAULT, for which MXNet's operators ask when they
+        are made. None leaves that as it is.
+    devices : list of Context
+
+    Raises
+    ------
+    DMRError
+    """
+    if autotune is None:
+        return
+    if autotune not in (0, 1, 2):
+        raise DMRError(f"--cudnn-autotune must be 0, 1 or 2, not {autotune}")
+    if devices[0].device_type == "cpu":
+        raise DMRError("--cudnn-autotune is for GPUs; leave it out, or name some with --gpus")
+    os.environ["MXNET_CUDNN_AUTOTUNE_DEFAULT"] = str(autotune)

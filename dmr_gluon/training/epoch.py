@@ -36,6 +36,7 @@ class StepsOfEpoch:
             start=at.steps,
             part=self.group.part,
             fresh=at.fresh,
+            threads=self.options.reading_threads,
         )
         total = min(plan.count, steps * plan.batch)
         title = f"epoch {epoch}/{plan.epochs}"

@@ -45,7 +45,16 @@ class Interrupted(Exception):
     """An evaluation was given up because a signal came."""
 
 
-def evaluate(net, prepared, recipe, devices, split="test", group=ALONE, interrupted=lambda: False):
+def evaluate(
+    net,
+    prepared,
+    recipe,
+    devices,
+    split="test",
+    group=ALONE,
+    threads=None,
+    interrupted=lambda: False,
+):
     """Run a network over a split.
 
     Parameters
@@ -59,6 +68,8 @@ def evaluate(net, prepared, recipe, devices, split="test", group=ALONE, interrup
     split : str
     group : Group
         Workers that share the images.
+    threads : int, optional
+        That read. Default: one for each core.
     interrupted : function
         Asked after every batch of a worker that is alone.
 
@@ -79,7 +90,7 @@ def evaluate(net, prepared, recipe, devices, split="test", group=ALONE, interrup
     total = prepared.split(split).count
     mine = len(range(total)[share_of(total, group.part)])
     with Progress(f"evaluate {split}", mine, shown=group.first) as progress:
-        for data, label in evaluation_batches(prepared, recipe, split, group.part):
+        for data, label in evaluation_batches(prepared, recipe, split, group.part, threads):
             if group.kv is None and interrupted():
                 raise Interrupted
             parts = split_over(devices, data)

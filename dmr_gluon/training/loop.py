@@ -17,7 +17,7 @@ from ..report import plots, runlog
 from ..report.tensorboard import TensorBoard, require_tensorboard
 from ..runs import RunDirectory, claim_run_directory
 from ..runtime import mx
-from .devices import check_kvstore, make_devices
+from .devices import check_kvstore, choose_algorithms, make_devices
 from .distributed import join
 from .epoch import StepsOfEpoch
 from .evaluate import Interrupted, evaluate
@@ -72,6 +72,7 @@ def fit(recipe: Recipe, options: RunOptions):
     devices = make_devices(options.gpus, options.cpus)
     check_kvstore(options.kv_store, devices)
     _check_devices(recipe, devices)
+    choose_algorithms(options.cudnn_autotune, devices)
     prepared = open_prepared(options.data_dir)
     check_quickly(prepared)
     check_image_size(prepared, recipe)
@@ -239,6 +240,7 @@ class Training(StepsOfEpoch):
                     self.recipe,
                     self.devices,
                     group=self.group,
+                    threads=self.options.reading_threads,
                     interrupted=lambda: self.stop.received,
                 )
             except Interrupted:

@@ -44,6 +44,10 @@ class RunOptions:
     checkpoint_steps : int, optional
     checkpoint_minutes : float
         A checkpoint within an epoch after so many steps, or so much time.
+    reading_threads : int, optional
+        That read and augment. Default: one for each core.
+    cudnn_autotune : int, optional
+        0, 1 or 2; see docs/performance.md. For GPUs.
     keep : int
         How many of the last checkpoints are kept.
     on_nan : str
@@ -64,6 +68,8 @@ class RunOptions:
     kv_store: str = "device"
     checkpoint_steps: Optional[int] = None
     checkpoint_minutes: float = 10.0
+    reading_threads: Optional[int] = None
+    cudnn_autotune: Optional[int] = None
     keep: int = 2
     on_nan: str = "stop"
     tensorboard: bool = False
@@ -262,7 +268,10 @@ def estimate(step, recipe, prepared, plan, options):
 
     The network's weights are changed.
     """
-    batches = training_batches(prepared, recipe, options.seed, 1, part=step.group.part)
+    threads = options.reading_threads
+    batches = training_batches(
+        prepared, recipe, options.seed, 1, part=step.group.part, threads=threads
+    )
     timed, images, started = 0, 0, time.monotonic()
     for number, (data, label) in enumerate(batches):
         size = plan.images_in(number)

@@ -146,6 +146,11 @@ class TrainingStep:
             self.trainer.update(images * self.loss_scale.used)
 
 
+def host_memory(devices):
+    """Where a batch lies before it goes to devices: from pinned memory copies do not wait."""
+    return mx.cpu_pinned() if devices[0].device_type == "gpu" else mx.cpu()
+
+
 def split_over(devices, data):
     """Cut a batch into as many near-equal parts as it has images or there are devices.
 
@@ -161,7 +166,7 @@ def split_over(devices, data):
         One for each device, in order; fewer for a batch with fewer images than devices.
     """
     if not isinstance(data, mx.nd.NDArray):
-        data = mx.nd.array(data)
+        data = mx.nd.array(data, ctx=host_memory(devices))
     bounds = np.linspace(0, len(data), min(len(data), len(devices)) + 1).astype(int)
     return [
         data[start:stop].as_in_context(device)
