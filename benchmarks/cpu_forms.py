@@ -1,23 +1,38 @@
 """What each decision about speed on CPUs is worth: python benchmarks/cpu_forms.py
 
-Every form trains a network on random images of the right shape, read from RecordIO, in a
-process of its own; the forms alternate for a few rounds. Printed are the median images per
-second and the median ratio to this project's form, round by round.
+Every form trains a network on random images in a process of its own; the processes take turns for
+some rounds. Printed are the median images per second, the median ratio to this project's form,
+round by round, and the most memory that each process had.
 """
 
 import argparse
+import json
 import os
-import statistics
-import subprocess
 import sys
-import tempfile
-import time
 
+from dmr_gluon.bench.conditions import describe, machine
+from dmr_gluon.bench.worker import make_run, peak_bytes
+from dmr_gluon.blocks import MergeAndRun
+from dmr_gluon.deploy.worker import timed
+from dmr_gluon.flags import run
+from dmr_gluon.layers import BatchNormRelu, GlobalAveragePool
+from dmr_gluon.processes import Process
+from dmr_gluon.report.tables import markdown_table
+from dmr_gluon.runtime import mx
+from dmr_gluon.training import buckets
+from dmr_gluon.turns import measure
+
+OURS = "ours"
 FORMS = {
-    "ours": "as train_cifar.py trains",
+    OURS: "as train_cifar.py trains",
     "apart": "BN and ReLU as two operators",
     "pooling": "oneDNN's global pooling in place of the mean",
-    "merge": "the merge's division as a multiplication",
+    "divide": "the merge divides in every block, and adds two by two",
+    "multiply": "the same, dividing by a multiplication",
+    "parameters": "every parameter updated by itself",
+    "grouped": "all branches in one grouped convolution",
+    "bulk": "500 operators in one piece of work",
+    "mirror": "MXNET_BACKWARD_DO_MIRROR=1, which is to save memory",
     "threads": "MXNet's own number of threads",
 }
 
@@ -25,82 +40,96 @@ FORMS = {
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="cifar_dmrnet14")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--form", choices=FORMS, help="only this one (used by the program itself)")
-    parser.add_argument("--data", help="a prepared set (used by the program itself)")
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=2, help="of each turn (2)")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--form", choices=FORMS, help="be this one (used by the program itself)")
     options = parser.parse_args()
     if options.form:
-        print(measure(options.form, options.model, options.data, options.steps))
+        be(options)
         return
-    rates = {form: [] for form in FORMS}
-    with tempfile.TemporaryDirectory() as folder:
-        from dmr_gluon.data.prepare import prepare_digits
+    print("\n".join("- " + line for line in describe(machine())) + "\n", flush=True)
+    wanted = [OURS, *(form for form in options.forms if form != OURS)]
+    running = {}
+    for form in wanted:
+        running[form] = started(form, options)
+        running[form].wait()
+    speeds = measure(running, (options.batch,), options.rounds, options.seconds)
+    rows = []
+    for form in wanted:
+        rate = speeds[form].images_per_second[options.batch]
+        slower = speeds[OURS].by(speeds[form])[options.batch]
+        memory = running[form].ask({"do": "memory"})["peak_bytes"] / 2**20
+        rows.append((FORMS[form], f"{rate:,.0f}", f"{slower:.3f}", f"{memory:,.0f}"))
+        running[form].close()
+    print(f"{options.model}, batches of {options.batch}, medians of {options.rounds} rounds\n")
+    header = ("form", "images per second", "ours is faster by", "peak memory, MiB")
+    print(markdown_table(header, rows, (1, 2, 3)))
 
-        prepare_digits(folder)
-        for number in range(1, options.rounds + 1):
-            print(f"round {number} of {options.rounds}", file=sys.stderr, flush=True)
-            for form in FORMS:
-                rates[form].append(in_a_process(form, options, folder))
-    print(f"{options.model}, batches of 64, median of {options.rounds} rounds\n")
-    print("| form | images per second | ours is faster by |\n|---|---|---|")
-    for form, text in FORMS.items():
-        ratio = statistics.median(a / b for a, b in zip(rates["ours"], rates[form]))
-        print(f"| {text} | {statistics.median(rates[form]):.0f} | {ratio:.2f} |")
 
-
-def in_a_process(form, options, folder):
-    environment = dict(os.environ)
-    environment.pop("OMP_NUM_THREADS", None)
+def started(form, options):
+    command = [sys.executable, os.path.abspath(__file__), "--form", form]
+    command += ["--model", options.model, "--batch", str(options.batch)]
+    environment = {"MXNET_BACKWARD_DO_MIRROR": "1"} if form == "mirror" else {}
     if form == "threads":
         environment["OMP_NUM_THREADS"] = str(max(1, os.cpu_count() // 2))
-    command = [sys.executable, __file__, "--form", form, "--data", folder]
-    command += ["--model", options.model, "--steps", str(options.steps)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(done.stderr)
-    return float(done.stdout.split()[-1])
+    return Process(form, command, environment)
 
 
-def measure(form, model, data, steps):
-    from dmr_gluon import get_model
-    from dmr_gluon.blocks import BatchNormRelu, GlobalAveragePool, MergeAndRun
-    from dmr_gluon.data import iterators
-    from dmr_gluon.data.datasets import open_prepared
-    from dmr_gluon.recipes import CIFAR
-    from dmr_gluon.runtime import mx
-    from dmr_gluon.training.optimizer import make_optimizer
-    from dmr_gluon.training.step import TrainingStep
+def be(options):
+    """Train in one form, and answer as :mod:`dmr_gluon.bench.worker`."""
+    if options.form == "parameters":
+        buckets._MOST = 1
+    name = options.model + ("_grouped" if options.form == "grouped" else "")
+    step, batch = make_run("train", name, mx.cpu(), change=CHANGES.get(options.form))
+    made = batch(options.batch)
+    step(*made)
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        command = json.loads(line)
+        if command["do"] == "time":
+            answer = {"seconds": timed(lambda pair: step(*pair), made, command["seconds"])}
+            mx.nd.waitall()
+        else:
+            answer = {"peak_bytes": peak_bytes()}
+        print(json.dumps(answer), flush=True)
 
-    net = get_model(model)
-    net.initialize()
-    net.fuse_for_cpu()
-    kept_apart = {"apart": BatchNormRelu, "pooling": GlobalAveragePool, "merge": MergeAndRun}.get(
-        form, ()
+
+def _set(name, value, kind=object):
+    """A function that sets an attribute of all blocks of some kind that have it."""
+
+    def change_block(block):
+        if isinstance(block, kind) and hasattr(block, name):
+            setattr(block, name, value)
+
+    return lambda net: net.apply(change_block)
+
+
+def _divide(net):
+    for name in ("factor", "before", "after"):
+        _set(name, 1)(net)
+
+
+def _multiply(net):
+    _divide(net)
+    _set("fused", False, MergeAndRun)(net)
+
+
+def _bulk(net):
+    net.hybridize(
+        static_alloc=True, static_shape=True, forward_bulk_size=500, backward_bulk_size=500
     )
-    net.apply(lambda block: isinstance(block, kept_apart) and setattr(block, "fused", False))
-    net.hybridize(static_alloc=True, static_shape=True)
-    step = TrainingStep(net, make_optimizer(CIFAR), [mx.cpu()])
-    prepared = open_prepared(data)
 
-    def batches():
-        for epoch in range(steps):
-            for batch in iterators.training_batches(prepared, CIFAR, 1, epoch):
-                if len(batch.label) == CIFAR.batch_size:
-                    yield batch
 
-    warm_up = 10
-    for i, (images, labels) in enumerate(batches()):
-        ((loss, _),) = step(images, labels, lr=0.01)
-        loss.asscalar()
-        if i + 1 == warm_up:
-            mx.nd.waitall()
-            started = time.perf_counter()
-        if i + 1 == warm_up + steps:
-            mx.nd.waitall()
-            return CIFAR.batch_size * steps / (time.perf_counter() - started)
-    raise AssertionError("the batches ended")
+CHANGES = {
+    "apart": _set("fused", False, BatchNormRelu),
+    "pooling": _set("fused", False, GlobalAveragePool),
+    "divide": _divide,
+    "multiply": _multiply,
+    "bulk": _bulk,
+}
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -59,7 +59,7 @@ def answering(net, device):
     return lambda images, labels: net(mx.nd.array(images, device)).asnumpy()
 
 
-def make_run(kind, name, device, size=None):
+def make_run(kind, name, device, size=None, change=None):
     """A network with random weights, ready to run.
 
     Parameters
@@ -70,6 +70,8 @@ def make_run(kind, name, device, size=None):
     device : Context
     size : int, optional
         Height and width of the images; default: 32 or 224.
+    change : function, optional
+        Called with the network before it runs.
 
     Returns
     -------
@@ -92,6 +94,8 @@ def make_run(kind, name, device, size=None):
     net = Network(spec)
     net.initialize(ctx=device)
     prepare_to_run(net, [device])
+    if change:
+        change(net)
     if kind == "train":
         run = training(net, device, CIFAR if spec.stem == "cifar" else IMAGENET)
     else:
