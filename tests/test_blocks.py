@@ -38,11 +38,22 @@ def assert_close(found, expected):
     np.testing.assert_allclose(found.asnumpy(), expected, rtol=0, atol=1e-5 * scale)
 
 
+def fuse(block):
+    block.apply(lambda one: hasattr(one, "fused") and setattr(one, "fused", True))
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["portable", "fast"])
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
 @pytest.mark.parametrize("channels, stride, in_channels, bottleneck", SHAPES)
 class TestForward:
+    @pytest.fixture(autouse=True)
+    def in_form(self, fused):
+        self.fused = fused
+
     def run(self, block, inputs, training):
         randomise(block)
+        if self.fused:
+            fuse(block)
         inputs = [mx.nd.array(x) for x in inputs]
         inputs = inputs[0] if len(inputs) == 1 else inputs
         with mx.autograd.record(train_mode=training):
@@ -88,6 +99,22 @@ class TestForward:
         )
         found, reference = self.run(block, xs, training)
         assert_close(found, reference.merge_and_run(xs, "b", stride, bottleneck, last=True))
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("branches", [2, 3])
+def test_streams_that_come_in_too_large_go_out_so_much_larger(branches, last):
+    xs = [images(2, 8, 8, 8, seed=k) for k in range(branches)]
+    block = MergeAndRun(8, 1, 8, branches, prefix="b_")
+    randomise(block)
+    fuse(block)
+    times = block.let_streams_grow(4, last)
+    assert times == (1 if last else 4 * branches)
+    found = block([mx.nd.array(4 * x) for x in xs])
+    expected = Reference(parameters_of(block), False).merge_and_run(xs, "b", 1, False, "mean")
+    for one, other in zip(found, expected):
+        assert_close(one, times * other)
+    assert block.let_streams_grow(2.0**24, last=False) == 1  # and no further
 
 
 def test_first_merge_and_run_gives_every_branch_the_same_input():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import symbols
-from dmr_gluon import get_model
+from dmr_gluon import get_model, layers
 from dmr_gluon.analysis import twins
 from dmr_gluon.analysis.complexity import measure
 from dmr_gluon.analysis.verify import KINDS
@@ -43,6 +43,20 @@ def test_outputs_and_gradients_are_equal(name):
     assert agreement.names
     assert agreement.outputs < 1e-10 and agreement.gradients < 1e-8
     assert agreement.statistics < 1e-10
+
+
+@pytest.mark.parametrize("name", marked([*QUICK, "dmrnet29"]))
+def test_the_fast_form_has_the_same_outputs_and_gradients(name):
+    agreement = twins.compare(name, fast=True)
+    assert agreement.outputs < 1e-10 and agreement.gradients < 1e-8
+    assert agreement.statistics < 1e-10
+
+
+def test_a_factor_that_is_forgotten_is_noticed(monkeypatch):
+    """Streams that grow, in a network where a convolution does not know it."""
+    monkeypatch.setattr(layers.Convolution, "factor", property(lambda self: 1, lambda *_: None))
+    agreement = twins.compare("cifar_dmrnet20", fast=True)
+    assert agreement.outputs > 1e-6
 
 
 def test_another_network_is_noticed(monkeypatch):
