@@ -9,6 +9,8 @@ EXTRA = $(or $(patsubst $(VENV)/installed-%,%,$(firstword $(wildcard $(VENV)/ins
 # The interpreter to make .venv with; found by tools/find-python if not named.
 PYTHON =
 RUN = $(VENV)/bin/python
+# Two tests at a time, each on one thread: threads of two that share cores wait for each other.
+PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist worksteal
 STAMP = $(VENV)/installed-$(EXTRA)
 # For the tests. Without what it asks for: that would put another OpenCV's files over ours.
 GLUONCV = $(shell sed -n "s/.*\"\(gluoncv==[^\"]*\)\".*/\1/p" setup.py)
@@ -70,10 +72,10 @@ lint: install
 	$(VENV)/bin/ruff format --check .
 
 test: lint
-	$(RUN) -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: lint
-	$(RUN) -m pytest
+	$(PYTEST)
 
 test-pythons:
 	@set -e; sh tools/find-python --all >/dev/null; \

@@ -56,7 +56,7 @@ EXTRAS = {
     # with NumPy 1; before 2.6.2.2 it asks for too old a protobuf. tensorboard shows them.
     "tensorboard": ["tensorboardX>=2.6.2.2,<3", "tensorboard"],
     # ruff's formatting changes between versions.
-    "test": ["pytest>=7", "ruff==0.17.6", "tensorboardX>=2.6.2.2,<3"],
+    "test": ["pytest>=7", "pytest-xdist>=3", "ruff==0.17.6", "tensorboardX>=2.6.2.2,<3"],
 }
 # What gluoncv, which the Makefile installs without its needs, imports beside what is there anyway.
 EXTRAS["test"] += [*EXTRAS["onnx"], "portalocker", "requests"]

@@ -23,6 +23,7 @@ from dmr_gluon.deploy.forms import FORMS, available
 from dmr_gluon.deploy.images import Preparation
 from dmr_gluon.deploy.proof import Comparison, Worker, workers
 from dmr_gluon.deploy.saving import load_run
+from dmr_gluon.deploy.worker import portion
 from dmr_gluon.deploy.writer import ExportOptions, write_bundle
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runtime import mx
@@ -254,6 +255,26 @@ def test_an_export_that_is_stopped_leaves_nothing(short_run, tmp_path):
     process.terminate()
     assert process.communicate(timeout=60)[1].endswith("stopped; nothing was written\n")
     assert process.returncode == 143 and not out.exists()
+
+
+def test_a_batch_in_portions_gives_the_same_logits(bundle):
+    loaded = load_bundle(bundle)
+    images = np.random.RandomState(0).standard_normal((64, 3, 32, 32)).astype(np.float32)
+    sizes = []
+    loaded.net.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    for count, expected in ((64, [32, 32]), (50, [25, 25]), (53, [53]), (1, [1])):
+        found = loaded.logits(images[:count])
+        whole = loaded.net(mx.nd.array(images[:count])).asnumpy()
+        assert sizes[:-1] == expected
+        np.testing.assert_allclose(found, whole, rtol=0, atol=1e-5 * np.abs(whole).max())
+        sizes.clear()
+
+
+@pytest.mark.parametrize("side, most", [(32, 32), (64, 32), (224, 16)])
+def test_portions_are_equal_and_not_small(side, most):
+    for count in range(200):
+        size = portion(count, side)
+        assert size == count or (count % size == 0 and most / 2 < size <= most) or count == 0
 
 
 def test_a_killed_process_is_said_to_be_killed(bundle):

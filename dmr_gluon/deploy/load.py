@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from functools import partial
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from ..runtime import mx
 from .bundle import read_bundle
 from .forms import CPU_ONLY
 from .predict_onnx import Problem, onnx_logits, read_image, to_batch
+from .worker import in_portions
 
 
 class Bundle:
@@ -33,7 +35,11 @@ class Bundle:
             self._run = _onnx_session(*files)
         else:
             self.net = _symbol_block(*files, device)
-            self._run = lambda data: self.net(mx.nd.array(data, ctx=device)).asnumpy()
+            to_array = partial(mx.nd.array, ctx=device)
+            if device.device_type == "cpu":
+                self._run = lambda images: in_portions(self.net, images, to_array)
+            else:
+                self._run = lambda images: self.net(to_array(images)).asnumpy()
 
     @property
     def classes(self):
