@@ -20,9 +20,10 @@ THREADS = max(1, len(os.sched_getaffinity(0)) // 2)
 os.environ["OMP_NUM_THREADS"] = str(THREADS)
 
 import numpy as np  # noqa: E402
-from answering import batch_of, redirected, serve, weights_from  # noqa: E402
+from inputs import batch_of, weights_from  # noqa: E402
 
 import symbols  # noqa: E402
+from dmr_gluon.bench.answering import redirected, serve  # noqa: E402
 from dmr_gluon.networks import network  # noqa: E402
 from dmr_gluon.recipes import CIFAR, IMAGENET  # noqa: E402
 from dmr_gluon.runtime import mx  # noqa: E402

@@ -11,7 +11,7 @@ from typing import Callable, Tuple
 import numpy as np
 from deployment import export_by_mxnet
 
-from dmr_gluon.bench.worker import BEGAN
+from dmr_gluon.bench.answering import BEGAN
 from dmr_gluon.deploy.bundle import read_bundle
 from dmr_gluon.deploy.proof import Worker
 from dmr_gluon.processes import Process

@@ -6,14 +6,13 @@ round by round, and the most memory that each process had.
 """
 
 import argparse
-import json
 import os
 import sys
 
+from dmr_gluon.bench.answering import redirected, serve
 from dmr_gluon.bench.conditions import describe, machine
-from dmr_gluon.bench.worker import make_run, peak_bytes
+from dmr_gluon.bench.worker import make_run
 from dmr_gluon.blocks import MergeAndRun
-from dmr_gluon.deploy.worker import timed
 from dmr_gluon.flags import run
 from dmr_gluon.layers import BatchNormRelu, GlobalAveragePool
 from dmr_gluon.processes import Process
@@ -78,22 +77,13 @@ def started(form, options):
 
 
 def be(options):
-    """Train in one form, and answer as :mod:`dmr_gluon.bench.worker`."""
+    """Train in one form, and answer as :mod:`dmr_gluon.bench.answering` says."""
+    answers = redirected()
     if options.form == "parameters":
         buckets._MOST = 1
     name = options.model + ("_grouped" if options.form == "grouped" else "")
     step, batch = make_run("train", name, mx.cpu(), change=CHANGES.get(options.form))
-    made = batch(options.batch)
-    step(*made)
-    print(json.dumps({"ready": True}), flush=True)
-    for line in sys.stdin:
-        command = json.loads(line)
-        if command["do"] == "time":
-            answer = {"seconds": timed(lambda pair: step(*pair), made, command["seconds"])}
-            mx.nd.waitall()
-        else:
-            answer = {"peak_bytes": peak_bytes()}
-        print(json.dumps(answer), flush=True)
+    serve(answers, step, batch, [options.batch], settle=mx.nd.waitall)
 
 
 def _set(name, value, kind=object):

@@ -12,8 +12,9 @@ from pathlib import Path
 
 sys.path.insert(1, str(Path(__file__).resolve().parent.parent))
 
-from answering import batch_of, redirected, serve, weights_from  # noqa: E402
+from inputs import batch_of, weights_from  # noqa: E402
 
+from dmr_gluon.bench.answering import redirected, serve  # noqa: E402
 from dmr_gluon.bench.worker import answering, training  # noqa: E402
 from dmr_gluon.deploy.saving import prepare_to_run  # noqa: E402
 from dmr_gluon.model import Network  # noqa: E402

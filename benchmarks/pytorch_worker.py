@@ -25,11 +25,12 @@ sys.path.insert(1, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from answering import batch_of, redirected, serve, weights_from  # noqa: E402
+from inputs import batch_of, weights_from  # noqa: E402
 from pytorch_names import twin_name  # noqa: E402
 from pytorch_networks import Network  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
+from dmr_gluon.bench.answering import redirected, serve  # noqa: E402
 from dmr_gluon.errors import DMRError  # noqa: E402
 from dmr_gluon.machine import usable_cores  # noqa: E402
 from dmr_gluon.networks import network  # noqa: E402

@@ -9,6 +9,8 @@ convolution is the right operand.
 Shapes are NCHW: (batch, channels, height, width).
 """
 
+import numpy as np
+
 from .layers import BatchNorm, BatchNormRelu, convolution, relu
 from .runtime import mx
 
@@ -109,9 +111,12 @@ class _Block(mx.gluon.HybridBlock):
         Add all that is to be added at once: faster, on CPUs, than two by two.
     """
 
+    fused = False
+    _portable = {"fused": False}
+
     def __init__(self, channels, stride, in_channels, branches, skips, projections, prefix, branch):
         super().__init__(prefix=prefix)
-        self.branches, self.skips, self.fused = [], [], False
+        self.branches, self.skips = [], []
         self.changes_width = stride != 1 or in_channels != channels
         with self.name_scope():
             for k in range(1, branches + 1):
@@ -230,6 +235,10 @@ class MergeAndRun(_Block):
         gamma and beta. For K = 2 that is exact, bit by bit.
     """
 
+    before = after = 1
+    _dtype = "float32"
+    _portable = {**_Block._portable, "before": 1, "after": 1}
+
     def __init__(
         self,
         channels,
@@ -248,7 +257,10 @@ class MergeAndRun(_Block):
         self.channels = channels
         self.mapping = mapping
         self.last = last
-        self.before = self.after = 1
+
+    def cast(self, dtype):
+        super().cast(dtype)
+        self._dtype = np.dtype(dtype).name
 
     def hybrid_forward(self, F, streams):
         if not isinstance(streams, (list, tuple)):
@@ -278,7 +290,7 @@ class MergeAndRun(_Block):
             return [total * factor]
         divided = F.Convolution(
             total,
-            F.full((self.channels, 1, 1, 1), factor),
+            F.full((self.channels, 1, 1, 1), factor, dtype=self._dtype),
             no_bias=True,
             kernel=(1, 1),
             num_filter=self.channels,
@@ -287,9 +299,9 @@ class MergeAndRun(_Block):
         return [divided]
 
     def can_grow(self):
-        """Whether its layers are ours, and not others in the place of BN."""
+        """Whether the last layers of its branches are ours, with a gamma that scales."""
         norms = [list(branch._children.values())[-1] for branch in self.branches]
-        return all(isinstance(norm, BatchNorm) for norm in norms)
+        return all(isinstance(norm, BatchNorm) and not norm._kwargs["fix_gamma"] for norm in norms)
 
     def let_streams_grow(self, before, last):
         """Divide nothing, if the block can do without.

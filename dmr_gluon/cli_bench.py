@@ -94,6 +94,12 @@ def _refuse(names, options):
                 f"--growth needs a --batch of at least {LEAST_GROWTH_BATCH}, not {options.batch}: "
                 f"what smaller steps take is lost in MXNet's own memory"
             )
+    if options.only and not {"training", "inference"} & set(options.only):
+        for name in ("rounds", "seconds"):
+            if getattr(options, name) is not None:
+                raise DMRError(
+                    f"--{name} is for speeds; leave it out, or add training or inference to --only"
+                )
     if options.picture:
         check_picture(options.picture)
         if options.only and not {"training", "inference"} & set(options.only):

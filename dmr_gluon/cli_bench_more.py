@@ -1,6 +1,7 @@
 """``dmr bench --profile`` and ``dmr bench --predict``: where a step's time goes, and would go."""
 
 import json
+import math
 import re
 
 from .errors import DMRError
@@ -85,7 +86,7 @@ def check_flags(options):
         if not getattr(options, mode):
             continue
         for name in _OTHERS[mode]:
-            if getattr(options, name, None):
+            if getattr(options, name) is not None and getattr(options, name) is not False:
                 raise DMRError(f"--{name} does nothing with --{mode}")
         if len(options.networks) > 1:
             raise DMRError(f"--{mode} is of one network, not of {len(options.networks)}")
@@ -237,8 +238,8 @@ def _read_speed(options, name):
         with open(options.measured, encoding="utf-8") as file:
             speeds = json.load(file)["speeds"]
         found = [one for one in speeds if (one["network"], one["work"]) == (name, "training")]
-        options.images_per_second = found[0]["images_per_second"]
-        options.batch_per_device = found[0]["batch"]
+        options.images_per_second = float(found[0]["images_per_second"])
+        options.batch_per_device = int(found[0]["batch"])
     except OSError as error:
         raise DMRError(f"{options.measured} cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, IndexError) as error:
@@ -281,9 +282,12 @@ def _hardware(options, machines):
     for flag, _, _ in _PREDICT:
         value = _value(options, flag)
         least = flag in ("--key-microseconds", "--overlap")
-        # "not above": NaN is refused too.
-        if isinstance(value, (int, float)) and not (value >= 0 if least else value > 0):
-            raise DMRError(f"{flag} must be {'at least' if least else 'above'} 0, not {value:g}")
+        if not isinstance(value, (int, float)):
+            continue
+        if not (math.isfinite(value) and (value >= 0 if least else value > 0)):
+            raise DMRError(
+                f"{flag} must be a number {'from' if least else 'above'} 0, not {value:g}"
+            )
     if options.overlap is not None and options.overlap > 1:
         raise DMRError(f"--overlap is a share, at most 1, not {options.overlap:g}")
     infinite = float("inf")

@@ -7,7 +7,7 @@ from .blocks import InceptionLike, MergeAndRun, Plain, Residual
 from .ends import Concatenate, head, stem
 from .errors import DMRError
 from .grouped import GroupedInceptionLike, GroupedMergeAndRun
-from .layers import PORTABLE, BatchNorm, GlobalAveragePool
+from .layers import BatchNorm, GlobalAveragePool
 from .runtime import mx
 from .spec import INCEPTION_LIKE, MERGE_AND_RUN, PLAIN, RESIDUAL, NetworkSpec
 
@@ -33,10 +33,12 @@ class Network(mx.gluon.HybridBlock):
         Put before every parameter's name; empty by default.
     """
 
+    _half = False
+    _portable = {"_half": False}
+
     def __init__(self, spec: NetworkSpec, prefix=""):
         super().__init__(prefix=prefix)
         self.spec = spec
-        self._half = False
         with self.name_scope():
             self.features = nn.HybridSequential(prefix="")
             self.features.add(stem(spec))
@@ -79,17 +81,13 @@ class Network(mx.gluon.HybridBlock):
         """
 
         def fuse(block):
-            if hasattr(block, "fused"):
+            if "fused" in getattr(block, "_portable", ()):
                 block.fused = True
 
         self.apply(fuse)
         for stage in self.features._children.values():
-            blocks = [b for b in stage._children.values() if isinstance(b, MergeAndRun)]
-            if all(
-                isinstance(list(h._children.values())[-1], BatchNorm)
-                for b in blocks
-                for h in b.branches
-            ):
+            blocks = [block for block in stage._children.values() if isinstance(block, MergeAndRun)]
+            if all(block.can_grow() for block in blocks):
                 times = 1
                 for block in blocks:
                     times = block.let_streams_grow(times, last=block is blocks[-1])
@@ -199,9 +197,8 @@ def _in_portable_form(net):
         setattr(thing, name, value)
 
     def make_portable(block):
-        for name, value in (*PORTABLE.items(), ("_half", False)):
-            if hasattr(block, name):
-                change(block, name, value)
+        for name, value in getattr(block, "_portable", {}).items():
+            change(block, name, value)
 
     try:
         net.apply(make_portable)

@@ -6,7 +6,7 @@ One walk over the finished network, so that no block has to pass the two argumen
 import inspect
 
 from .errors import DMRError
-from .layers import BN_EPSILON, BN_MOMENTUM, BatchNorm, BatchNormRelu, make_portable, relu
+from .layers import BN_EPSILON, BN_MOMENTUM, BatchNorm, BatchNormRelu, relu
 from .runtime import mx
 
 
@@ -59,7 +59,6 @@ def replace_norms(net, norm_layer=None, norm_kwargs=None):
                 if parent.__dict__.get(key) is old:
                     parent.__dict__[key] = new  # setattr wants one of the old one's class
 
-    net.apply(make_portable)  # the new layers may not do what makes a network fast
     net.apply(replace)
     if unfit:
         raise DMRError(

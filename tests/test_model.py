@@ -121,17 +121,8 @@ def test_every_form_gives_the_same_outputs(name, changes, form):
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize(
-    "name, tolerance",
-    [
-        ("cifar_dmrnet20", 1e-4),
-        ("cifar_dilnet14", 1e-4),
-        # A third is rounded, and now and then a value to the other side of ReLU's 0. A factor that
-        # was forgotten would change gradients three times.
-        ("cifar_dmrnet20_k3", 1e-2),
-    ],
-)
-def test_fused_training_gives_the_same_gradients_and_statistics(name, tolerance):
+@pytest.mark.parametrize("name", ["cifar_dmrnet20", "cifar_dilnet14"])
+def test_fused_training_gives_the_same_gradients_and_statistics(name):
     results = []
     for fused in (False, True):
         net = get_model(name)
@@ -153,7 +144,7 @@ def test_fused_training_gives_the_same_gradients_and_statistics(name, tolerance)
             results[1][name],
             expected,
             rtol=0,
-            atol=tolerance * np.abs(expected).max(),
+            atol=1e-4 * np.abs(expected).max(),
             err_msg=name,
         )
 

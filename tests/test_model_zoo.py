@@ -48,6 +48,11 @@ def reloaded_logits(net, folder, x):
     return loaded(x)
 
 
+def randomised(net):
+    randomise(net)
+    return net
+
+
 class TestConstructors:
     def test_there_is_one_for_every_network_of_the_paper(self):
         names = {published.name for published in NETWORKS}
@@ -121,6 +126,15 @@ class TestNormLayers:
         with mx.autograd.train_mode():
             assert_close(net(batch()), expected)
         assert not any("running" in name for name in step(net, 10))
+
+    @pytest.mark.parametrize(
+        "norms", [{"norm_kwargs": {"scale": False}}, {"norm_layer": nn.BatchNorm}]
+    )
+    def test_the_fast_form_of_networks_whose_streams_cannot_grow(self, norms):
+        net = randomised(get_model("cifar_dmrnet20", **norms))
+        expected = net(batch()).asnumpy()
+        net.fuse_for_cpu()
+        assert_close(net(batch()), expected)
 
     @pytest.mark.parametrize("form", [{}, {"norm_kwargs": {"use_global_stats": True}}])
     def test_the_statistics_of_several_devices_keep_the_options(self, form):

@@ -285,6 +285,51 @@ class TestBuckets:
             assert (array[: before[0].size].asnumpy() == 5).all()
             assert not (array[before[0].size :].asnumpy() == 5).any()
 
+    def test_a_second_step_on_a_network_takes_over_from_the_first(self):
+        step, _ = train(ONE)
+        net, data = step.net, mx.nd.ones((2, 3, 16, 16))
+        net.replace_output(3)
+        again = TrainingStep(net, make_optimizer(CIFAR), ONE)
+        before = {name: p.data().asnumpy() for name, p in net.collect_params().items()}
+        again(data.asnumpy(), np.zeros(2), lr=0.1)
+        mx.nd.waitall()
+        moved = [
+            name
+            for name, p in net.collect_params().items()
+            if (p.data().asnumpy() != before[name]).any()
+        ]
+        assert set(moved) == set(before)
+        with again.buckets.apart():
+            expected = net(data).asnumpy()
+        again.buckets.release()
+        np.testing.assert_allclose(net(data).asnumpy(), expected, rtol=1e-5)
+        net.features(data)
+
+    @pytest.mark.parametrize("part", ["features", "output"])
+    def test_parts_of_a_network_do_not_predict_either(self, part):
+        step, _ = train(ONE)
+        data = mx.nd.ones((2, 3, 16, 16)) if part == "features" else mx.nd.ones((2, 64))
+        with pytest.raises(RuntimeError, match="within Buckets.apart"):
+            getattr(step.net, part)(data)
+
+    def test_multipliers_of_one_parameter_are_refused(self):
+        net = get_model("cifar_dmrnet8")
+        net.initialize()
+        net.output.weight.lr_mult = 10
+        with pytest.raises(ValueError, match="head_fc_weight has an lr_mult"):
+            TrainingStep(net, make_optimizer(CIFAR), ONE)
+
+    def test_fewer_images_than_devices_are_refused(self):
+        step, _ = train(TWO)
+        with pytest.raises(ValueError, match="1 images are not enough for 2 parts"):
+            step(np.ones((1, 3, 16, 16), np.float32), np.zeros(1), lr=0.1)
+
+    def test_a_checkpoint_has_a_velocity_for_every_trained_parameter(self):
+        step, _ = train(ONE)
+        arrays = checkpoint.arrays_of(step)
+        found = {n[9:]: a.shape for n, a in arrays.items() if n.startswith("velocity/")}
+        assert found == {p.name: p.shape for p in trained_parameters(step.net)}
+
     def test_predicting_is_refused_but_apart_where_training_goes_on_from_there(self):
         step, _ = train(ONE, fused=True)
         data = mx.nd.ones((2, 3, 16, 16))

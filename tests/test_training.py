@@ -72,7 +72,22 @@ def test_the_choice_of_algorithms_reaches_mxnet_which_is_loaded(monkeypatch):
     assert library.getenv(name.encode()) == b"2"  # where MXNet looks
 
 
-def test_batches_for_gpus_wait_in_pinned_memory():
+def test_batches_for_gpus_wait_in_pinned_memory(monkeypatch):
+    used = []
+
+    class Copied(Exception):
+        pass
+
+    def array(data, ctx):
+        used.append(ctx.device_type)
+        raise Copied
+
+    monkeypatch.setattr(mx.nd, "array", array)
+    for device in (mx.gpu(0), mx.cpu(0)):
+        with pytest.raises(Copied):
+            split_over([device], np.arange(3))
+    assert used == ["cpu_pinned", "cpu"]
+    monkeypatch.undo()
     assert host_memory([mx.gpu(0)]).device_type == "cpu_pinned"
     assert host_memory([mx.cpu(0)]).device_type == "cpu"
     assert (mx.nd.array(np.arange(3), ctx=mx.cpu_pinned()).asnumpy() == np.arange(3)).all()

@@ -16,8 +16,8 @@ def machine():
     Returns
     -------
     dict
-        ``processor``, ``cores``, ``threads``, ``load`` (the average of the last minute) and
-        ``versions`` by name.
+        ``processor``, ``cores``, ``threads`` (OpenMP's, as text), ``load`` (the average of the
+        last minute) and ``versions`` by name.
     """
     import cv2
     import numpy
@@ -27,7 +27,7 @@ def machine():
     return {
         "processor": processor(),
         "cores": usable_cores(),
-        "threads": int(os.environ["OMP_NUM_THREADS"]),
+        "threads": os.environ["OMP_NUM_THREADS"],
         "load": os.getloadavg()[0],
         "versions": {
             "dmr_gluon": __version__,

@@ -21,7 +21,7 @@ from ..errors import DMRError
 from ..processes import Process
 from .profile_worker import WATCHING
 
-DIVISION, POOLING, LOSS = "merge's division", "pooling", "loss"
+DIVISION, POOLING, LOSS = "merge's division and factors", "pooling", "loss"
 OPTIMISER, COPIES, OTHERS = "optimiser", "copies", "other operators"
 AROUND, BETWEEN = "around oneDNN's primitives", "between operators"
 
@@ -56,6 +56,7 @@ _OF_OPERATOR = {
         AROUND,
     ),
     "full": DIVISION,
+    "mul_scalar": DIVISION,
     "mean": POOLING,
     "Pooling": POOLING,
     "MXNDArraySyncCopyFromCPU": COPIES,
@@ -63,7 +64,7 @@ _OF_OPERATOR = {
     "copy": COPIES,
     **dict.fromkeys(
         (
-            *("pick", "sum", "argmax", "not_equal", "mul_scalar", "negative", "SetValueOp"),
+            *("pick", "sum", "argmax", "not_equal", "negative", "SetValueOp"),
             *("zeros_without_dtype", "ones_like", "zeros_like"),
         ),
         LOSS,

@@ -25,9 +25,9 @@ from ..networks import network
 from ..processes import Process
 from ..turns import measure as measure_in_turn
 from . import KINDS
+from .answering import BEGAN
 from .floor import training_multiply_adds
 from .random_bundle import random_bundle
-from .worker import BEGAN
 
 #: The name of a network as it is in the process that made it.
 LIVE = "live"

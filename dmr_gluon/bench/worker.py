@@ -3,38 +3,14 @@
     python -m dmr_gluon.bench.worker train NETWORK --batch 64
     python -m dmr_gluon.bench.worker infer NETWORK --batch 64
 
-First a step is made, or a batch answered. Then comes ``{"ready": true, "seconds_to_first": S}``,
-counted from ``time.time()`` in DMR_BENCH_BEGAN, which the starter sets. Commands and answers are
-lines of JSON, as :class:`dmr_gluon.processes.Process` has them:
-
-``{"do": "time", "batch": N, "seconds": S}``: the answer has the ``seconds`` of each run on N
-    images. In training a run is a whole step: from images in host memory to the loss in host
-    memory, one loss to the next. Otherwise it is one batch, from host memory to logits in host
-    memory.
-``{"do": "memory"}``: the answer has ``peak_bytes`` of the process's memory until now,
-    ``start_bytes``, what that was before the network was made, and on a GPU ``gpu_bytes``, what
-    is taken there.
+Answers as :mod:`.answering` says; the first run is a step, or a batch answered. In training a run
+is a whole step: from images in host memory to the loss in host memory, one loss to the next.
+Otherwise it is one batch, from host memory to logits in host memory. ``memory`` has
+``start_bytes`` too, what the process had before the network was made, and on a GPU ``gpu_bytes``,
+what is taken there.
 """
 
-import json
-import os
-import sys
-import time
-
-#: When this was imported, for a process that was started without DMR_BENCH_BEGAN.
-_IMPORTED = time.time()
-
-BEGAN = "DMR_BENCH_BEGAN"
-
-
-def peak_bytes():
-    """The most memory that this process has had.
-
-    Not ``ru_maxrss``: that also counts what the process that started this one had.
-    """
-    with open("/proc/self/status") as file:
-        (line,) = (line for line in file if line.startswith("VmHWM:"))
-    return 1024 * int(line.split()[1])
+from .answering import peak_bytes, redirected, serve
 
 
 def training(net, device, recipe):
@@ -110,11 +86,9 @@ def make_run(kind, name, device, size=None, change=None):
 
 
 def main(arguments=None):
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print must not stand between the answers
+    answers = redirected()
     options = _parser().parse_args(arguments)
 
-    from ..deploy.worker import timed
     from ..runtime import mx
     from ..training.devices import make_devices
 
@@ -122,27 +96,15 @@ def main(arguments=None):
     start_bytes = peak_bytes()
     run, batch = make_run(options.kind, options.network, device, options.size)
 
-    def answer(values):
-        # The update after the last loss must not run on into another process's turn.
-        mx.nd.waitall()
-        answers.write(json.dumps(values) + "\n")
-        answers.flush()
+    def memory():
+        found = {"start_bytes": start_bytes}
+        if device.device_type == "gpu":
+            free, total = mx.context.gpu_memory_info(device.device_id)
+            found["gpu_bytes"] = total - free
+        return found
 
-    run(*batch(options.batch))
-    mx.nd.waitall()
-    began = float(os.environ.get(BEGAN, _IMPORTED))
-    answer({"ready": True, "seconds_to_first": time.time() - began})
-    for line in sys.stdin:
-        command = json.loads(line)
-        if command["do"] == "time":
-            made = batch(command["batch"])
-            answer({"seconds": timed(lambda pair: run(*pair), made, command["seconds"])})
-        else:
-            found = {"peak_bytes": peak_bytes(), "start_bytes": start_bytes}
-            if device.device_type == "gpu":
-                free, total = mx.context.gpu_memory_info(device.device_id)
-                found["gpu_bytes"] = total - free
-            answer(found)
+    # The update after the last loss must not run on into another process's turn.
+    serve(answers, run, batch, [options.batch], settle=mx.nd.waitall, memory=memory)
 
 
 def _parser():

@@ -23,14 +23,20 @@ class Buckets:
 
     Nothing else changes for who reads or sets them. But on CPUs such a network cannot compute
     predictions, for which MXNet would put its weights, one by one, into another memory layout:
-    see :meth:`apart`.
+    see :meth:`apart` and :meth:`release`. A parameter that is to stay as it is must have the
+    ``grad_req`` "null" before.
 
     Parameters
     ----------
     net : HybridBlock
-        Initialised.
+        Initialised. What buckets of before did to it is undone.
     add : bool
         Gradients of several backward passes are added, until :meth:`forget_gradients`.
+
+    Raises
+    ------
+    ValueError
+        For parameters with learning rates or weight decays of their own.
 
     Attributes
     ----------
@@ -39,12 +45,20 @@ class Buckets:
     """
 
     def __init__(self, net, add=False):
-        self._parameters = trained_parameters(net)
+        former = getattr(net, "_buckets", None)
+        if former is not None:
+            former.release()
+        self._net, self._parameters = net, trained_parameters(net)
+        for parameter in self._parameters:
+            if (parameter.lr_mult, parameter.wd_mult) != (1, 1):
+                raise ValueError(f"{parameter.name} has an lr_mult or wd_mult other than 1")
         self._places = places_of(self._parameters)
         numbers = sorted({number for number, _ in self._places})
         self.arrays = [self._make(number, add) for number in numbers]
-        self._apart = False
-        net.register_forward_pre_hook(self._check)
+        self._apart, self._hooks = False, []
+        # Also of the parts, which can be called by themselves.
+        net.apply(lambda block: self._hooks.append(block.register_forward_pre_hook(self._check)))
+        net._buckets = self
 
     def _make(self, number, add):
         """One bucket, with what lies in it."""
@@ -131,11 +145,22 @@ class Buckets:
             for parameter, data in zip(self._parameters, before):
                 parameter._data = data
 
+    def release(self):
+        """Give every parameter memory of its own again; the buckets are of no use then."""
+        for parameter in self._parameters:
+            parameter._data = [array.copy() for array in parameter._data]
+            parameter._init_grad()
+        for hook in self._hooks:
+            hook.detach()
+        self._net._buckets = None
+
     def _check(self, net, inputs):
         computes = isinstance(inputs[0], mx.nd.NDArray) and inputs[0].context.device_type != "gpu"
         if computes and not mx.autograd.is_training() and not self._apart:
             # MXNet would crash.
-            raise RuntimeError("a network in training predicts within Buckets.apart() only")
+            raise RuntimeError(
+                "a network in training predicts within Buckets.apart(), or after Buckets.release()"
+            )
 
 
 def trained_parameters(net):

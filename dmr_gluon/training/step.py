@@ -113,6 +113,8 @@ class TrainingStep:
             For each part the sum of the losses and the number of wrong answers.
         """
         devices = [device for device in self.devices for _ in range(self.accumulate)]
+        if len(label) < len(devices):
+            raise ValueError(f"{len(label)} images are not enough for {len(devices)} parts")
         parts = list(zip(split_over(devices, data), split_over(devices, label)))
         results = []
         if self.accumulate > 1:

@@ -1,12 +1,12 @@
-"""What the programs that are compared with ours have in common: how they answer.
+"""How a program that is timed answers to :class:`dmr_gluon.processes.Process`: in lines of JSON.
 
-The protocol is that of :mod:`dmr_gluon.bench.worker`; arrays go through .npz files, whose names
-are in the commands as ``given`` and ``to``:
+First it runs once, and says ``{"ready": true, "seconds_to_first": S}``, counted from
+``time.time()`` in DMR_BENCH_BEGAN, which the starter sets. Then:
 
-``{"do": "time", "batch": N, "seconds": S}``, ``{"do": "memory"}``: as there
-``{"do": "logits"}``: from ``images`` (n, 3, height, width) to ``logits``, in the form that is timed
-``{"do": "step"}``: the weights as they were loaded, then one training step on ``images`` and
-    ``labels``; the answer has its ``loss``
+``{"do": "time", "batch": N, "seconds": S}``: the answer has the ``seconds`` of each run on N images
+``{"do": "memory"}``: the answer has ``peak_bytes`` of the process's memory until now
+
+Needs no MXNet: peers' programs use it too.
 """
 
 import json
@@ -14,28 +14,22 @@ import os
 import sys
 import time
 
-import numpy as np
+from ..deploy.worker import timed
 
-from dmr_gluon.bench.worker import BEGAN, peak_bytes
-from dmr_gluon.deploy.worker import timed
-from dmr_gluon.networks import network
-
+#: When this was imported, for a process that was started without DMR_BENCH_BEGAN.
 _IMPORTED = time.time()
 
-
-def batch_of(name, count, size=None):
-    """Random images and labels, as :mod:`dmr_gluon.bench.worker` has them."""
-    spec = network(name)
-    size = size or (32 if spec.stem == "cifar" else 224)
-    random = np.random.RandomState(0)
-    images = random.standard_normal((count, 3, size, size)).astype(np.float32)
-    return images, random.randint(0, spec.classes, count)
+BEGAN = "DMR_BENCH_BEGAN"
 
 
-def weights_from(path):
-    """Arrays by our parameters' names."""
-    with np.load(path) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+def peak_bytes():
+    """The most memory that this process has had.
+
+    Not ``ru_maxrss``: that also counts what the process that started this one had.
+    """
+    with open("/proc/self/status") as file:
+        (line,) = (line for line in file if line.startswith("VmHWM:"))
+    return 1024 * int(line.split()[1])
 
 
 def redirected():
@@ -45,7 +39,7 @@ def redirected():
     return answers
 
 
-def serve(answers, run, batch, sizes, others, settle=lambda: None):
+def serve(answers, run, batch, sizes, others=None, settle=lambda: None, memory=dict):
     """Run once on a batch of each size, say so, and answer until the input ends.
 
     Parameters
@@ -57,14 +51,18 @@ def serve(answers, run, batch, sizes, others, settle=lambda: None):
     batch : function
         Of a number of images.
     sizes : list of int
-    others : dict of function
-        For other commands, by ``do``: from the arrays given to a dict of arrays.
+    others : dict of function, optional
+        For other commands, by ``do``: from the arrays in the .npz that the command names as
+        ``given`` to a dict of arrays, written into the one that it names as ``to``.
     settle : function
         Waits for what a run has left to do, before it would run on into another's turn.
+    memory : function
+        To a dict of what is to be said of memory beside the peak.
     """
     ready = None
     for size in sizes:
         run(*batch(size))
+        settle()
         ready = ready or time.time() - float(os.environ.get(BEGAN, _IMPORTED))
     _write(answers, {"ready": True, "seconds_to_first": ready})
     for line in sys.stdin:
@@ -73,8 +71,10 @@ def serve(answers, run, batch, sizes, others, settle=lambda: None):
             made = batch(command["batch"])
             found = {"seconds": timed(lambda pair: run(*pair), made, command["seconds"])}
         elif command["do"] == "memory":
-            found = {"peak_bytes": peak_bytes()}
+            found = {"peak_bytes": peak_bytes(), **memory()}
         else:
+            import numpy as np
+
             with np.load(command["given"]) as given:
                 arrays = others[command["do"]](**given)
             np.savez(command["to"], **arrays)
