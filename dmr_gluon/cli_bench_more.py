@@ -285,9 +285,7 @@ def _hardware(options, machines):
         if not isinstance(value, (int, float)):
             continue
         if not (math.isfinite(value) and (value >= 0 if least else value > 0)):
-            raise DMRError(
-                f"{flag} must be a number {'from' if least else 'above'} 0, not {value:g}"
-            )
+            raise DMRError(f"{flag} must be {'at least' if least else 'above'} 0, not {value:g}")
     if options.overlap is not None and options.overlap > 1:
         raise DMRError(f"--overlap is a share, at most 1, not {options.overlap:g}")
     infinite = float("inf")
