@@ -100,7 +100,7 @@ def _series(batch):
     return {
         "depth": [(f"cifar_dmrnet{depth}", batch, depth) for depth in (8, 14, 26, 50, 98)],
         "width": [(_BASE + _ending("w", width, 1), batch, width) for width in (1, 2, 4)],
-        "batch": [(_BASE, images, images) for images in (8, 16, 32, 64, 128)],
+        "batch": [(_BASE, images, images) for images in (16, 32, 64, 128, 256)],
         "branches": [(_BASE + _ending("k", count, 2), batch, count) for count in (2, 3, 4, 6, 8)],
     }
 
