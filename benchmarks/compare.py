@@ -23,7 +23,7 @@ import data_reading
 import numpy as np
 from agreement import Checks
 from comparison_report import draw, markdown
-from contestants import FORMS, OUR_FORMS, Case, inference, training
+from contestants import FORMS, OUR_FORMS, PRECISIONS, Case, inference, training
 from taking_turns import second_starts, take_turns
 from tqdm import tqdm
 
@@ -94,7 +94,7 @@ def compare(name, options):
         },
     }
     with tempfile.TemporaryDirectory() as folder:
-        where = (folder, options.peer_python, tuple(options.forms))
+        where = (folder, options.peer_python, tuple(options.forms), tuple(options.precisions))
         if set(options.only) - {"inference"}:
             say(f"{name}: training")
             case = Case(name, os.path.join(folder, "train.npz"), *where)
@@ -197,6 +197,13 @@ def _read(arguments):
     )
     parser.add_argument(
         "--forms", nargs="+", choices=FORMS, default=list(FORMS), help="of PyTorch (default: all)"
+    )
+    parser.add_argument(
+        "--precisions",
+        nargs="+",
+        choices=PRECISIONS,
+        default=list(PRECISIONS),
+        help="of PyTorch (default: all; without AVX512-BF16 or AMX its bfloat16 is emulated)",
     )
     parser.add_argument("--small", nargs="+", metavar="DIR", help="prepared sets to read")
     parser.add_argument("--large", nargs="+", metavar="DIR", help="prepared photographs to read")

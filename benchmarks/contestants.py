@@ -19,6 +19,7 @@ from dmr_gluon.processes import Process
 HERE = Path(__file__).resolve().parent
 OURS, AUTHORS, PYTORCH, ONNXRUNTIME = "ours", "authors", "pytorch", "onnxruntime"
 FORMS = ("eager", "compiled", "traced", "compiled-cpp")
+PRECISIONS = ("float32", "bfloat16")
 #: (form, layout, dtype) of PyTorch. bfloat16 is meant to be used channels last.
 TRAINING_FORMS = (
     ("eager", "nchw", "float32"),
@@ -84,7 +85,7 @@ class Case:
         For passing files.
     peer_python : str
         The interpreter that has PyTorch.
-    forms : tuple of str
+    forms, precisions : tuple of str
         Of PyTorch, that take part.
     """
 
@@ -93,6 +94,11 @@ class Case:
     folder: str
     peer_python: str
     forms: Tuple[str, ...] = FORMS
+    precisions: Tuple[str, ...] = PRECISIONS
+
+    def of_pytorch(self, forms):
+        """Those of (form, layout, dtype) that take part."""
+        return [one for one in forms if one[0] in self.forms and one[2] in self.precisions]
 
 
 class Peer(Process):
@@ -134,11 +140,7 @@ def training(case, batch):
     return [
         Contestant("ours", OURS, "float32", lambda: Peer("ours", command)),
         _authors(case, "train", (batch,)),
-        *(
-            _pytorch(case, "train", (batch,), *one)
-            for one in TRAINING_FORMS
-            if one[0] in case.forms
-        ),
+        *(_pytorch(case, "train", (batch,), *one) for one in case.of_pytorch(TRAINING_FORMS)),
     ]
 
 
@@ -167,7 +169,7 @@ def inference(case, bundle, sizes):
         *all_of_them,
         _authors(case, "infer", sizes),
         _worker("ONNX Runtime, MXNet's export", ONNXRUNTIME, "float32", "onnxruntime", [raw]),
-        *(_pytorch(case, "infer", sizes, *one) for one in INFERENCE_FORMS if one[0] in case.forms),
+        *(_pytorch(case, "infer", sizes, *one) for one in case.of_pytorch(INFERENCE_FORMS)),
     ]
 
 
