@@ -32,6 +32,8 @@ from datetime import datetime, timezone
 from ..errors import DMRError
 from ..runs import write_atomically
 
+EVENTS = ("start", "resume", "stop", "rollback", "epoch", "end", "failed")
+
 
 def append(path, event, **values):
     """Append one event."""

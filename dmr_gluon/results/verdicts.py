@@ -1,0 +1,225 @@
+"""What a difference between errors says, and how surely. Needs no MXNet.
+
+The paper prints means and standard deviations of 5 runs (Table 2), taken here to be sample
+standard deviations; what it prints is rounded to 0.01.
+"""
+
+import math
+import statistics
+from dataclasses import dataclass
+from typing import Optional, Tuple
+
+#: Runs behind each mean of the paper (Table 2).
+PAPER_RUNS = 5
+#: A difference that would come up more rarely than this by chance counts as one.
+LEVEL = 0.05
+
+NO_VERDICT, CONSISTENT, LOWER, HIGHER = "none", "consistent", "lower", "higher"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Results of several runs, or what is known of them.
+
+    Parameters
+    ----------
+    count : int
+    mean : float
+    std : float, optional
+        Sample standard deviation (n - 1); None of one run, and where it was not printed.
+    median, best : float, optional
+    """
+
+    count: int
+    mean: float
+    std: Optional[float] = None
+    median: Optional[float] = None
+    best: Optional[float] = None
+
+    @classmethod
+    def of(cls, values):
+        """From the results themselves; None where there are none."""
+        values = list(values)
+        if not values:
+            return None
+        return cls(
+            len(values),
+            statistics.fmean(values),
+            # Equal results have no spread, whatever rounding makes of their mean.
+            None if len(values) < 2 else 0.0 if min(values) == max(values) else _stdev(values),
+            statistics.median(values),
+            min(values),
+        )
+
+    @classmethod
+    def published(cls, mean, std=None, count=PAPER_RUNS):
+        """Of what is printed, as text."""
+        return cls(count if std else 1, float(mean), float(std) if std else None)
+
+
+def _stdev(values):
+    return statistics.stdev(map(float, values))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a difference says.
+
+    Parameters
+    ----------
+    kind : str
+        ``consistent``: no more than chance would make; ``lower`` or ``higher``: the first
+        one's error is; ``none``: nothing can be said.
+    text : str
+        The reasoning, in a few words.
+    difference : float, optional
+        First less second, in percentage points.
+    interval : tuple of float, optional
+        Of the difference, 95%.
+    p : float, optional
+        Of a two-sided test.
+    """
+
+    kind: str
+    text: str
+    difference: Optional[float] = None
+    interval: Optional[Tuple[float, float]] = None
+    p: Optional[float] = None
+
+
+def welch(one, other):
+    """Welch's unequal variances t-test of two samples with a spread.
+
+    Parameters
+    ----------
+    one, other : Sample
+        Of at least 2 runs each, not both without any spread.
+
+    Returns
+    -------
+    difference, (low, high), p : float, tuple of float, float
+        The 95% interval of the difference of the means; two-sided p. Source: Welch, Biometrika
+        34 (1947), with the degrees of freedom of Satterthwaite.
+    """
+    from scipy.special import stdtr, stdtrit  # scipy.stats takes a second to import
+
+    parts = [sample.std**2 / sample.count for sample in (one, other)]
+    error = math.sqrt(sum(parts))
+    freedom = sum(parts) ** 2 / sum(
+        part**2 / (sample.count - 1) for part, sample in zip(parts, (one, other))
+    )
+    difference = one.mean - other.mean
+    half = float(stdtrit(freedom, 1 - LEVEL / 2)) * error
+    p = 2 * float(stdtr(freedom, -abs(difference) / error))
+    return difference, (difference - half, difference + half), p
+
+
+def prediction(sample):
+    """Half the width of the 95% interval in which one further run is to be expected."""
+    from scipy.special import stdtrit
+
+    return (
+        float(stdtrit(sample.count - 1, 1 - LEVEL / 2))
+        * sample.std
+        * math.sqrt(1 + 1 / sample.count)
+    )
+
+
+def beside_paper(ours, published):
+    """Our runs beside a number of the paper.
+
+    Parameters
+    ----------
+    ours : Sample or None
+        None: no run has finished.
+    published : Sample
+        Without ``std``: the paper prints no spread.
+
+    Returns
+    -------
+    Verdict
+    """
+    if ours is None:
+        return Verdict(NO_VERDICT, "no finished run")
+    difference = ours.mean - published.mean
+    if published.std is None:
+        return _beside_a_number(ours, published, difference)
+    if ours.count == 1:
+        apart = abs(difference) / published.std
+        # The difference of printed numbers, where the last digit decides.
+        within = round(abs(difference), 6) <= round(2 * published.std, 6)
+        where = "within" if within else "outside"
+        return Verdict(
+            CONSISTENT if within else _direction(difference),
+            f"one run: {where} two standard deviations ({apart:.1f})",
+            difference,
+        )
+    difference, interval, p = welch(ours, published)
+    return Verdict(_kind(difference, p), _tested("Welch test", p), difference, interval, p)
+
+
+def _beside_a_number(ours, published, difference):
+    if ours.count == 1:
+        text = "one run, and the paper prints no spread"
+        return Verdict(NO_VERDICT, text, difference)
+    if ours.std == 0:
+        text = "our runs are all equal, and the paper prints no spread"
+        return Verdict(NO_VERDICT, text, difference)
+    from scipy.special import stdtr, stdtrit
+
+    error, freedom = ours.std / math.sqrt(ours.count), ours.count - 1
+    half = float(stdtrit(freedom, 1 - LEVEL / 2)) * error
+    p = 2 * float(stdtr(freedom, -abs(difference) / error))
+    text = _tested("one-sample t-test; the paper prints no spread", p)
+    return Verdict(
+        _kind(difference, p), text, difference, (difference - half, difference + half), p
+    )
+
+
+def between(one, other):
+    """Two sets of our own runs.
+
+    Parameters
+    ----------
+    one, other : Sample or None
+
+    Returns
+    -------
+    Verdict
+        ``lower``: the first has the lower error.
+    """
+    if one is None or other is None:
+        return Verdict(NO_VERDICT, "no finished run on one side")
+    difference = one.mean - other.mean
+    if one.count == other.count == 1:
+        return Verdict(NO_VERDICT, "one run each: the spread is not known", difference)
+    if 1 in (one.count, other.count):
+        many = max(one, other, key=lambda sample: sample.count)
+        half = prediction(many)
+        within = abs(difference) <= half
+        text = (
+            f"one run against {many.count}: {'within' if within else 'outside'} the 95% "
+            f"prediction interval of ±{half:.2f}"
+        )
+        interval = (difference - half, difference + half)
+        if not many.std:
+            text = f"one run against {many.count} that are all equal: the spread is not known"
+            return Verdict(NO_VERDICT, text, difference)
+        return Verdict(CONSISTENT if within else _direction(difference), text, difference, interval)
+    if not one.std and not other.std:
+        return Verdict(NO_VERDICT, "neither side has any spread: no test is possible", difference)
+    difference, interval, p = welch(one, other)
+    return Verdict(_kind(difference, p), _tested("Welch test", p), difference, interval, p)
+
+
+def _kind(difference, p):
+    return CONSISTENT if p >= LEVEL else _direction(difference)
+
+
+def _direction(difference):
+    return LOWER if difference < 0 else HIGHER
+
+
+def _tested(test, p):
+    shown = f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
+    return f"{test}, {shown}"
