@@ -26,6 +26,9 @@ REQUIRED = [
     # Decodes JPEGs to the pixels of OpenCV's wheels, photographs in half of their time. 1.7.3
     # is the last that supports Python 3.8.
     "simplejpeg>=1.7.3,<2",
+    # Student's distribution, for the verdicts of dmr compare. The newest that are content with
+    # NumPy 1.23; saying so spares pip a long search.
+    "scipy>=1.7,<1.13",
     "tqdm>=4.60",
 ]
 
@@ -45,11 +48,11 @@ EXTRAS = {
         "nvidia-nccl-cu11==2.21.5",
         "nvidia-cudnn-cu11==8.9.6.50",
     ],
-    # The newest that are content with NumPy 1.23; saying so spares pip a long search.
-    "digits": ["scikit-learn>=1.3,<1.6", "scipy<1.13"],
+    # The newest that is content with NumPy 1.23; saying so spares pip a long search.
+    "digits": ["scikit-learn>=1.3,<1.6"],
     # Left alone, gluoncv takes the newest of these, and NumPy 2 with them. It asks for
     # opencv-python, which puts its files (and the need for libGL) over the headless one's.
-    "gluoncv": ["gluoncv==0.10.5.post0", "opencv-python>=4.5,<4.9", "pandas<2.2", "scipy<1.13"],
+    "gluoncv": ["gluoncv==0.10.5.post0", "opencv-python>=4.5,<4.9", "pandas<2.2"],
     # mxnet.onnx uses onnx.mapping, which onnx 1.18 removed.
     "onnx": ["onnx>=1.14,<1.18", "onnxruntime"],
     # tensorboardX writes TensorBoard's files without TensorFlow, on every Python from 3.8 and

@@ -14,6 +14,8 @@ LAYERS = [
         *("errors", "runs", "spec", "networks", "recipes", "paper", "machine", ""),
         *("data.datasets", "analysis.paths", "report.runlog", "report.tables"),
         *("launch", "experiments", "report.status", "report.tensorboard"),
+        *("results.run", "results.logs", "results.authors_log", "results.groups"),
+        *("results.verdicts", "results.comparison"),
     ],
     [
         *("runtime", "processes", "turns"),
@@ -99,7 +101,7 @@ def layer_of(name):
     for number, names in enumerate(LAYERS):
         if name in names or name.split(".")[0] in names:
             return number
-    return 0 if name in ("data", "report", "analysis", "symbols") else None
+    return 0 if name in ("data", "report", "results", "analysis", "symbols") else None
 
 
 @pytest.mark.parametrize("name, path", list(modules()), ids=lambda value: str(value))
