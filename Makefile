@@ -22,7 +22,7 @@ BENCH_PIP =
 # Of benchmarks/compare.py, such as BENCH="--networks cifar_dmrnet14 --rounds 3".
 BENCH =
 
-.PHONY: help install demo test test-all test-pythons lint format figures bench clean
+.PHONY: help install demo test test-all test-pythons lint format figures results bench clean
 
 help:
 	@echo "make install        install into $(VENV) (EXTRA=cu112 for GPUs, PYTHON=... to choose)"
@@ -31,6 +31,7 @@ help:
 	@echo "make test-all       the slow tests too"
 	@echo "make test-pythons   the fast tests under every Python from 3.8 to 3.12 that is found"
 	@echo "make figures        draw the pictures and write the tables of README and docs again"
+	@echo "make results        write docs/results.md from the logs in results/ again"
 	@echo "make format         let ruff format the code"
 	@echo "make bench          this project beside PyTorch and others, an hour or two (BENCH=...)"
 	@echo "make clean          remove $(VENV), .venvs, $(BENCH_VENV) and demo"
@@ -95,6 +96,10 @@ figures: install
 	$(VENV)/bin/dmr networks cifar_dmrnet56 --plot docs/figures/network.png
 	$(VENV)/bin/dmr paths --plot docs/figures/paths.png
 	$(RUN) docs/write_tables.py
+
+results: install
+	$(VENV)/bin/dmr compare results --against results --markdown docs/results.md \
+	    --pictures docs/figures/results
 
 bench: install $(BENCH_VENV)/installed
 	$(RUN) benchmarks/compare.py --peer-python $(BENCH_VENV)/bin/python --out-dir bench $(BENCH)

@@ -4,6 +4,7 @@ import os
 
 from . import __version__
 from .cli_bench import add_bench
+from .cli_compare import add_compare
 from .cli_data import add_data_commands
 from .cli_deploy import add_deploy_commands
 from .cli_launch import add_launch
@@ -31,6 +32,7 @@ def _main(arguments=None):
     add_deploy_commands(commands)
     _add_plot(commands)
     add_run_commands(commands)
+    add_compare(commands)
     add_commands(commands)
     add_launch(commands)
     add_bench(commands)

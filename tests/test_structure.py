@@ -15,7 +15,7 @@ LAYERS = [
         *("data.datasets", "analysis.paths", "report.runlog", "report.tables"),
         *("launch", "experiments", "report.status", "report.tensorboard"),
         *("results.run", "results.logs", "results.authors_log", "results.groups"),
-        *("results.verdicts", "results.comparison"),
+        *("results.verdicts", "results.comparison", "results.text"),
     ],
     [
         *("runtime", "processes", "turns"),
@@ -57,6 +57,7 @@ LAYERS = [
         "series",
         "cli",
         "cli_bench",
+        "cli_compare",
         "cli_data",
         "cli_networks",
         "cli_launch",

@@ -1,0 +1,183 @@
+"""``dmr compare``: runs beside the paper's tables and figures, and beside each other."""
+
+import json
+import os
+import shlex
+import shutil
+import sys
+import time
+
+from .errors import DMRError
+
+#: Between which a document keeps what ``--markdown`` writes.
+MARK = "dmr compare"
+
+
+def add_compare(commands):
+    """Add compare to the parser of ``dmr``."""
+    parser = commands.add_parser(
+        "compare",
+        help="runs beside the paper's tables and figures, and beside each other",
+        description="Means and standard deviations over seeds of the last epoch's error, beside "
+        "Tables 2 to 5 and Figures 6 to 8, with a verdict where the training is the paper's. "
+        "RUNS are runs, folders that hold runs at any depth, single log.jsonl files, and logs of "
+        "the authors' code.",
+    )
+    parser.add_argument("runs", metavar="RUNS", nargs="+")
+    parser.add_argument(
+        "--against",
+        metavar="RUNS",
+        nargs="+",
+        help="which is better: each group of RUNS beside each of these on the same data; may be "
+        "the same RUNS",
+    )
+    out = parser.add_argument_group("what to write")
+    out.add_argument("--html", metavar="FILE", help="one page that needs nothing else")
+    out.add_argument("--pictures", metavar="DIR", help="curves and figures, as PNG and SVG")
+    out.add_argument(
+        "--markdown",
+        metavar="FILE",
+        help=f"the tables, and the pictures that --pictures writes; of a file that has "
+        f"<!-- {MARK} --> and <!-- /{MARK} --> only what is between them is written",
+    )
+    out.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument(
+        "--live",
+        nargs="?",
+        type=float,
+        const=10.0,
+        metavar="SECONDS",
+        help="do it again every 10 seconds, or so many, until no run is running any more",
+    )
+    authors = parser.add_argument_group(
+        "logs of the authors' code",
+        "Of a file called DATASET-NETWORK-seedS.log its name says these.",
+    )
+    authors.add_argument("--log-dataset", metavar="NAME", help="cifar10, ...")
+    authors.add_argument("--log-network", metavar="NAME", help="cifar_dmrnet56, ...")
+    authors.add_argument(
+        "--log-epochs", type=int, metavar="N", help="that it was to have (default: the paper's)"
+    )
+    parser.set_defaults(function=_compare)
+
+
+def _compare(options):
+    if options.live is not None and not 0 < options.live <= 86_400:
+        raise DMRError(f"--live must be above 0 and at most a day, not {options.live:g}")
+    if options.live is not None and options.json:
+        raise DMRError("--json is written once; leave out --live")
+    if options.log_epochs is not None and options.log_epochs < 1:
+        raise DMRError(f"--log-epochs must be at least 1, not {options.log_epochs}")
+    for path in (options.html, options.markdown):
+        if path and os.path.isdir(path):
+            raise DMRError(f"{path} is a folder; name the file that is to be written")
+    if options.live is None:
+        comparison = _read(options)
+        _write(comparison, options)
+        _show(comparison, options)
+        return
+    try:
+        _follow(options)
+    except KeyboardInterrupt:
+        print()
+
+
+def _read(options):
+    from .results.comparison import compare
+    from .results.logs import read_runs
+
+    logs = (options.log_dataset, options.log_network, options.log_epochs)
+    others = read_runs(options.against, *logs) if options.against else None
+    return compare(read_runs(options.runs, *logs), others)
+
+
+def _show(comparison, options):
+    from .results.text import as_json, as_text
+
+    if options.json:
+        print(json.dumps(as_json(comparison), indent=1))
+    else:
+        print(as_text(comparison))
+
+
+def _write(comparison, options, live=None):
+    """The files that are wanted; what else there is to say goes to stderr."""
+    from .runs import write_atomically
+
+    pictures = []
+    if options.pictures:
+        from .results.pictures import write_pictures
+
+        pictures = write_pictures(comparison, options.pictures)
+        _say(f"{len(pictures)} pictures in {options.pictures}", live)
+    if options.markdown:
+        write_atomically(options.markdown, _markdown(comparison, pictures, options.markdown))
+        _say(options.markdown, live)
+    if options.html:
+        from .results.page import page
+        from .results.pictures import for_page
+
+        text = page(comparison, _command(), for_page(comparison), live)
+        write_atomically(options.html, text)
+        _say(options.html, live)
+
+
+def _say(text, live):
+    if live is None:
+        print(f"written: {text}", file=sys.stderr)
+
+
+def _command():
+    return shlex.join(["dmr", *sys.argv[1:]])
+
+
+def _markdown(comparison, pictures, path):
+    from .report.tables import replace_between
+    from .results.text import as_markdown, relative
+
+    shown = [
+        (os.path.splitext(os.path.basename(picture))[0].replace("-", " "), relative(picture, path))
+        for picture in pictures
+        if picture.endswith(".png")
+    ]
+    text = as_markdown(comparison, shown)
+    try:
+        with open(path, encoding="utf-8") as file:
+            before = file.read()
+    except FileNotFoundError:
+        return f"# Results\n\n{text}"
+    except (OSError, UnicodeError) as error:
+        raise DMRError(f"{path} cannot be read ({error}); name another --markdown") from error
+    try:
+        return replace_between(before, MARK, text).rstrip("\n")
+    except ValueError:
+        raise DMRError(
+            f"{path} is there, and has no <!-- {MARK} --> and <!-- /{MARK} --> to write between; "
+            f"put them into it, or name another file"
+        ) from None
+
+
+def _follow(options):
+    """Show and write again and again, until no run is running."""
+    from .results.run import RUNNING
+    from .results.text import as_text
+
+    shown = None
+    while True:
+        comparison = _read(options)
+        going_on = any(run.state == RUNNING for run in comparison.runs)
+        _write(comparison, options, options.live if going_on else 0)
+        text = as_text(comparison)
+        if sys.stdout.isatty():
+            width, height = shutil.get_terminal_size()
+            lines = [line[: width - 1] for line in text.splitlines()]
+            if len(lines) > height - 1:
+                lines[height - 2 :] = [f"... {len(lines) - height + 2} more lines"]
+            print("\033[H\033[J" + "\n".join(lines), flush=True)
+        elif text != shown:
+            print(text + "\n", flush=True)
+        shown = text
+        if not going_on:
+            print("no run is running any more")
+            return
+        time.sleep(options.live)

@@ -1,0 +1,272 @@
+"""A comparison as tables for a terminal, as Markdown and as JSON. Needs no MXNet."""
+
+import os
+import re
+from dataclasses import asdict, dataclass, field
+from typing import List, Tuple
+
+from ..report.tables import markdown_table, text_table
+from .comparison import MEASURES
+from .groups import dataset_title
+from .verdicts import CONSISTENT, HIGHER, LOWER, NO_VERDICT
+
+#: Verdicts of :func:`.verdicts.beside_paper`, in words.
+WORDS = {
+    CONSISTENT: "consistent",
+    LOWER: "lower than the paper's",
+    HIGHER: "higher than the paper's",
+    NO_VERDICT: "no verdict",
+}
+#: Problems of one log that are listed before the rest are only counted.
+_MOST_PROBLEMS = 5
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table with what is to be said below it."""
+
+    title: str
+    header: Tuple[str, ...] = ()
+    rows: List[tuple] = field(default_factory=list)
+    right: Tuple[int, ...] = ()
+    notes: List[str] = field(default_factory=list)
+
+
+def sections(comparison):
+    """What a report says, in order.
+
+    Parameters
+    ----------
+    comparison : Comparison
+
+    Returns
+    -------
+    list of Section
+    """
+    datasets = dict.fromkeys(row.group.setup.dataset for row in comparison.rows)
+    found = [_beside_the_paper(comparison, dataset) for dataset in datasets]
+    datasets = dict.fromkeys(pair.one.setup.dataset for pair in comparison.pairs)
+    found += [_beside_each_other(comparison, dataset) for dataset in datasets]
+    found.append(_notes(comparison))
+    return [section for section in found if section.rows or section.notes]
+
+
+def as_text(comparison):
+    """For a terminal."""
+    parts = []
+    for section in sections(comparison):
+        lines = [section.title]
+        if section.rows:
+            lines.append(text_table(section.header, section.rows, section.right))
+        parts.append("\n".join([*lines, *section.notes]))
+    return printable("\n\n".join(parts))
+
+
+def as_markdown(comparison, pictures=()):
+    """For a document.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    pictures : sequence of (str, str)
+        What stands on them, and their paths as the document has to name them.
+    """
+    parts = []
+    for section in sections(comparison):
+        parts.append(f"## {section.title}")
+        if section.rows:
+            rows = [tuple(_escaped(cell) for cell in row) for row in section.rows]
+            parts.append(markdown_table(section.header, rows, section.right))
+        if section.notes:
+            parts.append("\n".join(f"- {_escaped(note)}" for note in section.notes))
+    parts += [f"![{_escaped(text)}]({path})" for text, path in pictures]
+    return printable("\n\n".join(parts))
+
+
+def printable(text):
+    """Without control characters, which a name in a log may have, but for line ends."""
+    return re.sub(r"[^\S\n ]|[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]", "?", text)
+
+
+def _escaped(text):
+    """So that Markdown shows it as it is."""
+    return re.sub(r"([\\`*<>|\[\]])", r"\\\1", str(text)).replace("\n", " ")
+
+
+def as_json(comparison):
+    """Everything but the epochs, as values for JSON."""
+    return {
+        "rows": [
+            {
+                **_group_of(row.group),
+                "place": row.place,
+                "measure": row.measure,
+                "ours": row.sample and asdict(row.sample),
+                "paper": row.printed,
+                "verdict": asdict(row.verdict),
+            }
+            for row in comparison.rows
+        ],
+        "pairs": [
+            {
+                "one": _group_of(pair.one),
+                "other": _group_of(pair.other),
+                "unlike": pair.unlike,
+                "verdict": asdict(pair.verdict),
+            }
+            for pair in comparison.pairs
+        ],
+        "groups": [
+            {
+                **_group_of(group),
+                "recipe": group.setup.recipe and asdict(group.setup.recipe),
+                "departures": group.departures,
+                "remarks": group.remarks,
+                "runs": [_run(run, group) for run in group.runs],
+            }
+            for group in comparison.groups
+        ],
+        "unknown": [{"path": run.path, "problems": run.problems} for run in comparison.unknown],
+    }
+
+
+def _group_of(group):
+    setup = group.setup
+    return {"dataset": setup.dataset, "network": setup.network, "epochs": setup.epochs}
+
+
+def _run(run, group):
+    left_out = {other.path: reason for other, reason in group.left_out}
+    return {
+        "path": run.path,
+        "state": run.state,
+        "seed": run.setup.seed,
+        "epoch": run.last,
+        "test_error": run.final("test_error"),
+        "left_out": left_out.get(run.path),
+        "problems": run.problems,
+    }
+
+
+def result(sample):
+    """``6.53 ± 0.06``; of one run without a spread, of none a dash."""
+    if sample is None:
+        return "-"
+    spread = "" if sample.std is None else f" ± {sample.std:.2f}"
+    return f"{sample.mean:.2f}{spread}"
+
+
+def signed(value):
+    """A difference in percentage points."""
+    return "" if value is None else f"{value:+.2f}"
+
+
+def reasoning(verdict):
+    """How a verdict came about, with the interval where there is one."""
+    if verdict.interval is None:
+        return verdict.text
+    low, high = verdict.interval
+    return f"{verdict.text}; 95% interval {low:+.2f} to {high:+.2f}"
+
+
+def _beside_the_paper(comparison, dataset):
+    notes, rows = {}, []
+    for row in comparison.rows:
+        if row.group.setup.dataset != dataset:
+            continue
+        place = ", ".join(filter(None, (row.place, _measure(row))))
+        if row.verdict.kind != NO_VERDICT:
+            verdict = f"{WORDS[row.verdict.kind]}: {reasoning(row.verdict)}"
+        elif row.group.departures:
+            number = notes.setdefault(row.verdict.text, len(notes) + 1)
+            verdict = f"not comparable ({number})"
+        else:
+            verdict = f"no verdict: {row.verdict.text}"
+        sample = row.sample
+        middle = [f"{sample.median:.2f}", f"{sample.best:.2f}"] if sample else ["-", "-"]
+        rows.append(
+            (
+                *(row.group.setup.network, place or "-", _count(sample), result(sample), *middle),
+                *(row.printed or "-", signed(row.verdict.difference) or "-", verdict),
+            )
+        )
+    header = (
+        "network", "place", "runs", "error", "median", "best", "paper", "difference", "verdict",
+    )  # fmt: skip
+    title = f"{dataset_title(dataset)}: beside the paper"
+    lines = [f"({number}) {text}" for text, number in notes.items()]
+    return Section(title, header, rows, (2, 3, 4, 5, 6, 7), lines)
+
+
+def _measure(row):
+    """Where the paper prints more than the test error."""
+    return MEASURES[row.measure] if row.place.startswith("Table 4") else ""
+
+
+def _beside_each_other(comparison, dataset):
+    rows = []
+    for pair in comparison.pairs:
+        one, other = pair.one, pair.other
+        if one.setup.dataset != dataset:
+            continue
+        samples = one.sample(), other.sample()
+        rows.append(
+            (
+                *(f"{_name(one, pair)} ({_count(samples[0])})", result(samples[0])),
+                *(f"{_name(other, pair)} ({_count(samples[1])})", result(samples[1])),
+                *(signed(pair.verdict.difference) or "-", better(pair)),
+                "; ".join(pair.unlike) or "-",
+            )
+        )
+    header = (
+        "one (runs)", "error", "other (runs)", "error", "difference", "better",
+        "unlike beside the network",
+    )  # fmt: skip
+    title = f"{dataset_title(dataset)}: beside each other"
+    return Section(title, header, rows, (1, 3, 4))
+
+
+def _name(group, pair):
+    """With the epochs where both are of one network."""
+    same = pair.one.setup.network == pair.other.setup.network
+    return group.setup.network + (f", {group.setup.epochs} epochs" if same else "")
+
+
+def _count(sample):
+    return sample.count if sample else 0
+
+
+def better(pair):
+    """Which of two groups is better, and how sure that is."""
+    kind = pair.verdict.kind
+    if kind == NO_VERDICT:
+        return f"not known: {pair.verdict.text}"
+    if kind == CONSISTENT:
+        return f"neither, as far as these runs show: {reasoning(pair.verdict)}"
+    winner = pair.one if kind == LOWER else pair.other
+    return f"{winner.setup.network}: {reasoning(pair.verdict)}"
+
+
+def _notes(comparison):
+    """What a reader has to know of single runs, and of all tests together."""
+    notes = []
+    for group in comparison.groups:
+        notes += [f"left out: {run.path}: {reason}" for run, reason in group.left_out]
+        notes += [f"{group.title}: {remark}" for remark in group.remarks]
+    notes += [f"left out: {run.path}: nothing says what it is of" for run in comparison.unknown]
+    for run in comparison.runs:
+        notes += [f"{run.path}: {problem}" for problem in run.problems[:_MOST_PROBLEMS]]
+        more = len(run.problems) - _MOST_PROBLEMS
+        if more > 0:
+            notes.append(f"{run.path}: {more} more problems in its log (--json lists all)")
+    if comparison.tests:
+        notes.append(
+            f"{comparison.tests} test{'s' * (comparison.tests > 1)} at the 5% level: where nothing "
+            f"differs, {comparison.tests / 20:.2g} false alarms are to be expected"
+        )
+    return Section("Notes", notes=notes)
+
+
+def relative(path, document):
+    """A path as a document that lies elsewhere has to name it."""
+    return os.path.relpath(path, os.path.dirname(os.path.abspath(document))).replace(os.sep, "/")
