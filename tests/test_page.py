@@ -268,6 +268,11 @@ class TestCurves:
         assert with_it[1]["mean"] == without[1]["mean"]
         assert page(compare(runs), COMMAND).count("line alone") == 2
 
+    def test_an_unfinished_run_beside_finished_ones_does_not_stretch_the_axis(self):
+        runs = [made_up_run("/a"), made_up_run("/b", seed=2, upto=2)]
+        # It stands at 50%; finished ones are below 40% for nine tenths of their epochs.
+        assert made(runs).curves[0]["panels"][1]["high"] == 40
+
     def test_two_trainings_of_one_network_have_different_names(self):
         runs = [made_up_run("/a"), made_up_run("/b", recipe=replace(CIFAR, lr=0.05))]
         text = made(runs).text

@@ -94,6 +94,7 @@
     /* Beside the pointer the table may be out of sight. */
     function read(chart, panel, visible) {
       const box = chart.parentNode.querySelector(".readout");
+      if (!box) return;
       box.hidden = !visible;
       if (!visible) return;
       const head = document.createElement("b");
@@ -189,6 +190,13 @@
       /* Browsers keep what was unchecked when a page is loaded again. */
       toggle();
     });
+    const every = section.querySelector(".legend .all");
+    every.hidden = false;
+    every.addEventListener("change", () => rows.forEach((row) => {
+      const box = row.querySelector("input");
+      box.checked = every.checked;
+      box.dispatchEvent(new Event("change"));
+    }));
     show(end, false);
     plots[panels.id] = {
       epoch: () => points[at],
@@ -227,7 +235,7 @@
       paused,
       y: scrollY,
       open: all("details[open]").map((one) => one.id),
-      off: all(".legend input:not(:checked)").map((box) => box.id),
+      off: all(".legend tbody input:not(:checked)").map((box) => box.id),
       across: all(".scroll").map((box) => [box.id, box.scrollLeft]).filter((pair) => pair[1]),
       focus: focus ? focus.id : "",
       epoch: focus && plots[focus.id] ? plots[focus.id].epoch() : null,

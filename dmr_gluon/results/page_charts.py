@@ -10,6 +10,8 @@ from .page_markup import counted, data, name, text
 #: Of a panel, in units that are about a pixel; around what is drawn, room for the labels.
 WIDTH, HEIGHT = 480, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 10, 8, 26
+#: Groups of which values are shown beside the pointer.
+_MOST_READ = 12
 #: Seven dash patterns with six colours: the 42 first groups of a figure all differ.
 _DASHES = ("", "7 3", "2 2.5", "9 3 2 3", "16 4", "9 3 2 3 2 3", "4 4")
 
@@ -174,12 +176,12 @@ def curves(groups, names):
 
 def _figure(figure, names):
     charts = [Chart(figure, panel) for panel in figure.panels]
-    # Names have room only where there are few.
-    many = " many" if len(figure.groups) > 12 else ""
+    # Of more it would cover the curves; the table has them all.
+    few = len(figure.groups) <= _MOST_READ
+    readout = '<div class="readout" aria-hidden="true" hidden></div>' if few else ""
     panels = "".join(
         f'<figure><figcaption><b>{panel.title}</b> <span class="muted">{panel.unit}</span>'
-        f'</figcaption>{chart.svg()}<div class="readout{many}" aria-hidden="true" hidden></div>'
-        f"</figure>"
+        f"</figcaption>{chart.svg()}{readout}</figure>"
         for panel, chart in zip(figure.panels, charts)
     )
     notes = ["Shaded: from the least to the greatest of a group’s runs, where it has several."]
@@ -220,7 +222,8 @@ def _legend(figure, names, key):
         f'aria-label="Values of the curves"><table class="legend"><caption><span>At epoch '
         f'<b class="epoch">{figure.last}</b>: from the least to the greatest of a group’s runs, '
         f"and their mean</span></caption><thead><tr>"
-        f'<th scope="col">network</th>{heads}<th scope="col">runs</th>'
+        f'<th scope="col"><label><input type="checkbox" checked hidden class="all" '
+        f'aria-label="show all groups">network</label></th>{heads}<th scope="col">runs</th>'
         f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 

@@ -101,7 +101,7 @@ class Panel:
             high = max(values[-1], low)
             margin = (high / low) ** 0.04 if high > low else 1.5
             return low / margin, high * margin, False
-        ends = [curve.last() for curve in self._all()]
+        ends = [curve.last() for curve in self.curves]
         high = max(values[int(_SHOWN * (len(values) - 1))], *(end or 0.0 for end in ends))
         if len(self.curves[0].mean) < 20:
             high = values[-1]
