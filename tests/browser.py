@@ -134,6 +134,19 @@ class Browser:
             raise BrowserError(f"{expression}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
 
+    def until(self, expression):
+        """Wait until an expression is true.
+
+        Raises
+        ------
+        BrowserError
+        """
+        end = time.monotonic() + PATIENCE
+        while not self.run(expression):
+            if time.monotonic() > end:
+                raise BrowserError(f"{expression} is not true after {PATIENCE} seconds")
+            time.sleep(0.02)
+
     def seen(self, *methods):
         """Events of these kinds since the page was opened."""
         self.run("0")  # everything before it has then been read

@@ -263,11 +263,9 @@ class TestCurves:
             assert (keys, epoch) == (keys, str(at))
             assert values["cifar_resnet26"] == of_log(runs[3], at)
             assert opened.run("document.activeElement.getAttribute('aria-valuenow')") == str(at)
-        said = opened.run(
-            "new Promise(done => setTimeout(() =>"
-            " done(document.getElementById('say').textContent), 300))"
-        )
-        assert said.startswith("Epoch 400. ") and of_log(runs[3], 400)[1] in said
+        opened.until("document.getElementById('say').textContent.startsWith('Epoch 400. ')")
+        said = opened.run("document.getElementById('say').textContent")
+        assert of_log(runs[3], 400)[1] in said
         assert "cifar_resnet26: Training loss" in said
 
     def test_a_group_can_be_taken_away(self, opened):
@@ -286,7 +284,7 @@ class TestCurves:
 
 def test_a_link_opens_the_training_that_it_leads_to(opened):
     opened.click("document.querySelector('#beside-paper a')")
-    assert opened.run("document.querySelector(location.hash).open")
+    opened.until("location.hash && document.querySelector(location.hash).open")
 
 
 @pytest.mark.parametrize("width", [320, 360, 768, 1280])
@@ -371,7 +369,7 @@ class TestLive:
         browser.open(path.as_uri())
 
     def test_what_the_reader_has_done_stays(self, browser, tmp_path, runs):
-        self.load(browser, tmp_path, runs, 1)
+        self.load(browser, tmp_path, runs, 600)
         browser.click("document.getElementById('beside-paper-5')")
         browser.click("document.querySelector('.legend tbody input')")
         browser.run("document.querySelectorAll('details')[1].open = true")
@@ -381,6 +379,7 @@ class TestLive:
         browser.run("scrollTo(0, 800), window.before = 1")
         means = column(browser, 5)
         browser.events.clear()
+        browser.call("Page.reload")
         browser.wait("Page.loadEventFired")
         assert browser.run("window.before === undefined")
         assert column(browser, 5) == means
@@ -390,11 +389,12 @@ class TestLive:
         assert legend(browser)[0] == "397"
         assert browser.seen("Runtime.exceptionThrown", "Log.entryAdded") == []
 
-    def test_it_can_be_stopped(self, browser, tmp_path, runs):
-        self.load(browser, tmp_path, runs, 1)
+    def test_it_loads_itself_until_it_is_stopped(self, browser, tmp_path, runs):
+        self.load(browser, tmp_path, runs, 2)
+        browser.wait("Page.loadEventFired")
         browser.click("document.getElementById('pause')")
         browser.run("window.before = 1")
-        waited = "new Promise(done => setTimeout(() => done(window.before), 1300))"
+        waited = "new Promise(done => setTimeout(() => done(window.before), 2200))"
         assert browser.run(waited) == 1
 
 
