@@ -160,6 +160,7 @@ def _made(command):
         f"they scatter alike: two-sided, with the 95% interval of the difference. "
         f"<i>Consistent</i> means that so much of a difference comes up by chance in more than "
         f"{LEVEL:.0%} of cases, not that there is none. A single run is consistent within two of "
-        f"the paper’s standard deviations; a number that the paper prints without a spread is "
-        f"taken as exact. Nothing is corrected for the number of tests.</p>"
+        f"the paper’s standard deviations, and beside several of ours within the 95% interval in "
+        f"which one more of them is to be expected. A number that the paper prints without a "
+        f"spread is taken as exact. Nothing is corrected for the number of tests.</p>"
     )

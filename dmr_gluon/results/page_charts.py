@@ -184,7 +184,9 @@ def _figure(figure, names):
         f"</figcaption>{chart.svg()}{readout}</figure>"
         for panel, chart in zip(figure.panels, charts)
     )
-    notes = ["Shaded: from the least to the greatest of a group’s runs, where it has several."]
+    notes = []
+    if any(len(runs) > 1 for runs in figure.together):
+        notes.append("Shaded: from the least to the greatest of a group’s runs.")
     if any(figure.alone):
         notes.append("Thin: unfinished runs of a group that has finished ones.")
     if any(panel.cut for panel in figure.panels):
@@ -195,7 +197,8 @@ def _figure(figure, names):
     return (
         f'<section class="curves" aria-labelledby="{key}"><h3 id="{key}">{name(figure.title)}'
         f'</h3><div class="panels" id="{key}-panels">{panels}</div>'
-        f'<p class="muted note">{" ".join(notes)}</p>{_legend(figure, names, key)}'
+        f'<p class="muted note">{" ".join(notes)}</p>'
+        f"{_legend(figure, names, key)}"
         f"{_script_data(figure, charts)}</section>"
     )
 
