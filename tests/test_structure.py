@@ -20,6 +20,8 @@ LAYERS = [
     [
         *("runtime", "processes", "turns"),
         *("report.plots", "report.path_plot", "report.network_plot"),
+        *("results.page", "results.page_tables", "results.page_curves", "results.page_charts"),
+        *("results.page_groups", "results.page_markup"),
     ],
     [
         *("layers", "blocks"),
