@@ -55,6 +55,11 @@ LAYERS = [
     ["training", "deploy", "model_zoo", "report.contact_sheet"],
     ["analysis", "bench"],
     [
+        *("results.pictures", "results.picture_curves", "results.picture_points"),
+        *("results.picture_parameters", "results.picture_labels"),
+        *("results.picture_style", "results.picture_names"),
+    ],
+    [
         "flags",
         "series",
         "cli",
@@ -142,6 +147,7 @@ def test_importing_the_package_is_light(command):
         "import dmr_gluon.cli",
         "import dmr_gluon.analysis.paths, dmr_gluon.paper",
         "import dmr_gluon.flags, dmr_gluon.recipes, dmr_gluon.networks",
+        "import dmr_gluon.results.pictures",
         "from dmr_gluon import NetworkSpec, Recipe, network",
     ):
         done = command("-c", f"{code}; import sys; print({heavy} & set(sys.modules))")
