@@ -104,22 +104,31 @@ def _write(comparison, options, live=None):
     """The files that are wanted; what else there is to say goes to stderr."""
     from .runs import write_atomically
 
-    pictures = []
     if options.pictures:
         from .results.pictures import write_pictures
 
-        pictures = write_pictures(comparison, options.pictures)
-        _say(f"{len(pictures)} pictures in {options.pictures}", live)
+        written = write_pictures(comparison, options.pictures)
+        _say(f"{len(written)} pictures in {options.pictures}", live)
     if options.markdown:
-        write_atomically(options.markdown, _markdown(comparison, pictures, options.markdown))
+        write_atomically(options.markdown, _markdown(comparison, options))
         _say(options.markdown, live)
     if options.html:
         from .results.page import page
-        from .results.pictures import for_page
 
-        text = page(comparison, _command(), for_page(comparison), live)
+        text = page(comparison, _command(), _pictures_for_page(comparison), live)
         write_atomically(options.html, text)
         _say(options.html, live)
+
+
+def _pictures_for_page(comparison):
+    """All but the curves, which the page draws itself, by what they show."""
+    from .results.pictures import as_bytes, pictures_of
+
+    return {
+        f"{picture.title}. {picture.caption}": as_bytes(picture(), "svg")
+        for name, picture in pictures_of(comparison).items()
+        if not name.startswith("curves-")
+    }
 
 
 def _say(text, live):
@@ -131,15 +140,16 @@ def _command():
     return shlex.join(["dmr", *sys.argv[1:]])
 
 
-def _markdown(comparison, pictures, path):
+def _markdown(comparison, options):
     from .report.tables import replace_between
+    from .results.pictures import pictures_of
     from .results.text import as_markdown, relative
 
-    shown = [
-        (os.path.splitext(os.path.basename(picture))[0].replace("-", " "), relative(picture, path))
-        for picture in pictures
-        if picture.endswith(".png")
-    ]
+    path, shown = options.markdown, []
+    if options.pictures:
+        for name, picture in pictures_of(comparison).items():
+            file = os.path.join(options.pictures, f"{name}.png")
+            shown.append((picture.title, relative(file, path)))
     text = as_markdown(comparison, shown)
     try:
         with open(path, encoding="utf-8") as file:
