@@ -3,6 +3,7 @@
 The command-line flags of the training scripts are made from these fields.
 """
 
+import typing
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Optional, Tuple
 
@@ -181,13 +182,40 @@ class Recipe:
 
     @classmethod
     def from_json(cls, values):
-        """A recipe from what ``dataclasses.asdict`` and JSON made of it."""
+        """A recipe from what ``dataclasses.asdict`` and JSON made of it.
+
+        Raises
+        ------
+        DMRError
+            For fields that are unknown, missing or of another type.
+        """
         try:
-            return cls(**tuples_from_lists(values))
+            recipe = cls(**tuples_from_lists(values))
+            for item in fields(cls):
+                value = getattr(recipe, item.name)
+                if not _is_of(item.type, value):
+                    raise TypeError(f"{item.name} cannot be a {type(value).__name__} like this")
         except (TypeError, AttributeError) as error:
             raise DMRError(
                 f"the recipe was not written by this version of dmr-gluon: {error}"
             ) from error
+        return recipe
+
+
+#: No number of a recipe is as large; that of a damaged file may be.
+_BEYOND_USE = 1e15
+
+
+def _is_of(kind, value):
+    """Whether a field's type allows a value; a whole number may stand for any other."""
+    arguments = typing.get_args(kind)
+    if typing.get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_is_of(arguments[0], part) for part in value)
+    if arguments:  # Optional
+        return any(_is_of(argument, value) for argument in arguments)
+    if kind not in (int, float):
+        return type(value) is kind
+    return type(value) in (int, kind) and abs(value) < _BEYOND_USE
 
 
 def _check(item, value):

@@ -110,10 +110,10 @@ class NetworkSpec:
             if getattr(self, name) not in known:
                 raise DMRError(unknown(name, getattr(self, name), known))
         for name, most in _MOST.items():
-            values = getattr(self, name)
-            if name in ("blocks", "channels") and not isinstance(values, tuple):
+            values, of_stages = getattr(self, name), name in ("blocks", "channels")
+            if of_stages and not isinstance(values, tuple):
                 raise DMRError(f"{name} must be a tuple, one number per stage, not {values!r}")
-            for value in values if isinstance(values, tuple) else (values,):
+            for value in values if of_stages else (values,):
                 require_count(name, value, most)
         for name in ("bottleneck", "projections", "stem_norm"):
             if not isinstance(getattr(self, name), bool):

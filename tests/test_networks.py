@@ -141,6 +141,14 @@ def test_fields_that_do_not_go_together_are_refused(name, changes, words):
         network(name, **changes)
 
 
+@pytest.mark.parametrize(
+    "change", [{"stem_channels": []}, {"branch_layers": [2]}, {"blocks": 2}, {"classes": "10"}]
+)
+def test_a_specification_with_values_of_wrong_types_is_refused(change):
+    with pytest.raises(DMRError, match=next(iter(change))):
+        NetworkSpec.from_json({**asdict(network("cifar_dmrnet14")), **change})
+
+
 @pytest.mark.parametrize("change", [{"layers": 3}, {"block": None}])
 def test_a_specification_of_another_version_is_refused(change):
     fields = {**asdict(network("cifar_dmrnet14")), **change}

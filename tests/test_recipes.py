@@ -39,6 +39,31 @@ def test_a_recipe_survives_json(recipe):
 @pytest.mark.parametrize(
     "change",
     [
+        *(
+            {"lr": "0.1"},
+            {"lr": True},
+            {"lr": float("inf")},
+            {"lr": None},
+            {"lr_drops": [0.5, "x"]},
+        ),
+        *({"epochs": 400.5}, {"steps": 10**400}, {"name": {}}, {"model": 7}, {"mirror": 1}),
+        *({"lr_drops": 0.5}, {"train_images": "all"}, {"dtype": None}, {"pad": [4]}),
+    ],
+)
+def test_a_file_with_values_of_wrong_types_is_refused(change):
+    with pytest.raises(DMRError, match=next(iter(change)) + "|this version"):
+        Recipe.from_json({**json.loads(json.dumps(asdict(CIFAR))), **change})
+
+
+def test_a_file_may_have_whole_numbers_where_any_are_allowed():
+    """As JSON of other programs does, and as Python's own of 1 is not 1.0."""
+    values = json.loads(json.dumps(asdict(CIFAR)))
+    assert Recipe.from_json({**values, "lr": 1, "lr_drops": [1]}).lr_drops == (1,)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
         {"lr": -0.1},
         {"lr": 0.0},
         {"lr": float("nan")},
