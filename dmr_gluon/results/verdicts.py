@@ -45,8 +45,8 @@ class Sample:
         return cls(
             len(values),
             statistics.fmean(values),
-            # Equal results have no spread, whatever rounding makes of their mean.
-            None if len(values) < 2 else 0.0 if min(values) == max(values) else _stdev(values),
+            # Equal results have no spread, whatever rounding makes of them.
+            None if len(values) < 2 else 0.0 if _are_equal(values) else _stdev(values),
             statistics.median(values),
             min(values),
         )
@@ -55,6 +55,11 @@ class Sample:
     def published(cls, mean, std=None, count=PAPER_RUNS):
         """Of what is printed, as text."""
         return cls(count if std else 1, float(mean), float(std) if std else None)
+
+
+def _are_equal(values):
+    """One image more of a million is 1e-4."""
+    return max(values) - min(values) < 1e-9
 
 
 def _stdev(values):
@@ -103,10 +108,10 @@ def welch(one, other):
     """
     from scipy.special import stdtr, stdtrit  # scipy.stats takes a second to import
 
-    parts = [sample.std**2 / sample.count for sample in (one, other)]
-    error = math.sqrt(sum(parts))
-    freedom = sum(parts) ** 2 / sum(
-        part**2 / (sample.count - 1) for part, sample in zip(parts, (one, other))
+    errors = [sample.std / math.sqrt(sample.count) for sample in (one, other)]
+    error = math.hypot(*errors)
+    freedom = 1 / sum(
+        (part / error) ** 4 / (sample.count - 1) for part, sample in zip(errors, (one, other))
     )
     difference = one.mean - other.mean
     half = float(stdtrit(freedom, 1 - LEVEL / 2)) * error
@@ -144,6 +149,8 @@ def beside_paper(ours, published):
     difference = ours.mean - published.mean
     if published.std is None:
         return _beside_a_number(ours, published, difference)
+    if not published.std and not ours.std:
+        return Verdict(NO_VERDICT, "neither side has any spread: no test is possible", difference)
     if ours.count == 1:
         apart = abs(difference) / published.std
         # The difference of printed numbers, where the last digit decides.
@@ -151,7 +158,7 @@ def beside_paper(ours, published):
         where = "within" if within else "outside"
         return Verdict(
             CONSISTENT if within else _direction(difference),
-            f"one run: {where} two standard deviations ({apart:.1f})",
+            f"one run: {where} two standard deviations ({apart:.2f})",
             difference,
         )
     difference, interval, p = welch(ours, published)
@@ -222,4 +229,6 @@ def _direction(difference):
 
 def _tested(test, p):
     shown = f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
+    # Rounded it would stand on the other side of the level.
+    shown = f"p < {LEVEL}" if p < LEVEL and shown == f"p = {LEVEL:.3f}" else shown
     return f"{test}, {shown}"
