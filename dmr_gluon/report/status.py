@@ -190,4 +190,4 @@ def _time(text):
 
 def _natural(name):
     """So that seed2 comes before seed10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]

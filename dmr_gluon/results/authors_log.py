@@ -1,10 +1,19 @@
-"""Logs of the authors' code (MXNet's Module, 2016), as runs. Needs no MXNet.
+"""Logs of the authors' code (MXNet's FeedForward, 2016), as runs. Needs no MXNet.
 
-Their lines: ``Epoch[3] Validation-accuracy=0.912``, ``...-cross-entropy=0.31``,
-``...-top_k_accuracy_5=0.93``; within an epoch ``Epoch[3] Batch [750] Speed: 1300
-loss: 0.2101(0.2250) top1: 92.1000(91.8000)`` with the running mean in brackets; and MXNet's own
-``Epoch[3] Train-accuracy=0.98``. Epochs count from 0 there. A log says neither what it is of nor
-how long it was to be.
+Their lines, each after the time::
+
+    start with arguments Namespace(aug_type=1, batch_size=64, ..., lr=0.1, ..., num_epochs=400, ...)
+    Epoch[3] Batch [750]	Speed: 1238	loss: 0.6040(0.6302)	top1: 79.1750(78.1854)
+    Epoch[3] Resetting Data Iterator
+    Epoch[3] Time cost=40.083
+    Saved checkpoint to "cross_d26w1-0004.params"
+    Epoch[3] Validation-cross-entropy=0.606161
+    Epoch[3] Validation-accuracy=0.791250
+
+On ImageNet also ``top5: ...`` and ``Validation-top_k_accuracy_5=...``; Module's ``Epoch[3]
+Train-accuracy=0.98`` is read too. Epochs count from 0 there. In brackets stands the mean from the
+epoch's begin: the metric itself begins anew after each such line, and Module's ``Train-`` with it.
+A training that is begun again or continued writes on in the same file, with a start of its own.
 """
 
 import os
@@ -14,13 +23,29 @@ from ..data.datasets import PUBLISHED
 from ..errors import DMRError
 from ..networks import network as read_network
 from ..recipes import OF_DATASET, RECIPES
-from .run import FINISHED, STOPPED, Epochs, Run, Setup, short
+from .run import (
+    BOM,
+    FINISHED,
+    STOPPED,
+    Epochs,
+    Problems,
+    Run,
+    Setup,
+    epoch_number,
+    lines_of,
+    one_line,
+    open_log,
+    short,
+)
 
 FORMAT = "authors"
 _EPOCH = re.compile(r"Epoch\[(\d{1,9})\]\s*(.*)")
 _VALUE = re.compile(r"(Train|Validation)-([\w-]+)=(\S+)\s*$")
-_BATCH = re.compile(r"Batch\s*\[\d+(?:-\d+)?\]")
-_RUNNING = re.compile(r"\b(loss|top1):\s*[^\s(]+\(([^)]*)\)")
+_BATCH = re.compile(r"Batch\s*\[\d+(?:-\d+)?\]\s+Speed: (\S+)(?: samples/sec)?(?=\s)")
+#: Theirs with the running mean in brackets, or MXNet's own.
+_METRIC = re.compile(r"\s([\w-]+)(?:: ([^\s()]+)\(([^\s()]+)\)|=(\S+))(?!\S)")
+_START = re.compile(r"start with arguments Namespace\((.*)\)\s*$")
+_ARGUMENT = re.compile(r"\b([a-z_]+)=('[^']*'|[^,()\s]+)")
 #: Measures by the names in the log, with what makes one of the other.
 _NAMES = {
     ("Validation", "accuracy"): ("test_error", "share"),
@@ -29,12 +54,19 @@ _NAMES = {
     ("Train", "accuracy"): ("train_error", "share"),
     ("Train", "cross-entropy"): ("train_loss", "as it is"),
 }
-#: Messages of MXNet and of their code that hold no result.
+#: Messages of MXNet about an epoch, and others of MXNet and of their code, that hold no result.
+_OF_EPOCH = re.compile(r"(Resetting Data Iterator|Time cost=\d+\.\d+)\s*$")
 _OTHER = re.compile(
-    r"Time cost=|Saved checkpoint|Change learning rate|Speed:|start with arguments|Namespace\(|"
-    r"Already binded|Resume|Auto-?tun|^\s*$"
+    r"(Saved checkpoint to \"[^\"]*\"|Change learning rate to \S+|Start training with \[[^]]*\]|"
+    r"now learning rate arrived at \S+ will not change in the future|"
+    r"Already binded, ignoring bind\(\)|"
+    r"Auto-select kvstore type = \w+|network parameters: \S+|training strategy: lr=.*\]|"
+    r"training parameters: lr=.*\]|Using gpus \S+ from:|GPU \d+: .*\)|\.txt|^)\s*$|"
+    r"^\[\d\d:\d\d:\d\d\] src/"
 )
 _STEM = re.compile(r"^(?P<dataset>[a-z0-9]+)-(?P<network>[a-z0-9_]+?)(?:-seed(?P<seed>\d{1,9}))?$")
+#: Their arguments that are fields of our recipes.
+_OF_RECIPE = ("batch_size", "lr", "lr_factor")
 
 
 def is_authors_log(path):
@@ -48,10 +80,11 @@ def is_authors_log(path):
     if path.endswith((".jsonl", ".json")):
         return False
     try:
-        with open(path, "rb") as file:
-            return not file.read(1 << 16).lstrip().startswith(b"{")
+        with open_log(path) as file:
+            head = file.read(1 << 16)
     except OSError as error:
         raise DMRError(f"{path} cannot be read ({error.strerror})") from error
+    return not head.lstrip(BOM + b" \t\r\n").startswith(b"{") and b'{"event"' not in head
 
 
 def read_authors_log(path, dataset=None, network=None, epochs=None):
@@ -65,8 +98,8 @@ def read_authors_log(path, dataset=None, network=None, epochs=None):
     dataset, network : str, optional
         Where it does not.
     epochs : int, optional
-        That the training was to have; default: the paper's, or, of a log of just that length, the
-        authors' code's.
+        That the training was to have; default: what the log says, or else the paper's, or, of a
+        log that has more, the authors' code's.
 
     Returns
     -------
@@ -87,14 +120,20 @@ def read_authors_log(path, dataset=None, network=None, epochs=None):
             f"cifar10-cifar_dmrnet56-seed1.log, or give --log-dataset and --log-network"
         )
     if dataset not in OF_DATASET:
-        raise DMRError(f"there is no data set {dataset!r}; there are {', '.join(OF_DATASET)}")
+        raise DMRError(
+            f"{path}: there is no data set {dataset!r}; there are {', '.join(OF_DATASET)}"
+        )
     published = PUBLISHED.get(dataset)
-    spec = read_network(name, classes=published.classes if published else None)
-    problems = []
-    rows = _epochs(path, problems)
+    try:
+        spec = read_network(name, classes=published.classes if published else None)
+    except DMRError as error:
+        raise DMRError(f"{path}: {error}") from error
+    problems = Problems()
+    log = _Log(path, problems)
     if epochs is None:
-        epochs = _usual_epochs(dataset, max(rows.rows, default=0))
-    rows = rows.finish(epochs)
+        epochs = log.length or _usual_epochs(dataset, log.epochs.rows)
+    rows = log.epochs.finish(epochs)
+    seed = named.get("seed") or log.arguments.get("rand_seed", "")
     return Run(
         path=path,
         format=FORMAT,
@@ -107,75 +146,143 @@ def read_authors_log(path, dataset=None, network=None, epochs=None):
             images={"train": published.train_images, "test": published.test_images}
             if published
             else {},
-            seed=int(named["seed"]) if named.get("seed") else None,
+            seed=int(seed) if re.fullmatch(r"\d{1,18}", seed) else None,
         ),
         epochs=rows,
-        problems=tuple(problems),
+        problems=problems.told(),
+        changes=tuple(_unlike_the_paper(dataset, log.arguments, epochs)),
     )
 
 
-def _usual_epochs(dataset, last):
-    paper = OF_DATASET[dataset]
-    authors = RECIPES["authors"].get(paper.name, paper).epochs
-    return authors if last == authors else paper.epochs
-
-
-def _epochs(path, problems):
-    try:
-        with open(path, "rb") as file:
-            lines = file.read().decode("utf-8", errors="replace").split("\n")
-    except OSError as error:
-        problems.append(f"the log cannot be read ({error.strerror})")
-        lines = []
-    values, unknown = {}, []
-    for number, line in enumerate(lines, start=1):
+def _unlike_the_paper(dataset, arguments, epochs):
+    """What the log says of the recipe, where that is not the paper's."""
+    said = arguments.get("dataset", dataset).strip("'")
+    if said != dataset:
+        yield f"the log says that it is of {short(said)}"
+    for name in _OF_RECIPE:
+        usual = getattr(OF_DATASET[dataset], name)
+        text = arguments.get(name, str(usual))
         try:
-            found = _line(line)
-        except ValueError as error:
-            problems.append(f"line {number} {error}; it was passed over")
-            continue
-        if found is None:
-            if not _OTHER.search(line):
-                unknown.append(number)
-            continue
-        epoch, measures = found
-        values.setdefault(epoch, {}).update(measures)
-    if unknown:
-        problems.append(
-            f"{len(unknown)} lines are neither results nor messages of MXNet that are known; "
-            f"they were passed over (the first: line {unknown[0]})"
-        )
-    epochs = Epochs(problems)
-    for epoch, measures in values.items():
-        epochs.add(epoch, measures)
-    return epochs
+            same = float(text) == usual
+        except ValueError:
+            same = False
+        if not same:
+            yield f"{name} {one_line(text)} instead of {usual}"
+    steps = re.findall(r"\d+", arguments.get("lr_steps", ""))
+    if steps and steps != [str(int(drop * epochs)) for drop in OF_DATASET[dataset].lr_drops]:
+        yield f"lr drops at epochs {', '.join(steps[:9])}"
 
 
-def _line(line):
-    """(epoch from 1, measures) of a line, or None; ValueError says what is wrong with it."""
-    found = _EPOCH.search(line)
-    if not found:
-        return None
-    epoch, rest = int(found[1]) + 1, found[2]
-    if _BATCH.match(rest):
-        measures = {}
-        for name, text in _RUNNING.findall(rest):
-            value = _number(text)
-            measures["train_loss" if name == "loss" else "train_error"] = (
-                value if name == "loss" else 100 - value
-            )
-        return (epoch, measures) if measures else None
-    found = _VALUE.match(rest)
-    if not found:
-        if _OTHER.search(rest):
-            return None
-        raise ValueError("begins as a result does, but goes on otherwise")
-    what = _NAMES.get((found[1], found[2]))
-    if what is None:
-        return None
-    value = _number(found[3])
-    # Rounded, as 100 * (1 - 0.912) is not 8.8.
-    return epoch, {what[0]: round(100 * (1 - value), 9) if what[1] == "share" else value}
+def _usual_epochs(dataset, rows):
+    """The paper's, or the authors' code's where a log has more; or as many as it has."""
+    paper = OF_DATASET[dataset]
+    authors = RECIPES["authors"].get(paper.name, paper)
+    for length in sorted({paper.epochs, authors.epochs}):
+        # One later epoch alone may be a damaged number.
+        if length + 1 not in rows and sum(number > length for number in rows) < 2:
+            return length
+    return max(rows)
+
+
+class _Log:
+    """What a log says, line by line.
+
+    Parameters
+    ----------
+    path : str
+    problems : Problems
+    """
+
+    def __init__(self, path, problems):
+        self.arguments, self._problems = {}, problems
+        self.epochs = Epochs(problems)
+        self._means, self._of_last_batches = {}, {}  # by epoch
+        for number, line, whole in lines_of(path, problems):
+            text = line.decode("utf-8", errors="replace")
+            try:
+                known = self._start(number, text) or self._take(text, whole)
+            except ValueError as error:
+                self._pass_over(number, str(error), "lines with a result that is damaged")
+                continue
+            if not known and not _OTHER.search(text):
+                what = "is neither a result nor a message of MXNet that is known"
+                self._pass_over(number, what, "lines that are neither")
+        for epoch in sorted({*self._means, *self._of_last_batches}):
+            last = self._of_last_batches.get(epoch, {})
+            self.epochs.add(epoch, {**last, **self._means.get(epoch, {})})
+
+    @property
+    def length(self):
+        """Epochs that the training was to have; None where the log does not say."""
+        text = self.arguments.get("num_epochs", "")
+        return int(text) if re.fullmatch(r"[1-9]\d{0,5}", text) else None
+
+    def _pass_over(self, number, what, kind):
+        self._problems.add(f"line {number} {what}; it was passed over", kind, number)
+
+    def _start(self, number, text):
+        found = _START.search(text)
+        if not found:
+            return False
+        self.arguments = dict(_ARGUMENT.findall(found[1]))
+        begin = self.arguments.get("load_epoch", "None")
+        last = int(begin) if re.fullmatch(r"\d{1,9}", begin) else 0
+        self.epochs.forget_after(last, number)
+        for rows in (self._means, self._of_last_batches):
+            for epoch in [epoch for epoch in rows if epoch > last]:
+                del rows[epoch]
+        return True
+
+    def _take(self, text, whole):
+        """Take a line's results; whether it is of an epoch. ValueError says what is wrong."""
+        found = _EPOCH.search(text)
+        if not found:
+            return False
+        epoch, rest = epoch_number(int(found[1]) + 1), found[2]
+        if _OF_EPOCH.match(rest):
+            return True
+        if rest.startswith("Batch"):
+            means = _means(rest)
+            self._means.setdefault(epoch, {}).update(means)
+            return True
+        found = _VALUE.match(rest)
+        if not found:
+            raise ValueError("begins as a result does, but goes on otherwise")
+        what = _NAMES.get((found[1], found[2]))
+        if what is None:
+            return False
+        value = _number(found[3])
+        if not whole and not re.search(r"\.\d{6}$|n|f", found[3]):  # MXNet writes six decimals
+            raise ValueError("is cut off")
+        value = _error(value) if what[1] == "share" else value
+        if found[1] == "Train":
+            self._of_last_batches.setdefault(epoch, {})[what[0]] = value
+        else:
+            self.epochs.add(epoch, {what[0]: value})
+        return True
+
+
+def _means(rest):
+    """Loss and error from an epoch's begin, of a line about batches."""
+    begin = _BATCH.match(rest)
+    metrics = list(_METRIC.finditer(rest, begin.end())) if begin else []
+    if not metrics or _METRIC.sub("", rest[begin.end() :]).strip():
+        raise ValueError("begins as one about batches does, but goes on otherwise")
+    means = {}
+    _number(begin[1])
+    for metric in metrics:
+        name, mean = metric[1], metric[3]
+        value = _number(mean or metric[4])
+        if mean and name == "loss":
+            means["train_loss"] = value
+        elif mean and name == "top1":
+            means["train_error"] = _error(value / 100)
+    return means
+
+
+def _error(share):
+    """Of a share that is right, the rest in percent; rounded, as 100 * (1 - 0.912) is not 8.8."""
+    return round(100 * (1 - share), 9)
 
 
 def _number(text):

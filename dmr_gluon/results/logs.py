@@ -4,6 +4,7 @@ A log may be damaged anywhere: what can be read of it is used, and what was pass
 named. :mod:`.authors_log` reads the logs of the authors' code into the same form.
 """
 
+import dataclasses
 import json
 import os
 
@@ -13,10 +14,34 @@ from ..report import runlog
 from ..report.status import find_runs, is_locked
 from ..spec import NetworkSpec
 from .authors_log import is_authors_log, read_authors_log
-from .run import FAILED, FINISHED, MOST_EPOCHS, RUNNING, STOPPED, Epochs, Run, Setup, short, times
+from .run import (
+    BOM,
+    FAILED,
+    FINISHED,
+    LONGEST,
+    MEASURES,
+    MOST_EPOCHS,
+    RUNNING,
+    STOPPED,
+    Epochs,
+    Problems,
+    Run,
+    Setup,
+    epoch_number,
+    lines_of,
+    one_line,
+    open_log,
+    short,
+    times,
+)
 
 #: What a log's start or config.json may raise where it is damaged.
-_DAMAGE = (DMRError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
+_DAMAGE = (
+    *(DMRError, ValueError, KeyError, TypeError, AttributeError, OverflowError),
+    RecursionError,
+)
+#: What of a run's configuration is for reports, with its type.
+_ENVIRONMENT = {"versions": dict, "devices": list, "workers": int, "threads": str, "command": str}
 
 
 def read_runs(paths, dataset=None, network=None, epochs=None):
@@ -40,152 +65,223 @@ def read_runs(paths, dataset=None, network=None, epochs=None):
     DMRError
         For a path that is not there, holds no run, or is no log.
     """
-    runs = []
-    for path in paths:
+    runs = {}
+    for path in map(os.fspath, paths):
         if os.path.isdir(path):
-            runs += [read_run(folder) for folder in find_runs([path])]
+            found = [read_run(folder) for folder in find_runs([path])]
         elif not os.path.exists(path):
             raise DMRError(f"{path} is not there; name a run, a folder that holds runs, or a log")
+        elif os.path.basename(path) in ("log.jsonl", "config.json"):
+            # The folder says more: whether it is being trained, and the recipe after a change.
+            found = [read_run(os.path.dirname(path) or os.curdir)]
         elif is_authors_log(path):
-            runs.append(read_authors_log(path, dataset, network, epochs))
+            found = [read_authors_log(path, dataset, network, epochs)]
         else:
-            runs.append(_read(path, path, None, []))
-    once = {os.path.realpath(run.path): run for run in reversed(runs)}
-    return list(reversed(list(once.values())))
+            found = [_read(path, path, None, Problems())]
+        for run in found:
+            runs.setdefault(os.path.realpath(run.path), run)
+    return list(runs.values())
 
 
 def read_run(folder):
     """The run in a folder; what cannot be read is named in it."""
-    problems, config = [], None
+    problems, config, running = Problems(), None, False
     try:
-        with open(os.path.join(folder, "config.json"), "rb") as file:
-            config = json.loads(file.read().decode("utf-8"))
+        config = _read_config(os.path.join(folder, "config.json"))
     except FileNotFoundError:
         pass  # the log's first line has it too
     except (OSError, ValueError, RecursionError) as error:
-        problems.append(f"config.json cannot be read ({short(error)})")
+        problems.add(f"config.json cannot be read ({short(error)})")
     # Before the log: a run that ends between the two is then finished, not stopped.
-    running = is_locked(folder)
+    try:
+        running = is_locked(folder)
+    except OSError as error:
+        problems.add(f"whether it is running cannot be told: lock {error.strerror}")
     return _read(folder, os.path.join(folder, "log.jsonl"), config, problems, running)
 
 
+def _read_config(path):
+    with open_log(path) as file:
+        content = file.read(LONGEST)
+    config = json.loads(content[len(BOM) * content.startswith(BOM) :].decode("utf-8"))
+    if not isinstance(config, dict):
+        raise ValueError("it holds no object")
+    return config
+
+
 def _read(path, log, config, problems, running=False):
-    events = list(_events(log, problems))
-    setup = _first_setup(config, events, problems)
-    epochs, failed = Epochs(problems), None
-    for event in events:
-        if event["event"] == "epoch":
-            epochs.add(event.get("epoch"), event)
-        elif event["event"] == "failed":
-            failed = short(event.get("reason", "no reason given"), 200)
-        elif event["event"] != "end":  # it went on
-            failed = None
-    rows = epochs.finish(setup.epochs if setup else MOST_EPOCHS)
+    found = _Log(log, problems)
+    said = _setups(config, found.start, problems)
+    setup = said[0] or said[1]
+    changes = [text for _, text in found.changes]
+    if all(said):
+        changes += _contradictions(*said, {name for name, _ in found.changes})
+    rows = found.epochs.finish(setup.epochs if setup else MOST_EPOCHS)
     if setup and "test_error" in rows.get(setup.epochs, {}):
         state = FINISHED
     elif running:
         state = RUNNING
-    elif failed:
+    elif found.failed:
         state = FAILED
     else:
         state = STOPPED
-    if state == STOPPED and any(event["event"] == "end" for event in events):
-        problems.append("the log has an end, but not the last epoch's test error")
+    if state == STOPPED and found.ended:
+        problems.add("the log has an end, but not the last epoch's test error")
+    remarks = []
+    if found.rollbacks:
+        remarks.append(f"went back {times(found.rollbacks)} from a loss that was not finite")
     return Run(
         path=path,
         format="dmr_gluon",
         state=state,
         setup=setup,
         epochs=rows,
-        problems=tuple(problems),
-        changes=tuple(_changes(events)),
-        remarks=tuple(_remarks(events)),
-        reason=failed if state == FAILED else None,
+        problems=problems.told(),
+        changes=tuple(changes),
+        remarks=tuple(remarks),
+        reason=found.failed if state == FAILED else None,
     )
 
 
+class _Log:
+    """What a log says, event by event.
+
+    Parameters
+    ----------
+    path : str
+    problems : Problems
+    """
+
+    def __init__(self, path, problems):
+        self.start, self.failed, self.ended, self.rollbacks = None, None, False, 0
+        self.changes = []  # (field of the recipe, in words)
+        self.epochs = Epochs(problems)
+        for number, event in _events(path, problems):
+            try:
+                self._take(number, event)
+            except ValueError as error:
+                _pass_over(problems, number, str(error), "lines with such an epoch")
+
+    def _take(self, number, event):
+        kind = event["event"]
+        if kind == "start":
+            if self.start is not None:  # config.json was removed, and the folder used again
+                self.epochs.forget_after(0, number)
+                self.changes, self.ended, self.rollbacks = [], False, 0
+            self.start = event
+        elif kind == "epoch":
+            values = {name: event[name] for name in MEASURES if name in event}
+            self.epochs.add(epoch_number(event.get("epoch")), values, expected=MEASURES)
+        elif kind == "resume":
+            self.changes += _changes(event)
+        self.rollbacks += kind == "rollback"
+        if kind == "end":
+            self.ended = True
+        elif kind == "failed":
+            reason = event.get("reason", "no reason given")
+            self.failed = one_line(reason, 200) if isinstance(reason, str) else short(reason, 200)
+        else:  # it went on
+            self.failed = None
+
+
 def _events(path, problems):
-    """Those that can be read, in the order of the file."""
-    try:
-        with open(path, "rb") as file:
-            lines = file.read().split(b"\n")
-    except OSError as error:
-        problems.append(f"{os.path.basename(path)} cannot be read ({error.strerror})")
-        return
-    for number, line in enumerate(lines, start=1):
+    """(number of the line, event) for those that can be read, in the order of the file."""
+    for number, line, whole in lines_of(path, problems):
         if not line.strip():
             continue
         try:
             event = json.loads(line.decode("utf-8"))
         except (ValueError, RecursionError):
-            what = "cut off" if number == len(lines) else "not JSON"
-            problems.append(f"line {number} is {what}; it was passed over")
+            what = "is not JSON" if whole else "is cut off"
+            _pass_over(problems, number, what, "lines that are not JSON")
             continue
         kind = event.get("event") if isinstance(event, dict) else None
-        if not isinstance(kind, str) or kind not in runlog.EVENTS:
-            problems.append(f"line {number} is no event that a log has; it was passed over")
-            continue
-        yield event
+        if isinstance(kind, str) and kind in runlog.EVENTS:
+            yield number, event
+        else:
+            what = "is no event that a log has"
+            _pass_over(problems, number, what, "lines that are no event that a log has")
 
 
-def _first_setup(config, events, problems):
-    """From config.json, which knows of changes, or else from the log's first line."""
-    sources = {"config.json": config} if config is not None else {}
-    for event in events:
-        if event["event"] == "start":
-            sources["the log's start"] = event
-    for where, source in sources.items():
+def _pass_over(problems, number, what, kind):
+    problems.add(f"line {number} {what}; it was passed over", kind, number)
+
+
+def _changes(event):
+    """What of the recipe was changed at a resume: (field, in words)."""
+    changes = event.get("changes")
+    when = f"after epoch {short(event['epoch'])}" if "epoch" in event else "at a resume"
+    if changes is None:
+        return
+    if not isinstance(changes, dict):
+        yield "?", f"something of the recipe changed {when}: {short(changes)}"
+        return
+    for name, pair in changes.items():
+        old, new = pair if isinstance(pair, list) and len(pair) == 2 else ("?", pair)
+        shown = name if name.isidentifier() else short(name)
+        yield name, f"{shown} changed from {short(old)} to {short(new)} {when}"
+
+
+def _setups(config, start, problems):
+    """By config.json, which knows of changes, and by the log's start; None where there is none."""
+    found = []
+    for where, source in (("config.json", config), ("the log's start", start)):
+        setup = None
         try:
-            return _setup(source)
+            setup = None if source is None else _setup(source)
         except _DAMAGE as error:
-            problems.append(f"{where} does not say what was trained ({short(error)})")
-    if not sources:
-        problems.append("nothing says what was trained: neither config.json nor the log's start")
-    return None
+            what = f"no {error}" if isinstance(error, KeyError) else short(error)
+            problems.add(f"{where} does not say what was trained ({what})")
+        found.append(setup)
+    if config is None and start is None:
+        problems.add("nothing says what was trained: neither config.json nor the log's start")
+    return found
+
+
+def _contradictions(config, start, changed):
+    """Where the log is of another training than config.json, and no resume says why."""
+    names = ("dataset", "network", "spec", "images", "seed", "epochs")
+    pairs = {name: (getattr(config, name), getattr(start, name)) for name in names}
+    for field in dataclasses.fields(Recipe):
+        pairs[field.name] = tuple(getattr(setup.recipe, field.name) for setup in (config, start))
+    for name, (ours, its) in pairs.items():
+        if ours != its and name not in changed:
+            yield f"{name} {short(ours)} in config.json, {short(its)} at the log's start"
 
 
 def _setup(config):
     spec, recipe = NetworkSpec.from_json(config["network"]), Recipe.from_json(config["recipe"])
-    dataset, seed = config["dataset"], config.get("seed")
-    processes = len(config.get("devices") or [0]) * int(config.get("workers") or 1)
-    epochs = int(config.get("epochs") or recipe.epochs)
-    if not 1 <= epochs <= MOST_EPOCHS:
-        raise ValueError(f"{epochs} epochs")
+    dataset, devices = config["dataset"], config.get("devices") or [None]
+    workers, epochs, seed = (config.get(name) for name in ("workers", "epochs", "seed"))
+    if not isinstance(devices, list):
+        raise TypeError(f"devices {short(devices)}")
+    # With sync_bn the devices of a process take them together.
+    parts = (1 if recipe.sync_bn else len(devices)) * recipe.accumulate
+    parts *= 1 if workers is None else _whole("workers", workers)
     return Setup(
         dataset=_text(dataset["name"]),
         network=_text(spec.name),
         spec=spec,
         recipe=recipe,
-        epochs=epochs,
-        images={name: int(dataset[f"{name}_images"]) for name in ("train", "test")},
-        bn_images=recipe.batch_size // max(1, processes * recipe.accumulate),
-        seed=None if seed is None else int(seed),
+        epochs=_whole("epochs", recipe.epochs if epochs is None else epochs, most=MOST_EPOCHS),
+        images={name: _whole(name, dataset[f"{name}_images"]) for name in ("train", "test")},
+        bn_images=max(1, recipe.batch_size // parts),
+        seed=None if seed is None else _whole("seed", seed, least=0),
         environment={
             name: config[name]
-            for name in ("versions", "devices", "workers", "threads", "command")
-            if name in config
+            for name, kind in _ENVIRONMENT.items()
+            if type(config.get(name)) is kind
         },
     )
 
 
-def _text(value):
-    if not isinstance(value, str) or not value:
-        raise TypeError(f"{short(value)} is not a name")
+def _whole(name, value, least=1, most=10**12):
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f"{name} {short(value)}")
     return value
 
 
-def _changes(events):
-    """What of the recipe was changed at a resume."""
-    for event in events:
-        changes = event.get("changes") if event["event"] == "resume" else None
-        if isinstance(changes, dict):
-            for name, pair in changes.items():
-                old, new = pair if isinstance(pair, list) and len(pair) == 2 else ("?", pair)
-                when = f"after epoch {short(event.get('epoch', '?'))}"
-                yield f"{short(name)} changed from {short(old)} to {short(new)} {when}"
-
-
-def _remarks(events):
-    back = sum(event["event"] == "rollback" for event in events)
-    if back:
-        yield f"went back {times(back)} from a loss that was not finite"
+def _text(value):
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise TypeError(f"{short(value)} is not a name")
+    return value

@@ -1,7 +1,9 @@
 """One training, as its log tells, and what reading a damaged log needs. Needs no MXNet."""
 
+import errno
 import math
 import os
+import stat
 from dataclasses import dataclass, field
 from typing import Dict, Optional, Tuple
 
@@ -20,6 +22,10 @@ MEASURES = {
 }
 #: Epochs beyond any use, within which a damaged number is not taken for one.
 MOST_EPOCHS = 1_000_000
+#: Bytes that no line of a log has, nor config.json: the longest holds the names of all classes.
+LONGEST = 1 << 24
+#: What some editors put before a text.
+BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
@@ -114,47 +120,146 @@ class Run:
         return [number for number, _ in found], [value for _, value in found]
 
 
+class Problems:
+    """What could not be read of a log: of many things of one kind the first few, and their number.
+
+    A log of a million damaged lines is told in a few.
+    """
+
+    #: Things of one kind that are told one by one.
+    MOST = 5
+
+    def __init__(self):
+        self._kinds = {}
+
+    def add(self, text, kind=None, number=None):
+        """Tell of one thing.
+
+        Parameters
+        ----------
+        text : str
+        kind : str, optional
+            What several like it are called, such as ``lines that are not JSON``.
+        number : int, optional
+            Of its line or epoch; needed with ``kind``.
+        """
+        texts, rest = self._kinds.setdefault(kind or text, ([], Ranges()))
+        if len(texts) < self.MOST:
+            texts.append(text)
+        elif kind:
+            rest.add(number)
+
+    def told(self):
+        """Each in one line."""
+        lines = []
+        for kind, (texts, rest) in self._kinds.items():
+            lines += texts
+            if rest.count:
+                lines.append(f"{rest.count:,} more {kind}: {rest}")
+        return tuple(lines)
+
+
+class Ranges:
+    """Numbers as ``1-3, 7``; of many ranges the first ones.
+
+    Parameters
+    ----------
+    numbers : iterable of int
+        Each larger than the one before, to be put together.
+    """
+
+    #: Ranges that are shown, and kept.
+    MOST = 10
+
+    def __init__(self, numbers=()):
+        self.count, self._parts = 0, []
+        for number in numbers:
+            self.add(number)
+
+    def add(self, number):
+        self.count += 1
+        if self._parts and number == self._parts[-1][1] + 1:
+            self._parts[-1][1] = number
+        elif len(self._parts) <= self.MOST:
+            self._parts.append([number, number])
+
+    def __str__(self):
+        shown = [str(a) if a == b else f"{a}-{b}" for a, b in self._parts[: self.MOST]]
+        if len(self._parts) > self.MOST:
+            shown.append(f"... ({self.count:,} in all)")
+        return ", ".join(shown)
+
+
 class Epochs:
     """The epochs of a log while it is read, with what had to be passed over.
 
     Parameters
     ----------
-    problems : list of str
-        Gets a line for each thing that was.
+    problems : Problems
+        Told of each thing that was.
     """
 
     def __init__(self, problems):
         self.rows, self._problems = {}, problems
 
-    def add(self, number, values):
+    def add(self, number, values, expected=()):
         """Take those of an epoch's values that can be true.
 
         Parameters
         ----------
         number : int
-            From 1.
+            As :func:`epoch_number` gives it.
         values : dict
-            By measure; None for what is not there.
+            By measure.
+        expected : sequence of str
+            Measures that the log has of every epoch, all at once. Without, they come one by one.
         """
-        if type(number) is not int or not 1 <= number <= MOST_EPOCHS:
-            self._problems.append(f"an epoch has the number {short(number)}; it was passed over")
-            return
         row, wrong = {}, []
         for name, most in MEASURES.items():
-            value = values.get(name)
-            if value is None:
-                continue
-            if _is_number(value) and 0 <= value <= most:
-                row[name] = float(value)
+            if name not in values:
+                wrong += [f"no {name}"] * (name in expected)
+            elif _is_number(values[name]) and 0 <= values[name] <= most:
+                row[name] = float(values[name])
             else:
-                wrong.append(f"{name} {short(value)}")
+                wrong.append(f"{name} {short(values[name])}")
         if wrong:
-            self._problems.append(f"epoch {number} has {', '.join(wrong)}; passed over")
-        if not row:
-            return
-        if self.rows.get(number, row) != row:
-            self._problems.append(f"epoch {number} stands there twice; the later one was taken")
-        self.rows[number] = row
+            self._problems.add(
+                f"epoch {number} has {', '.join(wrong)}; passed over",
+                "epochs with values that were passed over",
+                number,
+            )
+        if row:
+            self.rows[number] = self._chosen(number, row, whole=bool(expected))
+
+    def _chosen(self, number, row, whole):
+        """Of what there was of an epoch and what there is now."""
+        before = self.rows.get(number, {})
+        if all(row.get(name, value) == value for name, value in before.items()):
+            return {**before, **row}
+        # What is damaged must not take the place of what is whole.
+        keep = whole and len(before) > len(row)
+        self._problems.add(
+            f"epoch {number} stands there twice; the {'fuller' if keep else 'later'} one was taken",
+            "epochs that stand there twice",
+            number,
+        )
+        if keep:
+            return before
+        return row if whole else {**before, **row}
+
+    def forget_after(self, last, line):
+        """Drop what was read of later epochs: at this line the training went back there."""
+        later = sorted(number for number in self.rows if number > last)
+        for number in later:
+            del self.rows[number]
+        if later:
+            back = f"goes on after epoch {last}" if last else "begins anew"
+            self._problems.add(
+                f"at line {line} the training {back}; what stands before it of epochs "
+                f"{Ranges(later)} was passed over",
+                "lines at which it begins anew",
+                line,
+            )
 
     def finish(self, last):
         """Name what is missing, and drop what is beyond the last epoch; returns the rows."""
@@ -162,33 +267,88 @@ class Epochs:
         for number in beyond:
             del self.rows[number]
         if beyond:
-            self._problems.append(f"epochs after the last one were passed over: {ranges(beyond)}")
-        missing = [n for n in range(1, max(self.rows, default=0)) if n not in self.rows]
-        if missing:
-            self._problems.append(f"epochs are missing: {ranges(missing)}")
+            self._problems.add(f"epochs after the last one were passed over: {Ranges(beyond)}")
+        missing = Ranges(n for n in range(1, max(self.rows, default=0)) if n not in self.rows)
+        if missing.count:
+            self._problems.add(f"epochs are missing: {missing}")
         return self.rows
+
+
+def epoch_number(value):
+    """A value as the number of an epoch; ValueError says what is wrong with it."""
+    if type(value) is not int or not 1 <= value <= MOST_EPOCHS:
+        raise ValueError(f"is of an epoch with the number {short(value)}")
+    return value
 
 
 def _is_number(value):
     return type(value) in (int, float) and abs(value) < 1e300
 
 
+def lines_of(path, problems):
+    """The lines of a log, as they are asked for.
+
+    Parameters
+    ----------
+    path : str
+    problems : Problems
+
+    Yields
+    ------
+    number, line, whole : int, bytes, bool
+        Counted from 1; ``whole``: the line has its end, which only the last may lack.
+    """
+    name = os.path.basename(path)
+    try:
+        with open_log(path) as file:
+            number = 0
+            while True:
+                line = file.readline(LONGEST)
+                if not line:
+                    return
+                number, whole = number + 1, line.endswith(b"\n")
+                if number == 1 and line.startswith(BOM):
+                    line = line[len(BOM) :]
+                if len(line) < LONGEST or whole:
+                    yield number, line, whole
+                    continue
+                while line and not line.endswith(b"\n"):
+                    line = file.readline(LONGEST)
+                problems.add(
+                    f"line {number} is longer than {LONGEST >> 20} MB; it was passed over",
+                    "lines that are too long",
+                    number,
+                )
+    except OSError as error:
+        problems.add(f"{name} cannot be read ({error.strerror})")
+
+
+def open_log(path):
+    """Open what is a file, to read bytes; a pipe or device could keep one waiting for ever.
+
+    Raises
+    ------
+    OSError
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "it is no file", path)
+    return open(path, "rb")
+
+
 def times(number):
     return {1: "once", 2: "twice"}.get(number, f"{number} times")
 
 
-def ranges(numbers):
-    """[1, 2, 3, 7] as ``1-3, 7``."""
-    parts = []
-    for number in numbers:
-        if parts and number == parts[-1][1] + 1:
-            parts[-1][1] = number
-        else:
-            parts.append([number, number])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
-
-
 def short(value, most=60):
-    """A value as a few words, whatever it is."""
-    text = repr(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= most else text[: most - 3] + "..."
+    """A value as a few words in one line, whatever it is; a text with quotation marks."""
+    try:
+        text = repr(value) if isinstance(value, str) else str(value)
+    except (RecursionError, ValueError):  # lists in lists, and numbers of thousands of digits
+        text = f"a {type(value).__name__} that cannot be shown"
+    return one_line(text, most)
+
+
+def one_line(text, most=60):
+    """A text as it is, if it is short and has nothing but what can be seen."""
+    text = text if len(text) <= most else text[: most - 3] + "..."
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
