@@ -2,13 +2,16 @@
 
 import dataclasses
 import functools
+import os
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
+from ..errors import DMRError
 from ..experiments import select
 from ..networks import name_of
 from ..paper import TABLE4
-from .groups import Group, grouped, published_name
+from ..recipes import Recipe
+from .groups import Group, grouped, published_name, shown
 from .run import Run
 from .verdicts import NO_VERDICT, Sample, Verdict, beside_paper, between
 
@@ -90,13 +93,14 @@ class Comparison:
     @property
     def runs(self):
         """All of them, each once, with those of which nothing is known."""
-        return [run for group in self.groups for run in group.runs] + list(self.unknown)
+        runs = [run for group in self.groups for run in group.runs] + list(self.unknown)
+        return list({_place(run): run for run in runs}.values())
 
     @property
     def tests(self):
         """How many verdicts rest on a test: at 5%, one in twenty is wrong by chance."""
         verdicts = [item.verdict for item in (*self.rows, *self.pairs)]
-        return sum(verdict.p is not None for verdict in verdicts)
+        return sum(verdict.interval is not None for verdict in verdicts)
 
 
 def compare(runs, others=None):
@@ -113,10 +117,12 @@ def compare(runs, others=None):
     """
     ours = grouped(runs)
     theirs = grouped(others) if others is not None else []
-    # The same paths may stand on both sides; each group is shown once.
-    shown = {tuple(run.path for run in group.runs): group for group in (*ours, *theirs)}
+    groups = {}
+    for group in (*ours, *theirs):
+        # The same paths may stand on both sides; each group is shown once.
+        groups.setdefault(_identity(group), group)
     return Comparison(
-        tuple(shown.values()),
+        tuple(groups.values()),
         tuple(row for group in ours for row in rows_of(group)),
         tuple(_pairs(ours, theirs)),
         tuple(_unknown([*runs, *(others or [])])),
@@ -124,8 +130,13 @@ def compare(runs, others=None):
 
 
 def _unknown(runs):
-    found = {run.path: run for run in runs if run.setup is None}
+    found = {_place(run): run for run in runs if run.setup is None}
     return found.values()
+
+
+def _place(run):
+    """Where it is, however it was named."""
+    return os.path.realpath(run.path)
 
 
 def rows_of(group):
@@ -187,7 +198,10 @@ def cells_of(setup):
     layers, rest = divmod(setup.spec.depth - 2, 2)
     if not cells and dataset == "cifar10" and not rest and layers % 3 == 0:
         # Figure 6 has a network for every L, of which only some are listed.
-        lengths = select("figure 6", rows=[f"L={layers}"])
+        try:
+            lengths = select("figure 6", rows=[f"L={layers}"])
+        except DMRError:  # of this length there is not every network that the figure has
+            lengths = []
         cells = [cell for cell in lengths if cell.network == name]
     return cells
 
@@ -208,13 +222,16 @@ def _pairs(ours, theirs):
             if len(both) == 1 or both in seen or one.setup.dataset != other.setup.dataset:
                 continue
             seen.add(both)
-            yield Pair(
-                one, other, tuple(_unlike(one, other)), between(one.sample(), other.sample())
-            )
+            verdict = between(one.sample(), other.sample())
+            common = len({*map(_place, one.counted)} & {*map(_place, other.counted)})
+            if common:  # the tests are for runs that have nothing to do with each other
+                text = f"{common} of the runs stand on both sides"
+                verdict = Verdict(NO_VERDICT, text, verdict.difference)
+            yield Pair(one, other, tuple(_unlike(one, other)), verdict)
 
 
 def _identity(group):
-    return tuple(sorted(run.path for run in group.runs))
+    return tuple(sorted(map(_place, group.runs)))
 
 
 def _unlike(one, other):
@@ -223,15 +240,18 @@ def _unlike(one, other):
         if one.runs[0].format != other.runs[0].format:
             yield "the recipe of one is not known"
     else:
-        theirs = dataclasses.asdict(other.setup.recipe)
-        for field, value in dataclasses.asdict(one.setup.recipe).items():
-            if value != theirs[field] and field not in ("model", "name", "epochs"):
-                yield f"{field} {value} and {theirs[field]}"
+        for field in dataclasses.fields(Recipe):
+            ours, theirs = (getattr(group.setup.recipe, field.name) for group in (one, other))
+            if ours != theirs and field.name not in ("model", "name", "epochs"):
+                yield f"{field.name} {shown(ours)} and {shown(theirs)}"
     if one.setup.epochs != other.setup.epochs:
         yield f"{one.setup.epochs} and {other.setup.epochs} epochs"
-    if one.setup.images != other.setup.images:
-        yield f"{one.setup.images} and {other.setup.images} images"
-    if one.setup.bn_images != other.setup.bn_images:
-        yield f"BN over {one.setup.bn_images} and {other.setup.bn_images} images"
+    for kind, ours in one.setup.images.items():
+        theirs = other.setup.images.get(kind, ours)
+        if ours != theirs:
+            yield f"{ours:,} and {theirs:,} {kind} images"
+    over = one.setup.bn_images, other.setup.bn_images
+    if None not in over and over[0] != over[1]:
+        yield f"BN over {over[0]} and {over[1]} images"
     yield from (f"in one {change}" for change in one.runs[0].changes)
     yield from (f"in the other {change}" for change in other.runs[0].changes)

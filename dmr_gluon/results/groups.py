@@ -96,6 +96,22 @@ def dataset_title(dataset):
     return TITLES[name] + (rest.upper() if re.fullmatch(r"[-_]?\w*", rest) else rest)
 
 
+def departures_of(run):
+    """In what a run is not the paper's training, with what was changed while it ran.
+
+    Parameters
+    ----------
+    run : Run
+
+    Returns
+    -------
+    tuple of str
+    """
+    if run.setup is None:
+        return ("nothing says what was trained",)
+    return departures(run.setup) + run.changes
+
+
 def departures(setup):
     """In what a training is not the paper's, each in a few words.
 
@@ -118,8 +134,11 @@ def departures(setup):
         unlike = differences(dataclasses.replace(setup.recipe, name=paper.name))
     epochs = unlike.pop("epochs", None)
     unlike.pop("train_images", None)  # counted below
-    if epochs or setup.epochs != paper.epochs:
-        found.append(f"{setup.epochs} epochs instead of {paper.epochs}")
+    if setup.epochs != paper.epochs:
+        many = "s" * (setup.epochs != 1)
+        found.append(f"{setup.epochs} epoch{many} instead of {paper.epochs}")
+    elif epochs:  # with the recipe's steps it made as many epochs as the paper
+        found.append(f"a recipe of {epochs[0]} epochs instead of {epochs[1]}")
     if setup.dataset != name:
         found.append(f"{dataset_title(setup.dataset)} instead of {TITLES[name]}")
     published = PUBLISHED[name]
@@ -128,14 +147,17 @@ def departures(setup):
         if images != whole:
             found.append(f"{images:,} {kind} images instead of {whole:,}")
     found += [
-        f"{field} {_shown(ours)} instead of {_shown(its)}" for field, (ours, its) in unlike.items()
+        f"{field} {shown(ours)} instead of {shown(its)}" for field, (ours, its) in unlike.items()
     ]
     return tuple(found)
 
 
-def _shown(value):
+def shown(value):
+    """A recipe's value in a few words."""
     if isinstance(value, tuple):
-        return ", ".join(map(_shown, value)) or "none"
+        return ", ".join(map(shown, value)) or "none"
+    if value is None:
+        return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -151,14 +173,14 @@ def _group(runs):
     setup = runs[0].setup
     remarks = [f"{run.name}: {remark}" for run in runs for remark in run.remarks]
     if setup.recipe is None:
-        remarks.insert(0, "the authors' format does not say the recipe: taken to be the paper's")
+        remarks.insert(0, "the authors' format says little of the recipe: taken to be the paper's")
     elif setup.bn_images != _BN_IMAGES:
         remarks.insert(0, f"BN over {setup.bn_images} images, the paper's over {_BN_IMAGES}")
     return Group(
         tuple(runs),
         tuple(counted),
         tuple(left_out),
-        departures(setup) + runs[0].changes,
+        departures_of(runs[0]),
         tuple(remarks),
     )
 
@@ -174,11 +196,23 @@ def _why_left_out(run):
 
 def _repeats(run, counted):
     for other in counted:
-        if other.epochs == run.epochs:
+        if _same_numbers(other, run):
             return f"the same numbers as {other.path}"
         if other.setup.seed is not None and other.setup.seed == run.setup.seed:
             return f"seed {run.setup.seed} again, which {other.path} has too"
     return None
+
+
+def _same_numbers(one, other):
+    """Whether one is a copy of the other, of which parts may be damaged."""
+    pairs = [
+        (row[name], other.epochs[number][name])
+        for number, row in one.epochs.items()
+        if number in other.epochs
+        for name in row
+        if name in other.epochs[number] and name != "lr"
+    ]
+    return bool(pairs) and all(first == second for first, second in pairs)
 
 
 def _key(run):
@@ -202,4 +236,6 @@ def _order(group):
 
 
 def _natural(name):
-    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
+    """So that depth 8 comes before depth 14."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(len(part) * (part[:1] in "0123456789"), part) for part in parts if part]
