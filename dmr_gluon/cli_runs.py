@@ -112,6 +112,8 @@ def _summary(todo, failed):
     """All runs beside the paper's numbers, and their statistics where a cell has several."""
     from .report.status import FINISHED
     from .report.tables import text_table
+    from .results.groups import departures_of
+    from .results.logs import read_run
 
     rows, errors, notes = [], {}, {}
     for job in todo:
@@ -119,7 +121,7 @@ def _summary(todo, failed):
         done = status is not None and status.state == FINISHED
         if done:
             errors.setdefault(job.cell, []).append(status.test_error)
-            for note in _departures(job):
+            for note in departures_of(read_run(job.path)):
                 notes.setdefault(job.cell, {})[note] = None
         rows.append(
             (
@@ -140,7 +142,7 @@ def _summary(todo, failed):
                 f"the paper's: {cell.published or 'not printed'}"
             )
         if cell in notes:
-            lines.append(f"{title}: not comparable with the paper: {', '.join(notes[cell])}")
+            lines.append(f"{title}: not comparable with the paper: {'; '.join(notes[cell])}")
     return "\n".join(lines).rstrip()
 
 
@@ -148,22 +150,6 @@ def _error(cell, status):
     """Beside the paper's, and with the top-5 error where the paper has one."""
     top5 = f" (top-5 {status.top5_error:.2f})" if cell.top5_error else ""
     return f"{status.test_error:.2f}{top5}"
-
-
-def _departures(job):
-    """In what a run is not the paper's training, each as a few words."""
-    from .data.datasets import PUBLISHED
-    from .recipes import Recipe, differences
-    from .runs import RunDirectory
-
-    config = RunDirectory(job.path).config()
-    for name, (value, paper) in differences(Recipe.from_json(config["recipe"])).items():
-        yield f"{name} {value} instead of {paper}"
-    published = PUBLISHED[job.cell.dataset]
-    for name in ("train_images", "test_images"):
-        found, whole = config["dataset"].get(name), getattr(published, name)
-        if found != whole:
-            yield f"{found} {name.replace('_', ' ')} instead of {whole}"
 
 
 def _add_status(commands):

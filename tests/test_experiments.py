@@ -245,9 +245,17 @@ class TestSeries:
         printed = capfd.readouterr().out
         assert "all 1 runs are finished" in printed
         assert (
-            "not comparable with the paper: epochs 1 instead of 400, lr 0.2 instead of 0.1, "
-            "20 train images instead of 50000"
+            "not comparable with the paper: 1 epoch instead of 400; "
+            "20 train images instead of 50,000; lr 0.2 instead of 0.1"
         ) in printed
+
+    def test_what_was_changed_while_it_ran_is_said_too(self, tmp_path, data, capfd):
+        path = fake_run(run_of(tmp_path, 1), [9.0] * 400, epochs=400, end=True)
+        log = os.path.join(path, "log.jsonl")
+        runlog.append(log, "resume", epoch=7, step=9, changes={"lr": [0.1, 0.2]})
+        assert train(tmp_path, data) == 0
+        printed = capfd.readouterr().out
+        assert "not comparable with the paper: lr changed from 0.1 to 0.2 after epoch 7" in printed
 
     def test_a_run_that_another_process_trains_is_left_to_it(self, tmp_path, data, stand_in, capfd):
         stand_in("sys.exit(3)")
@@ -326,7 +334,7 @@ def test_a_real_series(tmp_path, data, capfd):
     assert train(tmp_path, data, "--seeds", "2", *flags) == 0
     printed = capfd.readouterr().out
     assert "seed 1: continuing" in printed and "over 2 runs" in printed
-    assert "epochs 1 instead of 400, 20 train images instead of 50000" in printed
+    assert "1 epoch instead of 400; 20 train images instead of 50,000" in printed
     assert train(tmp_path, data, "--seeds", "2", *flags) == 0
     assert "all 2 runs are finished" in capfd.readouterr().out
     cli._main(["status", str(tmp_path)])

@@ -14,6 +14,7 @@ from conftest import REPOSITORY
 
 from dmr_gluon import cli
 from dmr_gluon.errors import DMRError
+from dmr_gluon.networks import network
 from dmr_gluon.recipes import CIFAR
 from dmr_gluon.report import runlog
 from dmr_gluon.report.status import find_runs, read_status
@@ -30,7 +31,7 @@ def fake_run(path, errors=(), epochs=4, end=False, dataset="cifar10", images=50_
     config = {
         "format": 1,
         "recipe": {**asdict(CIFAR), "model": "cifar_dmrnet14", "epochs": epochs, **recipe},
-        "network": {},
+        "network": asdict(network("cifar_dmrnet14")),
         "dataset": {"name": dataset, "train_images": images, "test_images": 10_000},
         "seed": 1,
     }
