@@ -6,7 +6,7 @@ import os
 import shutil
 
 import pytest
-from made_up_runs import (
+from run_folders import (
     ARGUMENTS,
     HEADS,
     append,

@@ -136,7 +136,10 @@ def _unknown(runs):
 
 def _place(run):
     """Where it is, however it was named."""
-    return os.path.realpath(run.path)
+    try:
+        return os.path.realpath(run.path)
+    except ValueError:  # no file can have such a name
+        return run.path
 
 
 def rows_of(group):
