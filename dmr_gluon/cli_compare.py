@@ -102,22 +102,18 @@ def _show(comparison, options):
 
 def _write(comparison, options, live=None):
     """The files that are wanted; what else there is to say goes to stderr."""
-    from .runs import write_atomically
-
     if options.pictures:
         from .results.pictures import write_pictures
 
         written = write_pictures(comparison, options.pictures)
         _say(f"{len(written)} pictures in {options.pictures}", live)
     if options.markdown:
-        write_atomically(options.markdown, _markdown(comparison, options))
-        _say(options.markdown, live)
+        _write_file(options.markdown, _markdown(comparison, options), live)
     if options.html:
         from .results.page import page
 
         text = page(comparison, _command(), _pictures_for_page(comparison), live)
-        write_atomically(options.html, text)
-        _say(options.html, live)
+        _write_file(options.html, text, live)
 
 
 def _pictures_for_page(comparison):
@@ -129,6 +125,16 @@ def _pictures_for_page(comparison):
         for name, picture in pictures_of(comparison).items()
         if not name.startswith("curves-")
     }
+
+
+def _write_file(path, text, live):
+    from .runs import write_atomically
+
+    try:
+        write_atomically(path, text)
+    except OSError as error:
+        raise DMRError(f"{path} cannot be written ({error.strerror})") from error
+    _say(path, live)
 
 
 def _say(text, live):

@@ -73,7 +73,7 @@ def as_markdown(comparison, pictures=()):
     """
     parts = []
     for section in sections(comparison):
-        parts.append(f"## {section.title}")
+        parts.append(f"## {_escaped(section.title)}")
         if section.rows:
             rows = [tuple(_escaped(cell) for cell in row) for row in section.rows]
             parts.append(markdown_table(section.header, rows, section.right))

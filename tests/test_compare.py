@@ -1,0 +1,175 @@
+"""dmr compare, as it is used."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+from conftest import REPOSITORY
+from run_folders import write_run
+
+from dmr_gluon import cli
+from dmr_gluon.errors import DMRError
+from dmr_gluon.machine import lock
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Three seeds of DMRNet-14, two of ResNet-26, as the paper trained them; one on other data."""
+    for seed, error in ((1, 6.45), (2, 6.50), (3, 6.53)):
+        write_run(tmp_path / f"runs/d{seed}", error, network="cifar_dmrnet14", seed=seed)
+    for seed, error in ((1, 7.60), (2, 7.70)):
+        write_run(tmp_path / f"runs/r{seed}", error, network="cifar_resnet26", seed=seed)
+    write_run(tmp_path / "runs/jpeg", 9.0, dataset="cifar10-jpeg", epochs=12)
+    return str(tmp_path / "runs")
+
+
+def compare(*arguments):
+    cli._main(["compare", *map(str, arguments)])
+
+
+def line_of(text, *words):
+    """The only line that has all these words."""
+    (line,) = [line for line in text.splitlines() if all(word in line for word in words)]
+    return line
+
+
+def test_tables_on_the_terminal(runs, capsys):
+    compare(runs)
+    text = capsys.readouterr().out
+    ours = line_of(text, "cifar_dmrnet14", "6.49 ± 0.04")
+    assert "Table 2, L=12" in ours and "6.48 ± 0.04" in ours and "+0.01" in ours
+    assert "consistent: Welch test, p = 0.67" in ours
+    assert "higher than the paper's" in line_of(text, "cifar_resnet26", "7.65 ± 0.07")
+    assert "not comparable (1)" in line_of(text, "cifar_dmrnet14", "9.00")
+    assert "(1) not comparable: 12 epochs instead of 400; CIFAR-10-JPEG instead of CIFAR-10" in text
+    assert "2 tests at the 5% level" in text
+    assert max(map(len, text.splitlines())) < 200
+
+
+def test_runs_beside_each_other(runs, capsys):
+    compare(runs, "--against", runs)
+    text = capsys.readouterr().out
+    line = line_of(text, "cifar_dmrnet14 (3)", "cifar_resnet26 (2)")
+    assert "-1.16" in line and "cifar_dmrnet14: Welch test" in line
+    assert text.count("beside each other") == 1  # one group alone on its data has no other
+
+
+def test_json_has_what_the_tables_have(runs, capsys):
+    compare(runs, "--json", "--against", os.path.join(runs, "r1"))
+    found = json.loads(capsys.readouterr().out)
+    (row,) = [row for row in found["rows"] if row["network"] == "cifar_resnet26"]
+    assert row["ours"]["count"] == 2 and abs(row["ours"]["mean"] - 7.65) < 1e-9
+    assert row["verdict"]["kind"] == "higher" and row["paper"] == "6.62 ± 0.24"
+    kinds = {pair["one"]["network"]: pair["verdict"]["kind"] for pair in found["pairs"]}
+    # Of ResNet-26 one of the two runs stands on both sides.
+    assert kinds == {"cifar_dmrnet14": "lower", "cifar_resnet26": "none"}
+    seeds = [run["seed"] for group in found["groups"] for run in group["runs"]]
+    assert sorted(seeds) == [1, 1, 1, 1, 2, 2, 3]
+
+
+class TestMarkdown:
+    def test_a_new_document(self, runs, tmp_path, capsys):
+        document = tmp_path / "docs" / "results.md"
+        document.parent.mkdir()
+        compare(runs, "--markdown", document, "--pictures", tmp_path / "pictures")
+        text = document.read_text()
+        assert text.startswith("# Results\n\n## CIFAR-10: beside the paper\n\n| network |")
+        linked = [line.split("](")[1].rstrip(")") for line in text.splitlines() if "![" in line]
+        assert linked and all((document.parent / path).is_file() for path in linked)
+        assert "written: " in capsys.readouterr().err
+
+    def test_between_its_marks_of_a_document_that_is_there(self, runs, tmp_path):
+        document = tmp_path / "own.md"
+        document.write_text(
+            "Before.\n\n<!-- dmr compare -->\nold\n<!-- /dmr compare -->\n\nAfter.\n"
+        )
+        compare(runs, "--markdown", document)
+        text = document.read_text()
+        assert text.startswith("Before.\n\n<!-- dmr compare -->\n## ") and "old" not in text
+        assert text.endswith("<!-- /dmr compare -->\n\nAfter.\n")
+        compare(runs, "--markdown", document)
+        assert document.read_text() == text
+
+    def test_a_document_without_marks_is_left_alone(self, runs, tmp_path):
+        document = tmp_path / "own.md"
+        document.write_text("Mine.\n")
+        with pytest.raises(DMRError, match="has no <!-- dmr compare -->"):
+            compare(runs, "--markdown", document)
+        assert document.read_text() == "Mine.\n"
+
+    def test_names_are_shown_as_they_are(self, tmp_path):
+        write_run(tmp_path / "runs/a|b*c", 9.0, dataset="my <b>set</b> | x")
+        compare(tmp_path / "runs", "--markdown", tmp_path / "new.md")
+        text = (tmp_path / "new.md").read_text()
+        assert "\\<b\\>set\\</b\\> \\| x" in text and "<b>" not in text
+
+
+def test_a_page_and_pictures(runs, tmp_path):
+    compare(runs, "--html", tmp_path / "page.html", "--pictures", tmp_path / "pictures")
+    page = (tmp_path / "page.html").read_text()
+    assert "cifar_dmrnet14" in page and "6.49" in page and "dmr compare" in page
+    assert 'http-equiv="refresh"' not in page
+    names = sorted(os.listdir(tmp_path / "pictures"))
+    assert names and {os.path.splitext(name)[1] for name in names} == {".png", ".svg"}
+
+
+class TestLive:
+    def test_it_ends_where_nothing_runs(self, runs, capsys):
+        compare(runs, "--live")
+        assert capsys.readouterr().out.endswith("no run is running any more\n")
+
+    def test_it_follows_a_run_to_its_end(self, runs, tmp_path):
+        path = os.path.join(runs, "d4")
+        write_run(path, 6.4, done=399, network="cifar_dmrnet14", seed=4)
+        page, command = tmp_path / "page.html", [sys.executable, "-m", "dmr_gluon.cli"]
+        with open(os.path.join(path, "lock"), "w") as held:
+            assert lock(held, 1)
+            process = subprocess.Popen(
+                [*command, "compare", runs, "--live", "0.2", "--html", str(page)],
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=REPOSITORY,
+            )  # fmt: skip
+            timer = threading.Timer(60, process.kill)
+            timer.start()
+            try:
+                before = ""
+                while "still running" not in before:
+                    line = process.stdout.readline()
+                    assert line, before
+                    before += line
+                assert "still running, after epoch 399 of 400" in before
+                assert 'http-equiv="refresh"' in page.read_text()
+                write_run(path, 6.4, network="cifar_dmrnet14", seed=4)
+            finally:
+                held.close()
+            after = process.communicate()[0]
+            timer.cancel()
+        assert process.returncode == 0
+        assert "no run is running any more" in after
+        assert line_of(after, "cifar_dmrnet14", "6.47 ± 0.06").split()[4] == "4"
+        assert 'http-equiv="refresh"' not in page.read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["nowhere"], "nowhere is not there"),
+        (["RUNS", "--live", "nan"], "--live must be above 0"),
+        (["RUNS", "--live", "--json"], "--json is written once"),
+        (["RUNS", "--log-epochs", "0"], "--log-epochs must be at least 1"),
+        (["RUNS", "--html", "RUNS"], "is a folder; name the file"),
+        (["RUNS", "--against", "nowhere"], "nowhere is not there"),
+    ],
+)
+def test_wrong_input_is_refused_in_one_line(runs, arguments, message):
+    with pytest.raises(DMRError) as refusal:
+        compare(*(runs if argument == "RUNS" else argument for argument in arguments))
+    assert message in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_a_file_that_cannot_be_written_is_named(runs, tmp_path, command):
+    done = command("-m", "dmr_gluon.cli", "compare", runs, "--html", str(tmp_path / "no/page.html"))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "no/page.html" in done.stderr
