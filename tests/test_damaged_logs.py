@@ -4,13 +4,23 @@ The logs are damaged at random, with fixed seeds. What is right is decided line 
 that are simpler than those under test.
 """
 
+import contextlib
 import json
 import os
 import random
 import re
+import threading
 
 import pytest
-from run_folders import ARGUMENTS, authors_lines, epochs_of, log_of, write_run
+from run_folders import (
+    ARGUMENTS,
+    authors_lines,
+    configuration,
+    epoch_values,
+    epochs_of,
+    log_of,
+    write_run,
+)
 
 from dmr_gluon.errors import DMRError
 from dmr_gluon.report.runlog import EVENTS
@@ -391,6 +401,20 @@ def test_logs_of_the_authors_code(tmp_path, whole, part):
 # Particular cases
 
 
+@contextlib.contextmanager
+def pipe(path):
+    """A pipe that ends as soon as somebody reads it: who reads it does not wait for ever."""
+    os.mkfifo(path)
+    writer = threading.Thread(target=lambda: open(path, "wb").close())
+    writer.start()
+    try:
+        yield
+    finally:
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        writer.join()
+        os.close(reader)
+
+
 def put_log(tmp_path, content, name="log.jsonl"):
     folder = tmp_path / "run"
     folder.mkdir(exist_ok=True)
@@ -432,9 +456,23 @@ class TestParticularDamage:
 
     def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(self, tmp_path, whole):
         put_log(tmp_path, contents(whole[0], "config.json"), "config.json")
-        os.mkfifo(tmp_path / "run" / "log.jsonl")
-        (run,) = read_runs([tmp_path / "run"])
+        with pipe(tmp_path / "run" / "log.jsonl"):
+            (run,) = read_runs([tmp_path / "run"])
         assert run.problems == ("log.jsonl cannot be read (it is no file)",)
+        with pipe(tmp_path / "pipe.log"), pytest.raises(DMRError, match="it is no file"):
+            read_runs([tmp_path / "pipe.log"])
+
+    def test_lists_in_lists_that_can_just_be_read(self, tmp_path):
+        """JSON is read nearer to the limit of recursion than what is read can be shown."""
+        start = json.dumps({"event": "start", **configuration(epochs=1)[0]})
+        epoch = json.dumps({"event": "epoch", **epoch_values(1, 1, 6.5, 1)})
+        for depth in range(800, 1000):
+            deep = f": {'[' * depth}{']' * depth}"
+            config = start.replace('"classes": 10', '"classes"' + deep).encode()
+            put_log(tmp_path, config, "config.json")
+            damaged = epoch.replace('"epoch": 1', '"epoch"' + deep)
+            (run,) = read_runs([put_log(tmp_path, f"{start}\n{damaged}\n".encode())])
+            assert len(run.problems) == 2 and run.setup is not None and run.state == "stopped"
 
     def test_line_ends_and_marks_of_other_systems_are_no_damage(self, tmp_path, whole):
         path, others = whole

@@ -241,9 +241,6 @@ class TestReading:
             read_runs([str(tmp_path / "none")])
         with pytest.raises(DMRError, match="there is no run in"):
             read_runs([str(tmp_path / "empty")])
-        os.mkfifo(tmp_path / "pipe.log")
-        with pytest.raises(DMRError, match="pipe.log cannot be read .it is no file"):
-            read_runs([str(tmp_path / "pipe.log")])  # and does not wait for ever
 
     def test_a_run_that_is_named_twice_counts_once(self, tmp_path, monkeypatch):
         first = write_run(tmp_path / "a" / "first", epochs=1, seed=1)

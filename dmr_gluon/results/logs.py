@@ -230,7 +230,7 @@ def _setups(config, start, problems):
         try:
             setup = None if source is None else _setup(source)
         except _DAMAGE as error:
-            what = f"no {error}" if isinstance(error, KeyError) else short(error)
+            what = f"no {error}" if isinstance(error, KeyError) else short(error, 200)
             problems.add(f"{where} does not say what was trained ({what})")
         found.append(setup)
     if config is None and start is None:
