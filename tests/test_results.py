@@ -301,7 +301,7 @@ class TestBesideThePaper:
         )
         assert (row.sample.count, row.sample.mean, row.sample.std) == (1, 6.55, None)
         assert (row.verdict.kind, row.verdict.difference) == (CONSISTENT, pytest.approx(0.07))
-        assert row.verdict.text == "one run: within two standard deviations (1.75)"
+        assert row.verdict.text == "one run: within two standard deviations (1.57)"
         two = write_run(tmp_path / "2", 6.45, seed=2)
         row = row_of(one, two)
         assert (row.sample.count, row.sample.mean, row.sample.best) == (2, 6.5, 6.45)

@@ -22,6 +22,8 @@ from dmr_gluon.results.verdicts import (
 )
 
 SEEDS = range(200)
+#: Two sample standard deviations of five runs of which np.std is 0.04.
+TWO = 2 * 0.04 * math.sqrt(5 / 4)
 
 
 def for_every_seed(test):
@@ -53,10 +55,10 @@ def made_up(seed, least=2, most=8):
     return sets
 
 
-def with_exactly(mean, std, count=PAPER_RUNS, seed=0):
-    """Runs with exactly this mean and sample standard deviation."""
+def with_exactly(mean, std, count=PAPER_RUNS, seed=0, ddof=0):
+    """Runs with exactly this mean and standard deviation, which the authors' np.std prints."""
     values = np.random.RandomState(seed).randn(count)
-    values = (values - values.mean()) / values.std(ddof=1)
+    values = (values - values.mean()) / values.std(ddof=ddof)
     return mean + std * values
 
 
@@ -94,7 +96,11 @@ class TestSamples:
         assert Sample.of([value, value + 1e-4]).std == pytest.approx(1e-4 / math.sqrt(2), rel=1e-9)
 
     def test_what_the_paper_prints(self):
-        assert Sample.published("6.48", "0.04") == Sample(5, 6.48, 0.04)
+        theirs = with_exactly(6.48, 0.04)
+        assert np.std(theirs) == pytest.approx(0.04)  # as the authors' script prints it
+        published = Sample.published("6.48", "0.04")
+        assert (published.count, published.mean) == (5, 6.48)
+        assert published.std == pytest.approx(Sample.of(theirs).std)
         assert Sample.published("3.94") == Sample(1, 3.94, None)
         assert Sample.published("3.94", "0.00") == Sample(5, 3.94, 0.0)
 
@@ -175,12 +181,13 @@ class TestBesideThePaper:
         "error, kind, words",
         [
             (6.48, CONSISTENT, "within two standard deviations (0.00)"),
-            (6.55, CONSISTENT, "within two standard deviations (1.75)"),
-            (6.56, CONSISTENT, "within two standard deviations (2.00)"),  # exactly two
-            (6.40, CONSISTENT, "within two standard deviations (2.00)"),
-            (6.57, HIGHER, "outside two standard deviations (2.25)"),
-            (6.39, LOWER, "outside two standard deviations (2.25)"),
-            (80.0, HIGHER, "outside two standard deviations (1838.00)"),
+            (6.55, CONSISTENT, "within two standard deviations (1.57)"),
+            (6.56, CONSISTENT, "within two standard deviations (1.79)"),  # two as printed
+            (6.48 + TWO, CONSISTENT, "within two standard deviations (2.00)"),
+            (6.48 - TWO, CONSISTENT, "within two standard deviations (2.00)"),
+            (6.57, HIGHER, "outside two standard deviations (2.01)"),
+            (6.39, LOWER, "outside two standard deviations (2.01)"),
+            (80.0, HIGHER, "outside two standard deviations (1643.96)"),
         ],
     )
     def test_one_run(self, error, kind, words):
@@ -190,7 +197,9 @@ class TestBesideThePaper:
         assert verdict.p is None and verdict.interval is None
 
     def test_a_number_beside_the_limit_never_contradicts_the_verdict(self):
-        verdict = beside_paper(Sample.of([5.47 + 2.04 * 0.46]), Sample.published("5.47", "0.46"))
+        verdict = beside_paper(
+            Sample.of([5.47 + 2.04 * 0.514296]), Sample.published("5.47", "0.46")
+        )
         assert (verdict.kind, verdict.text[-6:]) == (HIGHER, "(2.04)")
 
     @pytest.mark.parametrize(
@@ -323,7 +332,7 @@ class TestWords:
     def ours(p, count=3):
         """Runs that the one-sample test finds so far from 5."""
         distance = stats.t.ppf(1 - p / 2, count - 1) * 0.1 / math.sqrt(count)
-        return Sample.of(with_exactly(5 + distance, 0.1, count))
+        return Sample.of(with_exactly(5 + distance, 0.1, count, ddof=1))
 
     @pytest.mark.parametrize(
         "p, kind, words",

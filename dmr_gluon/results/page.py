@@ -7,8 +7,9 @@ import os
 from ..errors import DMRError
 from .page_charts import curves
 from .page_groups import details, unknown
-from .page_markup import counted, text
+from .page_markup import text
 from .page_tables import SIGNS, Names, beside_each_other, beside_paper, word
+from .run import counted
 from .verdicts import LEVEL, PAPER_RUNS
 
 
@@ -52,13 +53,14 @@ def page(comparison, command, pictures=None, reload_seconds=None):
         f'<section aria-labelledby="{key}"><h2 id="{key}">{title}</h2>{content}</section>'
         for key, title, content in sections
     )
+    style, script = _file("page.css"), _file("page.js")
     return (
-        f"{_head(comparison, reload_seconds)}<body>"
+        f"{_head(comparison, style, script, reload_seconds)}<body>"
         f'<a class="skip" href="#{sections[0][0]}">Skip to the results</a>'
         f"<header>{_summary(comparison)}{_reloading(reload_seconds)}"
         f'<nav aria-label="On this page"><ul>{contents}</ul></nav></header>'
         f'<main>{body}</main><p class="visually-hidden" id="say" aria-live="polite"></p>'
-        f"<script>{_file('page.js')}</script></body></html>\n"
+        f"<script>{script}</script></body></html>\n"
     )
 
 
@@ -67,19 +69,18 @@ def _file(what):
         return file.read()
 
 
-def _head(comparison, reload_seconds):
-    hashes = {
-        what: base64.b64encode(hashlib.sha256(_file(what).encode()).digest()).decode()
-        for what in ("page.css", "page.js")
-    }
+def _hash(content):
+    return base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+
+
+def _head(comparison, style, script, reload_seconds):
     policy = (
-        f"default-src 'none'; script-src 'sha256-{hashes['page.js']}'; "
-        f"style-src 'sha256-{hashes['page.css']}'; img-src data:; base-uri 'none'; "
-        f"form-action 'none'"
+        f"default-src 'none'; script-src 'sha256-{_hash(script)}'; "
+        f"style-src 'sha256-{_hash(style)}'; img-src data:; base-uri 'none'; form-action 'none'"
     )
     # The script loads it again by itself, so that the reader can stop it.
     again = (
-        f'<noscript><meta http-equiv="refresh" content="{int(reload_seconds)}"></noscript>'
+        f'<noscript><meta http-equiv="refresh" content="{reload_seconds}"></noscript>'
         if reload_seconds
         else ""
     )
@@ -90,7 +91,7 @@ def _head(comparison, reload_seconds):
         f'<meta name="color-scheme" content="light dark"><meta name="referrer" '
         f'content="no-referrer"><link rel="icon" href="data:,">{again}'
         f"<title>{counted(len(comparison.runs), 'run')} beside the paper</title>"
-        f"<style>{_file('page.css')}</style></head>"
+        f"<style>{style}</style></head>"
     )
 
 
@@ -121,8 +122,8 @@ def _reloading(seconds):
     if not seconds:
         return ""
     return (
-        f'<p class="live" id="live" data-seconds="{int(seconds)}">This page loads itself again '
-        f'every {counted(int(seconds), "second")}. <button type="button" id="pause" '
+        f'<p class="live" id="live" data-seconds="{seconds}">This page loads itself again '
+        f'every {counted(seconds, "second")}. <button type="button" id="pause" '
         f'aria-pressed="false" hidden>Pause</button></p>'
     )
 
@@ -154,8 +155,9 @@ def _made(command):
         f"<p>An error is that after a run’s <b>last epoch</b>, as the paper takes it, not the "
         f"least on the way; <i>best</i> is the least of the runs’ last ones. Only finished runs "
         f"count, each seed once. The paper’s Table 2 prints means over <b>{PAPER_RUNS} runs</b> "
-        f"and standard deviations, taken here to be sample standard deviations (divided by "
-        f"n − 1), as ours are.</p>"
+        f"and standard deviations, which the authors’ scripts divide by n. For the verdicts they "
+        f"are made sample standard deviations (divided by n − 1, that is × √(5/4)), as ours "
+        f"are.</p>"
         f"<p>Two sets of runs are compared by <b>Welch’s t-test</b>, which does not suppose that "
         f"they scatter alike: two-sided, with the 95% interval of the difference. "
         f"<i>Consistent</i> means that so much of a difference comes up by chance in more than "

@@ -1,7 +1,8 @@
 """What a difference between errors says, and how surely. Needs no MXNet.
 
-The paper prints means and standard deviations of 5 runs (Table 2), taken here to be sample
-standard deviations; what it prints is rounded to 0.01.
+The paper prints means and standard deviations of 5 runs (Table 2), rounded to 0.01. The scripts
+that its authors published take them with NumPy's ``std``, which divides by the number of runs:
+a sample standard deviation is sqrt(5 / 4) times that.
 """
 
 import math
@@ -53,8 +54,10 @@ class Sample:
 
     @classmethod
     def published(cls, mean, std=None, count=PAPER_RUNS):
-        """Of what is printed, as text."""
-        return cls(count if std else 1, float(mean), float(std) if std else None)
+        """Of what is printed, as text: ``std`` is the root of the mean squared deviation."""
+        if not std:
+            return cls(1, float(mean))
+        return cls(count, float(mean), float(std) * math.sqrt(count / (count - 1)))
 
 
 def _are_equal(values):
@@ -106,28 +109,34 @@ def welch(one, other):
         The 95% interval of the difference of the means; two-sided p. Source: Welch, Biometrika
         34 (1947), with the degrees of freedom of Satterthwaite.
     """
-    from scipy.special import stdtr, stdtrit  # scipy.stats takes a second to import
-
     errors = [sample.std / math.sqrt(sample.count) for sample in (one, other)]
     error = math.hypot(*errors)
     freedom = 1 / sum(
         (part / error) ** 4 / (sample.count - 1) for part, sample in zip(errors, (one, other))
     )
     difference = one.mean - other.mean
-    half = float(stdtrit(freedom, 1 - LEVEL / 2)) * error
+    return (difference, *_student(difference, error, freedom))
+
+
+def _student(difference, error, freedom):
+    """The 95% interval of a difference with this standard error, and p, by Student's t."""
+    from scipy.special import stdtr  # scipy.stats takes a second to import
+
+    half = _quantile(freedom) * error
     p = 2 * float(stdtr(freedom, -abs(difference) / error))
-    return difference, (difference - half, difference + half), p
+    return (difference - half, difference + half), p
+
+
+def _quantile(freedom):
+    """Student's t at the upper end of a 95% interval."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 1 - LEVEL / 2))
 
 
 def prediction(sample):
     """Half the width of the 95% interval in which one further run is to be expected."""
-    from scipy.special import stdtrit
-
-    return (
-        float(stdtrit(sample.count - 1, 1 - LEVEL / 2))
-        * sample.std
-        * math.sqrt(1 + 1 / sample.count)
-    )
+    return _quantile(sample.count - 1) * sample.std * math.sqrt(1 + 1 / sample.count)
 
 
 def beside_paper(ours, published):
@@ -172,15 +181,10 @@ def _beside_a_number(ours, published, difference):
     if ours.std == 0:
         text = "our runs are all equal, and the paper prints no spread"
         return Verdict(NO_VERDICT, text, difference)
-    from scipy.special import stdtr, stdtrit
-
-    error, freedom = ours.std / math.sqrt(ours.count), ours.count - 1
-    half = float(stdtrit(freedom, 1 - LEVEL / 2)) * error
-    p = 2 * float(stdtr(freedom, -abs(difference) / error))
+    error = ours.std / math.sqrt(ours.count)
+    interval, p = _student(difference, error, ours.count - 1)
     text = _tested("one-sample t-test; the paper prints no spread", p)
-    return Verdict(
-        _kind(difference, p), text, difference, (difference - half, difference + half), p
-    )
+    return Verdict(_kind(difference, p), text, difference, interval, p)
 
 
 def between(one, other):
