@@ -111,12 +111,9 @@ def _refuse(names, options):
 
 
 def _write_json(found, path):
-    from .runs import write_atomically
+    from .runs import write_result
 
-    try:
-        write_atomically(path, json.dumps(found, indent=1))
-    except OSError as error:
-        raise DMRError(f"{path} cannot be written ({error.strerror or error})") from error
+    write_result(path, json.dumps(found, indent=1))
     print(path)
 
 

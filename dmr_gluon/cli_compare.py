@@ -1,9 +1,9 @@
 """``dmr compare``: runs beside the paper's tables and figures, and beside each other."""
 
 import json
+import math
 import os
 import shlex
-import shutil
 import sys
 import time
 
@@ -87,8 +87,10 @@ def _read(options):
     from .results.logs import read_runs
 
     logs = (options.log_dataset, options.log_network, options.log_epochs)
-    others = read_runs(options.against, *logs) if options.against else None
-    return compare(read_runs(options.runs, *logs), others)
+    runs = others = read_runs(options.runs, *logs)
+    if options.against != options.runs:
+        others = read_runs(options.against, *logs) if options.against else None
+    return compare(runs, others)
 
 
 def _show(comparison, options):
@@ -128,12 +130,9 @@ def _pictures_for_page(comparison):
 
 
 def _write_file(path, text, live):
-    from .runs import write_atomically
+    from .runs import write_result
 
-    try:
-        write_atomically(path, text)
-    except OSError as error:
-        raise DMRError(f"{path} cannot be written ({error.strerror})") from error
+    write_result(path, text)
     _say(path, live)
 
 
@@ -175,21 +174,19 @@ def _markdown(comparison, options):
 
 def _follow(options):
     """Show and write again and again, until no run is running."""
+    from .report.tables import redraw
     from .results.run import RUNNING
     from .results.text import as_text
 
-    shown = None
+    before = shown = None
     while True:
         comparison = _read(options)
         going_on = any(run.state == RUNNING for run in comparison.runs)
-        _write(comparison, options, options.live if going_on else 0)
-        text = as_text(comparison)
+        if comparison != before:
+            _write(comparison, options, max(1, math.ceil(options.live)) if going_on else 0)
+        before, text = comparison, as_text(comparison)
         if sys.stdout.isatty():
-            width, height = shutil.get_terminal_size()
-            lines = [line[: width - 1] for line in text.splitlines()]
-            if len(lines) > height - 1:
-                lines[height - 2 :] = [f"... {len(lines) - height + 2} more lines"]
-            print("\033[H\033[J" + "\n".join(lines), flush=True)
+            redraw(text)
         elif text != shown:
             print(text + "\n", flush=True)
         shown = text

@@ -1,8 +1,6 @@
 """Subcommands of ``dmr`` about many runs: train what the paper's tables hold, and watch it."""
 
 import json
-import shutil
-import statistics
 import sys
 import time
 
@@ -110,6 +108,8 @@ def _table_of_cells(cells):
 
 def _summary(todo, failed):
     """All runs beside the paper's numbers, and their statistics where a cell has several."""
+    import statistics
+
     from .report.status import FINISHED
     from .report.tables import text_table
     from .results.groups import departures_of
@@ -186,13 +186,11 @@ def _status(options):
 
 
 def _watch(read, seconds):
+    from .report.tables import redraw
+
     try:
         while True:
-            width, height = shutil.get_terminal_size()
-            lines = [line[: width - 1] for line in _table_of_runs(read()).splitlines()]
-            if len(lines) > height - 1:
-                lines[height - 2 :] = [f"... {len(lines) - height + 2} more"]
-            print("\033[H\033[J" + "\n".join(lines), flush=True)
+            redraw(_table_of_runs(read()))
             time.sleep(seconds)
     except KeyboardInterrupt:
         print()

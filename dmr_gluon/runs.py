@@ -155,6 +155,14 @@ def claim_run_directory(root, stem):
             number += 1
 
 
+def write_result(path, content):
+    """Write a file that a user has named: DMRError where it cannot be written."""
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise DMRError(f"{path} cannot be written ({error.strerror or error})") from error
+
+
 def write_atomically(path, content):
     """Write a text (a line's end is added) or bytes so that it is there whole or not at all."""
     if isinstance(content, str):

@@ -83,7 +83,7 @@ def find_runs(paths):
             if "config.json" in files or "log.jsonl" in files:
                 runs.append(folder)
                 below.clear()  # its checkpoints are no runs
-            below.sort(key=_natural)
+            below.sort(key=natural)
         if not runs:
             raise DMRError(
                 f"there is no run in {path}; name a folder that a training has written (--run-dir)"
@@ -188,6 +188,10 @@ def _time(text):
     return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
 
 
-def _natural(name):
-    """So that seed2 comes before seed10."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+def natural(name):
+    """A key to sort names by, so that seed2 comes before seed10."""
+    # Texts and numbers take turns. Of numbers, too long for int as they may be, the longer one
+    # is the larger.
+    parts = re.split(r"([0-9]+)", name)
+    parts[1::2] = (part.lstrip("0") for part in parts[1::2])
+    return [(len(part) * (i % 2), part) for i, part in enumerate(parts)]

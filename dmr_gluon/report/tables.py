@@ -1,5 +1,16 @@
 """Tables as text for a terminal and as Markdown. Needs no MXNet."""
 
+import shutil
+
+
+def redraw(text):
+    """Put a text in the place of all that the terminal shows, cut to its width and height."""
+    width, height = shutil.get_terminal_size()
+    lines = [line[: width - 1] for line in text.splitlines()]
+    if len(lines) > height - 1:
+        lines[height - 2 :] = [f"... {len(lines) - height + 2} more lines"]
+    print("\033[H\033[J" + "\n".join(lines), flush=True)
+
 
 def text_table(header, rows, right=()):
     """Columns aligned with spaces.

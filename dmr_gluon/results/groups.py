@@ -11,7 +11,8 @@ from typing import Optional, Tuple
 
 from ..data.datasets import PUBLISHED
 from ..recipes import OF_DATASET, differences
-from .run import FAILED, FINISHED, RUNNING, Run, Setup
+from ..report.status import natural
+from .run import FAILED, FINISHED, RUNNING, Run, Setup, counted
 from .verdicts import Sample
 
 TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "imagenet": "ImageNet"}
@@ -48,6 +49,11 @@ class Group:
     def setup(self) -> Setup:
         """What was trained; of the first run, whose seed is its own."""
         return self.runs[0].setup
+
+    @property
+    def reasons(self):
+        """Why a run is left out, by its path."""
+        return {run.path: reason for run, reason in self.left_out}
 
     @property
     def title(self):
@@ -127,16 +133,11 @@ def departures(setup):
     if name is None:
         return (f"the paper has no data set {setup.dataset}",)
     found = []
-    paper = OF_DATASET[name]
-    unlike = differences(setup.recipe) if setup.recipe else {}
-    if setup.recipe and setup.recipe.name != paper.name:
-        # Another data set's recipe is compared with this one's, not with its own.
-        unlike = differences(dataclasses.replace(setup.recipe, name=paper.name))
+    paper, unlike = OF_DATASET[name], unlike_the_paper(setup)
     epochs = unlike.pop("epochs", None)
     unlike.pop("train_images", None)  # counted below
     if setup.epochs != paper.epochs:
-        many = "s" * (setup.epochs != 1)
-        found.append(f"{setup.epochs} epoch{many} instead of {paper.epochs}")
+        found.append(f"{counted(setup.epochs, 'epoch')} instead of {paper.epochs}")
     elif epochs:  # with the recipe's steps it made as many epochs as the paper
         found.append(f"a recipe of {epochs[0]} epochs instead of {epochs[1]}")
     if setup.dataset != name:
@@ -150,6 +151,27 @@ def departures(setup):
         f"{field} {shown(ours)} instead of {shown(its)}" for field, (ours, its) in unlike.items()
     ]
     return tuple(found)
+
+
+def unlike_the_paper(setup):
+    """What of a training's recipe is unlike the paper's for its data set.
+
+    Parameters
+    ----------
+    setup : Setup
+
+    Returns
+    -------
+    dict of str to tuple
+        By field, the recipe's value and the paper's; empty where the log does not say the recipe.
+    """
+    if setup.recipe is None:
+        return {}
+    paper = OF_DATASET.get(published_name(setup.dataset))
+    # Another data set's recipe is compared with this one's, not with its own.
+    return differences(
+        dataclasses.replace(setup.recipe, name=paper.name) if paper else setup.recipe
+    )
 
 
 def shown(value):
@@ -232,10 +254,4 @@ def _order(group):
     setup = group.setup
     name = published_name(setup.dataset)
     known = list(PUBLISHED).index(name) if name else len(PUBLISHED)
-    return known, setup.dataset, setup.epochs, _natural(setup.network), _key(group.runs[0])
-
-
-def _natural(name):
-    """So that depth 8 comes before depth 14."""
-    parts = re.split(r"([0-9]+)", name)
-    return [(len(part) * (part[:1] in "0123456789"), part) for part in parts if part]
+    return known, setup.dataset, setup.epochs, natural(setup.network), _key(group.runs[0])

@@ -5,7 +5,8 @@ import math
 
 from ..report.plots import COLOURS
 from .page_curves import figures, nice_step, ticks
-from .page_markup import counted, data, name, text
+from .page_markup import data, name, text
+from .run import counted
 
 #: Of a panel, in units that are about a pixel; around what is drawn, room for the labels.
 WIDTH, HEIGHT = 480, 300

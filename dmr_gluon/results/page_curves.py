@@ -4,8 +4,7 @@ import math
 import statistics
 
 from .groups import dataset_title, published_name
-from .page_markup import counted
-from .run import FINISHED
+from .run import FINISHED, by_epoch, counted
 
 #: Epochs of a long training that are drawn; there are not many more pixels.
 MOST_POINTS = 800
@@ -38,9 +37,9 @@ class Curve:
         self.mean = []
         #: The least and the greatest, where several runs have the epoch; else None.
         self.low, self.high = [], []
+        found = by_epoch(runs, measure)
         for point in points:
-            rows = (run.epochs.get(point, {}) for run in runs)
-            values = [row[measure] for row in rows if measure in row]
+            values = found.get(point, ())
             several = len(values) > 1
             self.mean.append(statistics.fmean(values) if values else None)
             self.low.append(min(values) if several else None)

@@ -3,10 +3,10 @@
 import dataclasses
 import json
 
-from ..recipes import OF_DATASET, Recipe, differences
-from .groups import dataset_title, published_name
-from .page_markup import Cell, bullets, counted, name, number, table, text
-from .run import FINISHED
+from ..recipes import OF_DATASET, Recipe
+from .groups import dataset_title, published_name, unlike_the_paper
+from .page_markup import Cell, bullets, name, number, table, text
+from .run import FINISHED, counted
 
 #: Lines about one log that are shown.
 _PROBLEMS = 10
@@ -68,7 +68,7 @@ def _facts(group):
 
 
 def _runs(group, key):
-    reasons = {run.path: reason for run, reason in group.left_out}
+    reasons = group.reasons
     rows = []
     for run in group.runs:
         final = run.epochs.get(run.setup.epochs, {}).get("test_error")
@@ -110,10 +110,7 @@ def _recipe(setup, key):
     if recipe is None:
         return '<h4>Recipe</h4><p class="muted">The log does not say it.</p>'
     paper = OF_DATASET.get(published_name(setup.dataset))
-    if paper is not None and paper.name != recipe.name:
-        # As in the departures: what another data set's recipe is for this one.
-        recipe = dataclasses.replace(recipe, name=paper.name)
-    unlike = differences(recipe)
+    unlike = unlike_the_paper(setup)
     rows, alike = [], []
     for item in dataclasses.fields(Recipe):
         if item.name in ("name", "model"):
@@ -134,7 +131,7 @@ def _recipe(setup, key):
         )
         if not differs:
             alike.append(len(rows) - 1)
-    whose = f"the paper’s recipe {recipe.name}" if paper else f"the recipe {recipe.name}"
+    whose = f"the paper’s recipe {paper.name}" if paper else f"the recipe {recipe.name}"
     columns = [("field", "text"), ("here", "text"), (f"in {whose}", "text"), ("meaning", "text")]
     return "<h4>Recipe</h4>" + table(f"recipe-{key}", columns, rows, f"Recipe, and {whose}", alike)
 

@@ -7,6 +7,8 @@ shown passes through :func:`text`.
 import html
 import json
 
+from .run import one_line
+
 #: Characters of a name or message that are shown; a log may hold megabytes in one line.
 MOST = 200
 #: What makes a row stand back.
@@ -14,29 +16,8 @@ MUTED = ' class="muted"'
 
 
 def plain(value, most=MOST):
-    """A value as text in which every character can be seen.
-
-    What cannot be printed is written as Python writes it: control characters, characters that
-    turn the direction of the text around them, and bytes of file names that are not UTF-8.
-
-    Parameters
-    ----------
-    value : object
-    most : int
-        Characters to keep.
-
-    Returns
-    -------
-    str
-    """
-    value = str(value)
-    if len(value) > most:
-        value = value[: most - 1] + "…"
-    if value.isprintable():
-        return value
-    return "".join(
-        sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in value
-    )
+    """A value as text of at most so many characters, each of which can be seen."""
+    return one_line(str(value), most, "…")
 
 
 def text(value, most=MOST):
@@ -58,11 +39,6 @@ def data(value):
     for sign in "<>&":
         found = found.replace(sign, f"\\u{ord(sign):04x}")
     return found
-
-
-def counted(count, what):
-    """``1 run``, ``2 runs``."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def bullets(items, most=20):

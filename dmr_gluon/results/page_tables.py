@@ -6,6 +6,7 @@ import re
 from .comparison import MEASURES
 from .groups import dataset_title
 from .page_markup import Cell, name, number, signed, table, text
+from .text import WORDS, result
 from .verdicts import CONSISTENT, HIGHER, LOWER, NO_VERDICT
 
 #: Symbol and class of a verdict: its colour is not all that tells it.
@@ -14,13 +15,6 @@ SIGNS = {
     LOWER: ("▼", "lower"),
     HIGHER: ("▲", "higher"),
     NO_VERDICT: ("–", "none"),
-}
-#: Beside the paper.
-WORDS = {
-    CONSISTENT: "consistent",
-    LOWER: "lower than the paper’s",
-    HIGHER: "higher than the paper’s",
-    NO_VERDICT: "no verdict",
 }
 #: Of a pair: sign and class, and which has the lower error.
 _BETTER = {LOWER: (("◀", "lower"), "one"), HIGHER: (("▶", "lower"), "other")}
@@ -113,7 +107,9 @@ def beside_paper(comparison, names):
 
 def word(row):
     """What a row comes to, in two or three words."""
-    return "not comparable" if row.group.departures else WORDS[row.verdict.kind]
+    if row.group.departures:
+        return "not comparable"
+    return WORDS[row.verdict.kind].replace("'", "’")
 
 
 def _verdict(sign, words, verdict, but=""):
@@ -132,8 +128,7 @@ def _verdict(sign, words, verdict, but=""):
 def _mean(sample):
     if sample is None:
         return number(None)
-    std = "" if sample.std is None else f" ± {sample.std:.2f}"
-    return Cell(f"{sample.mean:.2f}{std}", sample.mean)
+    return Cell(result(sample), sample.mean)
 
 
 def beside_each_other(comparison, names):

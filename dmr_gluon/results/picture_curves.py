@@ -6,7 +6,7 @@ import statistics
 from .groups import published_name
 from .picture_names import group_labels, kind_of, layers_of, training_title
 from .picture_style import PAGE, label_lines, letters, new_figure, plain_ticks, styles, usual_order
-from .run import FINISHED
+from .run import FINISHED, by_epoch
 
 #: (measure, name, axes), from left to right. Of many epochs the first have errors so high that
 #: the last ones could not be told apart: ``cut`` leaves them out, as Figure 7 does.
@@ -170,15 +170,11 @@ def _draw_group(axes, group, measure, style, offset):
     counted = [run for run in group.counted if run.series(measure)[0]]
     others = [run for run in group.runs if run.state != FINISHED and run.series(measure)[0]]
     if counted:
-        by_epoch = {}
-        for run in counted:
-            for number, value in zip(*run.series(measure)):
-                by_epoch.setdefault(number, []).append(value)
-        numbers = sorted(by_epoch)
-        means = [statistics.fmean(by_epoch[n]) for n in numbers]
-        first = _line(axes, numbers, means, style, offset)
+        found = by_epoch(counted, measure)
+        numbers, values = list(found), list(found.values())
+        first = _line(axes, numbers, list(map(statistics.fmean, values)), style, offset)
         if len(counted) > 1:
-            low, high = ([pick(by_epoch[n]) for n in numbers] for pick in (min, max))
+            low, high = (list(map(pick, values)) for pick in (min, max))
             axes.fill_between(numbers, low, high, color=style.colour, alpha=0.2, linewidth=0)
     for run in others:
         numbers, values = run.series(measure)

@@ -12,6 +12,7 @@ from ..networks import name_of
 from ..recipes import OF_DATASET
 from ..spec import PLAIN, RESIDUAL
 from .groups import dataset_title, published_name
+from .run import counted
 
 _FAMILIES = {"plain": "Plain", "resnet": "ResNet", "dilnet": "DILNet", "dmrnet": "DMRNet"}
 #: Endings of networks' names.
@@ -69,11 +70,7 @@ def training_title(setup):
     title = cut(dataset_title(setup.dataset), 48)
     if published and setup.epochs == OF_DATASET[published].epochs:
         return title
-    return f"{title}, {epochs_of(setup)}"
-
-
-def epochs_of(setup):
-    return f"{setup.epochs} epoch{'' if setup.epochs == 1 else 's'}"
+    return f"{title}, {counted(setup.epochs, 'epoch')}"
 
 
 def training_key(group):

@@ -1,5 +1,6 @@
 """Errors against numbers of parameters, beside those of Table 3."""
 
+import functools
 import math
 from dataclasses import replace
 
@@ -52,6 +53,7 @@ def parameter_groups(groups):
     return [group for group in groups if group.setup.spec and group.sample()]
 
 
+@functools.lru_cache(maxsize=None)  # a network is built to count them
 def parameters_of(spec):
     """A network's trained parameters, counted in its graph."""
     from ..analysis.complexity import image_size, measure

@@ -335,6 +335,21 @@ def open_log(path):
     return open(path, "rb")
 
 
+def by_epoch(runs, measure):
+    """The values of several runs, by the epochs that at least one of them has, in order."""
+    found = {}
+    for run in runs:
+        for number, row in run.epochs.items():
+            if measure in row:
+                found.setdefault(number, []).append(row[measure])
+    return dict(sorted(found.items()))
+
+
+def counted(count, what):
+    """``1 run``, ``2 runs``."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def times(number):
     return {1: "once", 2: "twice"}.get(number, f"{number} times")
 
@@ -348,7 +363,13 @@ def short(value, most=60):
     return one_line(text, most)
 
 
-def one_line(text, most=60):
-    """A text as it is, if it is short and has nothing but what can be seen."""
-    text = text if len(text) <= most else text[: most - 3] + "..."
+def one_line(text, most=60, ending="..."):
+    """A text in which every character can be seen, with ``ending`` where it was cut.
+
+    What cannot be printed is written as Python writes it: control characters, characters that
+    turn the direction of the text around them, and bytes of file names that are not UTF-8.
+    """
+    text = text if len(text) <= most else text[: most - len(ending)] + ending
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

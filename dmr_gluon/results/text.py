@@ -136,14 +136,13 @@ def _group_of(group):
 
 
 def _run(run, group):
-    left_out = {other.path: reason for other, reason in group.left_out}
     return {
         "path": run.path,
         "state": run.state,
         "seed": run.setup.seed,
         "epoch": run.last,
         "test_error": run.final("test_error"),
-        "left_out": left_out.get(run.path),
+        "left_out": group.reasons.get(run.path),
         "problems": run.problems,
     }
 
