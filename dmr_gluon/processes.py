@@ -11,8 +11,8 @@ import signal
 import subprocess
 import tempfile
 
+from .cuda import library_folders
 from .errors import DMRError
-from .runtime import library_folders
 
 
 class Process:

@@ -17,8 +17,6 @@ happens first:
 A variable that the user has set is never changed.
 """
 
-import ctypes
-import glob
 import importlib
 import importlib.util
 import os
@@ -26,6 +24,7 @@ import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
+from .cuda import preload_libraries
 from .errors import DMRError
 from .machine import installed_wheels, usable_cores
 
@@ -38,21 +37,6 @@ _NUMPY_ALIASES = {
     "object": object,
     "str": str,
 }
-
-#: Libraries that mxnet-cu112 needs, each before those that need it, with the
-#: PyPI package that holds it.
-_CUDA_LIBRARIES = (
-    ("libcudart.so.11.0", "nvidia-cuda-runtime-cu11"),
-    ("libnvrtc.so.11.2", "nvidia-cuda-nvrtc-cu11"),
-    ("libnvToolsExt.so.1", "nvidia-nvtx-cu11"),
-    ("libcublasLt.so.11", "nvidia-cublas-cu11"),
-    ("libcublas.so.11", "nvidia-cublas-cu11"),
-    ("libcufft.so.10", "nvidia-cufft-cu11"),
-    ("libcurand.so.10", "nvidia-curand-cu11"),
-    ("libcusolver.so.11", "nvidia-cusolver-cu11"),
-    ("libnccl.so.2", "nvidia-nccl-cu11"),
-    ("libcudnn.so.8", "nvidia-cudnn-cu11"),
-)
 
 
 def on_a_passing_thread(function, *arguments, **keywords):
@@ -87,31 +71,6 @@ def _restore_numpy_names():
             setattr(numpy, name, value)
 
 
-def library_folders():
-    """Where PyPI's CUDA libraries are: what a process without dmr_gluon needs to import MXNet."""
-    return sorted({os.path.dirname(path) for name, _ in _CUDA_LIBRARIES for path in _found(name)})
-
-
-def _found(soname):
-    return [
-        path
-        for entry in sys.path
-        for path in glob.glob(os.path.join(entry or ".", "nvidia", "*", "lib", soname))
-    ]
-
-
-def _preload_cuda_libraries():
-    """Load PyPI's CUDA libraries; return the packages of those that are nowhere."""
-    missing = []
-    for soname, package in _CUDA_LIBRARIES:
-        paths = _found(soname)
-        try:
-            ctypes.CDLL(paths[0] if paths else soname, mode=ctypes.RTLD_GLOBAL)
-        except OSError:
-            missing.append(package)
-    return sorted(set(missing))
-
-
 def _import_mxnet():
     if "mxnet" in sys.modules:
         if "OMP_NUM_THREADS" not in os.environ:
@@ -134,7 +93,7 @@ def _import_mxnet():
         )
     _restore_numpy_names()
     _set_environment()
-    missing = _preload_cuda_libraries() if "mxnet-cu112" in wheels else []
+    missing = preload_libraries() if "mxnet-cu112" in wheels else []
     try:
         return importlib.import_module("mxnet")
     except OSError as error:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY
 
+from dmr_gluon.cuda import library_folders
 from dmr_gluon.deploy.export import export
 from dmr_gluon.deploy.load import load_bundle
-from dmr_gluon.runtime import library_folders, mx
+from dmr_gluon.runtime import mx
 
 
 @pytest.fixture(scope="module")

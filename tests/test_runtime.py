@@ -71,26 +71,6 @@ def test_a_library_that_is_missing_is_named_with_its_cure(command, tmp_path, mes
     assert "refused: " in done.stdout and words in done.stdout, done
 
 
-def test_cuda_libraries_are_loaded_from_pypis_packages(tmp_path, monkeypatch):
-    from dmr_gluon import runtime
-
-    folder = tmp_path / "nvidia" / "cudnn" / "lib"
-    folder.mkdir(parents=True)
-    (folder / "libcudnn.so.8").write_bytes(b"")
-    loaded = []
-
-    def load(path, mode):
-        loaded.append(path)
-        if not os.path.isabs(path):
-            raise OSError
-
-    monkeypatch.setattr(runtime.ctypes, "CDLL", load)
-    monkeypatch.setattr(runtime.sys, "path", [str(tmp_path)])
-    missing = runtime._preload_cuda_libraries()
-    assert str(folder / "libcudnn.so.8") == loaded[-1]
-    assert "nvidia-cudnn-cu11" not in missing and "nvidia-nccl-cu11" in missing
-
-
 def test_mxnet_imported_before_is_told_of(command):
     code = (
         "import os; os.environ.pop('OMP_NUM_THREADS', 0)\n"

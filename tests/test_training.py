@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dmr_gluon import get_model
+from dmr_gluon.cuda import GPU, Driver
 from dmr_gluon.data.datasets import open_prepared
 from dmr_gluon.deploy.saving import load_run
 from dmr_gluon.errors import DMRError
@@ -309,31 +310,18 @@ class TestDevices:
             make_devices("0-7")
 
     def test_a_gpu_that_is_too_new_is_named_before_cuda_fails(self, monkeypatch, capsys):
-        """With a stand-in for the driver's library: a V100, an H100 and an RTX 4090."""
-        capabilities = [(7, 0), (9, 0), (8, 9)]
-
-        class Driver:
-            def cuInit(self, flags):
-                return 0
-
-            def cuDeviceGetCount(self, count):
-                count._obj.value = len(capabilities)
-                return 0
-
-            def cuDeviceGetAttribute(self, value, attribute, number):
-                value._obj.value = capabilities[number][attribute - 75]
-                return 0
-
-        monkeypatch.setattr(devices.ctypes, "CDLL", lambda name: Driver())
-        assert devices.compute_capabilities() == capabilities
+        gpus = [GPU(0, "V100", (7, 0)), GPU(1, "H100", (9, 0)), GPU(2, "RTX 4090", (8, 9))]
+        monkeypatch.setattr(devices, "driver", lambda: Driver((12, 4), tuple(gpus)))
         devices.warn_of_new_gpus([0, 2])
         assert capsys.readouterr().err == ""
         devices.warn_of_new_gpus([0, 1])
         (line,) = capsys.readouterr().err.splitlines()
         assert "GPU 1 has compute capability 9.0" in line and "up to 8.9" in line
 
-    def test_without_a_driver_there_is_nothing_to_warn_of(self):
-        assert devices.compute_capabilities("libno-such-driver.so") == []
+    def test_without_a_driver_there_is_nothing_to_warn_of(self, monkeypatch, capsys):
+        monkeypatch.setattr(devices, "driver", lambda: None)
+        devices.warn_of_new_gpus([0])
+        assert capsys.readouterr().err == ""
 
     def test_cpu_contexts(self):
         assert make_devices(cpus=2) == [mx.cpu(0), mx.cpu(1)]

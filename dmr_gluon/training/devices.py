@@ -1,10 +1,10 @@
 """From ``--gpus 0-7`` to MXNet contexts."""
 
-import ctypes
 import os
 import re
 import sys
 
+from ..cuda import NEWEST, dotted, driver
 from ..errors import DMRError
 from ..runtime import installed_wheels, mx
 
@@ -63,44 +63,15 @@ def make_devices(gpus=None, cpus=1):
     return [mx.gpu(i) for i in wanted]
 
 
-#: The highest compute capability that mxnet-cu112 has code for, or can run that of: within a
-#: major version older code runs, and it has none that newer drivers could compile anew.
-_NEWEST = (8, 9)
-
-
-def compute_capabilities(library="libcuda.so.1"):
-    """The compute capability of every GPU, asked of NVIDIA's driver.
-
-    Returns
-    -------
-    list of (int, int)
-        Empty where there is no driver, or it does not answer.
-    """
-    try:
-        driver = ctypes.CDLL(library)
-    except OSError:
-        return []
-    count, value = ctypes.c_int(), ctypes.c_int()
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
-        return []
-    found = []
-    for number in range(count.value):
-        numbers = []
-        for attribute in (75, 76):  # COMPUTE_CAPABILITY_MAJOR, _MINOR
-            failed = driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, number)
-            numbers.append(0 if failed else value.value)
-        found.append(tuple(numbers))
-    return found
-
-
 def warn_of_new_gpus(numbers):
     """Say which of some GPUs MXNet 1.9.1 cannot run on, before CUDA's own error does."""
-    for number, capability in enumerate(compute_capabilities()):
-        if number in numbers and capability > _NEWEST:
+    there = driver()
+    for gpu in there.gpus if there else ():
+        if gpu.number in numbers and gpu.capability > NEWEST:
             print(
-                f"warning: GPU {number} has compute capability {capability[0]}.{capability[1]}; "
-                f"mxnet-cu112 has code up to {_NEWEST[0]}.{_NEWEST[1]} and will fail on it: use an "
-                f"older GPU (--gpus), or the CPU",
+                f"warning: GPU {gpu.number} has compute capability {dotted(gpu.capability)}; "
+                f"mxnet-cu112 has code up to {dotted(NEWEST)} and will fail on it: use an older "
+                f"GPU (--gpus), or the CPU",
                 file=sys.stderr,
                 flush=True,
             )

@@ -1,0 +1,159 @@
+"""NVIDIA's driver and libraries, as mxnet-cu112 needs them, without importing MXNet."""
+
+import ctypes
+import glob
+import os
+import sys
+from dataclasses import dataclass
+from typing import Optional, Tuple
+
+#: Libraries that mxnet-cu112 needs, each before those that need it, with the PyPI package that
+#: holds it.
+LIBRARIES = (
+    ("libcudart.so.11.0", "nvidia-cuda-runtime-cu11"),
+    ("libnvrtc.so.11.2", "nvidia-cuda-nvrtc-cu11"),
+    ("libnvToolsExt.so.1", "nvidia-nvtx-cu11"),
+    ("libcublasLt.so.11", "nvidia-cublas-cu11"),
+    ("libcublas.so.11", "nvidia-cublas-cu11"),
+    ("libcufft.so.10", "nvidia-cufft-cu11"),
+    ("libcurand.so.10", "nvidia-curand-cu11"),
+    ("libcusolver.so.11", "nvidia-cusolver-cu11"),
+    ("libnccl.so.2", "nvidia-nccl-cu11"),
+    ("libcudnn.so.8", "nvidia-cudnn-cu11"),
+)
+#: The lowest and the highest compute capability that mxnet-cu112 has code for, or can run that
+#: of: within a major version older code runs, and it has none that newer drivers could compile
+#: anew.
+OLDEST, NEWEST = (5, 0), (8, 9)
+#: The CUDA version that a driver has to support; within a major version older drivers do.
+CUDA = (11, 0)
+
+
+@dataclass(frozen=True)
+class GPU:
+    """What the driver says of one.
+
+    Parameters
+    ----------
+    number : int
+        As in ``--gpus``.
+    name : str
+    capability : (int, int)
+        Compute capability; (0, 0) where the driver does not say.
+    memory : int, optional
+        Bytes.
+    """
+
+    number: int
+    name: str
+    capability: Tuple[int, int]
+    memory: Optional[int] = None
+
+    @property
+    def runs(self):
+        """Whether mxnet-cu112 has code for it."""
+        return OLDEST <= self.capability <= NEWEST
+
+
+@dataclass(frozen=True)
+class Driver:
+    """NVIDIA's driver.
+
+    Parameters
+    ----------
+    cuda : (int, int), optional
+        The newest CUDA that it supports.
+    gpus : tuple of GPU
+    error : str, optional
+        Why it has none.
+    """
+
+    cuda: Optional[Tuple[int, int]] = None
+    gpus: Tuple[GPU, ...] = ()
+    error: Optional[str] = None
+
+
+def dotted(version):
+    """``8.9``."""
+    return ".".join(map(str, version))
+
+
+def driver(library="libcuda.so.1"):
+    """Ask NVIDIA's driver what there is.
+
+    Parameters
+    ----------
+    library : str
+        Of the driver, which needs no CUDA beside it.
+
+    Returns
+    -------
+    Driver or None
+        None where there is no driver.
+    """
+    try:
+        cuda = ctypes.CDLL(library)
+    except OSError:
+        return None
+    value = ctypes.c_int()
+    version = None
+    if not cuda.cuDriverGetVersion(ctypes.byref(value)):
+        version = divmod(value.value // 10, 100)
+    failed = cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(value))
+    if failed:
+        return Driver(version, error=f"CUDA error {failed}")
+    return Driver(version, tuple(_gpu(cuda, number) for number in range(value.value)))
+
+
+def _gpu(cuda, number):
+    value, name, memory = ctypes.c_int(), ctypes.create_string_buffer(128), ctypes.c_size_t()
+    capability = []
+    for attribute in (75, 76):  # COMPUTE_CAPABILITY_MAJOR, _MINOR
+        failed = cuda.cuDeviceGetAttribute(ctypes.byref(value), attribute, number)
+        capability.append(0 if failed else value.value)
+    if cuda.cuDeviceGetName(name, len(name), number):
+        name.value = b"unknown"
+    failed = cuda.cuDeviceTotalMem_v2(ctypes.byref(memory), number)
+    text = name.value.decode(errors="replace")
+    return GPU(number, text, tuple(capability), None if failed else memory.value)
+
+
+def library_folders():
+    """Where PyPI's CUDA libraries are: what a process without dmr_gluon needs to import MXNet."""
+    return sorted({os.path.dirname(path) for name, _ in LIBRARIES for path in found(name)})
+
+
+def found(soname):
+    """Paths of a library in PyPI's packages."""
+    return [
+        path
+        for entry in sys.path
+        for path in glob.glob(os.path.join(entry or ".", "nvidia", "*", "lib", soname))
+    ]
+
+
+def from_the_system(soname):
+    """``the system's`` where the loader finds a library by itself, else None."""
+    try:
+        ctypes.CDLL(soname)
+    except OSError:
+        return None
+    return "the system's"
+
+
+def preload_libraries():
+    """Load what mxnet-cu112 needs: PyPI's libraries, or else the system's.
+
+    Returns
+    -------
+    list of str
+        The packages of those that are nowhere.
+    """
+    missing = []
+    for soname, package in LIBRARIES:
+        paths = found(soname)
+        try:
+            ctypes.CDLL(paths[0] if paths else soname, mode=ctypes.RTLD_GLOBAL)
+        except OSError:
+            missing.append(package)
+    return sorted(set(missing))
