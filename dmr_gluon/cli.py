@@ -7,6 +7,7 @@ from .cli_bench import add_bench
 from .cli_compare import add_compare
 from .cli_data import add_data_commands
 from .cli_deploy import add_deploy_commands
+from .cli_doctor import add_doctor
 from .cli_launch import add_launch
 from .cli_networks import add_commands, write_picture
 from .cli_runs import add_run_commands
@@ -36,6 +37,7 @@ def _main(arguments=None):
     add_commands(commands)
     add_launch(commands)
     add_bench(commands)
+    add_doctor(commands)
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.error("say what to do: " + ", ".join(commands.choices))

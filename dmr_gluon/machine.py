@@ -4,12 +4,17 @@ import contextlib
 import fcntl
 import os
 import platform
+import re
 import time
-from importlib import metadata
+
+#: Versions of CUDA for which there are, or were, wheels of MXNet 1.x.
+_CUDAS = (80, 90, 91, 92, 100, 101, 102, 110, 112)
 
 
 def usable_cores():
     """Physical cores that this process may use: affinity and cgroup quota respected."""
+    if not hasattr(os, "sched_getaffinity"):  # not Linux, for which alone MXNet's wheels are
+        return os.cpu_count() or 1
     allowed = os.sched_getaffinity(0)
     cores = set()
     for cpu in allowed:
@@ -31,10 +36,50 @@ def processor():
     return models[0] if models else platform.machine()
 
 
+def instructions():
+    """What of vector and matrix instructions it has that oneDNN makes use of."""
+    flags = re.search(r"^flags\s*:(.*)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    known = ("sse4_1", "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
+    return [name for name in known if flags and name in flags.group(1).split()]
+
+
+def memory():
+    """Bytes of main memory.
+
+    Returns
+    -------
+    dict
+        ``total``; ``available``, without swapping, to this process; ``limit`` of its cgroup, or
+        None.
+    """
+    found = dict(re.findall(r"^(\w+):\s+(\d+) kB$", _read("/proc/meminfo"), re.MULTILINE))
+    total, available = (int(found.get(name, 0)) << 10 for name in ("MemTotal", "MemAvailable"))
+    limit = used = ""
+    for folder, most, now in (
+        ("/sys/fs/cgroup", "memory.max", "memory.current"),
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        limit, used = _read(f"{folder}/{most}"), _read(f"{folder}/{now}")
+        if limit:
+            break
+    # Version 1 writes a number beyond any memory where there is no limit.
+    limit = int(limit) if limit.isdigit() and int(limit) < total else None
+    if limit is not None and used.isdigit():
+        # Files that were read and written count as used, and are given up when need be.
+        cached = re.search(
+            r"^(?:total_)?inactive_file (\d+)$", _read(f"{folder}/memory.stat"), re.M
+        )
+        used = int(used) - (int(cached.group(1)) if cached else 0)
+        available = max(0, min(available, limit - used))
+    return {"total": total, "available": available, "limit": limit}
+
+
 def installed_wheels():
-    """Names and versions of the MXNet wheels that are installed."""
+    """Names and versions of the MXNet wheels that are installed, for whatever CUDA."""
+    from importlib import metadata  # a tenth of the time of dmr --help
+
     found = {}
-    for name in ("mxnet", "mxnet-cu112"):
+    for name in ("mxnet", *(f"mxnet-cu{cuda}" for cuda in _CUDAS)):
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found

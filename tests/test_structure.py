@@ -11,11 +11,12 @@ PACKAGE = Path(__file__).resolve().parent.parent / "dmr_gluon"
 #: cli and flags import their heavy parts inside functions.
 LAYERS = [
     [
-        *("errors", "runs", "spec", "networks", "recipes", "paper", "machine", ""),
+        *("errors", "runs", "spec", "networks", "recipes", "paper", "machine", "cuda", ""),
         *("data.datasets", "analysis.paths", "report.runlog", "report.tables"),
         *("launch", "experiments", "report.status", "report.tensorboard"),
         *("results.run", "results.logs", "results.authors_log", "results.groups"),
         *("results.verdicts", "results.comparison", "results.text"),
+        *("doctor.facts", "doctor.findings", "doctor.needs", "doctor"),
     ],
     [
         *("runtime", "processes", "turns"),
@@ -53,7 +54,7 @@ LAYERS = [
         "deploy.store",
     ],
     ["training", "deploy", "model_zoo", "report.contact_sheet"],
-    ["analysis", "bench"],
+    ["analysis", "bench", "doctor.probe"],
     [
         *("results.pictures", "results.picture_curves", "results.picture_points"),
         *("results.picture_parameters", "results.picture_labels"),
@@ -70,6 +71,7 @@ LAYERS = [
         "cli_launch",
         "cli_runs",
         "cli_deploy",
+        "cli_doctor",
         "cli_bench_more",
     ],
 ]
