@@ -59,7 +59,11 @@ EXTRAS = {
     # with NumPy 1; before 2.6.2.2 it asks for too old a protobuf. tensorboard shows them.
     "tensorboard": ["tensorboardX>=2.6.2.2,<3", "tensorboard"],
     # ruff's formatting changes between versions.
-    "test": ["pytest>=7", "pytest-xdist>=3", "ruff==0.17.6", "tensorboardX>=2.6.2.2,<3"],
+    "test": [
+        *("pytest>=7", "pytest-xdist>=3", "ruff==0.17.6", "tensorboardX>=2.6.2.2,<3"),
+        # Builds wheel and sdist, in this environment, which therefore has what that takes.
+        *("build>=1", "wheel", "setuptools>=61"),
+    ],
 }
 # What gluoncv, which the Makefile installs without its needs, imports beside what is there anyway.
 EXTRAS["test"] += [*EXTRAS["onnx"], "portalocker", "requests"]
@@ -76,6 +80,8 @@ setup(
     python_requires=">=3.8,<3.13",
     install_requires=REQUIRED,
     extras_require=EXTRAS,
+    # Installed too, so that they can be run from any folder.
+    scripts=["train_cifar.py", "train_svhn.py", "train_imagenet.py"],
     entry_points={"console_scripts": ["dmr = dmr_gluon.cli:main"]},
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

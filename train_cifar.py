@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Train a network on CIFAR-10, CIFAR-100, or any prepared set of 32x32 images (section 4.2).
 
     python train_cifar.py --model cifar_dmrnet56 --gpus 0,1

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Train a network on ImageNet (section 4.5).
 
     python train_imagenet.py --model dmrnet44 --gpus 0-7

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Train a network on SVHN: 40 epochs, no augmentation (section 4.2).
 
     python train_svhn.py --model cifar_dmrnet56 --gpus 0,1

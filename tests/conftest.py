@@ -1,6 +1,7 @@
 """Shared fixtures: the digits prepared once, and a short run on them."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -70,3 +71,29 @@ def command():
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    """Folder of a wheel and an sdist, built from a clean copy of what git knows."""
+    pytest.importorskip("build")
+    source, out = tmp_path_factory.mktemp("source") / "copy", tmp_path_factory.mktemp("dist")
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    if names.returncode:
+        pytest.skip("this is no clone: git does not say what belongs to it")
+    for name in filter(None, names.stdout.split("\0")):
+        if (REPOSITORY / name).exists():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, source / name)
+    done = subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", out, source],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return out
