@@ -103,7 +103,7 @@ def main():
     mx.random.seed(0)
 
     def batch(count):
-        return batch_of(options.network, count, options.size)
+        return batch_of(options.network, count)
 
     serve(answers, run, batch, options.batch, others, mx.nd.waitall)
 
@@ -113,7 +113,6 @@ def _parser():
     parser.add_argument("kind", choices=("train", "infer"))
     parser.add_argument("network", help="a name, such as cifar_dmrnet56")
     parser.add_argument("--batch", type=int, nargs="+", required=True)
-    parser.add_argument("--size", type=int, help="height and width (default: 32 or 224)")
     parser.add_argument("--weights", metavar="FILE.npz", help="our parameters by name")
     return parser
 

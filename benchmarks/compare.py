@@ -27,12 +27,13 @@ from contestants import FORMS, OUR_FORMS, PRECISIONS, Case, inference, training
 from taking_turns import second_starts, take_turns
 from tqdm import tqdm
 
-from dmr_gluon.analysis.complexity import image_size, measure
+from dmr_gluon.analysis.complexity import complexity_of, image_size
 from dmr_gluon.analysis.equivalence import arrays_of
-from dmr_gluon.analysis.twins import randomise, symbol_of
+from dmr_gluon.analysis.twins import randomise
 from dmr_gluon.bench.conditions import machine
 from dmr_gluon.bench.floor import measured_peak, training_multiply_adds
 from dmr_gluon.bench.random_bundle import random_bundle
+from dmr_gluon.data.datasets import open_prepared
 from dmr_gluon.deploy.bundle import read_bundle
 from dmr_gluon.deploy.onnx_model import require_onnx
 from dmr_gluon.deploy.writer import ExportOptions
@@ -85,7 +86,7 @@ def compare(name, options):
     spec = network(name)
     batch = options.batch or (64 if image_size(spec) == 32 else 16)
     sizes = sorted({1, options.batch or 64})
-    complexity = measure(symbol_of(spec), (3, image_size(spec), image_size(spec)))
+    complexity = complexity_of(spec)
     result = {
         "network": name,
         "multiply_adds": {
@@ -216,6 +217,8 @@ def _read(arguments):
         parser.error("--batch must be at least 1")
     for name in options.networks:
         network(name)
+    for folder in (*(options.small or ()), *(options.large or ())):
+        open_prepared(folder)
     options.readers = list(data_reading.READERS)
     try:
         if options.out_dir:

@@ -144,7 +144,7 @@ def _speeds(found, one, what, part):
     """One row for each contestant."""
     header, right = ["contestant"], []
     for batch in part.batches:
-        header += [f"images/s, batch {batch}", "ours is faster by", "of the peak"]
+        header += [f"images/s, batch {batch}", "ours / this", "of the peak"]
     right = range(1, len(header))
     rows = []
     for name in part.names():

@@ -5,7 +5,6 @@ some rounds. Printed are the median images per second, the median ratio to this 
 round by round, and the most memory that each process had.
 """
 
-import argparse
 import os
 import sys
 
@@ -13,7 +12,7 @@ from dmr_gluon.bench.answering import redirected, serve
 from dmr_gluon.bench.conditions import describe, machine
 from dmr_gluon.bench.worker import make_run
 from dmr_gluon.blocks import MergeAndRun
-from dmr_gluon.flags import run
+from dmr_gluon.flags import Parser, run
 from dmr_gluon.layers import BatchNormRelu, GlobalAveragePool
 from dmr_gluon.processes import Process
 from dmr_gluon.report.tables import markdown_table
@@ -37,7 +36,7 @@ FORMS = {
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="cifar_dmrnet14")
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
     parser.add_argument("--rounds", type=int, default=7)
@@ -45,6 +44,8 @@ def main():
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--form", choices=FORMS, help="be this one (used by the program itself)")
     options = parser.parse_args()
+    if options.rounds < 1 or options.batch < 1 or not options.seconds > 0:
+        parser.error("--rounds, --batch and --seconds must be above 0")
     if options.form:
         be(options)
         return
@@ -63,7 +64,7 @@ def main():
         rows.append((FORMS[form], f"{rate:,.0f}", f"{slower:.3f}", f"{memory:,.0f}"))
         running[form].close()
     print(f"{options.model}, batches of {options.batch}, medians of {options.rounds} rounds\n")
-    header = ("form", "images per second", "ours is faster by", "peak memory, MiB")
+    header = ("form", "images per second", "ours / this", "peak memory, MiB")
     print(markdown_table(header, rows, (1, 2, 3)))
 
 
@@ -72,7 +73,7 @@ def started(form, options):
     command += ["--model", options.model, "--batch", str(options.batch)]
     environment = {"MXNET_BACKWARD_DO_MIRROR": "1"} if form == "mirror" else {}
     if form == "threads":
-        environment["OMP_NUM_THREADS"] = str(max(1, os.cpu_count() // 2))
+        environment["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // 2))
     return Process(form, command, environment)
 
 

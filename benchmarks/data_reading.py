@@ -54,6 +54,7 @@ MOST_LEVELS = {"PNG": 0, "JPEG": 2}
 
 def main(arguments=None):
     from dmr_gluon.flags import Parser
+    from dmr_gluon.runs import check_writable, write_result
 
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", nargs="+", metavar="DIR", help="prepared sets of 32x32 images")
@@ -70,10 +71,11 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     if options.rounds < 1 or not options.seconds > 0:
         parser.error("--rounds and --seconds must be above 0")
+    check_writable(options.json)
     found = measured(options)
-    if options.json:
-        Path(options.json).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(table(found, options.rounds))
+    if options.json:
+        write_result(options.json, json.dumps(found, indent=1))
     if not options.large:
         print("\nNo photographs were read; name a prepared set of them with --large.")
 
@@ -354,7 +356,7 @@ def table(found, rounds):
     for one in found["sets"]:
         if "levels_apart" in one:
             lines.append(f"- {one['set']}: pixels at most {one['levels_apart']} levels apart")
-    lines += ["", "| set | bytes per image | reader | images per second | ours is faster by |"]
+    lines += ["", "| set | bytes per image | reader | images per second | ours / this |"]
     lines += ["|---|---|---|---|---|"]
     for one in found["sets"]:
         for reader, rates in one["rates"].items():

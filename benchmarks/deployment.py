@@ -10,10 +10,8 @@ with its weights among the model's inputs. Printed are medians, and the median r
 plain network and of ONNX Runtime on both models, round by round.
 """
 
-import argparse
 import itertools
 import os
-import sys
 import tempfile
 import warnings
 
@@ -24,6 +22,7 @@ from dmr_gluon.deploy.bundle import read_bundle
 from dmr_gluon.deploy.forms import available
 from dmr_gluon.deploy.proof import workers
 from dmr_gluon.deploy.writer import ExportOptions
+from dmr_gluon.flags import Parser, run
 from dmr_gluon.networks import network
 from dmr_gluon.report.tables import markdown_table
 from dmr_gluon.runtime import mx
@@ -33,7 +32,7 @@ THEIRS = "MXNet's ONNX export"
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("bundles", metavar="BUNDLE", nargs="*")
     parser.add_argument("--random", metavar="NAME", action="append", default=[])
     parser.add_argument("--check-images", type=int, default=1000, help="of those with --random")
@@ -41,6 +40,11 @@ def main():
     parser.add_argument("--seconds", type=float, default=0.7, help="for each form and round")
     parser.add_argument("--batch", type=int, default=32)
     options = parser.parse_args()
+    for name in ("rounds", "batch", "seconds", "check_images"):
+        if not getattr(options, name) > 0:
+            parser.error(f"--{name.replace('_', '-')} must be above 0")
+    if not options.bundles and not options.random:
+        parser.error("name a bundle, or a network with --random")
     print(f"{os.environ['OMP_NUM_THREADS']} threads, load {os.getloadavg()[0]:.1f} before\n")
     with tempfile.TemporaryDirectory() as folder:
         for path in itertools.chain(options.bundles, random_bundles(options, folder)):
@@ -113,4 +117,4 @@ def export_by_mxnet(symbol, params, shape, path):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

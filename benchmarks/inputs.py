@@ -13,10 +13,10 @@ import numpy as np
 from dmr_gluon.networks import network
 
 
-def batch_of(name, count, size=None):
+def batch_of(name, count):
     """Random images and labels, as :mod:`dmr_gluon.bench.worker` has them."""
     spec = network(name)
-    size = size or (32 if spec.stem == "cifar" else 224)
+    size = 32 if spec.stem == "cifar" else 224
     random = np.random.RandomState(0)
     images = random.standard_normal((count, 3, size, size)).astype(np.float32)
     return images, random.randint(0, spec.classes, count)

@@ -151,7 +151,7 @@ def main():
     twin = Twin(options)
 
     def batch(count):
-        images, labels = batch_of(options.network, count, options.size)
+        images, labels = batch_of(options.network, count)
         return torch.from_numpy(images), torch.from_numpy(labels)
 
     run = twin.train if options.kind == "train" else twin.infer
@@ -164,7 +164,6 @@ def _parser():
     parser.add_argument("kind", choices=("train", "infer"))
     parser.add_argument("network", help="a name, such as cifar_dmrnet56")
     parser.add_argument("--batch", type=int, nargs="+", required=True)
-    parser.add_argument("--size", type=int, help="height and width (default: 32 or 224)")
     parser.add_argument("--form", choices=FORMS, default="eager")
     parser.add_argument("--layout", choices=LAYOUTS, default="nchw")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")

@@ -31,6 +31,7 @@ from dmr_gluon.errors import DMRError
 from dmr_gluon.flags import run
 from dmr_gluon.machine import usable_cores
 from dmr_gluon.report.tables import markdown_table
+from dmr_gluon.runs import check_writable, write_result
 
 #: The same arrays, and sixteen times the bytes: to tell what an array costs from what a byte does.
 NETWORKS = ("cifar_dmrnet8", "cifar_dmrnet8_w4")
@@ -54,6 +55,7 @@ def main():
     if options.work:
         work(options)
         return
+    check_writable(options.json)
     conditions = machine()
     print("\n".join("- " + line for line in describe(conditions)) + "\n", flush=True)
     points = measured(options)
@@ -78,8 +80,8 @@ def main():
     print(f"- largest error: {100 * max(errors, key=abs):+.0f}%")
     if options.json:
         found = {"machine": conditions, "constants": constants, "points": points}
-        with open(options.json, "w") as file:
-            json.dump({**found, "modelled": modelled, "batch": options.batch}, file, indent=1)
+        found.update(modelled=modelled, batch=options.batch)
+        write_result(options.json, json.dumps(found, indent=1))
 
 
 def measured(options):
@@ -121,7 +123,7 @@ def in_processes(name, what, count, options):
     if done.returncode:
         said = done.stderr.strip().splitlines() or ["nothing"]
         raise DMRError(f"{name} on {count} {what} failed: {said[-1]}")
-    return json.loads(next(line for line in done.stdout.splitlines() if line.startswith("[")))
+    return json.loads(next(line for line in done.stdout.splitlines() if line.startswith("[0")))
 
 
 def work(options):

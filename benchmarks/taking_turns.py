@@ -8,6 +8,7 @@ from contestants import OURS
 from tqdm import tqdm
 
 from dmr_gluon.errors import DMRError
+from dmr_gluon.machine import memory
 from dmr_gluon.turns import measure
 
 
@@ -110,8 +111,8 @@ class _Starter:
 
 
 def available_bytes():
-    """Of this machine's memory."""
-    return _kilobytes("/proc/meminfo", "MemAvailable:")
+    """Of this machine's memory, or of what its cgroup leaves of it."""
+    return memory()["available"]
 
 
 def peak_bytes(process):

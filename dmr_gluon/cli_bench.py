@@ -1,7 +1,6 @@
 """``dmr bench``: how fast this project is on this machine."""
 
 import json
-import os
 
 from .bench import KINDS, LEAST_GROWTH_BATCH
 from .cli_bench_more import add_predict, add_profile, check_flags, predict, profile
@@ -80,6 +79,7 @@ def _refuse(names, options):
     """What does not fit, before anything is measured."""
     from .networks import network
     from .report.plots import check_picture
+    from .runs import check_writable
 
     for name in names:
         network(name)
@@ -104,10 +104,7 @@ def _refuse(names, options):
         check_picture(options.picture)
         if options.only and not {"training", "inference"} & set(options.only):
             raise DMRError("--picture draws speeds; add training or inference to --only")
-    for path in filter(None, (options.json, options.picture)):
-        folder = os.path.dirname(path) or "."
-        if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-            raise DMRError(f"{path} cannot be written; name a file in a folder that is there")
+    check_writable(options.json, options.picture)
 
 
 def _write_json(found, path):

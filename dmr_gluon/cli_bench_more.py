@@ -69,7 +69,7 @@ def add_predict(parser):
         help="what dmr bench --json wrote: has --images-per-second and --batch-per-device",
     )
     for flag, kind, text in _PREDICT:
-        group.add_argument(flag, type=kind, help=text, metavar=flag.split("-")[-1].upper())
+        group.add_argument(flag, type=kind, help=text, metavar="N")
 
 
 def check_flags(options):

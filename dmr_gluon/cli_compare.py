@@ -90,6 +90,9 @@ def _read(options):
     runs = others = read_runs(options.runs, *logs)
     if options.against != options.runs:
         others = read_runs(options.against, *logs) if options.against else None
+    for name, value in zip(("dataset", "network", "epochs"), logs):
+        if value is not None and all(run.format != "authors" for run in (*runs, *(others or ()))):
+            raise DMRError(f"--log-{name} is for logs of the authors' code; there is none here")
     return compare(runs, others)
 
 
@@ -157,14 +160,15 @@ def _markdown(comparison, options):
             shown.append((picture.title, relative(file, path)))
     text = as_markdown(comparison, shown)
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", newline="") as file:
             before = file.read()
     except FileNotFoundError:
         return f"# Results\n\n{text}"
     except (OSError, UnicodeError) as error:
         raise DMRError(f"{path} cannot be read ({error}); name another --markdown") from error
     try:
-        return replace_between(before, MARK, text).rstrip("\n")
+        text = replace_between(before, MARK, text)
+        return text[:-1] if text.endswith("\n") else text  # which writing adds
     except ValueError:
         raise DMRError(
             f"{path} is there, and has no <!-- {MARK} --> and <!-- /{MARK} --> to write between; "

@@ -198,10 +198,11 @@ def _watch(read, seconds):
 
 def _table_of_runs(runs):
     from .report.tables import text_table
+    from .results.run import one_line
 
     rows = [
         (
-            run.path,
+            one_line(run.path, len(run.path)),
             run.state,
             f"{run.epoch}/{run.epochs}" if run.epochs else "-",
             _number(run.test_error, ".2f"),

@@ -155,10 +155,19 @@ def claim_run_directory(root, stem):
             number += 1
 
 
+def check_writable(*paths):
+    """Refuse files that a user has named and that cannot be written, before they cost anything."""
+    for path in filter(None, paths):
+        folder = os.path.dirname(path) or "."
+        if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+            raise DMRError(f"{path} cannot be written; name a file in a folder that is there")
+
+
 def write_result(path, content):
     """Write a file that a user has named: DMRError where it cannot be written."""
     try:
-        write_atomically(path, content)
+        # A link stays one.
+        write_atomically(os.path.realpath(path) if os.path.islink(path) else path, content)
     except OSError as error:
         raise DMRError(f"{path} cannot be written ({error.strerror or error})") from error
 

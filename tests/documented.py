@@ -71,7 +71,8 @@ COMMANDS = {
     "pip install '.[cpu]'": By("test_packaging.py::test_a_wheel_works_in_an_empty_environment"),
     "docker build -f docker/cpu.Dockerfile -t dmr-gluon:cpu .": _DOCKER,
     "docker build -f docker/cu112.Dockerfile -t dmr-gluon:cu112 .": _DOCKER,
-    'docker run --gpus all -v "$PWD/data:/work/data" -v "$PWD/runs:/work/runs" dmr-gluon:cu112 '
+    'docker run --gpus all --user "$(id -u):$(id -g)" -v "$PWD/data:/work/data" '
+    '-v "$PWD/runs:/work/runs" dmr-gluon:cu112 '
     "python train_cifar.py --gpus 0": _DOCKER,
     "dmr doctor": Run(),
     "dmr doctor --recipe imagenet --model dmrnet44": Run(),
@@ -87,7 +88,7 @@ COMMANDS = {
     "dmr verify --full": By("test_verify.py::test_nothing_is_unexplained"),
     # Data
     "dmr prepare digits --out data/digits": Run(),
-    "dmr prepare folder IMAGES --out data/mine": Run(),
+    "dmr prepare folder IMAGES --out data/mine --name mine --resize 32x32": Run(),
     "dmr prepare folder IMAGES --out data/mine [--name mine] [--resize 32x32 | --resize 480]": Run(
         instead="dmr prepare folder IMAGES --out data/other --name mine --resize 32x32"
     ),
@@ -134,6 +135,9 @@ COMMANDS = {
     "dmr prepare svhn --out data/svhn": Cannot("downloads 1.6 GB from the data set's page"),
     "dmr prepare imagenet --source ARCHIVES --out data/imagenet --short-side 480": Run(
         instead="dmr prepare imagenet --source imagenet --out data/small --short-side 40 --partial"
+    ),
+    "dmr prepare folder IMAGES --out data/mine --name mine --resize 64x64": Run(
+        instead="dmr prepare folder IMAGES --out data/larger --name mine --resize 64x64"
     ),
     "dmr check data/cifar10": Run(),
     "dmr show data/mine": Run(),

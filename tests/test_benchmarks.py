@@ -47,6 +47,24 @@ def test_data_reading_refuses_in_one_line(command, arguments, reason):
     assert reason in done.stderr
 
 
+@pytest.mark.parametrize(
+    "program, arguments, reason",
+    [
+        ("deployment.py", ["nowhere"], "nowhere"),
+        ("deployment.py", [], "name a bundle"),
+        ("deployment.py", ["x", "--rounds", 0], "--rounds must be above 0"),
+        ("cpu_forms.py", ["--rounds", 0], "must be above 0"),
+        ("data_reading.py", ["--json", "nowhere/x.json"], "nowhere/x.json cannot be written"),
+        ("scaling.py", ["--json", "nowhere/x.json"], "nowhere/x.json cannot be written"),
+    ],
+)
+def test_other_benchmarks_refuse_in_one_line(command, program, arguments, reason):
+    done = command(f"benchmarks/{program}", *arguments)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: ") and reason in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.fixture
 def benchmark(monkeypatch):
     """A module of benchmarks/, by name."""

@@ -77,7 +77,7 @@ class TestMarkdown:
         compare(runs, "--markdown", document, "--pictures", tmp_path / "pictures")
         text = document.read_text()
         assert text.startswith("# Results\n\n## CIFAR-10: beside the paper\n\n| network |")
-        linked = [line.split("](")[1].rstrip(")") for line in text.splitlines() if "![" in line]
+        linked = [line.split("](")[1].strip("<>)") for line in text.splitlines() if "![" in line]
         assert linked and all((document.parent / path).is_file() for path in linked)
         assert "written: " in capsys.readouterr().err
 
@@ -92,6 +92,19 @@ class TestMarkdown:
         assert text.endswith("<!-- /dmr compare -->\n\nAfter.\n")
         compare(runs, "--markdown", document)
         assert document.read_text() == text
+
+    def test_what_is_outside_the_marks_stays_to_the_byte(self, runs, tmp_path):
+        document, link = tmp_path / "document.md", tmp_path / "link.md"
+        around = b"# Title\r\n\r\n<!-- dmr compare -->\r\n<!-- /dmr compare -->\r\n\r\n\r\n"
+        document.write_bytes(around)
+        link.symlink_to(document)
+        compare(runs, "--markdown", link)
+        before, _, rest = document.read_bytes().partition(b"<!-- dmr compare -->")
+        assert (before, rest.partition(b"<!-- /dmr compare -->")[2]) == (
+            b"# Title\r\n\r\n",
+            b"\r\n\r\n\r\n",
+        )
+        assert link.is_symlink()
 
     def test_a_document_without_marks_is_left_alone(self, runs, tmp_path):
         document = tmp_path / "own.md"
@@ -159,6 +172,7 @@ class TestLive:
         (["RUNS", "--live", "nan"], "--live must be above 0"),
         (["RUNS", "--live", "--json"], "--json is written once"),
         (["RUNS", "--log-epochs", "0"], "--log-epochs must be at least 1"),
+        (["RUNS", "--log-network", "x"], "--log-network is for logs of the authors' code"),
         (["RUNS", "--html", "RUNS"], "is a folder; name the file"),
         (["RUNS", "--against", "nowhere"], "nowhere is not there"),
     ],

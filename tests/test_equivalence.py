@@ -16,6 +16,7 @@ from dmr_gluon.errors import DMRError
 from dmr_gluon.networks import network
 from dmr_gluon.recipes import Recipe
 from dmr_gluon.report import runlog
+from dmr_gluon.results.logs import read_runs
 from dmr_gluon.runs import RunDirectory
 from dmr_gluon.runtime import mx
 from dmr_gluon.training import checkpoint
@@ -228,6 +229,10 @@ def test_a_converted_run_is_resumed_as_if_nothing_had_happened(short_run, tmp_pa
     spec = convert_run(half.path, "grouped", grouped)
     assert spec.name == "cifar_dmrnet8_grouped"
     assert_equal_outputs(load_run(half), load_run(grouped), batch(spec)[0])
+    # What it says of itself is of one network.
+    (found,) = read_runs([grouped])
+    assert found.setup.network == spec.name and found.problems == ()
+    assert not any("config.json" in change for change in found.changes)
     config = RunDirectory(grouped).config()
     options = RunOptions(config["dataset"]["directory"], grouped, resume=True)
     fit(Recipe.from_json(config["recipe"]), options)

@@ -187,6 +187,21 @@ def test_the_table_and_json(capsys, tmp_path, locked):
     assert done["test_error"] == 7.5 and now["seconds_left"] == 86123
 
 
+def test_a_name_that_is_not_utf8_is_shown_all_the_same(tmp_path, command):
+    fake_run(os.path.join(str(tmp_path), "caf\udce9"), [9.0], end=True)
+    for arguments in (("status", tmp_path), ("compare", tmp_path)):
+        done = command("-m", "dmr_gluon.cli", *arguments, PYTHONIOENCODING="utf-8:strict")
+        assert done.returncode == 0 and "caf\\udce9" in done.stdout, done.stderr
+
+
+def test_runs_behind_links_are_found_and_a_circle_ends(tmp_path):
+    fake_run(tmp_path / "disk" / "a", [9.0], end=True)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "linked").symlink_to(tmp_path / "disk")
+    (tmp_path / "runs" / "circle").symlink_to(tmp_path / "runs")
+    assert find_runs([tmp_path / "runs"]) == [str(tmp_path / "runs" / "linked" / "a")]
+
+
 @pytest.mark.parametrize(
     "flags, words",
     [(["--watch"], "terminal"), (["--watch", "0"], "above 0"), (["--watch", "nan"], "above 0")],

@@ -3,6 +3,7 @@
 Any symbol of MXNet can be measured that consists of the operators of these networks.
 """
 
+import functools
 import json
 from dataclasses import dataclass
 from typing import Tuple
@@ -70,6 +71,19 @@ class Complexity:
 def image_size(spec):
     """Height and width of the images that the paper has for a network."""
     return 32 if spec.stem == "cifar" else 224
+
+
+@functools.lru_cache(maxsize=None)
+def complexity_of(spec) -> Complexity:
+    """A network's sizes for the paper's images, counted once.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+    """
+    from ..model import Network
+
+    return measure(Network(spec).portable_symbol(), (3, image_size(spec), image_size(spec)))
 
 
 def measure(symbol, image_shape) -> Complexity:

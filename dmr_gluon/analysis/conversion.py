@@ -1,5 +1,6 @@
 """Training that goes on in another form of the network (see :mod:`.equivalence`)."""
 
+import json
 import os
 import shutil
 from dataclasses import asdict
@@ -80,7 +81,9 @@ def convert_run(run, form, out):
         shutil.rmtree(other.path, ignore_errors=True)
         other.create(config)
         if os.path.exists(run.log):
-            shutil.copyfile(run.log, other.log)
+            as_it_is = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+            with open(run.log, **as_it_is) as log, open(other.log, "w", **as_it_is) as copy:
+                copy.writelines(_converted_event(line, config) for line in log)
         if found:
             _, arrays, state = found
             arrays = _convert_checkpoint(arrays, net.spec, form)
@@ -91,6 +94,18 @@ def convert_run(run, form, out):
         shutil.rmtree(other.path, ignore_errors=True)
         raise DMRError(f"cannot write to {out}: {error.strerror or error}") from error
     return spec
+
+
+def _converted_event(line, config):
+    """A line of the log, which begins with what is trained."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return line
+    if not isinstance(event, dict) or event.get("event") != "start":
+        return line
+    event.update({name: config[name] for name in ("network", "recipe")})
+    return json.dumps({**event, "converted_from": config["converted_from"]}) + "\n"
 
 
 def _convert_checkpoint(arrays, spec, form):

@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import lru_cache
 from typing import Iterator, Optional
 
 import numpy as np
@@ -16,7 +15,7 @@ from ..spec import INCEPTION_LIKE, MERGE_AND_RUN, RESIDUAL
 from ..training.optimizer import NAG2016
 from ..training.step import TrainingStep
 from . import equivalence, flow, paths, twins
-from .complexity import Complexity, image_size, measure
+from .complexity import Complexity, complexity_of
 from .conversion import convert_training
 
 #: What a check can come to.
@@ -146,7 +145,7 @@ def measure_networks() -> Iterator[MeasuredNetwork]:
     """Count every network of the paper and compare it with what is printed."""
     for published in paper.NETWORKS:
         spec = network(published.name)
-        complexity = _counted(spec)
+        complexity = complexity_of(spec)
         depth = Check(
             f"depth of {published.name}",
             str(published.depth),
@@ -164,13 +163,6 @@ def measure_networks() -> Iterator[MeasuredNetwork]:
                 note if complexity.parameters == known else "",
             )
         yield MeasuredNetwork(published, complexity, parameters, depth)
-
-
-@lru_cache(maxsize=None)
-def _counted(spec):
-    """A network's sizes; counted once, for the table of networks is asked for twice."""
-    size = image_size(spec)
-    return measure(twins.symbol_of(spec), (3, size, size))
 
 
 def _parameters(what, printed, count, note=""):
@@ -191,7 +183,7 @@ def check_table2_column() -> Iterator[Check]:
     """Note a: the column of parameters is the ResNet's with 100 classes."""
     for layers, printed in zip(paper.TABLE2_L, paper.TABLE2_PARAMETERS):
         spec = network(f"cifar_resnet{2 * layers + 2}", classes=100)
-        count = _counted(spec).parameters
+        count = complexity_of(spec).parameters
         yield _parameters(f"Table 2, L = {layers}: {spec.name}, 100 classes", printed, count)
 
 
@@ -201,7 +193,7 @@ def check_3x3_projections() -> Iterator[Check]:
         ("cifar_dmrnet50_w4", "24.8", ""),
         ("cifar_dmrnet32_w4", "14.9", "b"),
     ):
-        counted = _counted(network(name))
+        counted = complexity_of(network(name))
         more = sum(8 * layer.parameters for layer in counted.layers if layer.kind == "conv 1x1/2")
         yield _parameters(f"{name} with 3x3 projections", printed, counted.parameters + more, note)
 

@@ -168,7 +168,7 @@ def _curve(against, steps, smallest, options):
     return Curve(against, points)
 
 
-def growth_table(curves, make=text_table):
+def growth_table(curves):
     """Every point, and under each curve its exponents."""
     rows = []
     for curve in curves:
@@ -185,7 +185,7 @@ def growth_table(curves, make=text_table):
             )
         time, memory = curve.exponents
         rows.append((curve.against, "exponent", "", "", f"{time:.2f}", f"{memory:.2f}"))
-    return make(("against", "", "network", "batch", "ms a step", "MB"), rows, (1, 3, 4, 5))
+    return text_table(("against", "", "network", "batch", "ms a step", "MB"), rows, (1, 3, 4, 5))
 
 
 def draw_growth(curves, out):

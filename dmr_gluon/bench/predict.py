@@ -10,8 +10,9 @@ where their constants come from: docs/performance.md.
 """
 
 import itertools
+import math
 from dataclasses import dataclass
-from typing import Tuple
+from typing import Optional, Tuple
 
 from ..errors import DMRError
 
@@ -86,7 +87,7 @@ class Hardware:
     network_bandwidth: float = float("inf")
     server_bandwidth: float = float("inf")
     key_seconds: float = 0.0
-    servers: int = None
+    servers: Optional[int] = None
     read_per_second: float = float("inf")
     overlap: float = 1.0
 
@@ -191,16 +192,9 @@ def gradients_of(name):
     count = 1 + max(bucket for bucket, _ in places)
     sizes, multiply_adds = [0] * count, [0] * count
     for parameter, (bucket, start) in zip(parameters, places):
-        sizes[bucket] = start + _product(parameter.shape)
+        sizes[bucket] = start + math.prod(parameter.shape)
         multiply_adds[bucket] += costs.get(parameter.name, 0)
     return Gradients(spec.name, tuple(sizes), tuple(multiply_adds))
-
-
-def _product(shape):
-    product = 1
-    for length in shape:
-        product *= length
-    return product
 
 
 def server_shares(sizes, servers):

@@ -271,7 +271,7 @@ def _medians(counters):
     return {name: statistics.median(counter[name] for counter in counters) for name in names}
 
 
-def measure_profile(kind, name, batch, rounds=10):
+def measure_profile(kind, name, batch, rounds):
     """Profile a network on this machine's CPU.
 
     Parameters
@@ -321,13 +321,11 @@ def measure_profile(kind, name, batch, rounds=10):
 
 
 def shares_of_peak(convolutions, peak):
-    """Of each its arithmetic by what the processor could do in its time; None without a peak.
+    """Of each its arithmetic by what the processor could do in its time.
 
     Parameters
     ----------
     convolutions : sequence of Convolutions
-    peak : Peak or None
+    peak : Peak
     """
-    if peak is None:
-        return [None] * len(convolutions)
     return [one.gigaflops * 1e9 / (2 * peak.multiply_adds) for one in convolutions]

@@ -13,14 +13,13 @@ from typing import Optional, Tuple
 import numpy as np
 from tqdm import tqdm
 
-from ..analysis.complexity import image_size, measure
+from ..analysis.complexity import complexity_of, image_size
 from ..deploy.bundle import read_bundle
 from ..deploy.forms import INT8, ONNX, PLAIN
 from ..deploy.onnx_model import require_onnx
 from ..deploy.proof import workers
 from ..deploy.writer import ExportOptions
 from ..errors import DMRError
-from ..model import Network
 from ..networks import network
 from ..processes import Process
 from ..turns import measure as measure_in_turn
@@ -144,8 +143,7 @@ def measure_network(name, options, peak):
         ``seconds_to_first`` (of each start), ``peak_bytes``, ``start_bytes``.
     """
     spec = network(name)
-    size = image_size(spec)
-    complexity = measure(Network(spec).portable_symbol(), (3, size, size))
+    complexity = complexity_of(spec)
     speeds, step = [], {"network": name, "batch": options.batch_for(spec)}
     if set(options.only) & {"training", "start", "memory"}:
         speeds += _training(spec, options, step, peak, training_multiply_adds(complexity))

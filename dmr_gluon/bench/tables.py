@@ -7,14 +7,12 @@ from ..report.plots import COLOURS
 from ..report.tables import text_table
 
 
-def speed_table(speeds, make=text_table):
+def speed_table(speeds):
     """One line for each network, form and batch size.
 
     Parameters
     ----------
     speeds : list of Measured
-    make : function
-        :func:`~dmr_gluon.report.tables.text_table` or ``markdown_table``.
 
     Returns
     -------
@@ -32,18 +30,16 @@ def speed_table(speeds, make=text_table):
         for one in speeds
     ]
     header = ("network", "work", "form", "batch", "images/s", "of the peak")
-    return make(header, rows, (3, 4, 5))
+    return text_table(header, rows, (3, 4, 5))
 
 
-def step_table(steps, make=text_table):
+def step_table(steps):
     """The time until the first training step is done, and the memory of training.
 
     Parameters
     ----------
     steps : list of dict
         As :func:`.speeds.measure_network` gives them, at least one with one of both.
-    make : function
-        As of :func:`speed_table`.
 
     Returns
     -------
@@ -62,7 +58,7 @@ def step_table(steps, make=text_table):
             columns.append((text, lambda step, key=key: f"{step[key] / 1e6:,.0f}"))
     header, values = zip(*columns)
     rows = [[value(step) for value in values] for step in steps]
-    return make(header, rows, range(1, len(header)))
+    return text_table(header, rows, range(1, len(header)))
 
 
 def draw_speeds(speeds, out):

@@ -35,7 +35,7 @@ def answering(net, device):
     return lambda images, labels: net(mx.nd.array(images, device)).asnumpy()
 
 
-def make_run(kind, name, device, size=None, change=None):
+def make_run(kind, name, device, change=None):
     """A network with random weights, ready to run.
 
     Parameters
@@ -44,8 +44,6 @@ def make_run(kind, name, device, size=None, change=None):
         ``train`` or ``infer``.
     name : str
     device : Context
-    size : int, optional
-        Height and width of the images; default: 32 or 224.
     change : function, optional
         Called with the network before it runs.
 
@@ -65,7 +63,7 @@ def make_run(kind, name, device, size=None, change=None):
     from ..runtime import mx
 
     spec = network(name)
-    size = size or image_size(spec)
+    size = image_size(spec)
     mx.random.seed(0)
     net = Network(spec)
     net.initialize(ctx=device)
@@ -94,7 +92,7 @@ def main(arguments=None):
 
     (device,) = make_devices(options.gpu)
     start_bytes = peak_bytes()
-    run, batch = make_run(options.kind, options.network, device, options.size)
+    run, batch = make_run(options.kind, options.network, device)
 
     def memory():
         found = {"start_bytes": start_bytes}
@@ -114,7 +112,6 @@ def _parser():
     parser.add_argument("kind", choices=("train", "infer"))
     parser.add_argument("network", help="a name, such as cifar_dmrnet56_k3")
     parser.add_argument("--batch", type=int, required=True)
-    parser.add_argument("--size", type=int, help="height and width (default: 32 or 224)")
     parser.add_argument("--gpu", metavar="N", help="without it, the CPU")
     return parser
 

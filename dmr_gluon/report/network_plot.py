@@ -225,8 +225,8 @@ class _Column:
                 text.insert(0, "concatenate")
             end = pen.box(x, y - 0.5, text, width=_SPACING - 0.3)
         if len(heads) > 1:
-            pen.wire((places[0], end), (places[0], end - 0.3), (0, end - 0.3), head=False)
-            pen.wire((places[-1], end), (places[-1], end - 0.3), (0, end - 0.3), head=False)
+            for x in places:
+                pen.wire((x, end), (x, end - 0.3), (0, end - 0.3), head=False)
             pen.text(0, end - 0.55, "mean of the logits")
 
 

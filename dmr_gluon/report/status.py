@@ -78,8 +78,13 @@ def find_runs(paths):
     for path in map(os.fspath, paths):
         if not os.path.isdir(path):
             raise DMRError(f"{path} is not a folder; name a run, or a folder that holds runs")
-        runs = []
-        for folder, below, files in os.walk(path):
+        runs, seen = [], set()
+        for folder, below, files in os.walk(path, followlinks=True):
+            place = os.path.realpath(folder)
+            if place in seen:  # a link that leads back
+                below.clear()
+                continue
+            seen.add(place)
             if "config.json" in files or "log.jsonl" in files:
                 runs.append(folder)
                 below.clear()  # its checkpoints are no runs

@@ -77,11 +77,11 @@ class Comparison:
 
     Parameters
     ----------
-    groups : list of Group
+    groups : tuple of Group
         Those beside the paper first, then the others that pairs have.
-    rows : list of Row
-    pairs : list of Pair
-    unknown : list of Run
+    rows : tuple of Row
+    pairs : tuple of Pair
+    unknown : tuple of Run
         Of which nothing says what was trained.
     """
 

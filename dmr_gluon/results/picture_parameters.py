@@ -1,6 +1,5 @@
 """Errors against numbers of parameters, beside those of Table 3."""
 
-import functools
 import math
 from dataclasses import replace
 
@@ -53,14 +52,11 @@ def parameter_groups(groups):
     return [group for group in groups if group.setup.spec and group.sample()]
 
 
-@functools.lru_cache(maxsize=None)  # a network is built to count them
 def parameters_of(spec):
     """A network's trained parameters, counted in its graph."""
-    from ..analysis.complexity import image_size, measure
-    from ..analysis.twins import symbol_of
+    from ..analysis.complexity import complexity_of
 
-    size = image_size(spec)
-    return measure(symbol_of(spec), (3, size, size)).parameters
+    return complexity_of(spec).parameters
 
 
 def draw_parameters(groups):

@@ -40,7 +40,7 @@ class Setup:
     spec : NetworkSpec, optional
     recipe : Recipe, optional
         None in the authors' format, which does not say.
-    epochs : int
+    epochs : int, optional
         That the training was to have.
     images : dict of str to int
         ``train`` and ``test``.

@@ -8,6 +8,7 @@ from typing import List, Tuple
 from ..report.tables import markdown_table, text_table
 from .comparison import MEASURES
 from .groups import dataset_title
+from .run import one_line
 from .verdicts import CONSISTENT, HIGHER, LOWER, NO_VERDICT
 
 #: Verdicts of :func:`.verdicts.beside_paper`, in words.
@@ -79,13 +80,13 @@ def as_markdown(comparison, pictures=()):
             parts.append(markdown_table(section.header, rows, section.right))
         if section.notes:
             parts.append("\n".join(f"- {_escaped(note)}" for note in section.notes))
-    parts += [f"![{_escaped(text)}]({path})" for text, path in pictures]
+    parts += [f"![{_escaped(text)}](<{path}>)" for text, path in pictures]
     return printable("\n\n".join(parts))
 
 
 def printable(text):
-    """Without control characters, which a name in a log may have, but for line ends."""
-    return re.sub(r"[^\S\n ]|[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]", "?", text)
+    """With nothing that cannot be seen, which a name in a log may have, but for line ends."""
+    return "\n".join(one_line(line, len(line)) for line in text.split("\n"))
 
 
 def _escaped(text):
