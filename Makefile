@@ -5,7 +5,7 @@
 VENV = .venv
 # The extra that brings MXNet: cpu, or cu112 on a machine with NVIDIA GPUs. What is installed
 # stays unless another is asked for.
-EXTRA = $(or $(patsubst $(VENV)/installed-%,%,$(firstword $(wildcard $(VENV)/installed-*))),cpu)
+EXTRA = $(or $(patsubst $(VENV)/installed-%,%,$(firstword $(wildcard $(VENV)/installed-c*))),cpu)
 # The interpreter to make .venv with; found by tools/find-python if not named.
 PYTHON =
 RUN = $(VENV)/bin/python
@@ -22,7 +22,8 @@ BENCH_PIP =
 # Of benchmarks/compare.py, such as BENCH="--networks cifar_dmrnet14 --rounds 3".
 BENCH =
 
-.PHONY: help install demo test test-all test-pythons lint format figures results bench clean
+.PHONY: help install demo test test-all test-pythons lint format figures results docs build \
+    coverage bench clean
 
 help:
 	@echo "make install        install into $(VENV) (EXTRA=cu112 for GPUs, PYTHON=... to choose)"
@@ -32,9 +33,12 @@ help:
 	@echo "make test-pythons   the fast tests under every Python from 3.8 to 3.12 that is found"
 	@echo "make figures        draw the pictures and write the tables of README and docs again"
 	@echo "make results        write docs/results.md from the logs in results/ again"
+	@echo "make docs           make pages of docs/ and the docstrings, in docs/_build"
+	@echo "make build          make a wheel and a source distribution, in dist"
+	@echo "make coverage       the fast tests, with the lines that none of them runs"
 	@echo "make format         let ruff format the code"
 	@echo "make bench          this project beside PyTorch and others, an hour or two (BENCH=...)"
-	@echo "make clean          remove $(VENV), .venvs, $(BENCH_VENV) and demo"
+	@echo "make clean          remove $(VENV), .venvs, $(BENCH_VENV), demo and what was built"
 
 install: $(STAMP)
 
@@ -101,6 +105,20 @@ results: install
 	$(VENV)/bin/dmr compare results --against results --markdown docs/results.md \
 	    --pictures docs/figures/results
 
+# Warnings are errors: a link that leads nowhere, a docstring that is no reStructuredText.
+docs: $(VENV)/installed-docs
+	$(RUN) -m sphinx -W --keep-going -q -b html docs docs/_build
+
+$(VENV)/installed-docs: $(STAMP)
+	$(RUN) -m pip install --disable-pip-version-check -e '.[$(EXTRA),docs]'
+	touch $@
+
+build: install
+	$(RUN) -m build --no-isolation
+
+coverage: install
+	$(PYTEST) -m "not slow" --cov=dmr_gluon --cov=symbols --cov-report=term-missing:skip-covered
+
 bench: install $(BENCH_VENV)/installed
 	$(RUN) benchmarks/compare.py --peer-python $(BENCH_VENV)/bin/python --out-dir bench $(BENCH)
 
@@ -115,4 +133,4 @@ $(BENCH_VENV)/installed: benchmarks/requirements.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venvs $(BENCH_VENV) demo
+	rm -rf $(VENV) .venvs $(BENCH_VENV) demo docs/_build build dist

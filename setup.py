@@ -58,11 +58,13 @@ EXTRAS = {
     # tensorboardX writes TensorBoard's files without TensorFlow, on every Python from 3.8 and
     # with NumPy 1; before 2.6.2.2 it asks for too old a protobuf. tensorboard shows them.
     "tensorboard": ["tensorboardX>=2.6.2.2,<3", "tensorboard"],
+    # The last versions for Python 3.8; myst-nb reads Markdown and the notebook.
+    "docs": ["sphinx>=7,<8", "myst-nb>=1,<2", "furo", "ipykernel", "nbclient"],
     # ruff's formatting changes between versions.
     "test": [
         *("pytest>=7", "pytest-xdist>=3", "ruff==0.17.6", "tensorboardX>=2.6.2.2,<3"),
         # Builds wheel and sdist, in this environment, which therefore has what that takes.
-        *("build>=1", "wheel", "setuptools>=61"),
+        *("build>=1", "wheel", "setuptools>=61", "pytest-cov>=4"),
     ],
 }
 # What gluoncv, which the Makefile installs without its needs, imports beside what is there anyway.

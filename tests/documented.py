@@ -58,6 +58,7 @@ class Cannot:
 _CI = By(".ci/run")
 _GPUS = Cannot("needs GPUs")
 _DOCKER = Cannot("needs Docker; the files are linted and checked")
+_BENCH = By("test_benchmarks.py::test_the_comparison_measures_everybody")
 _SHORT = "--epochs 1"
 
 COMMANDS = {
@@ -229,12 +230,11 @@ COMMANDS = {
     "--machines 1,2,4,8 --device-bandwidth 10 --network-bandwidth 25 --read-per-core 500 "
     "--cores 32": Run(),
     "make bench": Cannot("an hour or two, and 3 GB of downloads"),
-    'make bench BENCH="--networks cifar_dmrnet56 --only training --rounds 5"': By(
-        "test_benchmarks.py::test_the_comparison_measures_everybody"
-    ),
-    "python benchmarks/compare.py --peer-python PYTHON --out-dir bench": By(
-        "test_benchmarks.py::test_the_comparison_measures_everybody"
-    ),
+    'make bench BENCH="--networks NAME --precisions float32 --forms eager compiled traced '
+    '--only training inference memory --rounds 5 --seconds 1.5 --out-dir bench/NAME"': _BENCH,
+    'make bench BENCH="--networks cifar_dmrnet56 --rounds 5 --seconds 1"': _BENCH,
+    'make bench BENCH="--networks cifar_dmrnet56 --only training --rounds 5"': _BENCH,
+    "python benchmarks/compare.py --peer-python PYTHON --out-dir bench": _BENCH,
     "python benchmarks/scaling.py --json scaling.json": By(
         "test_bench_predict.py::test_scaling_measures_and_fits"
     ),
