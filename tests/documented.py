@@ -165,7 +165,7 @@ COMMANDS = {
     "dmr compare runs/table2 --live --html report.html": Run(),
     "dmr compare new --against old": Run(instead="dmr compare trial --against runs"),
     "dmr compare runs --against runs": Run(),
-    "make results": By("test_our_results.py::test_the_document_is_made_from_the_logs"),
+    "make results": Cannot("there are no runs in results/ yet"),
     # Deploying
     "dmr export runs/mine-cifar_dmrnet56-001 --out exported --forms fused,int8,onnx": Run(
         also="--int8-limit 100"
