@@ -127,12 +127,22 @@ DAMAGED = {
 }
 
 
+def test_what_an_extra_lacks_is_not_in_the_way():
+    lacks = {**PANDAS, "name": "opencv-python", "has": None}
+    facts = machine({"requirements": [lacks]})
+    facts["packages"]["gluoncv"] = "0.10.5"
+    (found,) = [finding for finding in judge(facts) if finding.subject == "packages"]
+    assert found.level == OK
+
+
 def test_what_only_an_extra_asks_for_matters_where_it_is_in_use():
     facts = machine({"requirements": [PANDAS, PANDAS]})
     assert others(facts) == []
     facts["packages"]["gluoncv"] = "0.10.5"
     (finding,) = others(facts)
-    assert finding.level == WARNING and "extra gluoncv" in finding.text and "<2.2" in finding.mend
+    assert (
+        finding.level == WARNING and "asks for gluoncv" in finding.text and "<2.2" in finding.mend
+    )
 
 
 @pytest.mark.parametrize("name", ["tqdm", "packaging", "cv2"])

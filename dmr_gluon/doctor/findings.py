@@ -78,27 +78,25 @@ def _packages(facts):
         text = "dmr-gluon is imported from its folder, and not installed: versions are not checked"
         yield Finding(WARNING, "packages", text, "pip install -e '.[cpu]'")
         return
-    missing, seen = [], set()
+    missing, wrong = [], {}
     for one in asked:
-        name = f"{one['name']}{one['asks']}"
         extra = _EXTRAS.get(one["extra"])
-        if one["fits"] or one["name"] in seen or (one["extra"] and extra not in facts["packages"]):
+        if one["fits"] or (one["extra"] and extra not in facts["packages"]):
             continue
-        seen.add(one["name"])
-        if one["has"] is None:
-            # OpenCV may be the other one; what else an extra lacks, its user will be told.
-            if not one["extra"] and not _stands_in(one, facts):
-                missing.append(name)
-            continue
-        level, whose = (WARNING, f"its extra {one['extra']}") if one["extra"] else (PROBLEM, "it")
-        text = (
-            f"{one['name']} {one['has']} is installed; dmr-gluon ({whose}) asks for {one['asks']}"
-        )
-        yield Finding(level, "packages", text.replace(" (it)", ""), f"pip install '{name}'")
+        name = f"{one['name']}{one['asks']}"
+        if one["has"] is not None:
+            wrong.setdefault(one["name"], (one, name))
+        elif not one["extra"] and not _stands_in(one, facts):
+            # What an extra lacks, its user will be told.
+            missing.append(name)
+    for one, name in wrong.values():
+        level, whose = (WARNING, f" for {one['extra']}") if one["extra"] else (PROBLEM, "")
+        text = f"{one['name']} {one['has']} is installed; dmr-gluon asks{whose} for {one['asks']}"
+        yield Finding(level, "packages", text, f"pip install '{name}'")
     if missing:
         command = "pip install " + " ".join(f"'{name}'" for name in missing)
         yield Finding(PROBLEM, "packages", f"not installed: {', '.join(missing)}", command)
-    if not missing and not seen:
+    if not missing and not wrong:
         packages = facts["packages"]
         shown = [f"{name} {packages[name]}" for name in ("numpy", "matplotlib") if name in packages]
         yield Finding(OK, "packages", f"as dmr-gluon asks for them: {', '.join(shown)}, ...")
