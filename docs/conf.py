@@ -17,6 +17,8 @@ napoleon_google_docstring = False
 napoleon_use_ivar = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
+# Every block has it, and MXNet's docstring of it.
+autodoc_default_options = {"exclude-members": "hybrid_forward"}
 # The notebook is kept with its output; a test runs it.
 nb_execution_mode = "off"
 myst_heading_anchors = 3

@@ -433,7 +433,7 @@ def test_the_memory_of_a_training_is_about_what_is_said(command, digits, tmp_pat
     )
     done = command("-c", code)
     peak = int(done.stdout.rsplit("peak", 1)[1]) * 1024
-    sizes = json.loads(command("-m", "dmr_gluon.doctor.probe", name).stdout.splitlines()[-1])
+    sizes = json.loads(command("-m", "dmr_gluon.doctor.probe", name, 32).stdout.splitlines()[-1])
     said = Needs("cifar10", name, batch).memory(sizes["network"])
     print(f"{name}, {batch} images: {peak / 1e9:.2f} GB, {said / 1e9:.2f} GB said")
     assert 0.6 * said < peak < 1.05 * said
