@@ -238,6 +238,11 @@ class TestPublishing:
         facts = (entry["classes"], entry["dataset"], entry["test_error"])
         assert facts == (10, "digits", 3.21)
 
+    @pytest.mark.parametrize("training", [None, [3.21], "3.21", {"test_error": None}])
+    def test_an_error_that_is_not_known(self, store, tmp_path, training):
+        entry, _ = publish(write(network(), tmp_path / "bundle", training=training), store)
+        assert entry["test_error"] is None
+
     def test_the_same_again_changes_nothing(self, published, bundle, store):
         def state():
             paths = [os.path.join(folder, f) for folder, _, fs in os.walk(store) for f in fs]
