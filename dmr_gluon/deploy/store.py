@@ -201,9 +201,10 @@ def _read_index(place):
 
 def _download_index(root):
     with tempfile.NamedTemporaryFile(mode="a+b", prefix=INDEX, suffix=".part", buffering=0) as file:
-        receive(f"{root.rstrip('/')}/{INDEX}", file, _opener(), None, _INSTEAD)
+        url = f"{root.rstrip('/')}/{INDEX}"
+        receive(url, file, _opener(), None, _INSTEAD, _LARGEST_INDEX)
         file.seek(0)
-        return _entries(file.read(_LARGEST_INDEX + 1), f"{root.rstrip('/')}/{INDEX}")
+        return _entries(file.read(_LARGEST_INDEX + 1), url)
 
 
 def _entries(text, path):
