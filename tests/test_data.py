@@ -396,10 +396,17 @@ class TestFolder:
         os.rename(odd + b"/test/cat", odd + b"/test/c\xff\nt")
         with open(odd + b"/train/c\xff\nt/read.me", "wb"):
             pass
-        out = tmp_path / "out"
-        main(["prepare", "folder", os.fsdecode(odd), "--out", str(out), "--name", "pets"])
+        out = os.fsdecode(odd + b"-out")
+        main(["prepare", "folder", os.fsdecode(odd), "--out", out, "--name", "pets"])
         lines = capsys.readouterr().out.splitlines()
         assert len(lines) == 2 and "c\\udcff\\nt' are no images" in lines[0]
+        assert r"odd\udcff\n-out: pets, 10 train, 6 test" in lines[1]
+        main(["show", out])
+        with open(os.path.join(out, "test.rec"), "ab") as file:
+            file.write(b"x")
+        with pytest.raises(SystemExit):
+            main(["check", out])
+        assert r"odd\udcff\n-out --overwrite" in capsys.readouterr().out.splitlines()[-1]
         os.mkdir(odd + b"/train/empty\n")
         with pytest.raises(DMRError, match="has no images") as refused:
             prepare_folder(os.fsdecode(odd), out, name="pets")

@@ -17,7 +17,7 @@ import zlib
 import cv2
 import numpy as np
 
-from ..deploy.predict_onnx import jpeg_frame
+from ..deploy.predict_onnx import jpeg_frame, shown
 
 MAGIC = struct.pack("<I", 0xCED7230A)
 _HEAD = struct.Struct("<4sI")
@@ -85,7 +85,7 @@ def making_command(manifest, directory):
     if not (isinstance(command, str) and command.isprintable()):
         command = ""
     if not command.startswith("dmr prepare "):
-        return f"dmr prepare ... --out {directory} --overwrite"
+        return f"dmr prepare ... --out {shown(directory)} --overwrite"
     return command if "--overwrite" in command.split() else f"{command} --overwrite"
 
 

@@ -261,5 +261,5 @@ def _already_there(name, fingerprint, out):
     try:
         return open_prepared(out)
     except DMRError as damage:
-        print(f"{damage}; doing so")
+        print(f"{shown(str(damage))}; doing so")
         return None

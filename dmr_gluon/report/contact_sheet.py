@@ -6,6 +6,7 @@ import numpy as np
 
 from ..data.iterators import evaluation_batches, training_batches
 from ..deploy.images import Preparation
+from ..deploy.predict_onnx import shown
 from ..recipes import CIFAR, IMAGENET, OF_DATASET
 
 #: Images in each half, in rows of COLUMNS.
@@ -61,8 +62,8 @@ def draw(prepared, out, recipe=None, seed=1, epoch=1):
 
 
 def _plain(text):
-    """So that Matplotlib takes no part of it for a formula."""
-    return text.replace("$", r"\$")
+    """So that Matplotlib can draw it, and takes no part of it for a formula."""
+    return shown(text).replace("$", r"\$")
 
 
 def _shortened(name):
