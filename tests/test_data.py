@@ -401,7 +401,7 @@ class TestFolder:
         lines = capsys.readouterr().out.splitlines()
         assert len(lines) == 2 and "c\\udcff\\nt' are no images" in lines[0]
         assert r"odd\udcff\n-out: pets, 10 train, 6 test" in lines[1]
-        main(["show", out])
+        main(["show", out, "--out", str(tmp_path / "images.png")])
         with open(os.path.join(out, "test.rec"), "ab") as file:
             file.write(b"x")
         with pytest.raises(SystemExit):
