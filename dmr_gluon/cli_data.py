@@ -5,6 +5,7 @@ import re
 import sys
 
 from .cli_networks import write_picture
+from .deploy.predict_onnx import shown
 from .errors import DMRError
 
 
@@ -41,13 +42,13 @@ def _add_prepare(commands):
         "--quality", type=int, help="encode all JPEGs anew with it, 1 to 100 (default: keep them)"
     )
     parsers = [(digits, _prepare_digits), (folder, _prepare_folder)]
-    for name, text in (
-        ("cifar10", "cifar-10-python.tar.gz or cifar-10-binary.tar.gz"),
-        ("cifar100", "cifar-100-python.tar.gz or cifar-100-binary.tar.gz"),
-        ("svhn", "train_32x32.mat, extra_32x32.mat and test_32x32.mat"),
+    for name, text, source in (
+        ("cifar10", "cifar-10-python.tar.gz or cifar-10-binary.tar.gz", "{}, or its folder"),
+        ("cifar100", "cifar-100-python.tar.gz or cifar-100-binary.tar.gz", "{}, or its folder"),
+        ("svhn", "train_32x32.mat, extra_32x32.mat and test_32x32.mat", "folder with {}"),
     ):
         official = sets.add_parser(name, help=f"from the official {text}")
-        _add_archives(official, name, f"{text}, or the folder with them")
+        _add_archives(official, name, source.format(text))
         if name == "svhn":
             official.add_argument(
                 "--svhn-split",
@@ -180,7 +181,7 @@ def _tell(prepared):
     counts = ", ".join(f"{split.count} {name}" for name, split in prepared.splits.items())
     size = "{1}x{0}".format(*prepared.image_size) if prepared.image_size else "of several sizes"
     print(
-        f"{prepared.directory}: {prepared.name}, {counts} images {size}, "
+        f"{shown(prepared.directory)}: {shown(prepared.name)}, {counts} images {size}, "
         f"{len(prepared.classes)} classes"
     )
 

@@ -78,11 +78,19 @@ def _export(options):
     def stop(number, frame):
         raise Stopped(number, "stopped; nothing was written")
 
-    for number in (signal.SIGTERM, signal.SIGHUP):  # so that nothing half made is left
-        signal.signal(number, stop)
-    description = export(options.run, options.out, options.epoch, wanted, options.data_dir)
+    # So that nothing half made is left.
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        description = export(options.run, options.out, options.epoch, wanted, options.data_dir)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if description["forms"]["plain"]["compared"]["error"] is None:
-        print("note: no data set was found; made-up images were compared (--data-dir names it)")
+        print(
+            "note: the run's data set is gone; made-up images were compared (--data-dir names it)"
+        )
+    if description["training"] is None:
+        print("note: the run's log has no whole line of that epoch; bundle.json is without it")
     for name, entry in description["forms"].items():
         compared = entry["compared"]
         error = "" if compared["error"] is None else f", error {compared['error']:.2f}%"

@@ -31,10 +31,16 @@ def main():
 
     with open(os.path.join(options.bundle, "bundle.json")) as file:
         bundle = json.load(file)
+    expects = bundle["input"]
+    if expects["values"] != "normalised" or expects["mean"] is None:
+        sys.exit(
+            f"error: {options.bundle}: this is for bundles without --preprocess, of networks of "
+            f"which bundle.json knows the mean; export it again"
+        )
     with open(os.path.join(options.data, "manifest.json")) as file:
         count = json.load(file)["splits"]["test"]["count"]
 
-    error = 100 * count_wrong(options.bundle, bundle["input"], options.data, count) / count
+    error = 100 * count_wrong(options.bundle, expects, options.data, count) / count
     print(f"plain MXNet {mx.__version__}: test error {error:.2f}% of {count} images")
     if options.log:
         with open(options.log) as file:
@@ -46,19 +52,19 @@ def main():
         sys.exit(f"error: {error:.2f}% is more than {options.at_most}%")
 
 
-def count_wrong(bundle, image, data, count):
+def count_wrong(bundle, expects, data, count):
     symbol, arguments, auxiliary = mx.model.load_checkpoint(os.path.join(bundle, "model"), 0)
     batch_size = 60
     module = mx.mod.Module(symbol, data_names=["data"], label_names=None)
-    module.bind([("data", (batch_size, *image["shape"]))], for_training=False)
+    module.bind([("data", (batch_size, *expects["shape"]))], for_training=False)
     module.set_params(arguments, auxiliary)
     images = mx.io.ImageRecordIter(
         path_imgrec=os.path.join(data, "test.rec"),
-        data_shape=image["shape"],
+        data_shape=expects["shape"],
         batch_size=batch_size,
         round_batch=False,
-        **{f"mean_{c}": value for c, value in zip("rgb", image["mean"])},
-        **{f"std_{c}": value for c, value in zip("rgb", image["std"])},
+        **{f"mean_{c}": value for c, value in zip("rgb", expects["mean"])},
+        **{f"std_{c}": value for c, value in zip("rgb", expects["std"])},
     )
     wrong = seen = 0
     while seen < count:

@@ -2,11 +2,13 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from dmr_gluon.deploy.authors import import_checkpoint
+from dmr_gluon.deploy.authors import import_checkpoint, recognise
+from dmr_gluon.deploy.bundle import read_bundle
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runtime import mx
 
@@ -144,11 +146,29 @@ def test_what_is_written_says_where_every_tensor_came_from(tmp_path):
         mapping = json.load(file)
     assert mapping["stage2_block1_proj2_bn_running_var"] == "g2_b1_l2_line_bn_moving_var"
     assert mapping["stage3_block1_branch1_conv2_weight"] == "g3_b1_d1_two2_conv_weight"
-    with open(os.path.join(out, "bundle.json")) as file:
-        bundle = json.load(file)
+    bundle = read_bundle(out)
+    assert sorted(os.listdir(out)) == sorted([*bundle["files"], "bundle.json"])
     assert bundle["input"]["mean"] == [125.307, 122.95, 113.865]
     assert bundle["input"]["std"] == [62.993, 62.089, 66.705]
     assert bundle["imported_from"] == "theirs" and bundle["epochs"] == 400
+
+
+def test_a_mapping_of_someone_else_is_not_overwritten(tmp_path):
+    prefix, out = str(tmp_path / "theirs"), tmp_path / "ours"
+    write(prefix, stand_in("dmrnet", (1, 1, 1)))
+    out.mkdir()
+    (out / "mapping.json").write_text("mine")
+    with pytest.raises(DMRError, match="mapping.json is there and not of a bundle"):
+        import_checkpoint(prefix, 400, str(out))
+    assert os.listdir(out) == ["mapping.json"] and (out / "mapping.json").read_text() == "mine"
+
+
+def test_names_of_a_large_network_do_not_make_one():
+    tensors = {"g0_conv_weight": (16, 3, 3, 3), "cls_fc_weight": (10, 64)}
+    tensors.update({f"g{stage}_b9_d9_two1_conv_weight": (16, 16, 3, 3) for stage in (1, 2, 3)})
+    tensors = {name: SimpleNamespace(shape=shape) for name, shape in tensors.items()}
+    with pytest.raises(DMRError, match="names 27 blocks with 9 branches and has 5 tensors"):
+        recognise(tensors)
 
 
 def test_without_a_symbol_the_parameters_are_read(tmp_path):
@@ -219,8 +239,9 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path):
     with pytest.raises(DMRError, match="arg: and aux:"):
         import_checkpoint(prefix, 400, str(tmp_path / "ours"))
     write(prefix, stand_in("dmrnet", (1, 1, 1)))
-    with pytest.raises(DMRError, match="there are cifar10"):
-        import_checkpoint(prefix, 400, str(tmp_path / "ours"), dataset="mnist")
+    for other in ("mnist", "imagenet"):  # of other sizes
+        with pytest.raises(DMRError, match="there are cifar10, cifar100, svhn$"):
+            import_checkpoint(prefix, 400, str(tmp_path / "ours"), dataset=other)
     with pytest.raises(DMRError, match="10 classes, cifar100 has 100"):
         import_checkpoint(prefix, 400, str(tmp_path / "ours"), dataset="cifar100")
     for content in ("", "no symbol"):

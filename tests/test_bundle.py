@@ -1,11 +1,15 @@
 """Bundles: what dmr export writes, compares and refuses, and what load_bundle believes."""
 
+import hashlib
 import json
 import os
 import shutil
+import signal
+import struct
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,15 +17,14 @@ from conftest import EXPORTED, REPOSITORY
 
 from dmr_gluon import get_model, load_bundle
 from dmr_gluon.cli import _main
-from dmr_gluon.data.datasets import open_as_trained, open_prepared
+from dmr_gluon.data.datasets import open_prepared
 from dmr_gluon.data.iterators import evaluation_batches
-from dmr_gluon.deploy import export as exporting
 from dmr_gluon.deploy import writer
 from dmr_gluon.deploy.bundle import read_bundle, write_description
 from dmr_gluon.deploy.export import export
 from dmr_gluon.deploy.forms import FORMS, available
 from dmr_gluon.deploy.images import Preparation
-from dmr_gluon.deploy.proof import Comparison, Worker, workers
+from dmr_gluon.deploy.proof import Comparison, Worker, compare, workers
 from dmr_gluon.deploy.saving import load_run
 from dmr_gluon.deploy.worker import portion
 from dmr_gluon.deploy.writer import ExportOptions, write_bundle
@@ -34,6 +37,22 @@ from dmr_gluon.turns import Speed
 def copy(bundle, tmp_path):
     shutil.copytree(bundle, tmp_path / "copy")
     return tmp_path / "copy"
+
+
+@pytest.fixture
+def run(short_run, digits, tmp_path):
+    """A copy of the short run and of its data set, to change; ``run.data`` is the latter."""
+    folder = Copied(shutil.copytree(short_run, tmp_path / "run"))
+    folder.data = tmp_path / "digits"
+    shutil.copytree(digits, folder.data)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["dataset"]["directory"] = str(folder.data)
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+class Copied(str):
+    data = None
 
 
 @pytest.fixture(scope="module")
@@ -69,17 +88,25 @@ def test_the_description_says_what_was_compared(bundle, short_run, digits):
     assert sorted(os.listdir(bundle)) == sorted([*found["files"], "bundle.json"])
 
 
-@pytest.mark.parametrize("form, others", [("folded", {"onnxruntime"}), ("onnx", {"mxnet"})])
-def test_forms_are_compared_by_processes_with_nothing_else(bundle, form, others):
+@pytest.mark.parametrize("form, other", [("folded", "onnxruntime"), ("onnx", "mxnet")])
+def test_forms_are_compared_by_processes_with_nothing_else(
+    bundle, form, other, tmp_path, monkeypatch
+):
+    for name in ("dmr_gluon", other):
+        (tmp_path / f"{name}.py").write_text(f"raise ImportError('{name} is not for it')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     entry = read_bundle(bundle)["forms"][form]
-    worker = Worker(form, entry["runtime"], [os.path.join(bundle, one) for one in entry["files"]])
-    try:
-        worker.wait()
-        packages = worker.packages()
-    finally:
-        worker.close()
-    assert entry["runtime"] in packages
-    assert not packages & {"dmr_gluon", *others}
+    files = [os.path.join(bundle, one) for one in entry["files"]]
+    with workers({form: (entry["runtime"], files)}) as running:
+        found = running[form].logits(np.zeros((1, 3, 32, 32)))
+    assert found.shape == (1, 10)
+
+
+def test_a_form_of_another_shape_is_named():
+    worker = SimpleNamespace(logits=lambda images: np.zeros((2, 3), np.float32))
+    images = np.zeros((2, 5), np.float32)
+    with pytest.raises(DMRError, match=r"the form folded gives \(2, 3\) where .* gives \(2, 5\)"):
+        compare(lambda data: data, {"folded": worker}, [(images, images, None)], 2)
 
 
 def test_a_worker_that_cannot_load_says_which_file(bundle, tmp_path):
@@ -142,14 +169,32 @@ def test_a_form_that_computes_something_else_is_not_written(short_run, tmp_path,
     assert not [name for name in os.listdir(tmp_path / "out") if "folded" in name or name[0] == "."]
 
 
-def test_int8_that_loses_too_much_is_not_written(tmp_path):
+def test_int8_that_loses_too_much_is_not_written(short_run, tmp_path, monkeypatch):
+    out, make = tmp_path / "out", writer.make
+    export(short_run, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def wrong(name, net, preprocessing, calibration):
+        """In the place of INT8 a network that sees nothing but the digit 0."""
+        form = make("plain", net, preprocessing)
+        if name == "int8":
+            form.arrays["head_fc_bias"] = np.float32([1e4] + [0] * 9)
+        return form
+
+    monkeypatch.setattr(writer, "make", wrong)
+    arguments = ["export", short_run, "--out", str(out), "--forms", "int8"]
+    with pytest.raises(DMRError, match="int8 makes .* points more errors .*--int8-limit"):
+        _main(arguments)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    _main([*arguments, "--int8-limit", "100"])
+    assert "int8" in read_bundle(out)["forms"]
+
+
+def test_errors_are_counted():
     found = Comparison()
     expected = np.eye(4, dtype=np.float32)
     found.add(expected, np.roll(expected, 1, axis=0), np.arange(4))
     assert found.error == 100 and found.more_error == 100 and not found.equal
-    writing = writer._Writer(None, None, None, ExportOptions(), None, None)
-    with pytest.raises(DMRError, match="100.00 percentage points more errors.*--int8-limit"):
-        writing._require("int8", found)
 
 
 def test_values_that_are_no_numbers_are_not_equal():
@@ -171,19 +216,52 @@ def test_a_bundle_that_takes_pixels(short_run, digits, batch, tmp_path):
     np.testing.assert_allclose(loaded.logits(pixels), expected, atol=1e-3)
 
 
-def test_without_the_data_set_made_up_images_serve(short_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        exporting, "open_as_trained", lambda dataset, _: open_as_trained(dataset, "nowhere")
-    )
-    found = export(short_run, tmp_path / "a")
+def test_without_the_data_set_made_up_images_serve(run, tmp_path):
+    shutil.rmtree(run.data)
+    found = export(run, tmp_path / "a")
     assert found["example"]["label"] is None and "made up" in found["example"]["from"]
     compared = found["forms"]["plain"]["compared"]
     assert compared["images"] == 64 and compared["error"] is None
     load_bundle(tmp_path / "a")
     with pytest.raises(DMRError, match="int8 needs training images"):
-        export(short_run, tmp_path / "b", options=ExportOptions(("int8",)))
+        export(run, tmp_path / "b", options=ExportOptions(("int8",)))
     with pytest.raises(DMRError, match="no prepared data set"):
-        export(short_run, tmp_path / "b", data_dir="nowhere")
+        export(run, tmp_path / "b", data_dir="nowhere")
+
+
+def test_so_they_do_where_another_set_is_in_its_place(run, tmp_path, capsys):
+    manifest = json.loads((run.data / "manifest.json").read_text())
+    manifest["classes"][0] = "naught"
+    (run.data / "manifest.json").write_text(json.dumps(manifest))
+    _main(["export", run, "--out", str(tmp_path / "out")])
+    assert "note: the run's data set is gone" in capsys.readouterr().out
+    with pytest.raises(DMRError, match="has other classes than digits"):
+        export(run, tmp_path / "out", data_dir=str(run.data))
+
+
+@pytest.mark.parametrize("damage", ["cut", "label"])
+def test_a_damaged_data_set_is_refused_and_not_made_up(run, tmp_path, damage):
+    records = run.data / "test.rec"
+    content = records.read_bytes()
+    if damage == "cut":
+        records.write_bytes(content[:1000])
+    else:
+        records.write_bytes(content[:12] + struct.pack("<f", 37) + content[16:])
+    with pytest.raises(DMRError, match="half copied|its label 37 is not one of 0 to 9"):
+        export(run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("damage", ["missing", "no JSON"])
+def test_without_a_whole_log_a_network_is_exported_all_the_same(run, tmp_path, capsys, damage):
+    log = os.path.join(run, "log.jsonl")
+    os.remove(log)
+    if damage == "no JSON":
+        with open(log, "w") as file:
+            file.write("{\n{}\n")
+    _main(["export", run, "--out", str(tmp_path / "out"), "--check-images", "8"])
+    assert "note: the run's log has no whole line of that epoch" in capsys.readouterr().out
+    assert read_bundle(tmp_path / "out")["training"] is None
 
 
 def test_an_older_bundles_files_go(copy, short_run):
@@ -295,6 +373,96 @@ def test_files_that_are_no_bundles_are_not_overwritten(short_run, tmp_path):
     (tmp_path / ".export-killed").mkdir()  # of a process that was killed
     export(short_run, tmp_path)
     assert ".export-killed" not in os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", ['{"files": ["app.js"]}', "{}", "[]", "", '{"format": 1, "files": {"app.js": {}}}']
+)
+def test_what_another_program_calls_a_bundle_is_left_alone(short_run, tmp_path, content):
+    files = {"bundle.json": content, "app.js": "theirs", "model-symbol.json": "theirs"}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(DMRError, match="bundle.json is there and is another program's, or damaged"):
+        export(short_run, tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files
+
+
+def made_bundle(folder, **files):
+    """A folder with these files, listed by a bundle.json; and their names."""
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    write_description(str(folder), {}, files)
+    return str(folder), list(files)
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("older", [True, False])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_killed_while_files_get_their_names(tmp_path, monkeypatch, number, older):
+    """What is then there is refused, and the next export may replace it."""
+    out, replace, calls = tmp_path / "out", os.replace, []
+    if older:
+        made_bundle(out, a="old", b="old")
+    else:
+        out.mkdir()
+
+    def replacing(*paths):
+        calls.append(paths)
+        if len(calls) == number:
+            raise Killed
+        replace(*paths)
+
+    new = made_bundle(tmp_path / "new", a="new", c="new")
+    monkeypatch.setattr(os, "replace", replacing)
+    with pytest.raises(Killed):
+        writer._move_in(*new, str(out), writer._files_in(str(out)))
+    monkeypatch.undo()
+    with pytest.raises(DMRError, match="is damaged|cannot be read"):
+        read_bundle(out)
+    again = made_bundle(tmp_path / "again", a="new", c="new")
+    writer._move_in(*again, str(out), writer._files_in(str(out)))
+    assert sorted(os.listdir(out)) == ["a", "bundle.json", "c"]
+    assert set(read_bundle(out)["files"]) == {"a", "c"}
+
+
+def test_a_signal_while_files_get_their_names_comes_too_late(short_run, tmp_path, monkeypatch):
+    out, replace = tmp_path / "out", os.replace
+    export(short_run, out)
+
+    def replacing(source, target):
+        replace(source, target)
+        if os.path.dirname(target) == str(out):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(os, "replace", replacing)
+    before = signal.getsignal(signal.SIGTERM)
+    _main(["export", short_run, "--out", str(out), "--forms", "folded"])
+    assert signal.getsignal(signal.SIGTERM) == before
+    load_bundle(out, "folded")
+
+
+@pytest.mark.parametrize(
+    "files", [None, [], 3, {"../x": {}}, {"x": 3}, {"x": {"bytes": 1}}, {"bundle.json": {}}]
+)
+def test_a_sealed_bundle_that_lists_no_files_is_refused(tmp_path, files):
+    text = json.dumps({"format": 1, "files": files, "sha256": "0" * 64}, indent=1).encode()
+    sealed = text.replace(b"0" * 64, hashlib.sha256(text).hexdigest().encode())
+    (tmp_path / "bundle.json").write_bytes(sealed)
+    with pytest.raises(DMRError, match="bundle.json is damaged .it lists no files"):
+        load_bundle(tmp_path)
+
+
+def test_operators_that_mxnet_does_not_have_are_one_line(bundle, monkeypatch):
+    def refuse(*_, **__):
+        raise mx.base.MXNetError("Traceback:\nCannot find Operator _sg_mkldnn_conv\n")
+
+    monkeypatch.setattr(mx.gluon.SymbolBlock, "imports", refuse)
+    with pytest.raises(DMRError, match="int8-symbol.json cannot be loaded .*Cannot find Operator"):
+        load_bundle(bundle, "int8")
 
 
 def test_one_image_does_not_excuse_another():

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from dmr_gluon.data import reader
-from dmr_gluon.data.check import check
+from dmr_gluon.cli import _main as main
+from dmr_gluon.data import form, png, reader
+from dmr_gluon.data.check import check, check_quickly
 from dmr_gluon.data.datasets import open_prepared, read_manifest
 from dmr_gluon.data.encoding import Encoding
 from dmr_gluon.data.iterators import evaluation_batches, training_batches
@@ -84,16 +85,16 @@ class TestDigits:
     def test_pixels_are_the_enlarged_digits(self, digits):
         from sklearn.datasets import load_digits
 
-        originals = {image.astype(int).tobytes() for image in load_digits().images}
+        greys = [np.rint(image * 255 / 16).astype(np.uint8) for image in load_digits().images]
+        cubic = {"dsize": (32, 32), "interpolation": cv2.INTER_CUBIC}
+        originals = {cv2.resize(grey, **cubic).tobytes() for grey in greys}
         seen = set()
         for split in ("train", "test"):
             for _, data in read_all(open_prepared(digits), split):
                 image = decode(data)
                 assert (image == image[:, :, :1]).all()
-                # A pixel of the original is where four enlarged ones meet.
-                small = cv2.resize(image[:, :, 0], (8, 8), interpolation=cv2.INTER_AREA)
-                seen.add(np.rint(small / (255 / 16)).astype(int).tobytes())
-        assert len(seen) > 1700 and len(originals) == 1797
+                seen.add(image[:, :, 0].tobytes())
+        assert seen == originals and len(seen) == 1797
 
     def test_a_second_time_does_nothing(self, digits, capsys):
         before = os.path.getmtime(os.path.join(digits, "train.rec"))
@@ -315,7 +316,7 @@ class TestFolder:
 
     def test_a_class_without_training_images_is_refused(self, folder, tmp_path):
         (folder[0] / "train" / "emu").mkdir()
-        with pytest.raises(DMRError, match="emu has no images"):
+        with pytest.raises(DMRError, match="emu' has no images"):
             prepare_folder(folder[0], tmp_path / "out", name="pets")
 
     def test_a_full_disk_gives_one_line_and_no_set(self, folder, tmp_path, command):
@@ -352,6 +353,70 @@ class TestFolder:
         change(source)
         with pytest.raises(DMRError, match=words):
             prepare_folder(source, tmp_path / "out", name="pets")
+
+    def test_all_images_that_are_wrong_are_named_at_once(self, folder, tmp_path, capsys):
+        wrong = [
+            folder[0] / path for path in ("train/cat/a.png", "train/dog/b.jpg", "test/dog/c.png")
+        ]
+        for path in wrong:
+            path.write_bytes(b"not an image")
+        with pytest.raises(DMRError, match="2 more cannot be encoded") as refused:
+            prepare_folder(folder[0], tmp_path / "out", name="pets")
+        assert all(path.name in str(refused.value) for path in wrong)
+        assert str(refused.value).isprintable() and os.listdir(tmp_path / "out") == []
+        assert "note: 'train/" in capsys.readouterr().out  # at once, for those who wait
+        for number in range(30):
+            (folder[0] / f"train/cat/{number}.jpg").write_bytes(b"not an image")
+        with pytest.raises(DMRError, match=r"\(at least 19 more cannot be encoded: ") as refused:
+            prepare_folder(folder[0], tmp_path / "out", name="pets")
+        assert str(refused.value).count("'train/") == 20
+
+    @pytest.mark.parametrize("encoding", [Encoding(), Encoding(format="png")])
+    def test_pixels_that_are_recordios_magic_word_are_deflated(self, folder, tmp_path, encoding):
+        """Stored, each of 48 of them in each of 64 rows would begin a part of its record."""
+        words = struct.pack("<I", 0xCED7230A)
+        # Header, PNG's beginning, then rows of 193 bytes, the first of which is a filter.
+        begins = [24 + 48 + 193 * row + 1 for row in range(64)]
+        rows = [bytes(words[(begin + i) % 4] for i in range(192)) for begin in begins]
+        image = np.frombuffer(b"".join(rows), np.uint8).reshape(64, 64, 3)
+        assert len(form.record(0, 0, png.encode(image)).split(words)) > 1000
+        assert cv2.imwrite(str(folder[0] / "train" / "cat" / "marked.png"), image[:, :, ::-1])
+        prepared = prepare_folder(folder[0], tmp_path / "out", name="pets", encoding=encoding)
+        check_quickly(prepared)
+        assert check(tmp_path / "out").ok
+        found = [decode(data) for _, data in read_all(prepared, "train")]
+        assert any(one.shape == image.shape and (one == image).all() for one in found)
+        oddities = {"full of RecordIO's magic word, encoded anew": 1}
+        assert read_manifest(tmp_path / "out")["oddities"] == oddities
+
+    def test_names_that_are_no_text_or_no_line_are_shown(self, folder, tmp_path, capsys):
+        odd = os.fsencode(tmp_path) + b"/odd\xff\n"
+        os.rename(folder[0], odd)
+        os.rename(odd + b"/train/cat", odd + b"/train/c\xff\nt")
+        os.rename(odd + b"/test/cat", odd + b"/test/c\xff\nt")
+        with open(odd + b"/train/c\xff\nt/read.me", "wb"):
+            pass
+        out = os.fsdecode(odd + b"-out")
+        main(["prepare", "folder", os.fsdecode(odd), "--out", out, "--name", "pets"])
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 2 and "c\\udcff\\nt' are no images" in lines[0]
+        assert r"odd\udcff\n-out: pets, 10 train, 6 test" in lines[1]
+        main(["show", out, "--out", str(tmp_path / "images.png")])
+        with open(os.path.join(out, "test.rec"), "ab") as file:
+            file.write(b"x")
+        with pytest.raises(SystemExit):
+            main(["check", out])
+        assert r"odd\udcff\n-out --overwrite" in capsys.readouterr().out.splitlines()[-1]
+        os.mkdir(odd + b"/train/empty\n")
+        with pytest.raises(DMRError, match="has no images") as refused:
+            prepare_folder(os.fsdecode(odd), out, name="pets")
+        assert str(refused.value).isprintable()
+
+    @pytest.mark.parametrize("name", ["a/b", "../x", "..", "two\nlines", "\udcff"])
+    def test_names_that_would_lead_elsewhere_are_refused(self, folder, tmp_path, name):
+        with pytest.raises(DMRError, match="would not do as that of a file; .* --name"):
+            prepare_folder(folder[0], tmp_path / "out", name=name)
+        assert not (tmp_path / "out").exists()
 
     def test_the_names_of_official_sets_are_kept_for_them(self, folder, tmp_path):
         with pytest.raises(DMRError, match="official"):
@@ -480,14 +545,14 @@ class TestReading:
         with pytest.raises(DMRError, match="damaged"):
             collect(evaluation_batches(damaged, DIGITS))
 
-    @pytest.mark.parametrize("damage", ["label", "offset"])
+    @pytest.mark.parametrize("damage", [np.inf, np.nan, 1e30, -1, "offset"])
     def test_labels_and_offsets_beyond_all_bounds_give_one_line(self, digits, tmp_path, damage):
         prepared = open_prepared(digits)
         entry = prepared.split("test")
         files = {kind: Path(getattr(entry, kind)).read_bytes() for kind in ("records", "index")}
-        if damage == "label":
+        if damage != "offset":
             whole = files["records"]
-            files["records"] = whole[:12] + struct.pack("<f", np.inf) + whole[16:]
+            files["records"] = whole[:12] + struct.pack("<f", damage) + whole[16:]
         else:
             lines = files["index"].split(b"\n")
             lines[1] = b"1\t99999999999999"

@@ -69,6 +69,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         rest = content[begin:]
         if fault == "odd length":
             self.send_header("Content-Length", "\xb2")  # a small 2, which is no number
+        elif fault == "endless length":
+            self.send_header("Content-Length", "9" * 5000)  # no number for Python
         elif fault != "no length":
             self.send_header("Content-Length", str(len(rest)))
         self.end_headers()
@@ -248,9 +250,21 @@ def test_without_a_length_the_files_own_says_whether_it_is_whole(server, known_s
     assert [asked for _, asked in server.requests] == [None, "bytes=150000-"]
 
 
-def test_a_length_that_is_no_number_is_none(server, tmp_path):
-    server.faults = ["odd length"]
+@pytest.mark.parametrize("fault", ["odd length", "endless length"])
+def test_a_length_that_is_no_number_is_none(server, tmp_path, fault):
+    server.faults = [fault]
     get(tmp_path)
+
+
+def test_an_archive_that_is_there_and_may_not_be_read_is_named(server, tmp_path, monkeypatch):
+    (tmp_path / "a.bin").write_bytes(CONTENT)
+
+    def refuse(path, *_):
+        raise PermissionError(13, "Permission denied", path)  # root may read everything
+
+    monkeypatch.setattr(checksums, "open", refuse, raising=False)
+    with pytest.raises(DMRError, match="a.bin cannot be read .Permission denied"):
+        get(tmp_path)
 
 
 def test_no_more_is_taken_than_the_file_has(server, known_size, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,6 +30,18 @@ def test_plain_mxnet_notices_another_error(bundle, digits, tmp_path, command):
     log.write_text('{"event": "epoch", "test_error": 99.5}\n')
     done = command("examples/plain_mxnet.py", bundle, digits, "--log", log)
     assert done.returncode == 1 and "99.5" in done.stderr
+
+
+@pytest.mark.parametrize("change", [{"values": "pixels"}, {"mean": None}])
+def test_plain_mxnet_refuses_what_it_cannot_give_images_to(
+    bundle, digits, tmp_path, command, change
+):
+    content = json.loads((Path(bundle) / "bundle.json").read_text())
+    content["input"].update(change)
+    (tmp_path / "bundle.json").write_text(json.dumps(content))
+    done = command("examples/plain_mxnet.py", tmp_path, digits)
+    assert done.returncode == 1 and done.stderr.startswith("error: ")
+    assert "without --preprocess" in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("form", ["SymbolBlock", "Module"])

@@ -12,9 +12,10 @@ from test_data import decode, read_all
 from test_official import LONG_NAME, header, pax
 
 from dmr_gluon import cli
-from dmr_gluon.data import checksums, imagenet, prepare_official
+from dmr_gluon.data import checksums, imagenet, prepare_official, writing
 from dmr_gluon.data.datasets import read_manifest
 from dmr_gluon.data.prepare_official import prepare_imagenet
+from dmr_gluon.data.writing import alone_in
 from dmr_gluon.errors import DMRError
 
 CLASSES = ["n01440764", "n01443537", "n02007558"]
@@ -241,6 +242,9 @@ def damaged():
         ({"train": {}}, "holds no tars|cannot be read"),  # the second with Python 3.8
         ({"val": {"other.JPEG": b"x"}}, "not a validation image"),
         ({"val": {"ILSVRC2012_val_00000009.JPEG": b"x"}}, "no line in"),
+        ({"val": {"\x1b[1m/ILSVRC2012_val_00000009.JPEG": b"x"}}, r"x1b\[1m/.* has no line in"),
+        ({"val": {}}, "has no images for test|cannot be read"),  # the second with Python 3.8
+        ({"train": {f"{name}.tar": tar_bytes({}) for name in CLASSES}}, "for train|cannot be read"),
         ({"kit": devkit(truth=(7,))}, "do not fit together"),
         ({"kit": devkit(ids={1: "dog"})}, "do not fit together"),
         ({"kit": {**devkit(), "ILSVRC2012_devkit_t12/data/meta.mat": b"x"}}, "not a MATLAB file"),
@@ -253,10 +257,56 @@ def test_damaged_and_hostile_archives_are_refused(changes, words, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def refuse_to_open(monkeypatch, module, name):
+    """A module's ``open`` finds no right to read this file; root would have it."""
+
+    def refusing(path, *arguments, **options):
+        if os.path.basename(path) == name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return open(path, *arguments, **options)
+
+    monkeypatch.setattr(module, "open", refusing, raising=False)
+
+
+@pytest.mark.parametrize("name", [imagenet.TRAIN, imagenet.VALIDATION])
+def test_an_archive_that_may_not_be_read_is_named(name, tmp_path, monkeypatch):
+    write(tmp_path / "source")
+    arguments = (str(tmp_path / "source"), tmp_path / "out")
+    with monkeypatch.context() as patch:
+        refuse_to_open(patch, imagenet, name)
+        with pytest.raises(DMRError, match=f"{name} cannot be read .Permission denied"):
+            prepare_imagenet(*arguments, partial=True)
+    assert not (tmp_path / "out").exists()
+    # Nor where it is hashed for a set that is there, which stays as it is.
+    prepare_imagenet(*arguments, partial=True)
+    before = read_manifest(tmp_path / "out")
+    refuse_to_open(monkeypatch, checksums, name)
+    with pytest.raises(DMRError, match=f"{name} cannot be read .Permission denied"):
+        prepare_imagenet(*arguments, partial=True, checksums=True)
+    assert read_manifest(tmp_path / "out") == before
+
+
+def test_checksums_keep_out_of_a_set_that_is_being_prepared(tmp_path, monkeypatch):
+    write(tmp_path / "source")
+    arguments = (str(tmp_path / "source"), tmp_path / "out")
+    prepare_imagenet(*arguments, partial=True)
+    hashed = prepare_official.describe_archive
+
+    def describe(path):
+        with pytest.raises(DMRError, match="another process is preparing"), alone_in(arguments[1]):
+            pass
+        return hashed(path)
+
+    monkeypatch.setattr(writing, "_PATIENCE", 0)
+    monkeypatch.setattr(prepare_official, "describe_archive", describe)
+    prepare_imagenet(*arguments, partial=True, checksums=True)
+    assert "md5" in read_manifest(tmp_path / "out")["sources"][imagenet.TRAIN]
+
+
 def test_a_validation_image_that_comes_twice_is_refused(tmp_path):
     name = "ILSVRC2012_val_00000001.JPEG"
     write(tmp_path, val={name: photograph(1), f"x/{name}": photograph(1)})
-    with pytest.raises(DMRError, match="has x/ILSVRC2012_val_00000001.JPEG twice"):
+    with pytest.raises(DMRError, match="has 'x/ILSVRC2012_val_00000001.JPEG' twice"):
         imagenet.read_archives(str(tmp_path))
 
 
@@ -274,7 +324,9 @@ def test_images_and_tables_beyond_all_bounds_are_refused(tmp_path, monkeypatch):
 def test_a_damaged_image_is_named_without_advice_to_remove_it(tmp_path):
     val = {"ILSVRC2012_val_00000001.JPEG": photograph(1)}
     write(tmp_path / "source", **one_class({"a.JPEG": b"no image"}), val=val)
-    with pytest.raises(DMRError, match="a.JPEG' is not an image .*; get the archive again"):
+    with pytest.raises(
+        DMRError, match="a.JPEG' is not an image .*; get the official archive again"
+    ):
         prepare_imagenet(str(tmp_path / "source"), tmp_path / "out", partial=True)
 
 

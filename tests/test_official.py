@@ -11,8 +11,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from scipy.sparse import csc_matrix
 from test_data import decode, read_all
 
+from dmr_gluon.data import archives, checksums
 from dmr_gluon.data.archives import read_mat, read_members
 from dmr_gluon.data.datasets import open_prepared, read_manifest
 from dmr_gluon.data.official import read_cifar, read_svhn
@@ -131,6 +133,28 @@ def test_cifar_round_trips_from_archive_and_folder(number, kind, tmp_path):
             assert (found.splits[split][1] == labels).all()
 
 
+@pytest.mark.parametrize("form", ["archive", "folder"])
+def test_a_source_that_may_not_be_read_is_one_line(tmp_path, monkeypatch, form):
+    files, _ = cifar(10, "binary")
+    source = tmp_path / "cifar-10-binary.tar.gz"
+    tar_of(source, files)
+    if form == "folder":
+        source = tmp_path / "unpacked"
+        source.mkdir()
+        for file, content in files.items():
+            (source / os.path.basename(file)).write_bytes(content)
+
+    def refuse(path, *_):
+        raise PermissionError(13, "Permission denied", str(path))  # root may read everything
+
+    for module in (checksums, archives):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "open", refuse, raising=False)
+            with pytest.raises(DMRError, match="cannot be read.*Permission denied") as refused:
+                prepare_official("cifar10", str(source), tmp_path / "out", partial=True)
+        assert "\n" not in str(refused.value) and str(source) in str(refused.value)
+
+
 def test_a_second_time_the_archive_is_not_unpacked(tmp_path, capsys, monkeypatch):
     files, _ = cifar(100, "python")
     path = tar_of(tmp_path / "cifar-100-python.tar.gz", files)
@@ -218,6 +242,10 @@ def batch(**changes):
         (pickle.dumps([1, 2], protocol=2), "no data and labels"),
         (batch(), "not an array"),
         (python2_pickle(np.zeros((1, 3072), np.uint8), [1], b"other"), "no data and labels"),
+        (
+            pickle.dumps({b"data": rows(images(1, 0)), b"labels": [1 << 70]}, 2),
+            "not a list of whole",
+        ),
     ],
 )
 def test_pickles_that_are_no_data_are_refused_and_run_nothing(
@@ -435,7 +463,11 @@ def test_svhns_validation_set_is_the_papers(tmp_path):
 @pytest.mark.parametrize(
     "variables, words",
     [
-        ({"X": np.zeros((32, 32, 3, 2), np.uint8)}, "no X and y"),
+        ({"X": np.zeros((32, 32, 3, 2), np.uint8)}, "no arrays X and y"),
+        (
+            {"X": np.zeros((32, 32, 3, 2), np.uint8), "y": csc_matrix(np.ones((2, 1)))},
+            "no arrays X and y",
+        ),
         ({"X": np.zeros((32, 32, 2), np.uint8), "y": np.ones((2, 1))}, "shape"),
         ({"X": np.zeros((32, 32, 3, 2)), "y": np.ones((2, 1))}, "shape"),
         ({"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.ones((3, 1))}, "shape"),
@@ -456,9 +488,14 @@ def test_mat_files_that_are_missing_damaged_or_endless_are_refused(tmp_path, mon
     write_svhn(tmp_path, {"train": 1, "extra": 1, "test": 1})
     path = tmp_path / "train_32x32.mat"
     content = path.read_bytes()
-    for damaged in (b"", content[:100], content[:-50], content[:200] + b"x" * 50 + content[250:]):
+    for damaged, words in (
+        (b"", "train_32x32.mat is not a MATLAB file"),
+        (content[:100], "train_32x32.mat is not a MATLAB file"),
+        (content[:-50], "train_32x32.mat ends early"),
+        (content[:200] + b"x" * 50 + content[250:], "train_32x32.mat is not a MATLAB file"),
+    ):
         path.write_bytes(damaged)
-        with pytest.raises(DMRError):
+        with pytest.raises(DMRError, match=words):
             read_svhn(str(tmp_path))
     path.write_bytes(content)
     monkeypatch.setattr("dmr_gluon.data.official._MOST_IMAGES", 0)

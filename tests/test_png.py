@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import zlib
 
 import cv2
@@ -102,7 +103,7 @@ class TestEncoding:
         for size, ours in (((32, 32), True), ((64, 64), True), ((64, 65), False)):
             image = picture(size)
             source = Source("a", 0, lambda image=image: image)
-            encoded = next(encode_all([source], Encoding(), "train")).data
+            encoded = next(encode_all([source], Encoding(), "train", 0, [])).data
             assert (encoded == png.encode(image)) == ours
             assert (by_opencv(encoded) == image).all()
 
@@ -138,6 +139,24 @@ class TestReading:
         others += [whole[:-1], whole[:-1] + b"\0", whole + b"\0", large]
         assert all(png.rows_of(other) == (None, None) for other in others)
         assert png.rows_of(png.encode(image))[0] == (8, 8)
+
+    def test_what_inflates_without_end_is_not_inflated(self):
+        image = picture((8, 8))
+        whole = png.encode(image)
+        begin = whole.index(b"IDAT") - 4
+        rows = zlib.compress(bytes(50 << 20), 1)
+        assert rows[:2] == whole[begin + 8 : begin + 10]  # so far it is of our form
+        tracemalloc.start()
+        try:
+            bomb = whole[:begin] + part(b"IDAT", rows) + part(b"IEND", b"")
+            assert png.rows_of(bomb) == (None, None)
+            assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        finally:
+            tracemalloc.stop()
+        # Nor is what ends without zlib's checksum of the rows taken.
+        rows = zlib.compress(png.rows_of(whole)[1], 0)[:-4]
+        cut = whole[:begin] + part(b"IDAT", rows) + part(b"IEND", b"")
+        assert png.rows_of(cut) == (None, None)
 
     def test_images_of_all_kinds_and_sizes_in_one_block(self, records_of):
         encoded, expected = [], []

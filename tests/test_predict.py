@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import struct
 from types import SimpleNamespace
 
 import cv2
@@ -16,6 +17,7 @@ from dmr_gluon.data.augmentation import CentreCrop, Normalise
 from dmr_gluon.data.datasets import open_prepared
 from dmr_gluon.data.iterators import evaluation_batches
 from dmr_gluon.data.reader import RecordFile
+from dmr_gluon.deploy import predict_onnx
 from dmr_gluon.deploy.export import export
 from dmr_gluon.deploy.predict_onnx import (
     Problem,
@@ -86,22 +88,41 @@ def test_predictions_are_those_of_the_evaluation(
             assert by_label[str(label)] == pytest.approx(probability, abs=2e-5)
 
 
-@pytest.mark.parametrize("short_side", [32, 40])
 @pytest.mark.parametrize(
-    "size", [(32, 32), (40, 40), (48, 64), (500, 375), (1000, 90), (20, 33), (300, 2), (40, 41)]
+    "size, short_side, cut, scaled, corner",
+    [
+        ((32, 32), 32, (0, 0), (32, 32), (0, 0)),
+        ((40, 40), 32, (0, 0), (32, 32), (0, 0)),
+        ((40, 40), 40, (0, 0), (40, 40), (4, 4)),
+        ((48, 64), 40, (0, 0), (40, 53), (4, 10)),
+        ((500, 375), 40, (0, 0), (53, 40), (10, 4)),
+        ((20, 33), 32, (0, 0), (32, 53), (0, 10)),
+        ((40, 41), 32, (0, 0), (32, 33), (0, 0)),
+        # Of what is longer than eight times its shorter side, the middle.
+        ((1000, 90), 40, (140, 0), (320, 40), (144, 4)),
+        ((300, 2), 32, (142, 0), (256, 32), (112, 0)),
+        ((9, 100), 40, (0, 14), (40, 320), (4, 144)),
+    ],
 )
-def test_pixels_are_those_of_the_evaluation(size, short_side):
+def test_pixels_are_those_of_the_evaluation(size, short_side, cut, scaled, corner):
     image = photograph(*size)
     prepared = SimpleNamespace(mean=MEAN, std=STD)
-    expected = np.empty((1, 3, 32, 32), np.float32)
+    evaluated = np.empty((1, 3, 32, 32), np.float32)
     recipe = SimpleNamespace(eval_short_side=short_side, image_size=32)
-    CentreCrop(prepared, recipe)([image], 0, slice(0, 1), expected)
+    CentreCrop(prepared, recipe)([image], 0, slice(0, 1), evaluated)
     about = {"values": "normalised", "layout": "NCHW", "mean": MEAN, "std": STD}
     found = to_batch([crop(image, 32, short_side)], about)
-    np.testing.assert_array_equal(found, expected)
-    if size == (32, 32) and short_side == 32:
-        Normalise(prepared)(image[None], 0, slice(0, 1), expected)
-        np.testing.assert_array_equal(to_batch([crop(image, 32)], about), expected)
+    np.testing.assert_array_equal(found, evaluated)
+    if size == (32, 32):
+        Normalise(prepared)(image[None], 0, slice(0, 1), evaluated)
+        np.testing.assert_array_equal(to_batch([crop(image, 32)], about), evaluated)
+    # The same, step by step.
+    image = image[cut[0] : size[0] - cut[0], cut[1] : size[1] - cut[1]]
+    method = cv2.INTER_AREA if min(image.shape[:2]) > short_side else cv2.INTER_CUBIC
+    image = cv2.resize(image, scaled[::-1], interpolation=method)
+    image = image[corner[0] : corner[0] + 32, corner[1] : corner[1] + 32]
+    expected = (image - np.array(MEAN)) / np.array(STD)
+    np.testing.assert_allclose(found[0], expected.transpose(2, 0, 1), atol=1e-5)
 
 
 def test_graphs_that_normalise_get_pixels():
@@ -154,6 +175,26 @@ def test_grey_palette_and_alpha_are_taken(predict, tmp_path):
     clear.putalpha(0)
     clear.save(tmp_path / "clear.png")
     np.testing.assert_array_equal(read_image(tmp_path / "clear.png"), np.asarray(image))
+
+
+def test_a_bitmap_of_os2_is_taken(tmp_path):
+    """Its header has sizes of 16 bits where Windows' has 32."""
+    image = photograph(12, 16)
+    header = struct.pack("<2sIHHI", b"BM", 26 + image.nbytes, 0, 0, 26)
+    header += struct.pack("<IHHHH", 12, 16, 12, 1, 24)
+    (tmp_path / "a.bmp").write_bytes(header + image[::-1, :, ::-1].tobytes())  # upwards, BGR
+    np.testing.assert_array_equal(read_image(tmp_path / "a.bmp"), image)
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "bmp", "webp"])
+def test_images_of_too_many_pixels_are_refused(tmp_path, monkeypatch, kind):
+    path = tmp_path / f"a.{kind}"
+    cv2.imwrite(str(path), photograph(48, 64))
+    monkeypatch.setattr(predict_onnx, "_MOST_PIXELS", 48 * 64)
+    assert read_image(path).shape == (48, 64, 3)
+    monkeypatch.setattr(predict_onnx, "_MOST_PIXELS", 48 * 64 - 1)
+    with pytest.raises(Problem, match="is too large .64x48.; scale it down"):
+        read_image(path)
 
 
 def test_the_exif_rotation_is_ignored_as_in_training(tmp_path):

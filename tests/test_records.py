@@ -283,7 +283,7 @@ def test_parts_that_do_not_fit_their_state_are_written_anew(change, whole, every
 
 
 def test_parts_of_other_images_or_versions_are_written_anew(
-    whole, every_image, tmp_path, monkeypatch
+    whole, every_image, tmp_path, monkeypatch, capsys
 ):
     out, images = tmp_path / "out", Images()
     images.stopped(out, 100)
@@ -297,9 +297,31 @@ def test_parts_of_other_images_or_versions_are_written_anew(
     out = tmp_path / "out2"
     images.stopped(out, 100)
     monkeypatch.setattr(writing.cv2, "__version__", "0")
+    capsys.readouterr()
     images.write(out)
+    assert "note: train is begun anew" in capsys.readouterr().out
     assert len(images.read) == 170
     assert manifest(out)["splits"] == whole["splits"]
+
+
+def test_with_another_wheel_of_mxnet_the_work_goes_on(whole, every_image, tmp_path, monkeypatch):
+    """It writes nothing here; and a machine with a GPU may go on with what one without began."""
+    out, images = tmp_path / "out", Images()
+    images.stopped(out, 100)
+    monkeypatch.setattr(writing, "installed_wheels", lambda: {"mxnet-cu112": "1.9.1"})
+    images.write(out)
+    assert len(images.read) == 70
+    found = manifest(out)
+    assert found["splits"] == whole["splits"] and "mxnet-cu112" in found["versions"]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_split_without_images_is_refused(tmp_path, split):
+    images = Images()
+    images.sources[split] = []
+    with pytest.raises(DMRError, match=f"the source of mine has no images for {split}"):
+        images.write(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_killed_while_files_get_their_names_it_is_finished_by_the_next_run(

@@ -200,11 +200,13 @@ def flips(bundle, count):
         with open(path, "rb") as file:
             content = file.read()
         at, mask = draw.randrange(len(content)), draw.randrange(1, 256)
-        with open(path, "wb") as file:
-            file.write(content[:at] + bytes([content[at] ^ mask]) + content[at + 1 :])
-        yield name
-        with open(path, "wb") as file:
-            file.write(content)
+        try:
+            with open(path, "wb") as file:
+                file.write(content[:at] + bytes([content[at] ^ mask]) + content[at + 1 :])
+            yield name
+        finally:  # or a test that fails leaves a damaged bundle to the others
+            with open(path, "wb") as file:
+                file.write(content)
 
 
 def test_any_flipped_byte_is_refused_with_the_files_name(sealed):

@@ -15,6 +15,7 @@ from test_blocks import assert_close, images, randomise
 
 from dmr_gluon import cli, get_model
 from dmr_gluon.data import download
+from dmr_gluon.deploy import store as store_module
 from dmr_gluon.deploy.bundle import write_description
 from dmr_gluon.deploy.saving import load_run, save_model
 from dmr_gluon.deploy.store import _cached, find, publish
@@ -238,6 +239,11 @@ class TestPublishing:
         facts = (entry["classes"], entry["dataset"], entry["test_error"])
         assert facts == (10, "digits", 3.21)
 
+    @pytest.mark.parametrize("training", [None, [3.21], "3.21", {"test_error": None}])
+    def test_an_error_that_is_not_known(self, store, tmp_path, training):
+        entry, _ = publish(write(network(), tmp_path / "bundle", training=training), store)
+        assert entry["test_error"] is None
+
     def test_the_same_again_changes_nothing(self, published, bundle, store):
         def state():
             paths = [os.path.join(folder, f) for folder, _, fs in os.walk(store) for f in fs]
@@ -321,12 +327,29 @@ class TestURL:
         cached = os.listdir(tmp_path / "cache" / os.path.basename(published))
         assert not [name for name in cached if name.startswith("model-0000")]
 
+    def test_of_an_index_without_end_little_is_taken(self, url, store, monkeypatch):
+        os.makedirs(store)
+        with open(os.path.join(store, "index.json"), "w") as file:
+            file.write(" " * 100_000)
+        taken = []
+
+        def receive(url, file, *arguments):
+            download.receive(url, file, *arguments)
+            taken.append(os.path.getsize(file.name))
+
+        monkeypatch.setattr(store_module, "_LARGEST_INDEX", 1000)
+        monkeypatch.setattr(store_module, "receive", receive)
+        with pytest.raises(DMRError, match="index.json is damaged"):
+            get_model("cifar_dmrnet8", pretrained=True, root=url)
+        assert taken == [1001]
+
     def test_a_server_without_a_store_or_none_at_all(self, url, store):
         os.makedirs(store)
         with pytest.raises(DMRError, match="index.json cannot be downloaded: .*404.*root="):
             get_model("cifar_dmrnet8", pretrained=True, root=url)
-        with pytest.raises(DMRError, match="index.json cannot be downloaded"):
+        with pytest.raises(DMRError, match="index.json cannot be downloaded") as refused:
             get_model("cifar_dmrnet8", pretrained=True, root="http://127.0.0.1:9/store")
+        assert "what has arrived" not in str(refused.value)  # nothing is kept of an index
 
     def test_a_cache_that_cannot_be_written(self, published, url, monkeypatch):
         monkeypatch.setenv("DMR_CACHE", os.path.join(published, "bundle.json"))

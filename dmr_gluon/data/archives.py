@@ -24,6 +24,31 @@ _HEADERS = (
 )
 
 ANOTHER = "get the official archive again"
+
+
+@contextlib.contextmanager
+def readable(source):
+    """What the system says while a source is read, as a refusal.
+
+    Parameters
+    ----------
+    source : str
+        Named where the system names no file.
+
+    Raises
+    ------
+    DMRError
+    """
+    try:
+        yield
+    except OSError as error:
+        path = error.filename or source
+        raise DMRError(
+            f"{path} cannot be read ({error.strerror or error}); see to its rights and its disk, "
+            f"or name another source"
+        ) from error
+
+
 #: What tarfile makes of damaged and hostile bytes.
 TAR_ERRORS = (tarfile.TarError, EOFError, OSError, ValueError, RecursionError)
 
@@ -138,11 +163,8 @@ def _read_tar(source, archive, folder, names):
             break
         archive.members = []  # or it keeps all of them
         where = f"{source}: {member.name!r}"
+        check_member(member, where)
         parts = member.name.split("/")
-        if os.path.isabs(member.name) or ".." in parts:
-            raise DMRError(f"{where} leads out of the archive's folder; {ANOTHER}")
-        if not (member.isreg() and not member.issparse() or member.isdir()):
-            raise DMRError(f"{where} is a link or a device, which has no place there; {ANOTHER}")
         if not 0 <= member.size <= _LARGEST_MEMBER:
             raise DMRError(f"{where} says that it has {member.size:,} bytes; {ANOTHER}")
         name = "/".join(parts[1:])
@@ -152,6 +174,25 @@ def _read_tar(source, archive, folder, names):
                 raise DMRError(f"{where} ends early; {ANOTHER}")
             found[name] = content
     return found
+
+
+def check_member(member, where):
+    """Refuse an entry of a tar archive that leads out of it, or is neither a file nor a folder.
+
+    Parameters
+    ----------
+    member : tarfile.TarInfo
+    where : str
+        Archive and entry, for the refusal.
+
+    Raises
+    ------
+    DMRError
+    """
+    if os.path.isabs(member.name) or ".." in member.name.split("/"):
+        raise DMRError(f"{where} leads out of the archive's folder; {ANOTHER}")
+    if not (member.isreg() and not member.issparse() or member.isdir()):
+        raise DMRError(f"{where} is a link or a device, which has no place there; {ANOTHER}")
 
 
 def read_mat(name, variables, most, content=None):
@@ -175,14 +216,10 @@ def read_mat(name, variables, most, content=None):
     Raises
     ------
     DMRError
-        For a file that is missing, damaged or too large, or without SciPy.
+        For a file that is missing, damaged or too large.
     """
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise DMRError(
-            f"{name} is read with SciPy, which is not installed; pip install 'scipy<1.13'"
-        ) from error
+    from scipy.io import loadmat  # which takes a while, and only some sets need
+
     try:
         with open(name, "rb") if content is None else io.BytesIO(content) as file:
             _check_mat_sizes(file, name, most)

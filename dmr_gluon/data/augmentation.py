@@ -108,8 +108,8 @@ class PadCropMirror(Normalise):
         for image, target, (top, left), mirrored in zip(
             padded, out, corners, self.mirrored[places].tolist()
         ):
-            crop = image[:, top : top + height, left : left + width]
-            target[...] = crop[:, :, ::-1] if mirrored else crop
+            seen = image[:, top : top + height, left : left + width]
+            target[...] = seen[:, :, ::-1] if mirrored else seen
 
 
 class CentreCrop(Normalise):
@@ -148,20 +148,20 @@ class ScaleCropMirrorColour(Normalise):
             side, stretch, top, left, mirror, *colour = self.uniform[place].tolist()
             low, high = recipe.train_short_side
             if recipe.aspect_change:
-                crop = self._stretched(image, low + side * (high - low), stretch, top, left)
+                seen = self._stretched(image, low + side * (high - low), stretch, top, left)
             else:
                 height, width = scaled_size(image.shape, low + int(side * (high - low + 1)))
                 # The part of the image that becomes the square, instead of scaling all of it.
                 tops, sizes = _part(top, size, height, image.shape[0])
                 lefts, widths = _part(left, size, width, image.shape[1])
                 part = image[tops : tops + sizes, lefts : lefts + widths]
-                crop = resize(part, (size, size))
+                seen = resize(part, (size, size))
             if mirror < 0.5 and recipe.mirror:
-                crop = cv2.flip(crop, 1)
+                seen = cv2.flip(seen, 1)
             if any(recipe.colour_shift):
-                crop = self._move_colours(crop, colour)
+                seen = self._move_colours(seen, colour)
             noise = self.noise[place].reshape(3, 1, 1)
-            self._normalise(crop, target, self.mean - noise)
+            self._normalise(seen, target, self.mean - noise)
 
     def _stretched(self, image, short_side, stretch, top, left):
         """A crop of the image scaled to a shorter side and stretched about its centre therein.

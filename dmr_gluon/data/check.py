@@ -22,7 +22,7 @@ from tqdm import tqdm
 from ..errors import DMRError
 from ..machine import usable_cores
 from . import form
-from .datasets import MANIFEST, open_prepared, read_manifest
+from .datasets import MANIFEST, manifest_faults, open_prepared, read_manifest, split_faults
 
 _BLOCK = 1 << 20
 _KEPT = 20  # problems of a split's records; the others are counted
@@ -83,7 +83,7 @@ class Report:
         return "\n".join(lines if self.ok else [*lines, self.repair])
 
 
-def check(directory, sample=None, decode=True, hashes=True) -> Report:
+def check(directory, sample=None, hashes=True) -> Report:
     """Check every file and every record of a prepared set, and decode its images.
 
     Parameters
@@ -91,8 +91,6 @@ def check(directory, sample=None, decode=True, hashes=True) -> Report:
     directory : str
     sample : int, optional
         Decode only so many images of each split, always the same ones.
-    decode : bool
-        Decode images at all.
     hashes : bool
         Compare the files' SHA-256. Nothing else shows damage within a JPEG that can still be
         decoded, or two labels exchanged.
@@ -119,13 +117,13 @@ def check(directory, sample=None, decode=True, hashes=True) -> Report:
         faults = [str(error)]
     if manifest is None:
         open_prepared(directory)  # says that there is none, and how to make one
-    faults = faults or list(form.manifest_faults(manifest))
+    faults = faults or list(manifest_faults(manifest))
     splits = {}
     for name, entry in ({} if faults else manifest["splits"]).items():
-        wrong = list(form.split_faults(entry, len(manifest["classes"])))
+        wrong = list(split_faults(entry, len(manifest["classes"])))
         faults += [f"the split {name}: {fault}" for fault in wrong]
         if not wrong:
-            splits[name] = _SplitCheck(directory, name, manifest, sample, decode, hashes)
+            splits[name] = _SplitCheck(directory, name, manifest, sample, hashes)
             splits[name].run()
     problems = [Problem(MANIFEST, None, None, fault) for fault in faults]
     for split in splits.values():
@@ -141,6 +139,10 @@ def check(directory, sample=None, decode=True, hashes=True) -> Report:
 
 def check_quickly(prepared):
     """Check sizes, index and every record's head: seconds, even for ImageNet.
+
+    Parameters
+    ----------
+    prepared : PreparedSet
 
     Raises
     ------
@@ -208,7 +210,7 @@ def _advise(file, offsets, length, advice):
 class _SplitCheck:
     """Checks one split: all its problems, and how many records could be read."""
 
-    def __init__(self, directory, name, manifest, sample, decode, hashes):
+    def __init__(self, directory, name, manifest, sample, hashes):
         self.name, self.entry = name, manifest["splits"][name]
         self.count, self.hashes = self.entry["count"], hashes
         self.paths = {
@@ -216,10 +218,9 @@ class _SplitCheck:
         }
         self.size = tuple(manifest["image_size"]) if manifest["image_size"] else None
         self.codes = form.label_codes(len(manifest["classes"]))
-        chosen = self.count if decode else 0
-        self.all_decoded = decode and (sample is None or sample >= chosen)
-        self.chosen = range(chosen)
-        if decode and not self.all_decoded:
+        self.all_decoded = sample is None or sample >= self.count
+        self.chosen = range(self.count)
+        if not self.all_decoded:
             self.chosen = frozenset(random.Random(0).sample(self.chosen, sample))
         self.of_files, self.of_records, self.others = [], [], 0
         self.offsets = array("q")  # that the index says; -1 where it says nothing
@@ -228,10 +229,9 @@ class _SplitCheck:
         self.shifts = {}  # by how much the last record's number and offset were wrong
 
     def summary(self):
-        some = f"{len(self.chosen)} of them decoded" if self.chosen else "no image decoded"
         return (
             f"{self.name}: {self.found} records, {len(self.codes)} classes, "
-            f"{'all decoded' if self.all_decoded else some}, "
+            f"{'all' if self.all_decoded else f'{len(self.chosen)} of them'} decoded, "
             f"hashes {'equal' if self.hashes else 'not compared'}"
         )
 

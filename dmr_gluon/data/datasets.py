@@ -6,6 +6,7 @@ and its index. Nothing here needs MXNet.
 
 import json
 import os
+import re
 from dataclasses import dataclass, replace
 from typing import Dict, Optional, Tuple
 
@@ -173,6 +174,58 @@ def read_manifest(directory):
     return manifest
 
 
+def manifest_faults(manifest):
+    """Each thing that is wrong with a manifest, its splits aside."""
+    classes, size, splits = (manifest.get(key) for key in ("classes", "image_size", "splits"))
+    if not isinstance(manifest.get("dataset"), str):
+        yield "it lacks the data set's name"
+    if not (isinstance(classes, list) and classes and all(isinstance(c, str) for c in classes)):
+        yield "its classes are no list of names"
+    if size is not None and not (_numbers(size, 2) and all(map(_whole, size)) and min(size) > 0):
+        yield "its image_size is neither null nor a height and a width"
+    for key in ("mean", "std"):
+        if not _numbers(manifest.get(key), 3):
+            yield f"its {key} is not three numbers"
+    if not (isinstance(splits, dict) and splits and all(map(is_plain, splits))):
+        yield "it names no splits"
+
+
+def split_faults(entry, classes):
+    """Each thing that is wrong with what a manifest says of a split."""
+    if not isinstance(entry, dict):
+        yield "is no table"
+        return
+    if not _whole(entry.get("count")):
+        yield "has no count"
+    if not (_numbers(entry.get("per_class"), classes) and all(map(_whole, entry["per_class"]))):
+        yield f"per_class is not {classes} numbers"
+    for key in ("records", "index"):
+        file = entry[key] if isinstance(entry.get(key), dict) else {}
+        if not is_plain(file.get("file")):
+            yield f"{key} names no file"
+        if not _whole(file.get("bytes")):
+            yield f"{key} has no number of bytes"
+        if not re.fullmatch("[0-9a-f]{64}", str(file.get("sha256"))):
+            yield f"{key} has no SHA-256"
+
+
+def _numbers(value, length):
+    return (
+        isinstance(value, list)
+        and len(value) == length
+        and all(isinstance(n, (int, float)) and abs(n) < 1 << 62 for n in value)  # nor not a number
+    )
+
+
+def _whole(value):
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 62
+
+
+def is_plain(name):
+    """Whether it would do as the name of a file in the same folder."""
+    return isinstance(name, str) and name.isprintable() and not re.search(r"^\.*$|/", name)
+
+
 def open_prepared(directory) -> PreparedSet:
     """Open a prepared set after a quick look at its files (names and sizes).
 
@@ -180,7 +233,7 @@ def open_prepared(directory) -> PreparedSet:
     ------
     DMRError
         Where the folder, its manifest, a record file or an index is missing or has
-        another size than the manifest says.
+        another size than the manifest says, or the manifest is not one.
     """
     directory = os.fspath(directory)
     manifest = read_manifest(directory)
@@ -191,31 +244,34 @@ def open_prepared(directory) -> PreparedSet:
             f"'dmr prepare digits --out DIR' or 'dmr prepare folder SRC --out DIR' and name it "
             f"with --data-dir"
         )
-    try:
-        splits = {}
-        for name, entry in manifest["splits"].items():
-            for key, kind in (("records", "record file"), ("index", "index")):
-                _require_file(directory, entry[key], kind)
-            splits[name] = Split(
-                records=os.path.join(directory, entry["records"]["file"]),
-                index=os.path.join(directory, entry["index"]["file"]),
-                count=entry["count"],
-                per_class=tuple(entry["per_class"]),
-                sha256=entry["records"]["sha256"],
-            )
-        published = PUBLISHED.get(manifest["dataset"])
-        size = manifest["image_size"]
-        return PreparedSet(
-            directory=directory,
-            name=manifest["dataset"],
-            classes=tuple(manifest["classes"]),
-            mean=published.mean if published else tuple(manifest["mean"]),
-            std=published.std if published else tuple(manifest["std"]),
-            image_size=tuple(size) if size else None,
-            splits=splits,
+    faults = list(manifest_faults(manifest))
+    for name, entry in {} if faults else manifest["splits"].items():
+        wrong = split_faults(entry, len(manifest["classes"]))
+        faults += [f"the split {name}: {fault}" for fault in wrong]
+    if faults:
+        raise DMRError(f"{os.path.join(directory, MANIFEST)}: {faults[0]}; {_AGAIN}")
+    splits = {}
+    for name, entry in manifest["splits"].items():
+        for key, kind in (("records", "record file"), ("index", "index")):
+            _require_file(directory, entry[key], kind)
+        splits[name] = Split(
+            records=os.path.join(directory, entry["records"]["file"]),
+            index=os.path.join(directory, entry["index"]["file"]),
+            count=entry["count"],
+            per_class=tuple(entry["per_class"]),
+            sha256=entry["records"]["sha256"],
         )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DMRError(f"{os.path.join(directory, MANIFEST)} lacks {error}; {_AGAIN}") from error
+    published = PUBLISHED.get(manifest["dataset"])
+    size = manifest.get("image_size")
+    return PreparedSet(
+        directory=directory,
+        name=manifest["dataset"],
+        classes=tuple(manifest["classes"]),
+        mean=published.mean if published else tuple(manifest["mean"]),
+        std=published.std if published else tuple(manifest["std"]),
+        image_size=tuple(size) if size else None,
+        splits=splits,
+    )
 
 
 def open_as_trained(dataset, directory=None) -> PreparedSet:

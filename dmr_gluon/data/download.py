@@ -20,6 +20,7 @@ from .. import __version__
 from ..errors import DMRError
 from ..machine import lock
 from ..runs import write_atomically
+from .archives import readable
 from .checksums import digests_of
 from .datasets import ARCHIVES
 
@@ -127,7 +128,9 @@ def _get(archive, url, path, opener):
     if os.path.isdir(path):
         raise DMRError(f"{path} is a folder; remove it, or download elsewhere with --archives")
     if os.path.exists(path):
-        if not _known_whole(path, archive.md5) and _md5(path) != archive.md5:
+        with readable(path):
+            whole = _known_whole(path, archive.md5) or _md5(path) == archive.md5
+        if not whole:
             raise DMRError(
                 f"{path} is there and is not the published file (MD5 {archive.md5}); remove it, "
                 f"or take it as it is with --source"
@@ -138,7 +141,7 @@ def _get(archive, url, path, opener):
     _note_whole(path, archive.md5)
 
 
-def receive(url, file, opener, expected, instead):
+def receive(url, file, opener, expected, instead, largest=_LARGEST):
     """Receive what is missing of a file, with as many attempts as it takes and makes sense.
 
     Parameters
@@ -148,25 +151,32 @@ def receive(url, file, opener, expected, instead):
         Open for appending, unbuffered, with a name that ends in ``.part``.
     opener, expected, instead
         As ``opener``, ``size`` and ``instead`` of :func:`fetch`.
+    largest : int
+        Bytes; of a file whose size is not known, one more at most is taken.
+
+    Raises
+    ------
+    DMRError
+        Where it cannot be had.
     """
     most, pauses = os.path.getsize(file.name), iter(PAUSES)
     while True:
         try:
-            return _attempt(url, file, opener, expected, instead)
+            return _attempt(url, file, opener, expected, instead, largest)
         except _Interrupted as problem:
             if os.path.getsize(file.name) > most:
                 most, pauses = os.path.getsize(file.name), iter(PAUSES)
             pause = next(pauses, None)
             if pause is None:
                 raise DMRError(
-                    f"{url} cannot be downloaded: {problem}; the same command goes on with what "
-                    f"has arrived, and {instead}"
+                    f"{url} cannot be downloaded: {problem}; the same command tries again, and "
+                    f"{instead}"
                 ) from None
             print(f"note: {url}: {problem}; trying again in {pause} s")
             time.sleep(pause)
 
 
-def _attempt(url, file, opener, expected, instead):
+def _attempt(url, file, opener, expected, instead, largest):
     begin = os.path.getsize(file.name)
     headers = {"User-Agent": f"dmr-gluon/{__version__}"}
     if begin:
@@ -175,7 +185,7 @@ def _attempt(url, file, opener, expected, instead):
         response = opener.open(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code == 416 and begin:
-            whole = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", ""))
+            whole = re.fullmatch(r"bytes \*/(\d{1,18})", error.headers.get("Content-Range", ""))
             if begin >= (int(whole.group(1)) if whole else expected or begin + 1):
                 return  # nothing is left to send
             raise DMRError(
@@ -198,19 +208,19 @@ def _attempt(url, file, opener, expected, instead):
         raise _Interrupted(_said(reason)) from None
     with response:
         if response.status == 206:
-            place = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+            place = re.match(r"bytes (\d{1,18})-", response.headers.get("Content-Range", ""))
             if not place or int(place.group(1)) != begin:
                 raise _Interrupted("the server sends another part than was asked for")
         else:  # all of it, whatever was asked for
             begin = 0
             file.truncate(0)
-        _copy(response, file, begin, expected)
+        _copy(response, file, begin, expected, largest)
 
 
-def _copy(response, file, begin, expected):
+def _copy(response, file, begin, expected, largest):
     length = response.headers.get("Content-Length", "")
-    total = begin + int(length) if length.isdecimal() else expected
-    most = (expected or _LARGEST) + 1  # one more shows that it is not the file
+    total = begin + int(length) if length.isdecimal() and len(length) < 19 else expected
+    most = (expected or largest) + 1  # one more shows that it is not the file
     bar = tqdm(
         total=total, initial=begin, desc=os.path.basename(file.name)[: -len(".part")],
         unit="B", unit_scale=True, disable=None,

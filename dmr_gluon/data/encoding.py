@@ -16,6 +16,8 @@ from . import form, png
 #: The order in which a split's images are written; fixed, so that a set prepared twice is
 #: the same, and shuffled, so that a contiguous part of a file holds every class.
 _ORDER_SEED = 0
+#: So many images that cannot be encoded are looked for before a set is refused.
+MOST_FAULTS = 20
 
 
 @dataclass(frozen=True)
@@ -50,17 +52,34 @@ class Source:
 
 @dataclass(frozen=True)
 class Encoded:
+    """One image as it is stored, and what statistics need.
+
+    Parameters
+    ----------
+    label : int
+    data : bytes
+        JPEG or PNG.
+    size : (height, width)
+    total, squares : numpy.ndarray
+        Sums over all pixels of their values and of their squares: R, G, B.
+    oddities : tuple of str
+        What is unusual about the source, for the manifest.
+    """
+
     label: int
     data: bytes
     size: Tuple[int, int]
     total: np.ndarray
     squares: np.ndarray
-    #: What is unusual about the source, for the manifest.
     oddities: Tuple[str, ...] = ()
 
 
-def encode_all(images, encoding, split, done=0):
+def encode_all(images, encoding, split, done, faults):
     """Encode in the fixed shuffled order on all cores, a bounded number ahead.
+
+    After an image that cannot be encoded nothing more is yielded: the others are only looked at, so
+    that all that are wrong can be named at once. One that the disk does not give just now ends the
+    work instead, which may go on later.
 
     Parameters
     ----------
@@ -70,26 +89,50 @@ def encode_all(images, encoding, split, done=0):
         For the progress.
     done : int
         So many at the beginning of that order are left out.
+    faults : list
+        Gets (name, DMRError) of each image that cannot be encoded, up to ``MOST_FAULTS``.
 
     Yields
     ------
     Encoded
+
+    Raises
+    ------
+    DMRError
+        From an OSError, for an image that cannot be read.
     """
     order = np.random.RandomState(_ORDER_SEED).permutation(len(images))[done:]
     progress = tqdm(total=len(images), initial=done, desc=split, unit=" images", disable=None)
     with progress, ThreadPoolExecutor(usable_cores()) as pool:
         waiting = deque()
-        try:
+
+        def submitted():
             for position in order:
-                waiting.append(pool.submit(_encode, images[position], encoding))
+                source = images[position]
+                waiting.append((source, pool.submit(_encode, source, encoding)))
                 if len(waiting) > 256:
-                    yield waiting.popleft().result()
-                    progress.update()
+                    yield waiting.popleft()
             while waiting:
-                yield waiting.popleft().result()
+                yield waiting.popleft()
+
+        try:
+            for source, future in submitted():
+                try:
+                    encoded = future.result()
+                except DMRError as error:
+                    if isinstance(error.__cause__, OSError):
+                        raise
+                    if not faults:
+                        print(f"note: {error}; the others are looked at before the set is refused")
+                    faults.append((source.name, error))
+                    if len(faults) >= MOST_FAULTS:
+                        return
+                else:
+                    if not faults:
+                        yield encoded
                 progress.update()
         finally:  # or the pool works off all that waits before an error or Ctrl-C is seen
-            for future in waiting:
+            for _, future in waiting:
                 future.cancel()
 
 
@@ -124,9 +167,7 @@ def _encoded(source, content, image, is_jpeg, encoding):
     oddities = []
     if is_jpeg and _jpeg_components(content) == 4:  # not every decoder knows it
         oddities.append("CMYK, encoded anew as RGB")
-    if is_jpeg and content.count(form.MAGIC) >= form.MOST_PARTS:
-        oddities.append("full of RecordIO's magic word, encoded anew")
-    keep = keep and not oddities
+        keep = False
     if is_jpeg and not form.has_jpegs_end(content):
         oddities.append("a JPEG without its end")
     if isinstance(content, bytes) and form.is_16_bit(content):
@@ -135,12 +176,13 @@ def _encoded(source, content, image, is_jpeg, encoding):
         oddities.append("named JPEG, but of another format")
     if as_jpeg and is_jpeg and keep:
         data = content
-    elif as_jpeg:
-        data = _imencode(".jpg", resized, [cv2.IMWRITE_JPEG_QUALITY, encoding.quality or 95])
-    elif resized.shape[0] * resized.shape[1] <= png.MOST_PIXELS:
+    elif not as_jpeg and resized.shape[0] * resized.shape[1] <= png.MOST_PIXELS:
         data = png.encode(cv2.cvtColor(resized, cv2.COLOR_BGR2RGB))
     else:
-        data = _imencode(".png", resized, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+        data = _compressed(resized, as_jpeg, encoding.quality)
+    if data.count(form.MAGIC) >= form.MOST_PARTS:  # so many parts of a record are taken for damage
+        oddities.append("full of RecordIO's magic word, encoded anew")
+        data = _compressed(resized, as_jpeg, encoding.quality)
     if len(data) > form.LARGEST_IMAGE:
         raise DMRError(f"{source.name!r} has {len(data):,} bytes, too many for a record; remove it")
     mean, std = (part[::-1, 0] for part in cv2.meanStdDev(resized))
@@ -155,7 +197,12 @@ def _encoded(source, content, image, is_jpeg, encoding):
     )
 
 
-def _imencode(extension, image, options):
+def _compressed(image, as_jpeg, quality):
+    """A JPEG, or a deflated PNG."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality or 95]
+    if not as_jpeg:
+        options = [cv2.IMWRITE_PNG_COMPRESSION, 9]
+    extension = ".jpg" if as_jpeg else ".png"
     done, data = cv2.imencode(extension, image, options)
     if not done:
         raise DMRError(f"OpenCV cannot encode a {image.shape} image as {extension}")

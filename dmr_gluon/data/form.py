@@ -1,15 +1,15 @@
-"""What the files of a prepared set must look like: manifest, index, records, images.
+"""What the files of a prepared set must look like: index, records, images.
 
 RecordIO is a chain of records: the magic word, a word with 3 bits of kind and 29 of length,
 then the content, filled up with zeros to 4 bytes. Content that holds the magic word at a
 multiple of 4 is cut there into parts (kinds 1, 2, ..., 3; else 0), each without that word.
 
-Whatever the bytes are, nothing here reads beyond a file, takes more memory than what is in it
-or raises anything but :class:`Broken`. Nothing here needs MXNet.
+Whatever the bytes are, what reads records here stays within the file, takes no more memory than
+what is in it, and raises nothing but :class:`Broken` and, of the disk, OSError. Nothing here needs
+MXNet.
 """
 
 import io
-import math
 import re
 import struct
 import zlib
@@ -17,7 +17,7 @@ import zlib
 import cv2
 import numpy as np
 
-from ..deploy.predict_onnx import jpeg_frame
+from ..deploy.predict_onnx import jpeg_frame, shown
 
 MAGIC = struct.pack("<I", 0xCED7230A)
 _HEAD = struct.Struct("<4sI")
@@ -28,6 +28,7 @@ LEAST = _HEAD.size + _HEADER.size
 MOST_PARTS = 1000  # of a record; an image hardly ever holds the magic word even once
 _LARGEST = 1 << 29  # what a record's 29 bits of length can say
 LARGEST_IMAGE = _LARGEST - 1 - _HEADER.size
+_MOST_LABELS = 1 << 24  # whole numbers up to here are what a header's float can say
 _INDEX_LINE = re.compile(rb"(0|[1-9][0-9]{0,17})\t(0|[1-9][0-9]{0,17})\n")
 _BLOCK = 1 << 20
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -68,41 +69,6 @@ def index_line(number, offset):
     return b"%d\t%d\n" % (number, offset)
 
 
-def manifest_faults(manifest):
-    """Each thing that is wrong with a manifest, its splits aside."""
-    classes, size, splits = (manifest.get(key) for key in ("classes", "image_size", "splits"))
-    if not isinstance(manifest.get("dataset"), str):
-        yield "it lacks the data set's name"
-    if not (isinstance(classes, list) and classes and all(isinstance(c, str) for c in classes)):
-        yield "its classes are no list of names"
-    if size is not None and not (_numbers(size, 2) and all(map(_whole, size)) and min(size) > 0):
-        yield "its image_size is neither null nor a height and a width"
-    for key in ("mean", "std"):
-        if not _numbers(manifest.get(key), 3):
-            yield f"its {key} is not three numbers"
-    if not (isinstance(splits, dict) and splits and all(map(_plain, splits))):
-        yield "it names no splits"
-
-
-def split_faults(entry, classes):
-    """Each thing that is wrong with what a manifest says of a split."""
-    if not isinstance(entry, dict):
-        yield "is no table"
-        return
-    if not _whole(entry.get("count")):
-        yield "has no count"
-    if not (_numbers(entry.get("per_class"), classes) and all(map(_whole, entry["per_class"]))):
-        yield f"per_class is not {classes} numbers"
-    for key in ("records", "index"):
-        file = entry[key] if isinstance(entry.get(key), dict) else {}
-        if not _plain(file.get("file")):
-            yield f"{key} names no file"
-        if not _whole(file.get("bytes")):
-            yield f"{key} has no number of bytes"
-        if not re.fullmatch("[0-9a-f]{64}", str(file.get("sha256"))):
-            yield f"{key} has no SHA-256"
-
-
 def difference(found, wanted):
     """How a class histogram differs from the manifest's."""
     wrong = [label for label, counts in enumerate(zip(found, wanted)) if counts[0] != counts[1]]
@@ -119,25 +85,8 @@ def making_command(manifest, directory):
     if not (isinstance(command, str) and command.isprintable()):
         command = ""
     if not command.startswith("dmr prepare "):
-        return f"dmr prepare ... --out {directory} --overwrite"
+        return f"dmr prepare ... --out {shown(directory)} --overwrite"
     return command if "--overwrite" in command.split() else f"{command} --overwrite"
-
-
-def _numbers(value, length):
-    return (
-        isinstance(value, list)
-        and len(value) == length
-        and all(isinstance(n, int) or isinstance(n, float) and math.isfinite(n) for n in value)
-    )
-
-
-def _whole(value):
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 62
-
-
-def _plain(name):
-    """Is it the name of a file in the same folder?"""
-    return isinstance(name, str) and name.isprintable() and not re.search(r"^\.*$|/", name)
 
 
 def index_lines(file):
@@ -248,6 +197,8 @@ def split_record(record):
     if end != len(record):
         raise Broken(f"it has {end} bytes, but {len(record)} up to the next one")
     label = _LABEL.unpack_from(content, 4)[0]
+    if not 0 <= label < _MOST_LABELS:  # or not a number
+        raise Broken(f"its label {label:.7g} is none")
     return int(label), memoryview(content)[_HEADER.size :]
 
 

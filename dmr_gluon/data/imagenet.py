@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import DMRError
-from .archives import TAR_ERRORS, PlainMember, read_mat, read_members
+from .archives import ANOTHER, TAR_ERRORS, PlainMember, check_member, read_mat, read_members
 from .datasets import ARCHIVES
 from .encoding import Source
 
@@ -24,8 +24,6 @@ TRAIN, VALIDATION, DEVKIT = (archive.file for archive in ARCHIVES["imagenet"])
 _DEVKIT_FOLDER = "ILSVRC2012_devkit_t12"
 _META = "data/meta.mat"
 _GROUND_TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"
-
-_ANEW = "get the archive again"
 
 _WORDNET_ID = re.compile(r"n\d{8}")
 _VALIDATION_IMAGE = re.compile(r"(?:.*/)?ILSVRC2012_val_(\d{8})\.JPEG")
@@ -84,7 +82,7 @@ def read_archives(source) -> Tuple[List[str], Dict[str, List[Source]]]:
     label_of = {name: label for label, name in enumerate(classes)}
     sources = {
         "train": [
-            Source(f"{TRAIN}: {name}", label_of[class_name], read, _ANEW)
+            Source(f"{TRAIN}: {name}", label_of[class_name], read, ANOTHER)
             for class_name in classes
             for name, read in train[class_name]
         ]
@@ -92,14 +90,14 @@ def read_archives(source) -> Tuple[List[str], Dict[str, List[Source]]]:
     test, seen = [], set()
     for number, name, read in _validation_images(paths[VALIDATION]):
         if not 1 <= number <= len(truth):
-            raise DMRError(f"{paths[VALIDATION]}: {name} has no line in {_GROUND_TRUTH}")
+            raise DMRError(f"{paths[VALIDATION]}: {name!r} has no line in {_GROUND_TRUTH}")
         if number in seen:
-            raise DMRError(f"{paths[VALIDATION]} has {name} twice; get it again")
+            raise DMRError(f"{paths[VALIDATION]} has {name!r} twice; {ANOTHER}")
         seen.add(number)
         class_name = wordnet_id[truth[number - 1]]
         if class_name not in label_of:
-            raise DMRError(f"{VALIDATION}: {name} is a {class_name}, which {TRAIN} does not have")
-        test.append(Source(f"{VALIDATION}: {name}", label_of[class_name], read, _ANEW))
+            raise DMRError(f"{VALIDATION}: {name!r} is a {class_name}, which {TRAIN} does not have")
+        test.append(Source(f"{VALIDATION}: {name}", label_of[class_name], read, ANOTHER))
     sources["test"] = test
     return classes, sources
 
@@ -116,11 +114,11 @@ def _read_devkit(path):
         }
         truth = [int(line) for line in members[_GROUND_TRUTH].split()]
     except Exception as error:  # whatever is in there instead
-        raise DMRError(f"{path} cannot be read: {error}; get it again") from None
+        raise DMRError(f"{path} cannot be read: {error}; {ANOTHER}") from None
     if not all(map(_WORDNET_ID.fullmatch, wordnet_id.values())) or not set(truth) <= set(
         wordnet_id
     ):
-        raise DMRError(f"{path}: its classes and its labels do not fit together; get it again")
+        raise DMRError(f"{path}: its classes and its labels do not fit together; {ANOTHER}")
     return wordnet_id, truth
 
 
@@ -136,11 +134,11 @@ def _train_images(path):
                 if not name.endswith(".tar") or not _WORDNET_ID.fullmatch(class_name):
                     raise DMRError(f"{path}: {member.name!r} is not the tar of a class")
                 inside = f"{path}: {name}"
-                images[class_name] = [
-                    (image.name, _reader(path, member.offset_data + image.offset_data, image.size))
-                    for image in _members(inside, file, member.offset_data, member.size)
-                    if _is_image(inside, image)
-                ]
+                images[class_name] = found = []
+                for image in _members(inside, file, member.offset_data, member.size):
+                    _check_size(inside, image)
+                    begin = member.offset_data + image.offset_data
+                    found.append((image.name, _reader(path, begin, image.size)))
                 progress.update(member.offset_data + member.size - progress.n)
     if not images:
         raise DMRError(f"{path} holds no tars of classes")
@@ -154,15 +152,14 @@ def _validation_images(path):
             match = _VALIDATION_IMAGE.fullmatch(member.name)
             if not match:
                 raise DMRError(f"{path}: {member.name!r} is not a validation image")
-            if _is_image(path, member):
-                read = _reader(path, member.offset_data, member.size)
-                yield int(match.group(1)), member.name, read
+            _check_size(path, member)
+            read = _reader(path, member.offset_data, member.size)
+            yield int(match.group(1)), member.name, read
 
 
-def _is_image(path, member):
+def _check_size(path, member):
     if member.size > _LARGEST_IMAGE:
         raise DMRError(f"{path}: {member.name!r} says that it has {member.size:,} bytes")
-    return True
 
 
 def _members(name, file, start, size):
@@ -175,17 +172,14 @@ def _members(name, file, start, size):
                 if member is None:
                     # tarfile takes a damaged header for the end, which is two blocks of zeros.
                     if any(part.read_at(archive.offset, 1024)):
-                        raise DMRError(f"{name} is damaged at byte {archive.offset}; get it again")
+                        raise DMRError(f"{name} is damaged at byte {archive.offset}; {ANOTHER}")
                     return
                 archive.members = []  # or it keeps all of them
-                if ".." in member.name.split("/") or os.path.isabs(member.name):
-                    raise DMRError(f"{name}: {member.name!r} leads out of the archive")
+                check_member(member, f"{name}: {member.name!r}")
                 if member.isdir():
                     continue
-                if not member.isreg() or member.issparse():
-                    raise DMRError(f"{name}: {member.name!r} is a link or a device")
                 if member.size < 0 or member.offset_data + member.size > size:
-                    raise DMRError(f"{name} ends in the middle of {member.name!r}; get it again")
+                    raise DMRError(f"{name} ends in the middle of {member.name!r}; {ANOTHER}")
                 yield member
     except TAR_ERRORS as error:
         raise DMRError(f"{name} cannot be read as a tar archive: {error}") from error

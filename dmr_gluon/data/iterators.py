@@ -11,12 +11,8 @@ from collections import namedtuple
 import numpy as np
 
 from ..errors import DMRError
-from . import reader
 from .augmentation import CentreCrop, Draws, Normalise, PadCropMirror, ScaleCropMirrorColour
-
-#: ``data``: array of float32, (n, 3, height, width), normalised.
-#: ``label``: array of int64, (n,).
-Batch = namedtuple("Batch", "data label")
+from .reader import batches
 
 #: Which worker's share: ``index`` from 0, of ``count``.
 Part = namedtuple("Part", "index count")
@@ -45,7 +41,12 @@ def training_batches(prepared, recipe, seed, epoch, start=0, part=WHOLE, fresh=(
     ------
     Batch
         Of ``recipe.batch_size`` images; the last one of an epoch has the rest. With several
-        workers: of this one's share.
+        workers: of this one's share. See :data:`dmr_gluon.data.reader.Batch`.
+
+    Raises
+    ------
+    DMRError
+        For images of another size than the recipe takes, or a damaged record.
     """
     check_image_size(prepared, recipe)
     split = prepared.split("train")
@@ -58,15 +59,31 @@ def training_batches(prepared, recipe, seed, epoch, start=0, part=WHOLE, fresh=(
     whole = recipe.train_short_side is None
     transform = (PadCropMirror if whole else ScaleCropMirrorColour)(prepared, recipe, draws, places)
     numbers = [draws.order[place] for place in places]
-    return _batches(split, recipe, numbers, transform, threads)
+    return batches(split, numbers, _shape(recipe), transform, threads)
 
 
 def evaluation_batches(prepared, recipe, split="test", part=WHOLE, threads=None):
     """All images of a split, once each, in the order of the file; or a worker's share of them.
 
+    Parameters
+    ----------
+    prepared : PreparedSet
+    recipe : Recipe
+        Its image sizes and its batches' size are used.
+    split : str
+    part : Part
+    threads : int, optional
+        As for :func:`training_batches`.
+
     Yields
     ------
     Batch
+        Without augmentation.
+
+    Raises
+    ------
+    DMRError
+        As :func:`training_batches`.
     """
     whole = recipe.eval_short_side is None
     if whole:
@@ -75,7 +92,7 @@ def evaluation_batches(prepared, recipe, split="test", part=WHOLE, threads=None)
     mine = np.arange(found.count)[share_of(found.count, part)]
     numbers = [mine[i : i + recipe.batch_size] for i in range(0, len(mine), recipe.batch_size)]
     transform = Normalise(prepared) if whole else CentreCrop(prepared, recipe)
-    return _batches(found, recipe, numbers, transform, threads)
+    return batches(found, numbers, _shape(recipe), transform, threads)
 
 
 def share_of(count, part):
@@ -84,7 +101,17 @@ def share_of(count, part):
 
 
 def check_image_size(prepared, recipe):
-    """Refuse images that a recipe cannot take whole."""
+    """Refuse images that a recipe cannot take whole.
+
+    Parameters
+    ----------
+    prepared : PreparedSet
+    recipe : Recipe
+
+    Raises
+    ------
+    DMRError
+    """
     size = (recipe.image_size, recipe.image_size)
     if recipe.train_short_side is not None or prepared.image_size == size:
         return
@@ -98,7 +125,5 @@ def check_image_size(prepared, recipe):
     )
 
 
-def _batches(split, recipe, numbers, transform, threads):
-    shape = (3, recipe.image_size, recipe.image_size)
-    for data, label in reader.batches(split, numbers, shape, transform, threads):
-        yield Batch(data, label)
+def _shape(recipe):
+    return 3, recipe.image_size, recipe.image_size

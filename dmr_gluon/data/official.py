@@ -11,7 +11,7 @@ from typing import Dict, Sequence, Tuple
 import numpy as np
 
 from ..errors import DMRError
-from .archives import read_mat, read_members, unpacked_paths
+from .archives import ANOTHER, read_mat, read_members, unpacked_paths
 from .pickles import unpickle
 
 _PIXELS = 3 * 32 * 32
@@ -158,11 +158,14 @@ def _read_pickled(content, name, number):
     batch = unpickle(content, name)
     labels_key = b"labels" if number == "10" else b"fine_labels"
     if not isinstance(batch, dict) or not {b"data", labels_key} <= set(batch):
-        raise DMRError(f"{name} has no data and labels; get the official archive again")
+        raise DMRError(f"{name} has no data and labels; {ANOTHER}")
     data, labels = batch[b"data"], batch[labels_key]
     if not isinstance(data, np.ndarray) or data.ndim != 2 or data.shape[1] != _PIXELS:
         raise DMRError(f"{name}: data is not an array of {_PIXELS} bytes an image")
-    if not isinstance(labels, list) or not all(type(label) is int for label in labels):
+    # Those that NumPy's int64 would not hold are no labels either.
+    if not isinstance(labels, list) or not all(
+        type(label) is int and abs(label) < 1 << 31 for label in labels
+    ):
         raise DMRError(f"{name}: labels are not a list of whole numbers")
     return _channels_last(data), np.array(labels, dtype=np.int64)
 
@@ -187,7 +190,7 @@ def _class_names(content, kind, number):
         key = b"label_names" if number == "10" else b"fine_label_names"
         names = meta.get(key) if isinstance(meta, dict) else None
         if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
-            raise DMRError(f"the archive has no {key.decode()}; get the official archive again")
+            raise DMRError(f"the archive has no {key.decode()}; {ANOTHER}")
         names = [name.decode("ascii", "replace") for name in names]
     else:
         names = content.decode("ascii", "replace").split()
@@ -260,8 +263,8 @@ def _joined(pairs):
 
 def _from_mat(variables, path):
     images, labels = variables.get("X"), variables.get("y")
-    if images is None or labels is None:
-        raise DMRError(f"{path} has no X and y; get the official file again")
+    if type(images) is not np.ndarray or type(labels) is not np.ndarray:  # sparse ones are none
+        raise DMRError(f"{path} has no arrays X and y; {ANOTHER}")
     count = images.shape[-1] if images.ndim == 4 else None
     fits = images.dtype == np.uint8 and images.shape == (32, 32, 3, count)
     if not fits or labels.shape != (count, 1) or labels.dtype.kind not in "uif":

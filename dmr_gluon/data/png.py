@@ -78,11 +78,12 @@ def rows_of(encoded):
     if encoded[begin : begin + len(_ZLIB)] != _ZLIB:
         return other
     height, row = size[0], 1 + 3 * size[1]
+    stream = zlib.decompressobj()
     try:
-        rows = zlib.decompress(encoded[begin:end])
+        rows = stream.decompress(encoded[begin:end], height * row + 1)  # whatever it would grow to
     except zlib.error:
         return other
-    if len(rows) != height * row or rows[::row].count(_FILTER) != height:
+    if not stream.eof or len(rows) != height * row or rows[::row].count(_FILTER) != height:
         return other
     return size, rows
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from ..errors import DMRError
-from .datasets import PUBLISHED
+from .datasets import PUBLISHED, is_plain
 from .encoding import Encoding, Source
 from .writing import write_set
 
@@ -86,11 +86,15 @@ def prepare_folder(source, out, name=None, encoding=Encoding(), overwrite=False)
     Raises
     ------
     DMRError
-        For a tree of another form, an unreadable image, or an ``out`` that holds
-        something else.
+        For a tree of another form, an unreadable image, a name that would not do as a file's, or
+        an ``out`` that holds something else.
     """
     source = os.path.abspath(source)
     name = name or os.path.basename(source)
+    if not is_plain(name):
+        raise DMRError(
+            f"the name {name!r} would not do as that of a file; give another with --name"
+        )
     if name in PUBLISHED or name == "digits":
         raise DMRError(
             f"the name {name!r} is kept for the official data set, so that results are never "
@@ -129,7 +133,8 @@ def folder_sources(source, folders, encoding):
         folder = os.path.join(source, folder_name)
         unknown = sorted(set(_subfolders(folder)) - set(classes))
         if unknown:
-            raise DMRError(f"{folder}/{unknown[0]} is a class that train/ does not have")
+            path = os.path.join(folder, unknown[0])
+            raise DMRError(f"{path!r} is a class that train/ does not have; remove it")
         sources[split] = []
         for label, class_name in enumerate(classes):
             class_folder = os.path.join(folder, class_name)
@@ -139,11 +144,11 @@ def folder_sources(source, folders, encoding):
                 sources[split].append(Source(relative, label, lambda path=path: _read(path)))
             if split == "train" and (not sources[split] or sources[split][-1].label != label):
                 raise DMRError(
-                    f"{folder}/{class_name} has no images ({', '.join(_EXTENSIONS)}); remove it "
-                    f"or put some there"
+                    f"{class_folder!r} has no images ({', '.join(_EXTENSIONS)}); remove it or put "
+                    f"some there"
                 )
         if not sources[split]:
-            raise DMRError(f"{folder} has no images ({', '.join(_EXTENSIONS)}) in its folders")
+            raise DMRError(f"{folder!r} has no images ({', '.join(_EXTENSIONS)}) in its folders")
     return classes, sources, fingerprint.hexdigest()
 
 
@@ -163,7 +168,7 @@ def stamp(path):
 def _subfolders(folder):
     names = sorted(entry.name for entry in _entries(folder) if entry.is_dir())
     if not names:
-        raise DMRError(f"{folder} has no folders; images belong in {folder}/<class>/*")
+        raise DMRError(f"{folder!r} has no folders; images belong in its <class>/*")
     return names
 
 
@@ -173,7 +178,7 @@ def _entries(folder):
         return [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
     except OSError as error:
         raise DMRError(
-            f"{folder} cannot be read ({error.strerror}); images belong in "
+            f"{folder!r} cannot be read ({error.strerror}); images belong in "
             f"SRC/train/<class>/* and SRC/test/<class>/*"
         ) from None
 
@@ -187,7 +192,7 @@ def _images(folder):
         if entry.name.lower().endswith(_EXTENSIONS) and not entry.is_dir()
     ]
     if len(paths) < len(entries):
-        print(f"note: {len(entries) - len(paths)} entries of {folder} are no images; left out")
+        print(f"note: {len(entries) - len(paths)} entries of {folder!r} are no images; left out")
     return sorted(paths)
 
 

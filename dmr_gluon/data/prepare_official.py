@@ -7,13 +7,14 @@ import os
 
 from ..errors import DMRError
 from ..runs import write_atomically
+from .archives import readable
 from .checksums import describe_archive
 from .datasets import MANIFEST, PUBLISHED, read_manifest
 from .encoding import Encoding, Source
 from .imagenet import TRAIN, archive_paths, is_official, read_archives
 from .official import files_of, read_cifar, read_svhn
 from .prepare import folder_sources, stamp
-from .writing import write_set
+from .writing import alone_in, disk_errors, write_set
 
 #: Ends the fingerprint of a set that may have fewer images than the official one, so that it is
 #: never taken for that.
@@ -22,10 +23,8 @@ _PARTIAL = "-partial"
 _SVHN_VALIDATION = 6_000
 
 
-def prepare_official(
-    name, source, out, svhn_split="paper", encoding=Encoding(), partial=False, overwrite=False
-):
-    """CIFAR-10, CIFAR-100 or SVHN from the official archives, losslessly.
+def prepare_official(name, source, out, svhn_split="paper", partial=False, overwrite=False):
+    """CIFAR-10, CIFAR-100 or SVHN from the official archives, as PNG.
 
     Parameters
     ----------
@@ -36,8 +35,6 @@ def prepare_official(
         folder to write to.
     svhn_split : str
         ``paper`` or ``authors``, see :func:`dmr_gluon.data.official.read_svhn`.
-    encoding : Encoding
-        PNG unless another is asked for.
     partial : bool
         Take an archive that has fewer images than the official one; the manifest says so.
     overwrite : bool
@@ -50,16 +47,19 @@ def prepare_official(
     Raises
     ------
     DMRError
-        For an archive that is missing, damaged, hostile or not whole, or an ``out`` that
-        holds something else.
+        For an archive that is missing, damaged, hostile or not whole or cannot be read, or an
+        ``out`` that holds something else.
     """
-    paths, unpacked = files_of(name, source)
-    files = {file: describe_archive(path, unpacked) for file, path in paths.items()}
+    encoding = Encoding()
+    with readable(source):
+        paths, unpacked = files_of(name, source)
+        files = {file: describe_archive(path, unpacked) for file, path in paths.items()}
     split = {"svhn_split": svhn_split} if name == "svhn" else {}
     hashes = sorted((file, entry["sha256"]) for file, entry in files.items())
     made = repr((hashes, encoding, split.get("svhn_split")))
     fingerprint = hashlib.sha256(made.encode()).hexdigest() + _PARTIAL * partial
 
+    @readable(source)
     def read():
         found = read_svhn(source, svhn_split) if name == "svhn" else read_cifar(name, source)
         facts = PUBLISHED[name]
@@ -114,8 +114,8 @@ def prepare_imagenet(
     Raises
     ------
     DMRError
-        For archives that are missing, damaged, hostile or not whole, an unreadable image, or
-        an ``out`` that holds something else.
+        For archives that are missing, damaged, hostile or not whole or cannot be read, an
+        unreadable image, or an ``out`` that holds something else.
     """
     encoding = Encoding(short_side, "jpeg", quality)
     paths = archive_paths(source) if is_official(source) else {}
@@ -134,6 +134,7 @@ def prepare_imagenet(
         *tree, fingerprint = folder_sources(source, {"train": "train", "test": "val"}, encoding)
         read_images = functools.partial(tuple, tree)
 
+    @readable(source)
     def read():
         classes, sources = read_images()
         facts = PUBLISHED["imagenet"]
@@ -157,12 +158,15 @@ def prepare_imagenet(
 
 def _add_checksums(out, paths):
     """Put the hashes of archives into a manifest that does not have them yet."""
-    manifest = read_manifest(out)
-    if all("md5" in entry for entry in manifest["sources"].values()):
-        return
-    manifest["sources"] = {file: describe_archive(path) for file, path in paths.items()}
-    _note_unpublished(manifest["sources"])
-    write_atomically(os.path.join(out, MANIFEST), json.dumps(manifest, indent=1))
+    with disk_errors(out), alone_in(out):  # no other set may come there meanwhile
+        manifest = read_manifest(out)
+        if all("md5" in entry for entry in manifest["sources"].values()):
+            return
+        for file, path in paths.items():
+            with readable(path):
+                manifest["sources"][file] = describe_archive(path)
+        _note_unpublished(manifest["sources"])
+        write_atomically(os.path.join(out, MANIFEST), json.dumps(manifest, indent=1))
 
 
 def _note_unpublished(files):

@@ -2,7 +2,7 @@
 
 import os
 from array import array
-from collections import deque
+from collections import deque, namedtuple
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -13,9 +13,13 @@ from ..errors import DMRError
 from ..machine import usable_cores
 from . import form, png
 
+#: ``data``: array of float32, (n, 3, height, width), normalised.
+#: ``label``: array of int64, (n,).
+Batch = namedtuple("Batch", "data label")
+
 #: Values of prepared images that one thread makes at a time, about: 64 images of 32x32.
 _BLOCK = 64 * 3 * 32 * 32
-#: What a damaged index or record leads to: labels and places that no number or memory holds.
+#: What a damaged index or record leads to: places that no number or memory holds.
 _DAMAGE = (IndexError, ValueError, OverflowError, OSError, MemoryError)
 #: Batches that are prepared before they are asked for.
 _AHEAD = 3
@@ -33,7 +37,7 @@ class RecordFile:
     Raises
     ------
     DMRError
-        Where the files cannot be read or the index is not the file's.
+        Where a file cannot be read or the index is damaged.
     """
 
     def __init__(self, split):
@@ -145,8 +149,12 @@ def batches(split, numbers, shape, transform, threads=None):
 
     Yields
     ------
-    (numpy.ndarray, numpy.ndarray)
-        float32 (n, \\*shape) and the labels, int64 (n,).
+    Batch
+
+    Raises
+    ------
+    DMRError
+        As ``RecordFile``.
     """
     # The threads here are the parallelism; OpenCV's own would only add to them.
     cv2.setNumThreads(1)
@@ -178,4 +186,4 @@ def batches(split, numbers, shape, transform, threads=None):
 def _wait_for(data, labels, done):
     for future in done:
         future.result()
-    return data, labels
+    return Batch(data, labels)

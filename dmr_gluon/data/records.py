@@ -168,21 +168,33 @@ class RecordWriter:
 
     def _take_over(self):
         """Go on from the last state, if it is of the same work and true; else from nothing."""
-        state = read_state(self._path(state_of(self.name)))
-        if state is None or state["key"] != self.key:
+        path = self._path(state_of(self.name))
+        state = read_state(path)
+        digests = self._digests_of_parts(state)
+        if digests is None:
+            if os.path.exists(path):
+                print(
+                    f"note: {self.name} is begun anew: what is there is damaged, or of other "
+                    f"images or versions"
+                )
             return
         entries = {"rec": state["records"], "idx": state["index"]}
-        try:
-            digests = {
-                kind: digests_of(self._path(part_of(file)), ["sha256"], entries[kind]["bytes"])
-                for kind, file in self.files.items()
-            }
-        except OSError:
-            return
-        digests = {kind: found["sha256"] for kind, found in digests.items()}
-        if any(found.hexdigest() != entries[kind]["sha256"] for kind, found in digests.items()):
-            return
         self.count, self.per_class, self.noted = state["count"], state["per_class"], True
         self.statistics = Statistics.from_json(state["statistics"])
         self._digests = digests
         self._bytes = {kind: entry["bytes"] for kind, entry in entries.items()}
+
+    def _digests_of_parts(self, state):
+        """Of the parts up to a state, by kind; None unless it is of this work and true."""
+        if state is None or state["key"] != self.key:
+            return None
+        digests = {}
+        for kind, entry in (("rec", state["records"]), ("idx", state["index"])):
+            path = self._path(part_of(self.files[kind]))
+            try:
+                digests[kind] = digests_of(path, ["sha256"], entry["bytes"])["sha256"]
+            except OSError:
+                return None
+            if digests[kind].hexdigest() != entry["sha256"]:
+                return None
+        return digests

@@ -21,11 +21,12 @@ import cv2
 import numpy as np
 
 from .. import __version__
+from ..deploy.predict_onnx import shown
 from ..errors import DMRError
 from ..machine import installed_wheels, lock
 from ..runs import write_atomically
 from .datasets import MANIFEST, MANIFEST_FORMAT, PUBLISHED, open_prepared, read_manifest
-from .encoding import encode_all
+from .encoding import MOST_FAULTS, encode_all
 from .records import RecordWriter, discard, part_of, read_state, state_of
 
 _READY = MANIFEST + ".ready"
@@ -56,24 +57,27 @@ def write_set(name, fingerprint, read, out, encoding, overwrite):
     Raises
     ------
     DMRError
-        For an unreadable image, or an ``out`` that holds something else or cannot be written.
+        For unreadable images, a split without any, or an ``out`` that holds something else or
+        cannot be written.
     """
     out = os.fspath(out)
-    with _disk_errors(out), _alone_in(out):
+    with disk_errors(out), alone_in(out):
         ready = _ready(name, fingerprint, out, overwrite)
     if ready:
         return ready
     classes, sources, more = read()
-    versions = {
-        "dmr_gluon": __version__,
-        "numpy": np.__version__,
-        "opencv": cv2.__version__,
-        **installed_wheels(),
-    }
+    for split, images in sources.items():
+        if not images:
+            raise DMRError(
+                f"the source of {name} has no images for {split}; get them: a set needs some of "
+                f"each split, with --partial too"
+            )
+    # MXNet writes nothing here: another wheel goes on with the same work.
+    versions = {"dmr_gluon": __version__, "numpy": np.__version__, "opencv": cv2.__version__}
     key = {"dataset": name, "fingerprint": fingerprint, "versions": versions}
-    with _disk_errors(out):
+    with disk_errors(out):
         os.makedirs(out, exist_ok=True)
-        with _alone_in(out):
+        with alone_in(out):
             # Once more: reading took a while, in which another may have written there.
             ready = _ready(name, fingerprint, out, overwrite)
             if ready:
@@ -94,7 +98,7 @@ def write_set(name, fingerprint, read, out, encoding, overwrite):
                 "splits": splits,
                 **more,
                 "command": " ".join(map(shlex.quote, ["dmr", *sys.argv[1:]])),
-                "versions": versions,
+                "versions": {**versions, **installed_wheels()},
             }
             write_atomically(os.path.join(out, _READY), json.dumps(manifest, indent=1))
             _publish(out)
@@ -105,7 +109,7 @@ def write_set(name, fingerprint, read, out, encoding, overwrite):
 
 def _write_splits(classes, sources, out, encoding, key):
     """Their entries for the manifest, statistics of the first, sizes and oddities of all."""
-    writers = {}
+    writers, faults = {}, []
     try:
         for split, images in sources.items():
             key = {**key, "split": split, "images": len(images)}
@@ -114,16 +118,20 @@ def _write_splits(classes, sources, out, encoding, key):
                 if writer.count:
                     print(f"{split}: going on after {writer.count} of {len(images)} images")
                 with contextlib.closing(
-                    encode_all(images, encoding, split, writer.count)
+                    encode_all(images, encoding, split, writer.count, faults)
                 ) as encoded:
                     for each in encoded:
                         writer.write(each)
+            if len(faults) >= MOST_FAULTS:
+                break
+        if faults:
+            raise _refusal(faults)
     except Exception as error:  # but not Ctrl-C, after which the same command goes on
         # With a full disk or a source that cannot be read just now there may be hours of work
         # to go on with. Images that have to be replaced make it another set.
         passing = isinstance(error, OSError) or isinstance(error.__cause__, OSError)
         for writer in writers.values():
-            if not (passing and writer.noted):
+            if faults or not (passing and writer.noted):
                 writer.discard()
         raise
     statistics = [writer.statistics for writer in writers.values()]
@@ -131,6 +139,17 @@ def _write_splits(classes, sources, out, encoding, key):
     oddities = sum((each.oddities for each in statistics), Counter())
     splits = {split: writer.manifest() for split, writer in writers.items()}
     return splits, statistics[0], sizes, dict(oddities)
+
+
+def _refusal(faults):
+    """Of images that cannot be encoded, in one line."""
+    (_, first), *others = faults
+    text = str(first)
+    if others:
+        least = "at least " if len(faults) >= MOST_FAULTS else ""
+        names = ", ".join(repr(name) for name, _ in others)
+        text += f" ({least}{len(others)} more cannot be encoded: {names})"
+    return DMRError(text)
 
 
 def _publish(out):
@@ -178,7 +197,8 @@ def _begun(out):
 
 
 @contextlib.contextmanager
-def _disk_errors(out):
+def disk_errors(out):
+    """What the system says while a set is written, as a refusal."""
     try:
         yield
     except OSError as error:
@@ -189,7 +209,7 @@ def _disk_errors(out):
 
 
 @contextlib.contextmanager
-def _alone_in(out):
+def alone_in(out):
     """Keep other preparations out of a folder, if there is one: they write the same files."""
     with contextlib.ExitStack() as stack:
         if os.path.isdir(out):
@@ -209,7 +229,7 @@ def _ready(name, fingerprint, out, overwrite):
         return None
     ready = _already_there(name, fingerprint, out)
     if ready:
-        print(f"{out} holds this data set already; nothing to do")
+        print(f"{shown(out)} holds this data set already; nothing to do")
         return ready
     for _, state in _begun(out):
         key = state["key"] if state else None
@@ -241,5 +261,5 @@ def _already_there(name, fingerprint, out):
     try:
         return open_prepared(out)
     except DMRError as damage:
-        print(f"{damage}; doing so")
+        print(f"{shown(str(damage))}; doing so")
         return None

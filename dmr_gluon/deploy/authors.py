@@ -24,17 +24,19 @@ from ..data.datasets import PUBLISHED
 from ..errors import DMRError
 from ..model import Network
 from ..networks import name_of, network
-from ..runs import write_atomically
 from ..runtime import mx
 from ..spec import NetworkSpec
 from .images import Preparation
 from .writer import write_bundle
 
 _TENSOR = r"(?P<kind>conv|bn)_(?P<part>weight|gamma|beta|moving_mean|moving_var)"
-_BLOCK = r"g(?P<stage>[1-9]\d*)_b(?P<block>[1-9]\d*)"
+_BLOCK = r"g(?P<stage>[1-9])_b(?P<block>[1-9]\d{0,3})"
 #: What stands for a tensor's place in a block, by family: pattern and our name for it.
 _PLACES = {
-    "dmrnet": ((r"d(?P<k>\d+)_two(?P<layer>[12])", "branch"), (r"l(?P<k>\d+)_line", "proj")),
+    "dmrnet": (
+        (r"d(?P<k>\d{1,4})_two(?P<layer>[12])", "branch"),
+        (r"l(?P<k>\d{1,4})_line", "proj"),
+    ),
     "dilnet": ((r"p(?P<k>[12])_two(?P<layer>[12])", "branch"), (r"p0_line", "proj")),
     "resnet": ((r"p2_two(?P<layer>[12])", "branch"), (r"p0_line", "proj")),
 }
@@ -42,6 +44,8 @@ _PLACES = {
 
 #: What MXNet raises for files that are missing, empty or damaged; its messages may hold bytes.
 _UNREADABLE = (mx.base.MXNetError, UnicodeDecodeError, ValueError, IndexError, AttributeError)
+#: What their networks for 32x32 images were trained on.
+_DATASETS = ("cifar10", "cifar100", "svhn")
 
 
 @dataclass(frozen=True)
@@ -95,8 +99,8 @@ def import_checkpoint(prefix, epoch, out, dataset=None):
         For files that are missing or damaged, a tensor that is unknown, missing or of a wrong
         shape (by name), or predictions that differ.
     """
-    if dataset is not None and dataset not in PUBLISHED:
-        raise DMRError(f"--dataset {dataset}: there are {', '.join(PUBLISHED)}")
+    if dataset is not None and dataset not in _DATASETS:
+        raise DMRError(f"--dataset {dataset}: there are {', '.join(_DATASETS)}")
     _refuse_own_source(prefix, epoch, out)
     tensors = _load(f"{prefix}-{epoch:04d}.params")
     spec, mapping = recognise(tensors)
@@ -121,9 +125,9 @@ def import_checkpoint(prefix, epoch, out, dataset=None):
         classes=[str(label) for label in range(spec.classes)],
         preparation=Preparation(32, facts and facts.mean, facts and facts.std),
         dataset=dataset,
+        texts={"mapping.json": json.dumps(mapping, indent=1)},
         imported_from=os.path.basename(prefix),
     )
-    write_atomically(os.path.join(out, "mapping.json"), json.dumps(mapping, indent=1))
     return imported
 
 
@@ -226,6 +230,12 @@ def _specification(tensors, mapping, family):
     if {stage for stage, _, _ in places} != {1, 2, 3}:
         raise DMRError("the checkpoint does not have blocks in the three stages g1, g2 and g3")
     blocks = tuple(max(b for stage, b, _ in places if stage == s) for s in (1, 2, 3))
+    branches = max(k for _, _, k in places)
+    if sum(blocks) * branches > len(tensors):  # before a network is made for them
+        raise DMRError(
+            f"the checkpoint names {sum(blocks)} blocks with {branches} branches and has "
+            f"{len(tensors)} tensors: it is not one of the authors' networks"
+        )
     stem = int(tensors["g0_conv_weight"].shape[0])
     spec = network(
         f"cifar_{family}8",
@@ -233,7 +243,7 @@ def _specification(tensors, mapping, family):
         blocks=blocks,
         stem_channels=stem,
         channels=(stem, 2 * stem, 4 * stem),
-        branches=max(k for _, _, k in places),
+        branches=branches,
     )
     return replace(spec, name=name_of(spec))
 

@@ -6,7 +6,9 @@
 ``model-symbol.json`` the network as MXNet's own symbol, without a softmax
 ``model-0000.params`` its parameters
 ``example.png``       an image; the logits that it must give stand in ``bundle.json``
-others                further forms of the network, see :mod:`.forms`
+others                further forms of the network, see :mod:`.forms`; ``forms.md``, their table;
+                      ``predict_onnx.py``, which runs ``model.onnx``; ``mapping.json``, the authors'
+                      names of what was imported
 ====================  =====================================================================
 
 ``bundle.json`` has
@@ -37,7 +39,12 @@ others                further forms of the network, see :mod:`.forms`
     ``image`` (file), ``label`` (its class, or null), where it comes ``from``
 ``forms``
     by name: ``files`` (which a loader needs), ``runtime`` (mxnet or onnxruntime), ``logits`` (the
-    worked example's) and ``tolerance`` (how far others may be from them)
+    worked example's), ``tolerance`` (how far others may be from them), ``compared`` (with the
+    network: ``images``, ``largest_difference`` of the logits, ``largest_logit``,
+    ``another_class``: how many images get one, and the form's ``error`` in percent, or null),
+    ``megabytes`` of its files and, where it was measured, ``speed``
+``imported_from``
+    of an imported network alone: the name of the authors' checkpoint
 ``files``
     by name: ``bytes`` and ``sha256``
 ``sha256``
@@ -49,6 +56,7 @@ Nothing here needs MXNet.
 import hashlib
 import json
 import os
+import re
 
 from ..errors import DMRError
 from ..runs import write_atomically
@@ -57,6 +65,8 @@ from .predict_onnx import BUNDLE, BUNDLE_FORMAT
 
 #: Stands in the place of bundle.json's own hash while that is computed.
 _ZEROS = "0" * 64
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,100}")
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def read_bundle(folder):
@@ -76,10 +86,52 @@ def read_bundle(folder):
     DMRError
         Naming the file that is missing or damaged.
     """
+    read_description(folder)  # the program in bundles believes what stands behind a right hash
     try:
         return predict_onnx.read_bundle(os.fspath(folder))
     except predict_onnx.Problem as problem:
         raise DMRError(str(problem)) from None
+
+
+def read_description(folder):
+    """What ``bundle.json`` says, after a look at its own hash but not at the other files.
+
+    Parameters
+    ----------
+    folder : str
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    DMRError
+        Where it is missing, damaged or not of this format.
+    """
+    try:
+        content = predict_onnx.read_bundle(os.fspath(folder), others=False)
+    except predict_onnx.Problem as problem:
+        raise DMRError(str(problem)) from None
+    except (ValueError, RecursionError):
+        content = {}
+    if not are_files(content.get("files")) or BUNDLE in content["files"]:
+        path = os.path.join(folder, BUNDLE)
+        raise DMRError(f"{path} is damaged (it lists no files); export the run again")
+    return content
+
+
+def are_files(files):
+    """Whether these are a bundle's files by name, of which none leads out of its folder."""
+    return isinstance(files, dict) and all(
+        _NAME.fullmatch(name)
+        and isinstance(facts, dict)
+        and type(facts.get("bytes")) is int
+        and facts["bytes"] >= 0
+        and isinstance(facts.get("sha256"), str)
+        and _HASH.fullmatch(facts["sha256"])
+        for name, facts in files.items()
+    )
 
 
 def write_description(folder, content, names):

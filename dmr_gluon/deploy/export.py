@@ -1,6 +1,7 @@
 """From a run to a bundle."""
 
-from ..data.datasets import open_as_trained
+from ..data.check import check_quickly
+from ..data.datasets import open_as_trained, read_manifest
 from ..errors import DMRError
 from ..recipes import Recipe
 from ..report import runlog
@@ -29,22 +30,23 @@ def export(run, out, epoch=None, options=ExportOptions(), data_dir=None):
     Returns
     -------
     dict
-        What ``bundle.json`` says, see :mod:`.bundle`.
+        What ``bundle.json`` says, see :mod:`.bundle`; without ``format``, ``files`` and
+        ``sha256``.
 
     Raises
     ------
     DMRError
-        For a run without a trained epoch, a form that the network does not have or that does not
-        do what the network does, or an ``out`` that cannot be written. Nothing is then left of
-        the new bundle, and an older one is as it was.
+        For a run without a trained epoch, a data set that is damaged, a form that the network does
+        not have or that does not do what the network does, or an ``out`` that cannot be written or
+        holds another program's files. Nothing is then left of the new bundle, and an older one is
+        as it was; but where a disk fails while files get their names, what is there is refused
+        as damaged until the run is exported again.
     """
     run = RunDirectory(run)
     config = run.config()
     epochs = run.model_epoch(epoch)  # once: a run that trains may end another one meanwhile
     net = load_run(run, epoch=epochs)
     dataset, recipe = config["dataset"], Recipe.from_json(config["recipe"])
-    log = [one for one in runlog.read(run.log) if one["event"] == "epoch"]
-    last = [one for one in log if one["epoch"] == epochs]
     return write_bundle(
         net,
         out,
@@ -56,18 +58,27 @@ def export(run, out, epoch=None, options=ExportOptions(), data_dir=None):
         options=options,
         images=_images_of(dataset, recipe, options, data_dir),
         dataset=dataset["name"],
-        training=last[-1] if last else None,
+        training=_logged(run.log, epochs),
     )
+
+
+def _logged(log, epoch):
+    """The training log's last line of an epoch; None where there is none, or no whole log."""
+    try:
+        lines = [event for event in runlog.epochs(log) if event.get("epoch") == epoch]
+    except DMRError:
+        return None
+    return lines[-1] if lines else None
 
 
 def _images_of(dataset, recipe, options, data_dir):
     """The run's data set, or None where it is no longer there and was not named."""
-    try:
-        prepared = open_as_trained(dataset, data_dir)
-    except DMRError:
-        if data_dir:
-            raise
-        return None
+    if data_dir is None:
+        manifest = read_manifest(dataset["directory"])
+        if manifest is None or manifest.get("classes", dataset["classes"]) != dataset["classes"]:
+            return None  # nothing is in its place, or another set
+    prepared = open_as_trained(dataset, data_dir)
+    check_quickly(prepared)
     count = options.check_images
     if count is None and not options.measured:
         # Half a percentage point of errors is nothing that a few hundred images show.

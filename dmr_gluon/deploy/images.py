@@ -50,12 +50,34 @@ class Preparation:
         }
 
     def normalised(self, pixels):
-        """(n, height, width, 3) of 0 to 255 as (n, 3, height, width), normalised."""
+        """What a network is given of pixels.
+
+        Parameters
+        ----------
+        pixels : numpy.ndarray
+            (n, height, width, 3), 0 to 255.
+
+        Returns
+        -------
+        numpy.ndarray
+            (n, 3, height, width).
+        """
         mean, std = self._mean_and_std()
         return (pixels.transpose(0, 3, 1, 2) - mean) / std
 
     def pixels(self, data):
-        """The other way."""
+        """The pixels of what :meth:`normalised` gave.
+
+        Parameters
+        ----------
+        data : numpy.ndarray
+            (n, 3, height, width), normalised.
+
+        Returns
+        -------
+        numpy.ndarray
+            (n, height, width, 3), whole numbers as float32, 0 to 255.
+        """
         mean, std = self._mean_and_std()
         return np.rint(data * std + mean).transpose(0, 2, 3, 1)
 

@@ -15,13 +15,29 @@ from .worker import in_portions
 
 
 class Bundle:
-    """A network as it was exported, ready to run.
+    """A network as it was exported, ready to run; :func:`load_bundle` makes it.
+
+    Parameters
+    ----------
+    path : str
+        The bundle's folder.
+    description : dict
+        What its ``bundle.json`` says.
+    form : str
+        One of ``description["forms"]``.
+    device : mx.Context
+
+    Raises
+    ------
+    DMRError
+        Where this MXNet or ONNX Runtime cannot run the form.
 
     Attributes
     ----------
     description : dict
         What ``bundle.json`` says, see :mod:`.bundle`.
     form : str
+        Which of the bundle's it is.
     net : mx.gluon.SymbolBlock or None
         The network on its first device, for use in Gluon; None for the form ``onnx``.
     """
@@ -134,7 +150,14 @@ def _require_gpu(device, form):
 def _symbol_block(symbol, params, device):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that the input's type is not in the file
-        net = mx.gluon.SymbolBlock.imports(symbol, ["data"], params, ctx=device)
+        try:
+            net = mx.gluon.SymbolBlock.imports(symbol, ["data"], params, ctx=device)
+        except mx.base.MXNetError as error:  # such as operators of oneDNN, which it may not have
+            reason = str(error).strip().splitlines()[-1]
+            raise DMRError(
+                f"{symbol} cannot be loaded by this MXNet ({reason}); load another form, such as "
+                f"plain"
+            ) from error
     net.hybridize(static_alloc=True, static_shape=True)
     return net
 

@@ -26,15 +26,12 @@ BUNDLE = "bundle.json"
 BUNDLE_FORMAT = 1
 #: The last field of bundle.json: the hash of that file with zeros in the place of this one.
 _SEAL = re.compile(rb'"sha256": "([0-9a-f]{64})"\s*}\s*\Z')
-#: What is taken from folders.
-_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")  # taken from folders
 #: How JPEG, PNG, BMP and WebP begin. No others: decoders disagree about TIFF's alpha and CMYK.
 _IMAGE = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|BM|RIFF....WEBP", re.S)
 _MOST_BYTES, _MOST_PIXELS = 1 << 29, 1 << 27
-#: How much the shorter side of an image may be enlarged.
-_MOST_ENLARGED = 4
-#: Of the longer side by the shorter, of what is scaled; as in training.
-_MOST_ASPECT = 8
+_MOST_ENLARGED = 4  # of the shorter side
+_MOST_ASPECT = 8  # longer side by shorter one, of what is scaled; in evaluations too
 _DAMAGED = "is damaged (its hash is not its own); export the run again, or copy it anew"
 _BROKEN = "is a truncated or damaged image; copy it anew"
 
@@ -43,10 +40,11 @@ class Problem(Exception):
     """What the user can mend, in one line."""
 
 
-def read_bundle(folder):
+def read_bundle(folder, others=True):
     """What ``bundle.json`` of a folder says, a dict.
 
-    Raises Problem with the name of the first file whose hash is not the one that stands there.
+    Raises Problem with the name of the first file whose hash is not the one that stands there;
+    without ``others`` none but ``bundle.json`` is looked at.
     """
     path = os.path.join(folder, BUNDLE)
     text = _content(path)
@@ -57,7 +55,7 @@ def read_bundle(folder):
     content = json.loads(text)
     if content.get("format") != BUNDLE_FORMAT:
         raise Problem(f"{path} was written by another version of dmr-gluon; export the run again")
-    for name, facts in content["files"].items():
+    for name, facts in content["files"].items() if others else ():
         path = os.path.join(folder, name)
         if hashlib.sha256(_content(path)).hexdigest() != facts["sha256"]:
             raise Problem(f"{path} {_DAMAGED}")
@@ -75,8 +73,7 @@ def _content(path):
 def find_images(arguments):
     """Paths of images, each once: files as they are, what is in folders, what globs match.
 
-    A folder that may not be listed is itself among them: reading it says so. Raises Problem for an
-    argument that matches nothing.
+    So is a folder that may not be listed. Raises Problem for an argument that matches nothing.
     """
     found = {}
     for argument in arguments:
@@ -127,6 +124,8 @@ def read_image(path, least=1):
     if pixels is None or filled_up:
         raise Problem(_BROKEN)
     height, width = pixels.shape[:2]
+    if height * width > _MOST_PIXELS:  # a WebP, whose header is not looked at
+        raise Problem(f"is too large ({width}x{height}); scale it down")
     if min(height, width) < least:
         raise Problem(f"is too small ({width}x{height}); it needs {least} pixels along each side")
     return pixels
@@ -144,7 +143,8 @@ def _check_header(data):
             width, height = struct.unpack_from(">II", data, 16)
             whole, bits = b"IEND\xae\x42\x60\x82" in data, data[24]
         elif data[:1] == b"B":
-            width, height = map(abs, struct.unpack_from("<ii", data, 18))
+            sizes = "<HH" if data[14] == 12 else "<ii"  # OS/2's header is the shorter one
+            width, height = map(abs, struct.unpack_from(sizes, data, 18))
     except (struct.error, TypeError, ValueError, IndexError):
         whole = False
     if not whole:

@@ -44,10 +44,6 @@ class Worker(Process):
         shape = self.ask({"do": "logits", "shape": images.shape}, images.tobytes())["shape"]
         return np.frombuffer(self.read(4 * int(np.prod(shape))), np.float32).reshape(shape)
 
-    def packages(self):
-        """What its process has imported."""
-        return set(self.ask({"do": "modules"})["names"])
-
 
 @contextlib.contextmanager
 def workers(forms):
@@ -123,8 +119,6 @@ class Comparison:
 
     def add(self, expected, found, label=None):
         """Count a batch: logits (n, classes) of the network and of the form."""
-        if found.shape != expected.shape:
-            raise DMRError(f"gives {found.shape} where the network gives {expected.shape}")
         self.images += len(expected)
         if not np.isfinite(expected).all():
             raise DMRError("the network gives values that are not finite; export another epoch")
@@ -159,12 +153,23 @@ def compare(network, running, batches, total):
     -------
     dict of Comparison
         By name.
+
+    Raises
+    ------
+    DMRError
+        For outputs of another shape, or a network whose own are not finite.
     """
     found = {name: Comparison() for name in running}
     with tqdm(total=total, desc="compare", unit=" images", disable=None, leave=False) as progress:
         for data, images, label in batches:
             expected = network(data)
             for name, worker in running.items():
-                found[name].add(expected, worker.logits(images), label)
+                logits = worker.logits(images)
+                if logits.shape != expected.shape:
+                    raise DMRError(
+                        f"the form {name} gives {logits.shape} where the network gives "
+                        f"{expected.shape}; nothing was written. Please report this"
+                    )
+                found[name].add(expected, logits, label)
             progress.update(len(data))
     return found

@@ -34,7 +34,7 @@ from ..data.download import fetch, receive
 from ..errors import DMRError
 from ..machine import lock
 from ..runs import RunDirectory, write_atomically
-from .bundle import read_bundle
+from .bundle import are_files, read_bundle
 from .predict_onnx import BUNDLE
 
 STORE_FORMAT = 1
@@ -43,7 +43,6 @@ PARAMETERS = "model-0000.params"
 
 _NETWORK = re.compile(r"[a-z0-9_]{1,100}")
 _HASH = re.compile(r"[0-9a-f]{64}")
-_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,100}")
 _LARGEST_INDEX = 16 << 20
 #: Seconds to wait for another process that publishes or downloads.
 _PATIENCE = 600
@@ -155,9 +154,9 @@ def _fill(folder, source, epoch):
     if os.path.exists(os.path.join(source, BUNDLE)):
         if epoch is not None:
             raise DMRError(f"{source} is a bundle of one epoch; leave out --epoch")
-        read_bundle(source)  # before it is copied
+        files = read_bundle(source)["files"]  # before it is copied
         os.makedirs(folder)
-        for name in [BUNDLE, *_listed(source)]:
+        for name in [BUNDLE, *files]:
             shutil.copyfile(os.path.join(source, name), os.path.join(folder, name))
         return
     if not RunDirectory(source).exists():
@@ -169,9 +168,9 @@ def _fill(folder, source, epoch):
 
 def _describe(folder):
     """The entry for a bundle."""
-    content, files = read_bundle(folder), _listed(folder)
-    path = os.path.join(folder, BUNDLE)
-    if PARAMETERS not in files:
+    content = read_bundle(folder)
+    path, training = os.path.join(folder, BUNDLE), content.get("training")
+    if PARAMETERS not in content["files"]:
         raise DMRError(f"{folder} has no {PARAMETERS}; export the run again, with the plain form")
     said, digest = _says(content), _sha256(path)
     _require(said, path)
@@ -180,8 +179,8 @@ def _describe(folder):
         "sha256": digest,
         "folder": f"{said['network']}-{digest[:8]}",
         "dataset": content.get("dataset"),
-        "test_error": (content.get("training") or {}).get("test_error"),
-        "files": {BUNDLE: {"bytes": os.path.getsize(path), "sha256": digest}, **files},
+        "test_error": training.get("test_error") if isinstance(training, dict) else None,
+        "files": {BUNDLE: {"bytes": os.path.getsize(path), "sha256": digest}, **content["files"]},
         "published": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     _require(_is_entry(entry), path)
@@ -202,9 +201,10 @@ def _read_index(place):
 
 def _download_index(root):
     with tempfile.NamedTemporaryFile(mode="a+b", prefix=INDEX, suffix=".part", buffering=0) as file:
-        receive(f"{root.rstrip('/')}/{INDEX}", file, _opener(), None, _INSTEAD)
+        url = f"{root.rstrip('/')}/{INDEX}"
+        receive(url, file, _opener(), None, _INSTEAD, _LARGEST_INDEX)
         file.seek(0)
-        return _entries(file.read(_LARGEST_INDEX + 1), f"{root.rstrip('/')}/{INDEX}")
+        return _entries(file.read(_LARGEST_INDEX + 1), url)
 
 
 def _entries(text, path):
@@ -224,7 +224,7 @@ def _entries(text, path):
 
 def _is_entry(entry):
     """Nothing in it leads out of the store."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("files"), dict):
+    if not isinstance(entry, dict) or not are_files(entry.get("files")):
         return False
     name, digest, files = entry.get("network"), entry.get("sha256"), entry["files"]
     return (
@@ -234,17 +234,8 @@ def _is_entry(entry):
         and _count(entry.get("classes"))
         and isinstance(entry.get("dataset"), (str, type(None)))
         and isinstance(entry.get("test_error"), (int, float, type(None)))
-        and all(_matches(_FILE, file) and _is_file(facts) for file, facts in files.items())
         and {BUNDLE, PARAMETERS} <= set(files)
         and files[BUNDLE]["sha256"] == digest
-    )
-
-
-def _is_file(facts):
-    return (
-        isinstance(facts, dict)
-        and _count(facts.get("bytes"))
-        and _matches(_HASH, facts.get("sha256"))
     )
 
 
@@ -287,11 +278,9 @@ def _choose(entries, name, pretrained, root, classes):
 def _read_entry(folder, entry):
     """What an entry's ``bundle.json`` says, after a look at every hash."""
     path = os.path.join(folder, BUNDLE)
-    with contextlib.suppress(OSError):  # read_bundle says it better
-        _require(_sha256(path) == entry["sha256"], path)
-        whole = {BUNDLE: entry["files"][BUNDLE], **_listed(folder)}
-        _require(whole == entry["files"], path)
     content = read_bundle(folder)
+    _require(_sha256(path) == entry["sha256"], path)
+    _require({BUNDLE: entry["files"][BUNDLE], **content["files"]} == entry["files"], path)
     _require(_says(content) == {key: entry[key] for key in ("network", "classes")}, path)
     return content
 
@@ -302,19 +291,6 @@ def _says(content):
         return {"network": content["network"]["name"], "classes": len(content["classes"])}
     except (KeyError, TypeError):
         return None
-
-
-def _listed(folder):
-    """The files that a ``bundle.json`` lists; none that leads out of the folder."""
-    path = os.path.join(folder, BUNDLE)
-    try:
-        with open(path, "rb") as file:
-            files = json.load(file)["files"]
-        names_fit = all(_matches(_FILE, name) and _is_file(files[name]) for name in files)
-    except (ValueError, RecursionError, TypeError, KeyError):
-        files, names_fit = {}, False
-    _require(names_fit and BUNDLE not in files, path)
-    return files
 
 
 def _cached(root, entry):

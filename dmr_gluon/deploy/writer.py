@@ -3,10 +3,11 @@
 import contextlib
 import functools
 import glob
-import json
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from dataclasses import asdict, dataclass
 from typing import Optional, Tuple
 
@@ -22,7 +23,7 @@ from ..runtime import installed_wheels, mx
 from ..spec import unknown
 from ..turns import measure
 from . import predict_onnx
-from .bundle import BUNDLE, write_description
+from .bundle import BUNDLE, read_description, write_description
 from .forms import FORMS, INT8, ONNX, PLAIN, available, make, require_form
 from .images import MadeImages
 from .onnx_model import require_onnx, write_onnx
@@ -50,8 +51,8 @@ class ExportOptions:
         All forms that the network has, their speed measured, and a table; ``grouped`` is kept
         only where it is faster than ``folded``.
     check_images : int, optional
-        Images on which forms are compared with the network: default 256, or all test images
-        where speed is measured.
+        Images on which forms are compared with the network: default 256, with INT8 10,000, and
+        all test images where speed is measured.
     calibration_images : int
         Training images for INT8.
     int8_limit : float
@@ -87,6 +88,7 @@ def write_bundle(
     images=None,
     dataset=None,
     training=None,
+    texts=None,
     **others,
 ):
     """Write a bundle, once every form of it has been compared with the network.
@@ -107,13 +109,15 @@ def write_bundle(
         Its name.
     training : dict, optional
         The training log's line of that epoch.
+    texts : dict of str to str, optional
+        Further files for the bundle, by name.
     **others
         More for ``bundle.json``.
 
     Returns
     -------
     dict
-        What ``bundle.json`` says.
+        What ``bundle.json`` says, without ``format``, ``files`` and ``sha256``.
 
     Raises
     ------
@@ -153,8 +157,9 @@ def write_bundle(
     try:
         os.makedirs(out, exist_ok=True)
         with _held(out), tempfile.TemporaryDirectory(prefix=".export-", dir=out) as folder:
+            old = _files_in(out)
             writer = _Writer(net, folder, preparation, options, images, description)
-            _move_in(folder, writer.write(wanted), out)
+            _move_in(folder, writer.write(wanted, texts or {}), out, old)
     except OSError as error:
         raise DMRError(f"cannot write to {out}: {error.strerror or error}") from error
     finally:
@@ -164,30 +169,50 @@ def write_bundle(
     return writer.description
 
 
-def _move_in(folder, names, out):
-    """Let a new bundle take the place of an older one; ``bundle.json`` comes last."""
-    old = _listed(out)
+def _move_in(folder, names, out, old):
+    """Let a new bundle take the place of an older one, whose files are named.
+
+    Killed at any moment, it leaves a bundle that is refused as damaged, not one that is wrong;
+    and the next export knows by its ``bundle.json`` which files may be replaced.
+    """
     for name in names:
         path = os.path.join(out, name)
         if os.path.isdir(path) or (os.path.lexists(path) and name not in old):
             raise DMRError(f"{path} is there and not of a bundle; choose another --out")
-    for name in [*names, BUNDLE]:
-        os.replace(os.path.join(folder, name), os.path.join(out, name))
-    for name in old - set(names):
-        with contextlib.suppress(OSError):
-            os.remove(os.path.join(out, name))
+    with _signals_ignored():
+        for name in old - set(names):
+            with contextlib.suppress(OSError):
+                os.remove(os.path.join(out, name))
+        for name in [BUNDLE, *names]:
+            os.replace(os.path.join(folder, name), os.path.join(out, name))
 
 
-def _listed(out):
-    """The files of the bundle that is there, whole or not; none where there is none."""
+@contextlib.contextmanager
+def _signals_ignored():
+    """For the milliseconds in which one bundle takes another's place: it is done, not stopped."""
+    before = {}
     try:
-        with open(os.path.join(out, BUNDLE), "rb") as file:
-            content = json.load(file)
-        # Before bundles had lists of their files, these were all of them.
-        names = content.get("files", ["model-symbol.json", "model-0000.params"])
-        return {name for name in names if os.path.basename(name) == name} - {""}
-    except (OSError, ValueError, AttributeError, TypeError):
+        if threading.current_thread() is threading.main_thread():  # no other can do it
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                before[number] = signal.signal(number, signal.SIG_IGN)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+def _files_in(out):
+    """Names of the files of the bundle that is there, whole or not; none where there is none."""
+    path = os.path.join(out, BUNDLE)
+    if not os.path.lexists(path):
         return set()
+    try:
+        return set(read_description(out)["files"])
+    except DMRError as error:
+        raise DMRError(
+            f"{path} is there and is another program's, or damaged; remove it, or choose another "
+            f"--out"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -211,8 +236,10 @@ class _Writer:
         self.net, self.folder, self.preparation = net, folder, preparation
         self.options, self.images, self.description = options, images, description
 
-    def write(self, wanted):
+    def write(self, wanted, texts):
         """Write everything; return the names of all files but ``bundle.json``."""
+        for name, text in texts.items():
+            write_atomically(self._path(name), text)
         making = tqdm(wanted, "make", unit=" forms", disable=None, leave=False)
         files = {name: self._write_form(name) for name in making}
         runtimes = {name: "onnxruntime" if name == ONNX else "mxnet" for name in wanted}
@@ -237,7 +264,7 @@ class _Writer:
             }
             if name in speeds:
                 entries[name]["speed"] = speeds[name].describe(speeds[PLAIN])
-        names = [example["image"]]
+        names = [example["image"], *texts]
         if speeds:
             names.append(self._write_table(entries))
             if "grouped" in speeds and not _is_faster(speeds["grouped"], speeds["folded"]):

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from ..data.iterators import evaluation_batches, training_batches
+from ..deploy.images import Preparation
+from ..deploy.predict_onnx import shown
 from ..recipes import CIFAR, IMAGENET, OF_DATASET
 
 #: Images in each half, in rows of COLUMNS.
@@ -40,6 +42,7 @@ def draw(prepared, out, recipe=None, seed=1, epoch=1):
         (f"training, epoch {epoch}, seed {seed}", training_batches(prepared, recipe, seed, epoch)),
         ("evaluation", evaluation_batches(prepared, recipe)),
     )
+    preparation = Preparation(recipe.image_size, prepared.mean, prepared.std)
     figure = Figure(figsize=(13, 7.6), dpi=100, constrained_layout=True)
     figure.suptitle(
         f"{_plain(prepared.name)}: {len(prepared.classes)} classes, recipe {recipe.name}"
@@ -51,21 +54,16 @@ def draw(prepared, out, recipe=None, seed=1, epoch=1):
         grid = half.subplots(ROWS, COLUMNS).ravel()
         for axes in grid:
             axes.axis("off")
-        for axes, image, label in zip(grid, batch.data, batch.label):
-            axes.imshow(_pixels(image, prepared), interpolation="nearest")
+        images = np.clip(preparation.pixels(batch.data), 0, 255).astype(np.uint8)
+        for axes, image, label in zip(grid, images, batch.label):
+            axes.imshow(image, interpolation="nearest")
             axes.set_title(_plain(_shortened(prepared.classes[label])), fontsize=8, pad=2)
     figure.savefig(out, facecolor="white")
 
 
-def _pixels(image, prepared):
-    """A normalised image (3, height, width) as it looked, (height, width, 3) of uint8."""
-    mean, std = (np.array(part).reshape(3, 1, 1) for part in (prepared.mean, prepared.std))
-    return np.clip(np.rint(image * std + mean), 0, 255).astype(np.uint8).transpose(1, 2, 0)
-
-
 def _plain(text):
-    """So that Matplotlib takes no part of it for a formula."""
-    return text.replace("$", r"\$")
+    """So that Matplotlib can draw it, and takes no part of it for a formula."""
+    return shown(text).replace("$", r"\$")
 
 
 def _shortened(name):
