@@ -12,10 +12,10 @@ class DMRError(Exception):
 
 
 class Failed(DMRError):
-    """What ended a training that had begun; it may go on from what it has saved.
+    """What ended a training without being a refusal, such as a full disk or an error of CUDA.
 
-    Other than what is refused, such as a wrong flag, it need not be the same the next time:
-    ``dmr launch --max-restarts`` starts again.
+    Other than for a wrong flag, it need not be the same the next time: ``dmr launch
+    --max-restarts`` starts again, from what was saved.
     """
 
     status = 1

@@ -74,8 +74,8 @@ class Parser(argparse.ArgumentParser):
 def run(main):
     """Call a program's ``main`` and turn what it raises into an exit status.
 
-    0: done; 2: something the user can mend, said in one line; 1: the same, but in the middle of
-    a training, or a defect; 130: Ctrl-C; 143: SIGTERM; 129: SIGHUP; 141: the reader of the output
+    0: done; 2: what is refused, said in one line; 1: what ended a training otherwise, in one
+    line too, or a defect; 130: Ctrl-C; 143: SIGTERM; 129: SIGHUP; 141: the reader of the output
     has gone.
     """
     try:

@@ -66,15 +66,15 @@ def fit(recipe: Recipe, options: RunOptions):
         For anything the user can mend: no data, no such GPUs, a folder that holds another
         run, a loss that is not finite.
     Failed
-        What ends a training that has begun: a disk that is full, an error of CUDA, a record
-        that is damaged.
+        What ends a training without being a refusal: a disk that is full, a record that is
+        damaged, an error of MXNet.
     Stopped
         After SIGTERM, SIGHUP or Ctrl-C, when everything is saved.
     """
     clock = Clock(options.began)
     if options.tensorboard:
         require_tensorboard()
-    run = None
+    run = RunDirectory(options.run_dir) if options.run_dir and not options.estimate else None
     try:
         devices = make_devices(options.gpus, options.cpus)
         check_kvstore(options.kv_store, devices)
@@ -92,7 +92,7 @@ def fit(recipe: Recipe, options: RunOptions):
             if not options.estimate:
                 stem = f"{prepared.name}-{recipe.model}"
                 with group.agreeing():
-                    run = RunDirectory(options.run_dir or claim_run_directory("runs", stem))
+                    run = run or RunDirectory(claim_run_directory("runs", stem))
                     if group.first:
                         held.enter_context(run.lock())
             net = Network(spec)
@@ -121,21 +121,25 @@ def fit(recipe: Recipe, options: RunOptions):
         raise  # the reader of the output has gone
     except OSError as error:
         name = f" ({error.filename})" if error.filename else ""
-        raise _failure(run, f"{error.strerror or error}{name}") from error
+        kind = Failed if _begun(run) else DMRError
+        raise kind(f"{error.strerror or error}{name}; {_kept(run)}") from error
     except mx.base.MXNetError as error:
         reason = str(error).strip().splitlines()[-1]
-        advice = ", with a smaller --batch-size in a new run if memory was short"
-        raise _failure(run, f"MXNet stopped: {reason}", advice) from error
+        raise Failed(
+            f"MXNet stopped: {reason}; {_kept(run)}, with a smaller --batch-size in a new run if "
+            f"memory was short"
+        ) from error
 
 
-def _failure(run, reason, advice=""):
-    """The error that says what to do after a failure."""
-    if run is None or not run.exists():
-        return DMRError(f"{reason}; nothing was begun: mend this and start again{advice}")
-    return Failed(
-        f"{reason}; what was saved before is kept: mend this and go on with --resume and the same "
-        f"--run-dir{advice}"
-    )
+def _begun(run):
+    return run is not None and run.exists()
+
+
+def _kept(run):
+    """What to do after a failure."""
+    if not _begun(run):
+        return "nothing was begun: mend this and start again"
+    return "what was saved before is kept: mend this and go on with --resume and the same --run-dir"
 
 
 def _check_devices(recipe, devices):
