@@ -511,7 +511,7 @@ class TestNotFinite:
         def call(self, *arguments):
             results = original(self, *arguments)
             count[0] += 1
-            if count[0] == STEPS:
+            if count[0] == 4:
                 bias = self.net.output.bias
                 bias.set_data(bias.data() * float("inf"))
             return results
@@ -519,7 +519,7 @@ class TestNotFinite:
         monkeypatch.setattr(TrainingStep, "__call__", call)
         run = str(tmp_path / "run")
         with pytest.raises(DMRError, match="head_fc_bias is not finite"):
-            fit(recipe, RunOptions(data_dir=few, run_dir=run))
+            fit(recipe, RunOptions(data_dir=few, run_dir=run, checkpoint_steps=4))
         assert os.listdir(os.path.join(run, "checkpoints")) == ["epoch-0000.npz"]
 
 
