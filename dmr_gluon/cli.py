@@ -60,16 +60,25 @@ def _eval(options):
     from .deploy.saving import load_run
     from .recipes import Recipe
     from .runs import RunDirectory
+    from .runtime import mx
     from .training.devices import make_devices
     from .training.evaluate import evaluate
 
     run_directory = RunDirectory(options.run)
     config = run_directory.config()
-    devices = make_devices(options.gpus)
-    prepared = open_as_trained(config["dataset"], options.data_dir)
-    check_quickly(prepared)
-    net = load_run(run_directory, devices, options.epoch)
-    result = evaluate(net, prepared, Recipe.from_json(config["recipe"]), devices, options.split)
+    recipe = Recipe.from_json(config["recipe"])
+    try:
+        devices = make_devices(options.gpus)
+        prepared = open_as_trained(config["dataset"], options.data_dir)
+        check_quickly(prepared)
+        net = load_run(run_directory, devices, options.epoch)
+        result = evaluate(net, prepared, recipe, devices, options.split)
+    except mx.base.MXNetError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise DMRError(
+            f"MXNet stopped: {reason}; if memory was short, name more GPUs (--gpus), or leave them "
+            f"out"
+        ) from error
     print(
         f"{options.split} error {result.error:.2f}% ({result.wrong} of {result.images} images), "
         f"top-5 error {result.top5_error:.2f}%, loss {result.loss:.4f}"

@@ -118,7 +118,8 @@ def _gpu(text):
     """The number of the one GPU that ``--gpus`` names, which must be there."""
     if text is None:
         return None
-    from .training.devices import make_devices, parse_gpus
+    from .cuda import parse_gpus
+    from .training.devices import make_devices
 
     if len(parse_gpus(text)) != 1:
         raise DMRError(f"--gpus {text}: dmr bench measures one GPU; name one")

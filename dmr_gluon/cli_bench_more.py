@@ -4,7 +4,7 @@ import json
 import math
 import re
 
-from .errors import DMRError
+from .errors import DMRError, flag_of
 
 #: Flags of --predict that say something of several machines only.
 _BETWEEN = ("network_bandwidth", "server_bandwidth", "key_microseconds", "servers")
@@ -270,8 +270,7 @@ def _hardware(options, machines):
     for name in _BETWEEN:
         if not many and getattr(options, name) is not None:
             raise DMRError(
-                f"--{name.replace('_', '-')} does nothing for one machine; name several "
-                f"(--machines 1,2,4)"
+                f"{flag_of(name)} does nothing for one machine; name several (--machines 1,2,4)"
             )
     if not several:
         for flag in ("--device-bandwidth", "--overlap"):

@@ -6,13 +6,15 @@ import shlex
 import shutil
 import sys
 
-from .errors import DMRError
+from .errors import DMRError, flag_of
 
 #: Options and what they go with: given with anything else they would do nothing.
 _ONLY_WITH = {
     "hosts": ("ssh", "env"),
     "from_env": ("port",),
 }
+#: Seconds of --grace.
+_LONGEST = 86_400
 
 
 def add_launch(commands):
@@ -85,29 +87,27 @@ def _check(options):
         value = getattr(options, name)
         # "not at least": NaN is refused too.
         if value is not None and not value >= least:
-            raise DMRError(f"{_flag(name)} must be at least {least}, not {value}")
+            raise DMRError(f"{flag_of(name)} must be at least {least}, not {value}")
+    if options.grace is not None and options.grace > _LONGEST:
+        raise DMRError(f"--grace must be at most a day ({_LONGEST} s), not {options.grace:g}")
     if options.port is not None and not 1 <= options.port <= 65535:
         raise DMRError(f"--port must be from 1 to 65535, not {options.port}")
     for needed, names in _ONLY_WITH.items():
         for name in names:
             if getattr(options, name) is not None and not getattr(options, needed):
-                raise DMRError(f"{_flag(name)} does nothing without {_flag(needed)}")
+                raise DMRError(f"{flag_of(name)} does nothing without {flag_of(needed)}")
     if options.root and not (options.hosts or options.from_env):
         raise DMRError("--root does nothing without --hosts or --from-env")
     if options.from_env:
         for name in ("hosts", "max_restarts", "grace"):
             if getattr(options, name) is not None:
                 raise DMRError(
-                    f"{_flag(name)} does not go with --from-env: there {options.from_env} starts "
+                    f"{flag_of(name)} does not go with --from-env: there {options.from_env} starts "
                     f"and ends the processes; docs/machines.md"
                 )
     for name in options.env or ():
         if name not in os.environ:
             raise DMRError(f"--env {name}: there is no such variable here")
-
-
-def _flag(name):
-    return f"-{name}" if len(name) == 1 else "--" + name.replace("_", "-")
 
 
 def _become(options, command):

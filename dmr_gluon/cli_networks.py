@@ -5,7 +5,10 @@ import re
 import sys
 from decimal import Decimal
 
-from .errors import DMRError
+from .errors import DMRError, flag_of
+
+#: Height and width for which MXNet can still count.
+_LARGEST_IMAGE = 10_000
 
 
 def add_commands(commands):
@@ -30,15 +33,15 @@ def _add_networks(commands):
 
 def _networks(options):
     if options.name is None:
-        for flag in ("classes", "image_size", "plot"):
-            if getattr(options, flag) is not None:
-                raise DMRError(f"--{flag.replace('_', '-')} is for one network: dmr networks NAME")
+        for name in ("classes", "image_size", "plot"):
+            if getattr(options, name) is not None:
+                raise DMRError(f"{flag_of(name)} is for one network: dmr networks NAME")
         _list_networks()
         return
     from .networks import network
 
-    if options.image_size is not None and options.image_size < 1:
-        raise DMRError(f"--image-size must be at least 1, not {options.image_size}")
+    if options.image_size is not None and not 1 <= options.image_size <= _LARGEST_IMAGE:
+        raise DMRError(f"--image-size must be from 1 to {_LARGEST_IMAGE}, not {options.image_size}")
     spec = network(options.name, classes=options.classes)
 
     from .analysis.complexity import image_size, measure
@@ -126,9 +129,7 @@ def _add_paths(commands):
         "names", metavar="NAME", nargs="*", help="networks, as they are built; of one, all lengths"
     )
     parser.add_argument("--plot", metavar="FILE", help="draw Figure 3 again: .png, .svg or .pdf")
-    parser.add_argument(
-        "--blocks", metavar="L,L", default="9,24", help="L of Figure 3 (default: 9,24)"
-    )
+    parser.add_argument("--blocks", metavar="L,L", help="L of Figure 3 (default: 9,24)")
     parser.set_defaults(function=_paths)
 
 
@@ -138,9 +139,12 @@ def _paths(options):
     from .report import path_plot
     from .report.tables import text_table
 
-    lengths = [part.strip() for part in options.blocks.split(",")]
+    if options.blocks is not None and options.names:
+        raise DMRError("--blocks is for the networks of Figure 3; leave out the names")
+    blocks = "9,24" if options.blocks is None else options.blocks
+    lengths = [part.strip() for part in blocks.split(",")]
     if not all(re.fullmatch("[0-9]{1,3}", part) and 1 <= int(part) <= 500 for part in lengths):
-        raise DMRError(f"--blocks {options.blocks}: write numbers from 1 to 500, such as 9,24")
+        raise DMRError(f"--blocks {blocks}: write numbers from 1 to 500, such as 9,24")
     if options.plot and options.names:
         raise DMRError("--plot draws the networks of Figure 3; leave out the names")
     if options.names:

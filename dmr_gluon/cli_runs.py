@@ -75,21 +75,17 @@ def _train(options):
         raise DMRError("--seeds must be at least 1 and --first-seed at least 0")
     cells = select(*named, rows=options.row, datasets=options.dataset, networks=options.network)
     if options.list:
+        if options.flags:
+            raise DMRError(f"--list trains nothing; {options.flags[0]} would do nothing with it")
         print(_table_of_cells(cells))
         return
 
-    from .report.status import FINISHED
     from .series import Series, check, jobs
 
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     todo = jobs(cells, seeds, options.out, options.data_root)
     check(todo, options.flags)
-    finished = [job.status is not None and job.status.state == FINISHED for job in todo]
-    if all(finished):
-        print(f"all {len(todo)} runs are finished")
-        failed = {}
-    else:
-        failed = Series(todo, options.flags).run()
+    failed = Series(todo, options.flags).run()
     print("\n" + _summary(todo, failed))
     if failed:
         sys.exit(1)
@@ -148,7 +144,8 @@ def _summary(todo, failed):
 
 def _error(cell, status):
     """Beside the paper's, and with the top-5 error where the paper has one."""
-    top5 = f" (top-5 {status.top5_error:.2f})" if cell.top5_error else ""
+    shown = cell.top5_error and status.top5_error is not None
+    top5 = f" (top-5 {status.top5_error:.2f})" if shown else ""
     return f"{status.test_error:.2f}{top5}"
 
 

@@ -3,9 +3,12 @@
 import ctypes
 import glob
 import os
+import re
 import sys
 from dataclasses import dataclass
 from typing import Optional, Tuple
+
+from .errors import DMRError
 
 #: Libraries that mxnet-cu112 needs, each before those that need it, with the PyPI package that
 #: holds it.
@@ -116,6 +119,34 @@ def _gpu(cuda, number):
     failed = cuda.cuDeviceTotalMem_v2(ctypes.byref(memory), number)
     text = name.value.decode(errors="replace")
     return GPU(number, text, tuple(capability), None if failed else memory.value)
+
+
+def parse_gpus(text):
+    """``0-7`` or ``0,2,4-6`` as a list of numbers.
+
+    Parameters
+    ----------
+    text : str
+        Of ``--gpus``.
+
+    Returns
+    -------
+    list of int
+
+    Raises
+    ------
+    DMRError
+    """
+    numbers = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,4})(?:\s*-\s*(\d{1,4}))?\s*", part)
+        first, last = (int(n) if n else None for n in match.groups()) if match else (None, None)
+        if first is None or (last is not None and last < first):
+            raise DMRError(f"--gpus {text}: not a list of GPUs; write 0, 0-7 or 0,2,4-6")
+        numbers += range(first, (first if last is None else last) + 1)
+    if len(set(numbers)) != len(numbers):
+        raise DMRError(f"--gpus {text}: names a GPU twice")
+    return numbers
 
 
 def library_folders():

@@ -8,10 +8,17 @@ nn = mx.gluon.nn
 
 
 def stem(spec):
-    """The layers before the first block, for a :class:`~dmr_gluon.spec.NetworkSpec`.
+    """The layers before the first block.
 
-    Images (n, 3, height, width) become one tensor of ``stem_channels`` channels; with
-    unshared ends a list of K of them, or, in the grouped form, one of K times as many.
+    Parameters
+    ----------
+    spec : NetworkSpec
+
+    Returns
+    -------
+    HybridBlock
+        Images (n, 3, height, width) become one tensor of ``stem_channels`` channels; with
+        unshared ends a list of K of them, or, in the grouped form, one of K times as many.
     """
     if spec.ends != "unshared":
         return _one_stem(spec, spec.stem_channels, "stem_")
@@ -52,7 +59,17 @@ class Concatenate(mx.gluon.HybridBlock):
 
 
 def head(spec):
-    """The classifier on pooled features, (n, features) to (n, classes)."""
+    """The classifier on pooled features.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+
+    Returns
+    -------
+    HybridBlock
+        (n, features) to (n, classes); with unshared ends it takes a list of K such features.
+    """
     channels = spec.channels[-1]
     streams = spec.branches if spec.block == MERGE_AND_RUN else 1
     if spec.ends == "unshared":

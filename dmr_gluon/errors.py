@@ -1,12 +1,24 @@
-"""The one exception that users are meant to see."""
+"""The exceptions that users are meant to see."""
 
 
 class DMRError(Exception):
     """Something the user can mend.
 
     Its text is one line that says what is wrong, where, and what to do. The
-    command-line programs print it without a traceback and exit with status 2.
+    command-line programs print it without a traceback and exit with its status.
     """
+
+    status = 2
+
+
+class Failed(DMRError):
+    """What ended a training without being a refusal, such as a full disk or an error of CUDA.
+
+    Other than for a wrong flag, it need not be the same the next time: ``dmr launch
+    --max-restarts`` starts again, from what was saved.
+    """
+
+    status = 1
 
 
 class Stopped(Exception):
@@ -22,3 +34,8 @@ class Stopped(Exception):
     def __init__(self, signal, text):
         super().__init__(text)
         self.signal = signal
+
+
+def flag_of(name):
+    """The flag that sets an option or a field, for messages: ``--lr-drops`` of ``lr_drops``."""
+    return ("-" if len(name) == 1 else "--") + name.replace("_", "-")

@@ -192,7 +192,7 @@ def _filtered(cells, where, kind, asked, label):
     kept = []
     for text in asked:
         words = _words(text)
-        exact = [c for c in cells if text in (label(c), c.network)]
+        exact = [c for c in cells if text == label(c) or (kind == "network" and text == c.network)]
         found = exact or [c for c in cells if words and words <= _words(label(c))]
         if not found:
             there = ", ".join(dict.fromkeys(map(label, cells)))

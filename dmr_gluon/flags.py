@@ -3,16 +3,19 @@
 import argparse
 import dataclasses
 import os
+import re
 import sys
 import time
 import traceback
 import typing
 
+from .cuda import parse_gpus
 from .data.datasets import open_prepared
-from .errors import DMRError, Stopped
+from .errors import DMRError, Stopped, flag_of
 from .networks import network
-from .recipes import RECIPES, Recipe
+from .recipes import KVSTORES, RECIPES, Recipe
 from .runs import RunDirectory
+from .signals import say, to_nowhere
 
 #: About when the program began.
 _BEGAN = time.monotonic()
@@ -43,9 +46,16 @@ _RUN_FLAGS = (
     ("--keep", int, 2, "last checkpoints to keep, beside the best epoch's (default: 2)"),
 )
 
+#: What some of them must be one of, or at least.
+_CHOICES = {"--kv-store": KVSTORES, "--cudnn-autotune": (0, 1, 2)}
+_LEAST = dict.fromkeys(("cpus", "checkpoint_steps", "keep", "reading_threads"), 1)
+_LEAST["checkpoint_minutes"] = 0
 
-#: What some of them must be at least.
-_LEAST = {"checkpoint_steps": 1, "checkpoint_minutes": 0, "keep": 1, "reading_threads": 1}
+#: What would do nothing in an estimate.
+_NOT_ESTIMATED = (
+    *("run_dir", "resume", "tensorboard", "on_nan"),
+    *("checkpoint_steps", "checkpoint_minutes"),
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -64,17 +74,18 @@ class Parser(argparse.ArgumentParser):
 def run(main):
     """Call a program's ``main`` and turn what it raises into an exit status.
 
-    0: done; 2: something the user can mend, said in one line; 130: Ctrl-C; 143: SIGTERM; 141:
-    the reader of the output has gone.
+    0: done; 2: what is refused, said in one line; 1: what ended a training otherwise, in one
+    line too, or a defect; 130: Ctrl-C; 143: SIGTERM; 129: SIGHUP; 141: the reader of the output
+    has gone.
     """
     try:
         main()
         sys.stdout.flush()
     except DMRError as error:
-        print(f"error: {error}", file=sys.stderr)
-        _leave(2)
+        say(f"error: {error}", sys.stderr)
+        _leave(error.status)
     except Stopped as stopped:
-        print(stopped, file=sys.stderr)
+        say(stopped, sys.stderr)
         sys.exit(128 + stopped.signal)
     except KeyboardInterrupt:
         print(
@@ -84,7 +95,7 @@ def run(main):
         )
         _leave(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        to_nowhere(sys.stdout)
         _leave(141)
     except Exception:
         if os.environ.get("DMLC_ROLE") != "worker":
@@ -138,7 +149,8 @@ def parse_training_flags(description, recipe, dataset, others=None, arguments=No
     )
     where.add_argument("--data-dir", help="folder of a prepared set (default: data/DATASET)")
     for flag, kind, default, text in _RUN_FLAGS:
-        where.add_argument(flag, type=kind, default=default, help=text)
+        choices = _CHOICES.get(flag)
+        where.add_argument(flag, type=kind, default=default, choices=choices, help=text)
     where.add_argument(
         "--resume",
         action="store_true",
@@ -174,16 +186,15 @@ def parse_training_flags(description, recipe, dataset, others=None, arguments=No
     own = others or {}
     # A job that dmr launch starts again goes on by itself.
     attempt = os.environ.get("DMR_ATTEMPT") or "0"
-    if not attempt.isdigit():
+    if not re.fullmatch("[0-9]{1,9}", attempt):
         raise DMRError(f"DMR_ATTEMPT is {attempt!r} and must be a number; unset it")
     again = int(attempt) > 0 and options["run_dir"]
     if again and RunDirectory(options["run_dir"]).exists():
         options["resume"] = True
     if options["estimate"]:
-        for name in ("run_dir", "resume", "tensorboard"):
-            if options[name]:
-                flag = name.replace("_", "-")
-                raise DMRError(f"--estimate leaves nothing behind; leave out --{flag}")
+        for name in _NOT_ESTIMATED:
+            if options[name] != parser.get_default(name):
+                raise DMRError(f"--estimate leaves nothing behind; leave out {flag_of(name)}")
     if options["resume"]:
         if not options["run_dir"]:
             raise DMRError("--resume needs the run to continue: --run-dir RUN")
@@ -198,8 +209,9 @@ def parse_training_flags(description, recipe, dataset, others=None, arguments=No
         raise DMRError(f"--seed must be at least 0, not {options['seed']}")
     for name, least in _LEAST.items():
         if options[name] is not None and not options[name] >= least:
-            flag = name.replace("_", "-")
-            raise DMRError(f"--{flag} must be at least {least}, not {options[name]}")
+            raise DMRError(f"{flag_of(name)} must be at least {least}, not {options[name]}")
+    if options["gpus"] is not None:
+        parse_gpus(options["gpus"])
     data_dir = data_dir or os.path.join("data", wanted or dataset)
     found = open_prepared(data_dir).name
     if wanted and wanted != found:
@@ -212,8 +224,7 @@ def parse_training_flags(description, recipe, dataset, others=None, arguments=No
     recipe = dataclasses.replace(recipe, **changes)
     unused = {"lr_drops", "lr_factor"} & set(changes) if recipe.schedule == "cosine" else ()
     for name in sorted(unused):
-        flag = name.replace("_", "-")
-        raise DMRError(f"--{flag} is for --schedule steps; leave it out with a cosine")
+        raise DMRError(f"{flag_of(name)} is for --schedule steps; leave it out with a cosine")
     network(recipe.model)  # a name that does not fit is refused before MXNet is loaded
     return recipe, {"data_dir": data_dir, "began": _BEGAN, **options}
 
@@ -231,7 +242,7 @@ def _recipe_fields():
 
 def _add_flag(group, item, default):
     """One flag for one field; a field that is not named on the command line stays unset."""
-    flag = "--" + item.name.replace("_", "-")
+    flag = flag_of(item.name)
     text = f"{item.metadata['help']} [{item.metadata['source']}]"
     shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
     text = f"{text} (default: {'none' if shown is None else shown})".replace("%", "%%")

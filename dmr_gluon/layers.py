@@ -37,6 +37,21 @@ def convolution(channels, kernel, stride, in_channels, prefix, groups=1):
 
     Weights are Gaussian with variance 2 / fan-in (MSRA); with ``groups``, the fan-in is
     that of one group.
+
+    Parameters
+    ----------
+    channels, in_channels : int
+        Channels of the output and of the input.
+    kernel, stride : int
+        Height and width of the kernel, odd; and by how much it moves.
+    prefix : str
+        Such as ``conv1_``.
+    groups : int
+        Of channels that are convolved apart.
+
+    Returns
+    -------
+    Convolution
     """
     return Convolution(
         channels,
@@ -132,9 +147,6 @@ class GlobalAveragePool(mx.gluon.HybridBlock):
 
     fused = False
     _portable = {"fused": False}
-
-    def __init__(self, prefix):
-        super().__init__(prefix=prefix)
 
     def hybrid_forward(self, F, x):
         if isinstance(x, (list, tuple)):  # streams that do not end in one (Table 5, unshared)

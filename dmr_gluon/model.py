@@ -163,7 +163,7 @@ def read_parameters(net, path, otherwise):
     net : Network
         Initialised. Its prefix is not in the file's names.
     path : str
-        As :func:`dmr_gluon.deploy.export.save_model` writes it.
+        As :func:`dmr_gluon.deploy.saving.save_model` writes it.
     otherwise : str
         What to do where the file is damaged.
 
@@ -174,7 +174,8 @@ def read_parameters(net, path, otherwise):
     """
     try:
         arrays = {name.split(":", 1)[1]: array for name, array in mx.nd.load(path).items()}
-    except (mx.base.MXNetError, IndexError, AttributeError) as error:
+    # What MXNet raises goes by the byte that is damaged; a name need no longer be text.
+    except (mx.base.MXNetError, IndexError, AttributeError, ValueError, AssertionError) as error:
         raise DMRError(f"{path} is damaged; {otherwise}") from error
     for name, parameter in net.collect_params().items():
         plain = name[len(net.prefix) :]

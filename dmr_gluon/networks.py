@@ -33,6 +33,7 @@ from .spec import (
     FAMILIES,
     INCEPTION_LIKE,
     MERGE_AND_RUN,
+    MOST,
     NetworkSpec,
     either,
     require_count,
@@ -53,7 +54,9 @@ IJCAI_BLOCKS: Dict[str, Dict[int, Tuple[int, ...]]] = {
     "dmrnet": {50: (1, 2, 11, 2)},
 }
 
-_NAME = re.compile(r"(cifar_)?(plain|resnet|dilnet|dmrnet)(\d+)((?:_[a-z]+\d*)*)$")
+_NAME = re.compile(
+    r"(cifar_)?(plain|resnet|dilnet|dmrnet)([0-9]{1,9})((?:_[a-z]+(?:[0-9]{1,9})?)*)"
+)
 
 
 def network(name: str, classes: int = None, width: int = 1, **overrides) -> NetworkSpec:
@@ -118,7 +121,7 @@ def name_of(spec: NetworkSpec) -> str:
 
 
 def _read(name, width=1):
-    match = _NAME.match(name)
+    match = _NAME.fullmatch(name)
     if not match:
         raise DMRError(unknown("model", name, example_names()))
     cifar, family, depth, tail = match.groups()
@@ -144,7 +147,7 @@ def _read(name, width=1):
 def _read_suffixes(name, tail):
     """``_w4_identity`` as {"w": 4, "identity": None}."""
     suffixes = {}
-    for word, number in re.findall(r"_([a-z]+)(\d*)", tail):
+    for word, number in re.findall(r"_([a-z]+)([0-9]*)", tail):
         numbered = word in ("w", "k", "blocks", "inner")
         if not numbered and word not in ("identity", "unshared", "grouped", "ijcai"):
             raise DMRError(
@@ -177,8 +180,9 @@ def _cifar(name, family, depth, width, residual_blocks=None):
             f"layers each, stem and FC); nearest that do: {either(nearest)}"
         )
     if residual_blocks is not None:
-        fits = [n for n in range(3, depth - 1, 3) if (depth - 2) % n == 0]
-        if residual_blocks not in fits:
+        if residual_blocks < 3 or residual_blocks % 3 or (depth - 2) % residual_blocks:
+            most = min(depth - 2, 3 * MOST["blocks"])
+            fits = [n for n in range(3, most + 1, 3) if (depth - 2) % n == 0]
             raise DMRError(
                 f"model {name!r}: {residual_blocks} blocks cannot share {depth - 2} layers "
                 f"equally over three stages; numbers that can: {either(fits)}"

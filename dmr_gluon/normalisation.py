@@ -32,6 +32,8 @@ def replace_norms(net, norm_layer=None, norm_kwargs=None):
     Parameters
     ----------
     net : Network
+        Before :meth:`~dmr_gluon.model.Network.fuse_for_cpu` and
+        :meth:`~dmr_gluon.model.Network.synchronise_bn`, of which new layers would know nothing.
     norm_layer : callable, optional
         Such as ``gluon.nn.BatchNorm`` or ``gluon.contrib.nn.SyncBatchNorm``. It is called with
         those of ``prefix``, ``in_channels``, ``epsilon`` (2e-5) and ``momentum`` (0.9) that it
@@ -42,8 +44,8 @@ def replace_norms(net, norm_layer=None, norm_kwargs=None):
     Raises
     ------
     DMRError
-        For a layer that cannot be made so or does not fit, and, in a network that is
-        initialised, one that has other parameters.
+        For a layer that cannot be made so or does not fit, in a network that is
+        initialised one that has other parameters, and for a network in another form.
     """
     label = getattr(norm_layer, "__name__", None) or repr(norm_layer or "BatchNorm")
     unfit = []
@@ -51,6 +53,8 @@ def replace_norms(net, norm_layer=None, norm_kwargs=None):
     def replace(parent):
         for key, old in list(parent._children.items()):
             if isinstance(old, BatchNorm):
+                if any(getattr(old, name) != plain for name, plain in old._portable.items()):
+                    raise DMRError("norm layers are replaced before a network is fused for CPUs")
                 new = _make(norm_layer, label, old, dict(norm_kwargs or {}))
                 unfit.extend(_take_over(old, new))
                 if norm_layer and isinstance(old, BatchNormRelu):
@@ -60,6 +64,7 @@ def replace_norms(net, norm_layer=None, norm_kwargs=None):
                     parent.__dict__[key] = new  # setattr wants one of the old one's class
 
     net.apply(replace)
+    net._clear_cached_op()
     if unfit:
         raise DMRError(
             f"{label} has not the parameters that are there for it: {unfit[0]} and "
@@ -125,4 +130,5 @@ def _take_over(old, new):
 def _first(error):
     """Of an error's words the line that says what is wrong, without MXNet's stack."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = lines or [type(error).__name__]  # a bare assert says nothing
     return next((line for line in reversed(lines) if "Error" in line or "Check" in line), lines[0])

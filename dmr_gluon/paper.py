@@ -102,9 +102,6 @@ TABLE5 = {
     (False, 96): ("4.51", "4.37", "22.23", "22.62"),
 }
 
-#: Published later for the IJCAI version's pair: top-1 and top-5 validation error.
-IJCAI_ERRORS = {"dmrnet50_ijcai": ("23.16", "6.61"), "resnet98_ijcai": ("23.38", "6.79")}
-
 #: Introduction: average length of two residual blocks, of one inception-like and of one
 #: merge-and-run block, with B = 2 layers in a branch; fractions.
 BLOCK_AVERAGES = {"residual": (2, 1), "inception_like": (4, 3), "merge_and_run": (2, 3)}

@@ -10,12 +10,27 @@ from typing import Optional, Tuple
 from .errors import DMRError
 from .spec import tuples_from_lists
 
+#: How gradients may be summed: over the devices of a process; dist_sync over workers too.
+KVSTORES = ("device", "local", "nccl", "dist_sync")
+
 
 def setting(text, source, default=MISSING, **limits):
-    """A field of a recipe: what it means, where its values come from, what fits.
+    """A field of a recipe.
 
-    ``limits``: ``above``, ``least`` and ``most`` of a number, ``choices`` of a word. With a
-    ``default`` it may be left out.
+    Parameters
+    ----------
+    text : str
+        What it means; the flag's help.
+    source : str
+        Where its values come from.
+    default : optional
+        Without it, the field must be given.
+    **limits
+        What fits: ``above``, ``least`` and ``most`` of a number, ``choices`` of a word.
+
+    Returns
+    -------
+    dataclasses.Field
     """
     return field(default=default, metadata={"help": text, "source": source, **limits})
 
@@ -156,6 +171,8 @@ class Recipe:
                 _check(item, part)
         if len(self.colour_shift) != 3:
             raise DMRError(f"colour_shift must be three numbers, not {self.colour_shift}")
+        if self.colour_shift[0] > 180:
+            raise DMRError(f"colour_shift's hue must be at most 180, not {self.colour_shift[0]}")
         if self.warmup_epochs >= self.epochs:
             raise DMRError(f"warmup_epochs {self.warmup_epochs:g} leaves none of {self.epochs}")
         if (self.train_short_side is None) != (self.eval_short_side is None):

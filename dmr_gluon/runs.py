@@ -75,6 +75,32 @@ class RunDirectory:
     def exists(self):
         return os.path.exists(self.file("config.json"))
 
+    def require_empty(self):
+        """Refuse a folder with files in it, which those of a new run could replace.
+
+        Raises
+        ------
+        DMRError
+        """
+        if self.exists():
+            raise DMRError(
+                f"{self.path} holds a run already; continue it with --resume, or choose another "
+                f"--run-dir"
+            )
+        ours = ("lock", "config.json.part")  # and what was killed while it began
+        files = (
+            os.path.join(folder, name)
+            for folder, _, names in os.walk(self.path)
+            for name in names
+            if name not in ours
+        )
+        found = next(files, None)
+        if found:
+            raise DMRError(
+                f"{self.path} is not empty ({found} is there), and a new run could replace its "
+                f"files; choose another --run-dir"
+            )
+
     def create(self, config):
         """Make the folder and write its configuration."""
         os.makedirs(self.checkpoints, exist_ok=True)
@@ -99,12 +125,10 @@ class RunDirectory:
                 f"{self.path} is not a run: it has no config.json; name the folder that a "
                 f"training script wrote (--run-dir)"
             ) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DMRError(f"{path} cannot be read: {error}") from error
-        parts = {"recipe", "network", "dataset", "seed"}
-        whole = isinstance(config, dict) and parts <= set(config)
-        if not whole or config.get("format") != CONFIG_FORMAT:
-            raise DMRError(f"{path} was not written by this version of dmr-gluon")
+        if not _is_whole(config) or config.get("format") != CONFIG_FORMAT:
+            raise DMRError(f"{path} is damaged, or was not written by this version of dmr-gluon")
         return config
 
     def model_epoch(self, epoch=None):
@@ -131,10 +155,12 @@ class RunDirectory:
         return max(epochs)
 
     def keep_only_models(self, epochs):
-        """Remove the parameters of all other epochs."""
+        """Remove the parameters of all other epochs, and what was killed while it was written."""
         for other, path in self._model_files().items():
             if other not in epochs:
                 os.remove(path)
+        for path in glob.glob(glob.escape(self.model_prefix) + "-*.params.part"):
+            os.remove(path)
 
     def _model_files(self):
         paths = glob.glob(glob.escape(self.model_prefix) + "-*.params")
@@ -142,8 +168,29 @@ class RunDirectory:
         return {int(match.group(1)): path for match, path in found if match}
 
 
+def _is_whole(config):
+    """Whether a configuration has the parts that everything needs, of the right types."""
+    parts = ("recipe", "network", "dataset")
+    return (
+        isinstance(config, dict)
+        and all(isinstance(config.get(name), dict) for name in parts)
+        and isinstance(config["dataset"].get("directory"), str)
+        and type(config.get("seed")) is int
+    )
+
+
 def claim_run_directory(root, stem):
-    """Make the first of ``root/stem-001``, ``-002``, ... that does not exist."""
+    """Make the first of ``root/stem-001``, ``-002``, ... that does not exist.
+
+    Parameters
+    ----------
+    root, stem : str
+
+    Returns
+    -------
+    str
+        Its path.
+    """
     os.makedirs(root, exist_ok=True)
     number = 1
     while True:
@@ -164,7 +211,19 @@ def check_writable(*paths):
 
 
 def write_result(path, content):
-    """Write a file that a user has named: DMRError where it cannot be written."""
+    """Write a file that a user has named.
+
+    Parameters
+    ----------
+    path : str
+    content : str or bytes
+        As for :func:`write_atomically`.
+
+    Raises
+    ------
+    DMRError
+        Where it cannot be written.
+    """
     try:
         # A link stays one.
         write_atomically(os.path.realpath(path) if os.path.islink(path) else path, content)
@@ -173,7 +232,19 @@ def write_result(path, content):
 
 
 def write_atomically(path, content):
-    """Write a text (a line's end is added) or bytes so that it is there whole or not at all."""
+    """Write a file so that it is there whole or not at all.
+
+    Parameters
+    ----------
+    path : str
+        What is no file, such as ``/dev/null``, is written to as it is.
+    content : str or bytes
+        To a text a line's end is added.
+
+    Raises
+    ------
+    OSError
+    """
     if isinstance(content, str):
         content = (content + "\n").encode()
     if os.path.exists(path) and not os.path.isfile(path):  # /dev/null must not be replaced

@@ -43,7 +43,7 @@ def on_a_passing_thread(function, *arguments, **keywords):
     """Call a function on a thread that ends with the call.
 
     For what opens an OpenMP region outside MXNet's engine: copying out weights that oneDNN
-    has put into a layout of its own (and making an ImageRecordIter). OpenMP keeps a team of
+    has put into a layout of its own. OpenMP keeps a team of
     threads for every living thread that ever did so. Once the teams have more threads than
     there are cores, every barrier of the network's own operators sleeps instead of
     spinning, which costs about a tenth of the speed on two cores. A team ends with its

@@ -23,8 +23,7 @@ from .recipes import OF_DATASET
 from .report import runlog
 from .report.status import FINISHED, RUNNING, RunStatus, read_status
 from .runs import RunDirectory
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from .signals import handled, say
 
 #: Flags that a series sets itself, with what to use instead.
 _OWN_FLAGS = {
@@ -155,34 +154,28 @@ class Series:
         """Train what is not finished.
 
         Ctrl-C, SIGTERM and SIGHUP are passed on as SIGTERM to the training, which may then save
-        what it has; then the program exits with 128 and the signal's number. A second one
-        kills it.
+        what it has; then the program exits with 128 and the signal's number. A second Ctrl-C
+        or SIGTERM kills it.
 
         Returns
         -------
         dict of Job to str
             Why trainings failed.
         """
-        # What is ignored stays so: nohup, for one.
-        heard = [n for n in _SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
-        before = {number: signal.signal(number, self._stop) for number in heard}
         failed = {}
-        try:
+        with handled(self._stop):
             for i, job in enumerate(self.todo, start=1):
                 print(f"run {i} of {len(self.todo)}: {job.cell.title}, seed {job.seed}", end="")
                 reason = self._run(job)
                 if self._signal is not None:
-                    print(
+                    say(
                         "stopped; finished runs are kept, and the same command goes on from here",
-                        file=sys.stderr,
+                        sys.stderr,
                     )
                     sys.exit(128 + self._signal)
                 if reason:
                     failed[job] = reason
                     print(f"failed: {job.path}: {reason}", file=sys.stderr, flush=True)
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
         return failed
 
     def _run(self, job):
@@ -219,18 +212,16 @@ class Series:
         return code
 
     def _stop(self, number, _):
-        child, again, self._signal = self._child, self._signal is not None, number
+        # A terminal that is closed may send SIGHUP twice: its shell does, and the kernel.
+        again = self._signal is not None and number != signal.SIGHUP
+        child, self._signal = self._child, number
         if child is None:
             return
         if again:
             child.kill()
             return
-        print(
-            "\nstopping: waiting for the training to save; once more to kill it",
-            file=sys.stderr,
-            flush=True,
-        )
         child.terminate()
+        say("\nstopping: waiting for the training to save; once more to kill it", sys.stderr)
 
 
 def _why(code):

@@ -20,7 +20,7 @@ FAMILIES = {
 }
 
 #: Bounds far beyond any use, within which counts and sizes stay what MXNet can hold.
-_MOST = {
+MOST = {
     "classes": 1_000_000,
     "branches": 64,
     "stem_channels": 65_536,
@@ -38,7 +38,7 @@ class NetworkSpec:
     Parameters
     ----------
     name : str
-        What :func:`network` reads, for logs and files.
+        What :func:`dmr_gluon.networks.network` reads, for logs and files.
     block : str
         ``residual``, ``inception_like`` or ``merge_and_run`` (equations 1-3), or
         ``plain``: a residual block without its skip connection.
@@ -109,7 +109,7 @@ class NetworkSpec:
         ):
             if getattr(self, name) not in known:
                 raise DMRError(unknown(name, getattr(self, name), known))
-        for name, most in _MOST.items():
+        for name, most in MOST.items():
             values, of_stages = getattr(self, name), name in ("blocks", "channels")
             if of_stages and not isinstance(values, tuple):
                 raise DMRError(f"{name} must be a tuple, one number per stage, not {values!r}")
@@ -206,11 +206,35 @@ class NetworkSpec:
 
 
 def tuples_from_lists(fields_by_name):
-    """JSON knows no tuples; specs and recipes know no lists."""
+    """Fields as specs and recipes have them, which know no lists; JSON knows no tuples.
+
+    Parameters
+    ----------
+    fields_by_name : dict
+
+    Returns
+    -------
+    dict
+    """
     return {k: tuple(v) if isinstance(v, list) else v for k, v in fields_by_name.items()}
 
 
 def unknown(what, given, known):
+    """What to say of something that there is not.
+
+    Parameters
+    ----------
+    what : str
+        Its kind, such as ``model``.
+    given : object
+    known : sequence
+        What there is.
+
+    Returns
+    -------
+    str
+        With what was meant, or else with all that there is.
+    """
     known = [str(value) for value in known]
     close = difflib.get_close_matches(str(given), known, n=3)
     return f"unknown {what} {str(given)!r}; " + (
@@ -219,11 +243,35 @@ def unknown(what, given, known):
 
 
 def either(values):
+    """``1, 2 or 3``.
+
+    Parameters
+    ----------
+    values : sequence
+        One at least.
+
+    Returns
+    -------
+    str
+    """
     values = [str(value) for value in values]
     return values[0] if len(values) == 1 else ", ".join(values[:-1]) + " or " + values[-1]
 
 
 def require_count(name, value, most=None):
+    """Refuse what is no whole number of at least 1.
+
+    Parameters
+    ----------
+    name : str
+        For the refusal.
+    value : object
+    most : int, optional
+
+    Raises
+    ------
+    DMRError
+    """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise DMRError(f"{name} must be a whole number of at least 1, not {value!r}")
     if most and value > most:

@@ -38,9 +38,9 @@ class Reference:
     def relu(x):
         return np.maximum(x, 0)
 
-    def branch(self, x, name, stride, bottleneck=False):
+    def branch(self, x, name, stride, bottleneck=False, layers=2):
         """H: Conv-BN-ReLU-Conv-BN, or the bottleneck with the stride in its 3x3 convolution."""
-        strides = (1, stride, 1) if bottleneck else (stride, 1)
+        strides = (1, stride, 1) if bottleneck else (stride, *[1] * (layers - 1))
         for i, layer_stride in enumerate(strides, start=1):
             x = self.relu(x) if i > 1 else x
             x = self.bn(self.conv(x, f"{name}_conv{i}", layer_stride), f"{name}_bn{i}")
@@ -52,9 +52,13 @@ class Reference:
             return x
         return self.bn(self.conv(x, name + "_conv", stride), name + "_bn")
 
-    def residual(self, x, name, stride=1, bottleneck=False):
+    def plain(self, x, name, stride=1, bottleneck=False, layers=2):
+        """y = ReLU(H(x))."""
+        return self.relu(self.branch(x, name + "_branch1", stride, bottleneck, layers))
+
+    def residual(self, x, name, stride=1, bottleneck=False, layers=2):
         """y = ReLU(H(x) + s(x))."""
-        h = self.branch(x, name + "_branch1", stride, bottleneck)
+        h = self.branch(x, name + "_branch1", stride, bottleneck, layers)
         return self.relu(h + self.skip(x, name + "_proj1", stride))
 
     def inception_like(self, x, name, stride=1, bottleneck=False, branches=2):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy_reference import Reference
 
-from dmr_gluon.blocks import InceptionLike, MergeAndRun, Residual
+from dmr_gluon.blocks import InceptionLike, MergeAndRun, Plain, Residual
 from dmr_gluon.runtime import mx
 
 SHAPES = [
@@ -65,6 +65,12 @@ class TestForward:
         found, reference = self.run(block, [x], training)
         assert_close(found, reference.residual(x, "b", stride, bottleneck))
 
+    def test_plain(self, channels, stride, in_channels, bottleneck, training):
+        x = images(2, in_channels, 8, 8)
+        block = Plain(channels, stride, in_channels, bottleneck=bottleneck, prefix="b_")
+        found, reference = self.run(block, [x], training)
+        assert_close(found, reference.plain(x, "b", stride, bottleneck))
+
     @pytest.mark.parametrize("branches", [1, 2, 3])
     def test_inception_like(self, channels, stride, in_channels, bottleneck, training, branches):
         x = images(2, in_channels, 8, 8)
@@ -99,6 +105,18 @@ class TestForward:
         )
         found, reference = self.run(block, xs, training)
         assert_close(found, reference.merge_and_run(xs, "b", stride, bottleneck, last=True))
+
+
+@pytest.mark.parametrize("layers", [1, 3, 4])
+@pytest.mark.parametrize("kind", [Plain, Residual])
+def test_branches_of_other_lengths(kind, layers):
+    """Figure 6 has them."""
+    x = images(2, 8, 8, 8)
+    block = kind(16, 2, 8, layers=layers, prefix="b_")
+    randomise(block)
+    reference = Reference(parameters_of(block))
+    expected = (reference.plain if kind is Plain else reference.residual)(x, "b", 2, False, layers)
+    assert_close(block(mx.nd.array(x)), expected)
 
 
 @pytest.mark.parametrize("last", [False, True])

@@ -33,7 +33,7 @@ def assert_refused(done, words):
         (["--lr", "-0.1"], "lr must be above 0, not -0.1"),
         (["--epoch", "3"], "unrecognized arguments: --epoch 3"),
         (["--batch-size", "x"], "invalid int value: 'x'"),
-        (["--kv-store", "dist_async"], "there are device, local, nccl, dist_sync"),
+        (["--kv-store", "dist_async"], "invalid choice: 'dist_async'"),
         (["--kv-store", "dist_sync"], "dmr launch -n 2 -s 1"),
         (["--dtype", "float16"], "needs GPUs"),
         (["--sync-bn"], "several devices"),
@@ -42,7 +42,7 @@ def assert_refused(done, words):
         (["--keep", "0"], "--keep must be at least 1"),
         (["--reading-threads", "0"], "--reading-threads must be at least 1"),
         (["--cudnn-autotune", "2"], "--cudnn-autotune is for GPUs"),
-        (["--cudnn-autotune", "3"], "must be 0, 1 or 2"),
+        (["--cudnn-autotune", "3"], "invalid choice: 3"),
         (["--schedule", "cosine", "--lr-drops", "0.5"], "--lr-drops is for --schedule steps"),
         (["--estimate", "--run-dir", "x"], "leave out --run-dir"),
         (["--steps", "10", "--warmup-epochs", "5"], "leaves none of 10 steps"),
@@ -93,9 +93,11 @@ def test_a_record_file_without_its_index_is_refused(command, digits, tmp_path):
         (["networks", "--classes", "3"], "dmr networks NAME"),
         (["networks", "cifar_dmrnet8", "--classes", "0"], "classes"),
         (["networks", "cifar_dmrnet8", "--image-size", "-1"], "--image-size"),
+        (["networks", "cifar_dmrnet8", "--image-size", "3000000000"], "from 1 to 10000"),
         (["networks", "cifar_dmrnet8", "--plot", "x.xyz"], "x.xyz"),
         (["networks", "cifar_dmrnet8", "--plot", "picture"], "ends in .png, .svg or .pdf"),
         (["paths", "--blocks", "9,²"], "--blocks 9,²"),
+        (["paths", "cifar_dmrnet8", "--blocks", "9"], "leave out the names"),
         (["paths", "cifar_dmrnet8", "--plot", "x.png"], "leave out the names"),
         (["convert", "/nonexistent", "--form", "grouped", "--run-dir", "x"], "is not a run"),
         (["import-authors", "/nonexistent", "3"], "nonexistent-0003.params is not there"),
@@ -256,6 +258,37 @@ def test_a_run_is_converted_evaluated_and_exported(capsys, short_run, tmp_path):
     assert "model-symbol.json" in printed(capsys, "export", grouped, "--out", out)
     back = ("--form", "branches", "--run-dir", tmp_path / "again")
     assert "cifar_dmrnet8, with all" in printed(capsys, "convert", grouped, *back)
+
+
+def test_networks_are_listed_for_images_as_large_as_that(capsys):
+    assert "10000x10000" in printed(capsys, "networks", "dmrnet44", "--image-size", 10_000)
+
+
+def test_eval_says_in_one_line_that_memory_was_short(short_run, monkeypatch):
+    def evaluate(*_):
+        raise mx.base.MXNetError("Traceback ...\ncudaMalloc failed: out of memory")
+
+    monkeypatch.setattr("dmr_gluon.training.evaluate.evaluate", evaluate)
+    with pytest.raises(DMRError, match="MXNet stopped: cudaMalloc failed: out of memory; .*--gpus"):
+        cli._main(["eval", short_run])
+
+
+def test_eval_names_parameters_that_are_damaged(short_run, tmp_path):
+    """A bit of a name is flipped, which is then no text."""
+    copy = tmp_path / "run"
+    shutil.copytree(short_run, copy)
+    path = copy / "model-0002.params"
+    path.write_bytes(path.read_bytes().replace(b"arg:stem_conv_weight", b"arg:stem_\xe3onv_weight"))
+    with pytest.raises(DMRError, match="model-0002.params is damaged"):
+        cli._main(["eval", str(copy)])
+
+
+def test_a_curve_of_a_damaged_log_is_refused(short_run, tmp_path):
+    shutil.copytree(short_run, tmp_path / "run")
+    with open(tmp_path / "run" / "log.jsonl", "a") as file:
+        file.write('{"event": "epoch", "epoch": 3}\n')
+    with pytest.raises(DMRError, match="line 5 of .* lacks numbers of its epoch"):
+        cli._main(["plot", str(tmp_path / "run")])
 
 
 def test_eval_refuses_a_damaged_set(digits, short_run, tmp_path):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from dmr_gluon.errors import DMRError
 from dmr_gluon.report import runlog
 from dmr_gluon.runs import RunDirectory
 from dmr_gluon.training import checkpoint
-from dmr_gluon.training.distributed import ALONE, join
+from dmr_gluon.training.distributed import ALONE, Group, join
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
 TRAIN = [sys.executable, "train_cifar.py", "--model", "cifar_dmrnet8"]
@@ -194,6 +195,19 @@ class TestJoining:
         with pytest.raises(DMRError, match="--kv-store dist_sync"):
             join("device")
 
+    def test_without_the_number_of_servers(self, monkeypatch):
+        for name in ("ROLE", "PS_ROOT_URI", "PS_ROOT_PORT", "NUM_WORKER"):
+            monkeypatch.setenv("DMLC_" + name, "1")
+        monkeypatch.delenv("DMLC_NUM_SERVER", raising=False)
+        with pytest.raises(DMRError, match="DMLC_NUM_SERVER is not set"):
+            join("dist_sync")
+
+    @pytest.mark.parametrize("number", ["x", "2", "-1", "²"])
+    def test_a_number_that_no_worker_has(self, monkeypatch, number):
+        monkeypatch.setenv("DMR_WORKER", number)
+        with pytest.raises(DMRError, match="DMR_WORKER .* must be a number below 2"):
+            Group(SimpleNamespace(num_workers=2, rank=0))
+
     def test_a_worker_that_is_alone(self):
         assert ALONE.first and ALONE.part == (0, 1)
         assert (ALONE.sum("x", [[1, 2], [3, 4]]) == [[1, 2], [3, 4]]).all()
@@ -299,9 +313,9 @@ run(main)
 @pytest.mark.parametrize(
     "what, words, status",
     [
-        ("data", "record 7 cannot be read", 2),
-        pytest.param("disk", "No space left on device", 2, marks=pytest.mark.slow),
-        pytest.param("weights", "has another weights", 2, marks=pytest.mark.slow),
+        ("data", "record 7 cannot be read", 1),
+        pytest.param("disk", "No space left on device", 1, marks=pytest.mark.slow),
+        pytest.param("weights", "has another weights", 1, marks=pytest.mark.slow),
         pytest.param("seed", "another recipe, seed or data set", 2, marks=pytest.mark.slow),
         pytest.param("bug", "NoneType", 1, marks=pytest.mark.slow),
     ],

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -98,6 +99,9 @@ class TestSelection:
             ("table 2", {"rows": [""]}, "there are L=12, L=18"),
             ("table 5", {"datasets": ["svhn"]}, "there are cifar10, cifar100"),
             ("table 2", {"networks": ["plain"]}, "there are resnet, dilnet, dmrnet"),
+            # A network's name is no row and no data set.
+            ("table 2", {"rows": ["cifar_dmrnet56"]}, "no row 'cifar_dmrnet56'"),
+            ("table 2", {"datasets": ["cifar_dmrnet56"]}, "no data set 'cifar_dmrnet56'"),
             # What is part of another's name is not that network.
             ("table 3", {"networks": ["cifar_dmrnet50"]}, "there are dmrnet, dmrnet-wide"),
         ],
@@ -172,6 +176,10 @@ class TestRefusals:
             train(tmp_path, data, *flags)
         assert os.listdir(tmp_path) == []
 
+    def test_a_list_takes_no_flags_of_trainings(self):
+        with pytest.raises(DMRError, match="--tabel would do nothing"):
+            cli._main(["train", "--tabel", "2", "--list"])
+
     def test_a_place_must_be_named(self):
         with pytest.raises(DMRError, match="say what to train"):
             cli._main(["train"])
@@ -243,7 +251,7 @@ class TestSeries:
         fake_run(run_of(tmp_path, 1), [9.0], epochs=1, end=True, images=20, lr=0.2)
         assert train(tmp_path, data) == 0
         printed = capfd.readouterr().out
-        assert "all 1 runs are finished" in printed
+        assert "seed 1: finished already" in printed
         assert (
             "not comparable with the paper: 1 epoch instead of 400; "
             "20 train images instead of 50,000; lr 0.2 instead of 0.1"
@@ -267,15 +275,13 @@ class TestSeries:
         assert "left to it" in capfd.readouterr().out
         assert read(path, "log.jsonl") == before
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    @pytest.mark.parametrize("times", [1, 2])
-    def test_it_waits_for_the_training_to_save(self, tmp_path, data, number, times):
-        """With a second signal it does not."""
+    def start(self, tmp_path, data, seconds, **streams):
+        """A series in a process of its own, whose trainings take so long to save."""
         training = (
             "import os, signal, sys, time\n"
             "def stop(*_):\n"
             "    open('asked', 'w').close()\n"
-            "    if os.environ['TIMES'] == '2': time.sleep(60)\n"
+            f"    time.sleep({seconds})\n"
             "    open('saved', 'w').close()\n"
             "    sys.exit(143)\n"
             "signal.signal(signal.SIGTERM, stop)\n"
@@ -289,15 +295,21 @@ class TestSeries:
             "flags.run(lambda: cli._main(sys.argv[1:]))\n"
         )
         arguments = [*TINY, "--seeds", "2", "--data-root", data]
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-c", program, "train", *arguments],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TIMES": str(times)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
             text=True,
             start_new_session=True,
+            **streams,
         )
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("times", [1, 2])
+    def test_it_waits_for_the_training_to_save(self, tmp_path, data, number, times):
+        """With a second signal it does not."""
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = self.start(tmp_path, data, 60 * (times - 1), **streams)
         for name in ["started", "asked"][:times]:
             wait_for(tmp_path / name)
             os.killpg(process.pid, number)  # as a terminal's Ctrl-C does
@@ -306,6 +318,18 @@ class TestSeries:
         assert (tmp_path / "saved").exists() == (times == 1)
         assert "run 1 of 2" in out and "run 2" not in out
         assert "goes on from here" in err and "Traceback" not in err
+
+    def test_it_waits_also_when_the_terminal_is_gone(self, tmp_path, data):
+        ours, theirs = pty.openpty()
+        process = self.start(tmp_path, data, 1, stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        wait_for(tmp_path / "started")
+        os.close(ours)
+        os.killpg(process.pid, signal.SIGHUP)
+        wait_for(tmp_path / "asked")
+        os.killpg(process.pid, signal.SIGHUP)  # a shell sends it, and then the kernel
+        assert process.wait(60) == 128 + signal.SIGHUP
+        assert (tmp_path / "saved").exists()
 
 
 def wait_for(path):
@@ -336,6 +360,6 @@ def test_a_real_series(tmp_path, data, capfd):
     assert "seed 1: continuing" in printed and "over 2 runs" in printed
     assert "1 epoch instead of 400; 20 train images instead of 50,000" in printed
     assert train(tmp_path, data, "--seeds", "2", *flags) == 0
-    assert "all 2 runs are finished" in capfd.readouterr().out
+    assert capfd.readouterr().out.count("finished already") == 2
     cli._main(["status", str(tmp_path)])
     assert capfd.readouterr().out.count(" finished ") == 2

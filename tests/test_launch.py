@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -67,7 +68,7 @@ while len(sys.argv) > 1 and not attempt:
 class Started:
     """A launcher in a process of its own, and whatever came of it."""
 
-    def __init__(self, folder, arguments, **variables):
+    def __init__(self, folder, arguments, terminal=None, **variables):
         self.mark = f"DMR_TEST_MARK={uuid.uuid4()}"
         name, value = self.mark.split("=")
         self.files = [folder / f"{value}.{stream}" for stream in ("stdout", "stderr")]
@@ -77,8 +78,8 @@ class Started:
                 cwd=folder,
                 env={**os.environ, "PYTHONPATH": str(REPOSITORY), name: value, **variables},
                 stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
+                stdout=out if terminal is None else terminal,
+                stderr=err if terminal is None else terminal,
             )
 
     @property
@@ -126,7 +127,7 @@ def launched(tmp_path):
     jobs = []
 
     def start(worker, workers=2, servers=1, **options):
-        variables = options.pop("variables", {})
+        variables, terminal = options.pop("variables", {}), options.pop("terminal", None)
         job = {
             "command": [sys.executable, "-c", WORKER + worker, "it's", 'a "word"'],
             "workers": workers,
@@ -134,7 +135,7 @@ def launched(tmp_path):
             "serve": [sys.executable, "-c", SERVE],
             **options,
         }
-        jobs.append(Started(tmp_path, ["-c", LAUNCH, json.dumps(job)], **variables))
+        jobs.append(Started(tmp_path, ["-c", LAUNCH, json.dumps(job)], terminal, **variables))
         return jobs[-1]
 
     def command(*arguments, **variables):
@@ -303,6 +304,40 @@ def test_a_refusal_is_not_tried_again(launched):
     assert job.stdout.count("attempt") == 1 and "starting again" not in job.stderr
 
 
+def test_what_ends_a_training_that_had_begun_is_tried_again(launched):
+    job = launched(
+        "from dmr_gluon.errors import Failed\n"
+        "from dmr_gluon.flags import run\n"
+        "def main():\n"
+        "    if attempt == 0:\n"
+        "        raise Failed('No space left on device')\n"
+        "run(main)\n"
+        "end()\n",
+        workers=1,
+        max_restarts=1,
+    )  # fmt: skip
+    assert job.wait() == 0, job.stderr
+    assert "error: No space left on device" in job.stderr and "restart 1 of 1" in job.stderr
+
+
+def test_a_signal_ends_the_job_also_while_the_cause_of_a_failure_is_sought(launched):
+    job = launched("print('up')\ntime.sleep(600)", max_restarts=1)
+    job.wait_for("up", count=2)
+    job.wait_for("serving", count=2)
+    (server,) = (
+        pid
+        for pid, line in job.living().items()
+        if "keeper" not in line
+        and "DMLC_ROLE=server" in Path(f"/proc/{pid}/environ").read_text().split("\0")
+    )
+    os.kill(server, signal.SIGKILL)
+    time.sleep(0.3)  # by then it is known, and a worker's end is waited for
+    job.process.send_signal(signal.SIGTERM)
+    assert job.wait() == 143
+    assert "starting again" not in job.stderr
+    job.assert_nothing_lives()
+
+
 SAVING = """
 def save(*_):
     time.sleep(0.3)
@@ -316,7 +351,7 @@ time.sleep(600)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_workers_get_time_to_save_and_servers_serve_them(launched, number):
     job = launched(SAVING, max_restarts=1)
     job.wait_for("up", count=2)
@@ -327,6 +362,27 @@ def test_workers_get_time_to_save_and_servers_serve_them(launched, number):
     assert "starting again" not in job.stderr
     job.assert_nothing_lives()
 
+
+@pytest.mark.parametrize("sent", [True, False], ids=["SIGHUP", "only output that fails"])
+def test_workers_get_time_to_save_when_the_terminal_is_gone(launched, tmp_path, sent):
+    ours, theirs = pty.openpty()
+    job = launched(SAVING if sent else TALKING, terminal=theirs)
+    os.close(theirs)
+    shown = b""
+    while shown.count(b"up") < 2 or shown.count(b"serving") < 2:
+        shown += os.read(ours, 4096)
+    os.close(ours)
+    if sent:
+        for _ in range(2):  # a shell sends it, and then the kernel
+            job.process.send_signal(signal.SIGHUP)
+            time.sleep(0.1)
+    assert job.wait() == 128 + signal.SIGHUP
+    assert len(list(tmp_path.glob("ended-0-*"))) == 2
+    job.assert_nothing_lives()
+
+
+#: Says something now and then, as trainings do.
+TALKING = SAVING.replace("time.sleep(600)", "while True: print('step'), time.sleep(0.05)")
 
 #: Goes on after the first SIGTERM, as a worker does whose step takes long.
 BUSY = """
@@ -573,6 +629,7 @@ def test_in_a_cluster_servers_outlive_the_signal_in_which_workers_save(command):
         (["-n", "2", "-s", "0", "--", "true"], "-s must be at least 1, not 0"),
         (["-n", "two", "--", "true"], "invalid int value: 'two'"),
         (["-n", "2", "--grace", "nan", "--", "true"], "--grace must be at least 0"),
+        (["-n", "2", "--grace", "inf", "--", "true"], "--grace must be at most a day"),
         (["-n", "2", "--max-restarts", "-1", "--", "true"], "--max-restarts must be at least 0"),
         (["-n", "2", "--", "no-such-program"], "no program no-such-program"),
         (["-n", "2", "--ssh", "x", "--", "true"], "--ssh does nothing without --hosts"),

@@ -35,6 +35,11 @@ def test_width_multiplies_every_channel_count():
         ("cifar_dmrnt56", "did you mean"),
         ("cifar_dmrnet32_w0", "at least 1"),
         ("vgg", "unknown model"),
+        ("cifar_dmrnet56\n", "unknown model"),
+        ("cifar_dmrnet" + 5000 * "1", "unknown model"),
+        ("cifar_resnet6000000002_blocks3", "unknown model"),
+        ("cifar_resnet999999998_blocks3", "branch_layers must be at most 1,000"),
+        ("cifar_resnet999999998_blocks4", "numbers that can: 3, 6 or 12"),
     ],
 )
 def test_a_name_that_does_not_fit_is_refused_with_what_would(name, words):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from dataclasses import asdict, replace
 
 import pytest
@@ -78,6 +79,7 @@ def test_a_file_may_have_whole_numbers_where_any_are_allowed():
         {"train_short_side": (256, 480), "eval_short_side": 256},
         {"aspect_change": 0.25},
         {"colour_shift": (1, 0)},
+        {"colour_shift": (181, 0, 0)},
         {"schedule": "linear"},
         {"dtype": "bfloat16"},
         {"warmup_epochs": 400},
@@ -89,16 +91,16 @@ def test_a_value_that_does_not_fit_is_refused(change):
 
 
 @pytest.mark.parametrize(
-    "change",
+    "change, words",
     [
-        {"image_size": 300},
-        {"train_short_side": (480, 256)},
-        {"pad": 4},
-        {"eval_short_side": None},
+        ({"image_size": 300}, "a shorter side of 256 is too small to crop 300 x 300"),
+        ({"train_short_side": (480, 256)}, "the smaller first"),
+        ({"pad": 4}, "pad is for images that are taken whole"),
+        ({"eval_short_side": None}, "both train_short_side and eval_short_side"),
     ],
 )
-def test_imagenet_values_that_contradict_each_other_are_refused(change):
-    with pytest.raises(DMRError):
+def test_imagenet_values_that_contradict_each_other_are_refused(change, words):
+    with pytest.raises(DMRError, match=words):
         replace(IMAGENET, **change)
 
 
@@ -155,6 +157,18 @@ def test_resume_needs_nothing_but_the_run(short_run, short_recipe, digits):
 
 
 @pytest.mark.parametrize(
+    "damage",
+    [{"seed": "1"}, {"seed": True}, {"dataset": {"name": "digits"}}, {"recipe": []}],
+)
+def test_a_configuration_that_is_damaged_is_refused(short_run, tmp_path, damage):
+    with open(os.path.join(short_run, "config.json")) as file:
+        config = json.load(file)
+    (tmp_path / "config.json").write_text(json.dumps({**config, **damage}))
+    with pytest.raises(DMRError, match="config.json is damaged"):
+        parse(["--run-dir", str(tmp_path), "--resume"])
+
+
+@pytest.mark.parametrize(
     "arguments, words",
     [
         (["--seed", "-1"], "--seed must be at least 0"),
@@ -163,6 +177,12 @@ def test_resume_needs_nothing_but_the_run(short_run, short_recipe, digits):
         (["--dataset", "cifar10"], "holds the data set 'digits'"),
         (["--resume"], "--run-dir"),
         (["--lr", "-1"], "lr must be above 0"),
+        (["--kv-store", "x"], "--kv-store: invalid choice: 'x'"),
+        (["--gpus", "7-0"], "not a list of GPUs"),
+        (["--cpus", "0"], "--cpus must be at least 1"),
+        (["--cudnn-autotune", "3"], "--cudnn-autotune: invalid choice: 3"),
+        (["--estimate", "--on-nan", "rollback"], "leave out --on-nan"),
+        (["--estimate", "--checkpoint-minutes", "5"], "leave out --checkpoint-minutes"),
     ],
 )
 def test_a_flag_that_does_not_fit_is_refused(digits, arguments, words):
@@ -212,7 +232,8 @@ class TestAJobThatIsStartedAgain:
         monkeypatch.setenv("DMR_ATTEMPT", "2")
         assert not parse(["--data-dir", digits, "--run-dir", str(tmp_path / "run")])[1]["resume"]
 
-    def test_a_number_that_is_none(self, digits, monkeypatch):
-        monkeypatch.setenv("DMR_ATTEMPT", "x")
+    @pytest.mark.parametrize("number", ["x", "²"])
+    def test_a_number_that_is_none(self, digits, monkeypatch, number):
+        monkeypatch.setenv("DMR_ATTEMPT", number)
         with pytest.raises(DMRError, match="DMR_ATTEMPT"):
             parse(["--data-dir", digits])

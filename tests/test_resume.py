@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import pty
 import resource
 import shutil
 import signal
@@ -20,11 +21,14 @@ from dmr_gluon import runs as runs_module
 from dmr_gluon.data.encoding import Encoding, Source
 from dmr_gluon.data.writing import write_set
 from dmr_gluon.deploy.saving import load_run
-from dmr_gluon.errors import DMRError, Stopped
+from dmr_gluon.errors import DMRError, Failed, Stopped
 from dmr_gluon.recipes import RECIPES
 from dmr_gluon.report import runlog
 from dmr_gluon.runs import RunDirectory
-from dmr_gluon.training import checkpoint, epoch
+from dmr_gluon.runtime import mx
+from dmr_gluon.signals import say
+from dmr_gluon.training import checkpoint, epoch, evaluate, loop
+from dmr_gluon.training.log import Heartbeat
 from dmr_gluon.training.loop import RunOptions, fit
 from dmr_gluon.training.step import TrainingStep
 from dmr_gluon.training.stopping import StopSignals
@@ -145,8 +149,6 @@ class TestSignals:
     def test_stopped_while_evaluating(self, whole, recipe, tmp_path, monkeypatch, capsys):
         options, expected = whole
         options = replace(options, run_dir=str(tmp_path / "run"))
-        from dmr_gluon.training import evaluate
-
         batches, asked = evaluate.evaluation_batches, []
 
         def interrupted(*arguments):
@@ -175,6 +177,26 @@ class TestSignals:
                 signal.raise_signal(signal.SIGINT)
         assert stop.received == signal.SIGTERM
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def test_a_closed_terminal_is_a_wish_too_and_what_is_ignored_stays_so(self, monkeypatch):
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a shell's background
+        try:
+            with StopSignals() as stop:
+                signal.raise_signal(signal.SIGINT)
+                assert stop.received == 0
+                signal.raise_signal(signal.SIGHUP)
+                assert stop.received == signal.SIGHUP
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def test_what_is_said_to_a_terminal_that_is_gone_ends_nothing(self):
+        ours, theirs = pty.openpty()
+        os.close(ours)
+        with open(theirs, "w") as terminal:
+            with pytest.raises(OSError):
+                print("a", file=terminal, flush=True)
+            say("b", terminal)
+            print("c", file=terminal, flush=True)
 
 
 @pytest.mark.parametrize("cpus", [1, pytest.param(2, marks=pytest.mark.slow)])
@@ -286,9 +308,96 @@ class TestResume:
         assert "is damaged" in printed and "continuing" in printed
         assert result(half.run_dir) == alone
 
-    def test_other_devices_go_on_with_the_mean_of_the_running_statistics(self, half, recipe):
-        fit(recipe, replace(half, cpus=2))
-        assert len(runlog.epochs(RunDirectory(half.run_dir).log)) == 2
+    def test_other_devices_go_on_with_the_mean_of_the_running_statistics(
+        self, recipe, few, tmp_path, stop_at, monkeypatch
+    ):
+        options = RunOptions(data_dir=few, run_dir=str(tmp_path / "run"), cpus=2)
+        stop_at(5)
+        with pytest.raises(Stopped):
+            fit(recipe, options)
+        monkeypatch.undo()
+        run = RunDirectory(options.run_dir)
+        ((first, second),) = checkpoint.read_newest(run.checkpoints)[1]["statistics"]
+        assert (first != second).any()
+        found, train_epoch = [], epoch.StepsOfEpoch.train_epoch
+
+        def look(self):
+            arrays = [p.data().asnumpy() for p in checkpoint.running_statistics(self.net)]
+            found.append(np.concatenate([array.ravel() for array in arrays]))
+            train_epoch(self)
+
+        monkeypatch.setattr(epoch.StepsOfEpoch, "train_epoch", look)
+        fit(recipe, replace(options, cpus=1, resume=True))
+        np.testing.assert_allclose(found[0], (first + second) / 2, rtol=1e-6)
+        assert len(runlog.epochs(run.log)) == 2
+
+    @pytest.mark.parametrize("line", [b"\xff\xfe", b"[1]", b"3", b'{"epoch": 1}'])
+    def test_a_log_that_is_damaged_is_refused_with_its_line(self, half, recipe, line):
+        log = Path(RunDirectory(half.run_dir).log)
+        start, *others = log.read_bytes().splitlines(keepends=True)
+        log.write_bytes(b"".join([start, line + b"\n", *others]))
+        with pytest.raises(DMRError, match="line 2 of .*log.jsonl"):
+            fit(recipe, half)
+
+    def test_what_was_killed_while_it_was_written_goes(self, half, recipe):
+        left = [
+            Path(half.run_dir, "checkpoints", "epoch-0001-step-000003.npz.part"),
+            Path(half.run_dir, "model-0001.params.part"),
+        ]
+        for path in left:
+            path.write_bytes(b"half")
+        fit(recipe, half)
+        assert not any(path.exists() for path in left)
+
+    def test_no_change_goes_without_a_line_of_the_log(self, half, recipe, monkeypatch):
+        def killed(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(RunDirectory, "create", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fit(replace(recipe, lr=0.05), half)
+        assert runlog.read(RunDirectory(half.run_dir).log)[-1]["changes"] == {"lr": [0.1, 0.05]}
+
+    def test_a_change_that_would_do_nothing_is_refused(self, whole, recipe, tmp_path):
+        options, expected = whole
+        shutil.copytree(options.run_dir, tmp_path / "run")
+        with pytest.raises(DMRError, match="--lr would change nothing"):
+            fit(
+                replace(recipe, lr=0.05),
+                replace(options, run_dir=str(tmp_path / "run"), resume=True),
+            )
+        assert result(tmp_path / "run") == expected
+
+
+class TestFolders:
+    @pytest.mark.parametrize("name", ["model-0000.params", "checkpoints/epoch-0007.npz"])
+    def test_files_that_a_new_run_could_replace_are_left_alone(self, few, recipe, tmp_path, name):
+        other = tmp_path / "run" / name
+        other.parent.mkdir(parents=True)
+        other.write_text("precious")
+        with pytest.raises(DMRError, match=f"{name} is there.*choose another --run-dir"):
+            fit(recipe, RunOptions(data_dir=few, run_dir=str(tmp_path / "run")))
+        assert other.read_text() == "precious"
+        assert sorted(os.listdir(tmp_path / "run")) == sorted(["lock", name.split("/")[0]])
+
+    def test_a_run_that_was_killed_while_it_began_can_begin_again(self, few, recipe, tmp_path):
+        (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+        for name in ("lock", "config.json.part"):
+            (tmp_path / "run" / name).touch()
+        fit(replace(recipe, steps=1), RunOptions(data_dir=few, run_dir=str(tmp_path / "run")))
+
+    def test_a_folder_may_have_any_name(self, tmp_path):
+        folder = f"{tmp_path}//[a]"
+        os.mkdir(folder)
+        for number in (1, 2, 3):
+            path = checkpoint.write(folder, number, {"x": np.zeros(1)}, {})
+            checkpoint.keep_only(path, 2, best=1)
+        assert sorted(os.listdir(folder)) == [f"epoch-{n:04d}.npz" for n in (1, 2, 3)]
+        checkpoint.keep_only(path, 1)
+        assert os.listdir(folder) == ["epoch-0003.npz"]
+
+    def test_how_far_it_is_need_not_be_writable(self, tmp_path):
+        Heartbeat(str(tmp_path / "none" / "progress.json"), 3).beat(now=True, epoch=1)
 
 
 class TestNotFinite:
@@ -324,6 +433,37 @@ class TestNotFinite:
         _, arrays, _ = checkpoint.read_newest(RunDirectory(options.run_dir).checkpoints)
         assert all(np.isfinite(array).all() for array in arrays.values())
         fit(recipe, replace(options, resume=True, on_nan="rollback"))
+
+    def test_the_learning_rate_is_that_of_the_step(self, recipe, few, tmp_path, poisoned):
+        poisoned(5, 1)
+        with pytest.raises(DMRError, match=f"step 5 of epoch 1 with learning rate {0.5 / 23:g} "):
+            fit(
+                replace(recipe, warmup_epochs=1),
+                RunOptions(data_dir=few, run_dir=str(tmp_path / "run")),
+            )
+
+    @pytest.mark.parametrize("on_nan", ["stop", "rollback"])
+    def test_a_test_loss_that_is_not_finite_is_one_too(
+        self, recipe, few, tmp_path, monkeypatch, on_nan
+    ):
+        original, left = loop.evaluate, [1]
+
+        def evaluate_once_wrong(*arguments, **options):
+            found = original(*arguments, **options)
+            if left[0]:
+                left[0] -= 1
+                return replace(found, loss=float("nan"))
+            return found
+
+        monkeypatch.setattr(loop, "evaluate", evaluate_once_wrong)
+        options = RunOptions(data_dir=few, run_dir=str(tmp_path / "run"), on_nan=on_nan)
+        if on_nan == "stop":
+            with pytest.raises(DMRError, match="test loss is nan after epoch 1.*epoch-0000.npz"):
+                fit(recipe, options)
+        else:
+            fit(recipe, options)
+        log = Path(RunDirectory(options.run_dir).log).read_text()
+        assert "NaN" not in log and ('"rollback"' in log) == (on_nan == "rollback")
 
     @pytest.fixture
     def orders(self, monkeypatch):
@@ -371,7 +511,7 @@ class TestNotFinite:
         def call(self, *arguments):
             results = original(self, *arguments)
             count[0] += 1
-            if count[0] == STEPS:
+            if count[0] == 4:
                 bias = self.net.output.bias
                 bias.set_data(bias.data() * float("inf"))
             return results
@@ -379,7 +519,7 @@ class TestNotFinite:
         monkeypatch.setattr(TrainingStep, "__call__", call)
         run = str(tmp_path / "run")
         with pytest.raises(DMRError, match="head_fc_bias is not finite"):
-            fit(recipe, RunOptions(data_dir=few, run_dir=run))
+            fit(recipe, RunOptions(data_dir=few, run_dir=run, checkpoint_steps=4))
         assert os.listdir(os.path.join(run, "checkpoints")) == ["epoch-0000.npz"]
 
 
@@ -396,32 +536,50 @@ class TestDisks:
 
     def test_a_full_disk_leaves_the_checkpoint_before(self, half, recipe, few, alone):
         done = self.limited(half.run_dir, few, 800_000, "--resume")
-        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
         assert "--resume" in done.stderr and "File too large" in done.stderr
         assert not [n for n in os.listdir(half.run_dir + "/checkpoints") if n.endswith(".part")]
         fit(recipe, half)
         assert result(half.run_dir) == alone
 
+    @pytest.mark.parametrize(
+        "module, name, number, step",
+        [(epoch, "training_batches", 9, 9), (evaluate, "evaluation_batches", 2, STEPS)],
+        ids=["training", "evaluation"],
+    )
     def test_data_that_is_lost_within_an_epoch_loses_nothing(
-        self, whole, recipe, few, tmp_path, monkeypatch
+        self, whole, recipe, tmp_path, monkeypatch, module, name, number, step
     ):
         options, expected = whole
         options = replace(options, run_dir=str(tmp_path / "run"))
-        batches = epoch.training_batches
+        batches = getattr(module, name)
 
         def failing(*arguments, **keywords):
             for i, batch in enumerate(batches(*arguments, **keywords)):
-                if i == 9:
-                    raise DMRError("train.rec is damaged: record 7 cannot be read")
+                if i == number:
+                    raise DMRError("a file is damaged: record 7 cannot be read")
                 yield batch
 
-        monkeypatch.setattr(epoch, "training_batches", failing)
-        with pytest.raises(DMRError, match="record 7"):
+        monkeypatch.setattr(module, name, failing)
+        with pytest.raises(Failed, match="record 7"):
             fit(recipe, options)
         monkeypatch.undo()
-        assert "epoch-0000-step-000009.npz" in os.listdir(options.run_dir + "/checkpoints")
+        assert f"epoch-0000-step-{step:06d}.npz" in os.listdir(options.run_dir + "/checkpoints")
         fit(recipe, replace(options, resume=True))
         assert result(options.run_dir) == expected
+
+    def test_mxnets_errors_are_no_refusals(self, recipe, few, tmp_path, monkeypatch):
+        def broken(*_):
+            raise mx.base.MXNetError("Traceback ...\nCUDA: unspecified launch failure")
+
+        options = RunOptions(data_dir=few, run_dir=str(tmp_path / "run"))
+        for place, name in ((loop, "make_devices"), (TrainingStep, "__call__")):
+            monkeypatch.setattr(place, name, broken)
+            with pytest.raises(Failed, match="MXNet stopped: CUDA: unspecified") as stopped:
+                fit(recipe, options)
+            monkeypatch.undo()
+            advice = "--resume" if place is TrainingStep else "nothing was begun"
+            assert advice in str(stopped.value)
 
 
 class TestKept:

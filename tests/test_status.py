@@ -32,9 +32,11 @@ def fake_run(path, errors=(), epochs=4, end=False, dataset="cifar10", images=50_
         "format": 1,
         "recipe": {**asdict(CIFAR), "model": "cifar_dmrnet14", "epochs": epochs, **recipe},
         "network": asdict(network("cifar_dmrnet14")),
-        "dataset": {"name": dataset, "train_images": images, "test_images": 10_000},
+        "dataset": {
+            "name": dataset, "directory": dataset, "train_images": images, "test_images": 10_000,
+        },
         "seed": 1,
-    }
+    }  # fmt: skip
     with open(os.path.join(path, "config.json"), "w") as file:
         json.dump(config, file)
     log = os.path.join(path, "log.jsonl")
@@ -106,6 +108,11 @@ class TestStates:
         status = read_status(path)
         assert (status.state, status.epoch, status.seconds_left) == ("running", 2, 1000)
 
+    def test_an_end_without_an_epoch_is_none(self, tmp_path):
+        path = fake_run(tmp_path / "run")
+        runlog.append(os.path.join(path, "log.jsonl"), "end", epochs=4)
+        assert read_status(path).state == "stopped"
+
     def test_a_run_that_has_just_begun(self, tmp_path):
         status = read_status(fake_run(tmp_path / "run"))
         assert (status.state, status.epoch, status.test_error) == ("stopped", 0, None)
@@ -127,8 +134,9 @@ class TestStates:
         ("config.json", None, "no config.json"),
         ("log.jsonl", None, "log.jsonl cannot be read"),
         ("log.jsonl", "nonsense\n{}\n", "line 1 of"),
-        ("log.jsonl", "3\n", "other fields than expected"),
-        ("log.jsonl", '{"event": "epoch", "time": "now"}\n', "other fields than expected"),
+        ("log.jsonl", "3\n", "line 1 of"),
+        ("log.jsonl", '{"event": "epoch", "time": "now"}\n', "line 1 of"),
+        ("log.jsonl", '{"event": "epoch", "epoch": 1}\n', "other fields than expected"),
         ("progress.json", '{"epoch": ', "progress.json cannot be read"),
         ("progress.json", '{"epoch": 3}', "other fields than expected"),
         ("progress.json", "[3]", "other fields than expected"),

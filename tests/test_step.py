@@ -73,7 +73,8 @@ def test_synchronised_bn_is_ours_with_the_devices_counted():
     norms = []
     net.apply(lambda block: isinstance(block, BatchNorm) and norms.append(block))
     for norm in norms:
-        norm.devices = 1.0  # not 1, and yet one device: takes the other operator
+        norm.devices = "1"  # not 1, and yet one device: takes the other operator
+    assert "SyncBatchNorm" in net(mx.sym.var("data")).tojson()
     gradients = []
     for one in (net, expected):
         with mx.autograd.record():

@@ -3,16 +3,19 @@
 import ctypes
 import json
 import os
+import shlex
 import shutil
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from run_folders import configuration
 
 from dmr_gluon import get_model
-from dmr_gluon.cuda import GPU, Driver
+from dmr_gluon.cuda import GPU, Driver, parse_gpus
 from dmr_gluon.data.datasets import open_prepared
+from dmr_gluon.data.iterators import Batch
 from dmr_gluon.deploy.saving import load_run
 from dmr_gluon.errors import DMRError
 from dmr_gluon.recipes import CIFAR
@@ -20,12 +23,8 @@ from dmr_gluon.report import runlog
 from dmr_gluon.runs import RunDirectory, claim_run_directory
 from dmr_gluon.runtime import mx
 from dmr_gluon.training import devices
-from dmr_gluon.training.devices import (
-    check_kvstore,
-    choose_algorithms,
-    make_devices,
-    parse_gpus,
-)
+from dmr_gluon.training import evaluate as evaluation
+from dmr_gluon.training.devices import check_kvstore, choose_algorithms, make_devices
 from dmr_gluon.training.evaluate import evaluate
 from dmr_gluon.training.loop import RunOptions, fit
 from dmr_gluon.training.optimizer import make_optimizer
@@ -270,6 +269,24 @@ class TestRun:
             )
         assert not (tmp_path / "run").exists()
 
+    def test_a_broken_driver_is_no_matter_on_cpus(
+        self, short_recipe, digits, tmp_path, monkeypatch
+    ):
+        def num_gpus():
+            raise mx.base.MXNetError("CUDA driver version is insufficient")
+
+        monkeypatch.setattr(mx.context, "num_gpus", num_gpus)
+        monkeypatch.setattr(mx.runtime.Features, "is_enabled", lambda *_: True)
+        fit(
+            replace(short_recipe, steps=1),
+            RunOptions(data_dir=digits, run_dir=str(tmp_path / "run")),
+        )
+
+    def test_its_command_can_be_given_again(self, monkeypatch):
+        words = ["train_cifar.py", "--data-dir", "my data"]
+        monkeypatch.setattr(sys, "argv", words)
+        assert shlex.split(configuration()[0]["command"]) == words
+
     def test_a_folder_that_cannot_be_written_gives_one_line(self, short_recipe, digits, tmp_path):
         (tmp_path / "file").write_text("")
         with pytest.raises(DMRError, match="Not a directory"):
@@ -292,6 +309,14 @@ def test_labels_that_differ_from_the_manifest_are_found(short_run, short_recipe,
         evaluate(load_run(short_run), wrong, short_recipe, [mx.cpu()])
 
 
+@pytest.mark.parametrize("label", [-1, 10])
+def test_a_label_that_is_no_class_is_named(short_run, short_recipe, digits, monkeypatch, label):
+    batch = Batch(np.zeros((2, 3, 32, 32), np.float32), np.array([3, label]))
+    monkeypatch.setattr(evaluation, "evaluation_batches", lambda *_: [batch])
+    with pytest.raises(DMRError, match=f"has the label {label}, but there are 10 classes"):
+        evaluate(load_run(short_run), open_prepared(digits), short_recipe, [mx.cpu()])
+
+
 class TestDevices:
     @pytest.mark.parametrize(
         "text, numbers", [("0", [0]), ("0-7", list(range(8))), ("0,2,4-6", [0, 2, 4, 5, 6])]
@@ -309,18 +334,20 @@ class TestDevices:
         with pytest.raises(DMRError, match="asks for GPU 7, but there is none"):
             make_devices("0-7")
 
-    def test_a_gpu_that_is_too_new_is_named_before_cuda_fails(self, monkeypatch, capsys):
+    def test_a_gpu_that_does_not_fit_is_named_before_cuda_fails(self, monkeypatch, capsys):
         gpus = [GPU(0, "V100", (7, 0)), GPU(1, "H100", (9, 0)), GPU(2, "RTX 4090", (8, 9))]
+        gpus += [GPU(3, "K80", (3, 7)), GPU(4, "unknown", (0, 0))]
         monkeypatch.setattr(devices, "driver", lambda: Driver((12, 4), tuple(gpus)))
-        devices.warn_of_new_gpus([0, 2])
+        devices.warn_of_unfit_gpus([0, 2, 4])
         assert capsys.readouterr().err == ""
-        devices.warn_of_new_gpus([0, 1])
-        (line,) = capsys.readouterr().err.splitlines()
-        assert "GPU 1 has compute capability 9.0" in line and "up to 8.9" in line
+        devices.warn_of_unfit_gpus([0, 1, 3])
+        new, old = capsys.readouterr().err.splitlines()
+        assert "GPU 1 has compute capability 9.0" in new and "for 5.0 up to 8.9" in new
+        assert "GPU 3 has compute capability 3.7" in old
 
     def test_without_a_driver_there_is_nothing_to_warn_of(self, monkeypatch, capsys):
         monkeypatch.setattr(devices, "driver", lambda: None)
-        devices.warn_of_new_gpus([0])
+        devices.warn_of_unfit_gpus([0])
         assert capsys.readouterr().err == ""
 
     def test_cpu_contexts(self):
@@ -349,9 +376,19 @@ class TestLog:
 
     def test_a_damaged_line_is_named(self, tmp_path):
         path = tmp_path / "log.jsonl"
-        path.write_text('{"event": "epoch"}\nnonsense\n{"event": "end"}\n')
+        path.write_text('{"event": "start"}\nnonsense\n{"event": "end"}\n')
         with pytest.raises(DMRError, match="line 2"):
             runlog.read(path)
+
+    @pytest.mark.parametrize(
+        "line", [b"\xff", b"[1]", b"3", b"{}", b'{"event": 3}', b'{"event": "epoch"}', b"[" * 9999]
+    )
+    def test_a_line_that_is_no_event_is_named(self, tmp_path, line):
+        path = tmp_path / "log.jsonl"
+        path.write_bytes(b'{"event": "start"}\n' + line + b'\n{"event": "end"}\n')
+        for read in (runlog.read, runlog.epochs, lambda path: runlog.forget_after(path, 1)):
+            with pytest.raises(DMRError, match="line 2 of .* the log is damaged"):
+                read(path)
 
     def test_forgetting_what_comes_after_an_epoch(self, tmp_path):
         path = str(tmp_path / "log.jsonl")

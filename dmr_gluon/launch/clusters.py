@@ -69,7 +69,24 @@ def _count(name, variables):
 
 
 def find_root(kind, variables=os.environ):
-    """Where process 0 runs: known without being told only under Slurm."""
+    """Where process 0 runs: known without being told only under Slurm.
+
+    Parameters
+    ----------
+    kind : str
+        As for :func:`find_task`.
+    variables : mapping, optional
+
+    Returns
+    -------
+    str
+        The host's name.
+
+    Raises
+    ------
+    DMRError
+        Where it is not known.
+    """
     nodes = variables.get("SLURM_STEP_NODELIST") or variables.get("SLURM_JOB_NODELIST")
     if kind == "slurm" and nodes:
         try:

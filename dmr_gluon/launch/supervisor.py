@@ -1,6 +1,7 @@
 """Starts the processes of a job, watches them, and ends them together."""
 
 import contextlib
+import errno
 import os
 import queue
 import random
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import Optional, Tuple
 
 from ..errors import DMRError
+from ..signals import handled, to_nowhere
 from .keeper import PID_MARK
 from .plan import Host, environment, place
 
@@ -87,7 +89,9 @@ def launch(job):
     """
     tasks = place(job.workers, job.servers, job.hosts)
     output = _Output()
-    with _signals() as events:
+    # Other than Queue.put, this one's may interrupt a get in the same thread.
+    events = queue.SimpleQueue()
+    with handled(lambda number, _: events.put(number)):
         for attempt in range(job.max_restarts + 1):
             status, again = _Attempt(job, tasks, attempt, events, output).run()
             if not again or attempt == job.max_restarts:
@@ -104,28 +108,16 @@ class _Output:
 
     def write(self, stream, line):
         with self._lock:
-            stream.buffer.write(line)
-            stream.buffer.flush()
+            try:
+                stream.buffer.write(line)
+                stream.buffer.flush()
+            except OSError:
+                to_nowhere(stream)
+                raise
 
     def say(self, text):
-        self.write(sys.stderr, f"dmr launch: {text}\n".encode())
-
-
-@contextlib.contextmanager
-def _signals():
-    """A queue into which the numbers of SIGINT, SIGTERM and SIGHUP are put."""
-    # Other than Queue.put, this one's may interrupt a get in the same thread.
-    events = queue.SimpleQueue()
-    before = {}
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # nohup has SIGHUP ignored, and so it is to stay.
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            before[number] = signal.signal(number, lambda number, _: events.put(number))
-    try:
-        yield events
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        with contextlib.suppress(OSError):  # who would read it has gone
+            self.write(sys.stderr, f"dmr launch: {text}\n".encode())
 
 
 class _Process:
@@ -160,7 +152,6 @@ class _Process:
                 self._output.write(to, prefix + line.rstrip(b"\n") + b"\n")
             except OSError as error:  # the reader of our output has gone
                 self._events.put(error)
-                return
 
     def _wait(self):
         status = self._keeper.wait()
@@ -201,6 +192,7 @@ class _Attempt:
         self.job, self.tasks, self.attempt = job, tasks, attempt
         self.events, self.output = events, output
         self.processes = []
+        self.received = None  # the signal that asked us to end
 
     def run(self):
         """Exit status, and whether it makes sense to start again."""
@@ -234,36 +226,39 @@ class _Attempt:
 
     def _watch(self):
         workers = {process for process in self.processes if process.task.role == "worker"}
-        received, deadline = None, None
+        deadline = None
         while workers:
             event = self._next(deadline)
             if event is None:
                 self.output.say(f"not ended after {self.job.grace:g} s; stopping everything")
                 break
             if isinstance(event, int):
-                if received:
+                # A terminal that is closed may send SIGHUP twice: its shell does, and the kernel.
+                if self.received and event == signal.SIGHUP:
+                    continue
+                if self.received:
                     break
-                received, deadline = event, time.monotonic() + self.job.grace
+                self.received, deadline = event, time.monotonic() + self.job.grace
+                for process in workers:
+                    process.ask_to_end()
                 self.output.say(
                     f"{signal.Signals(event).name}: the workers get {self.job.grace:g} s to save "
                     f"and end; once more stops at once"
                 )
-                for process in workers:
-                    process.ask_to_end()
-            elif event.task.role == "worker" and (event.status == 0 or received):
+            elif event.task.role == "worker" and (event.status == 0 or self.received):
                 workers.discard(event)
             elif event.status:
                 event = self._cause(event)
                 self.output.say(f"{event} {_describe(event)}; stopping the others")
-                if received:
+                if self.received:
                     break
                 # 2 is a refusal, such as of a wrong flag: it would be the same again.
                 status = event.status if event.task.role == "worker" else 1
                 return status, event.status != 2
             # A server that ends with 0 was told to by the workers, who need it no longer:
             # they may still be busy, saving for instance.
-        if received:
-            return 128 + received, False
+        if self.received:
+            return 128 + self.received, False
         deadline = time.monotonic() + _ENDING
         while any(process.status is None for process in self.processes) and self._next(deadline):
             pass
@@ -279,8 +274,10 @@ class _Attempt:
             other = self._next(deadline)
             if other is None:
                 break
-            by_itself = isinstance(other, _Process) and 0 < (other.status or 0) < 128
-            if by_itself and other.task.role == "worker":
+            if isinstance(other, int):
+                self.received = self.received or other
+                break
+            if other.task.role == "worker" and 0 < (other.status or 0) < 128:
                 return other
         return event
 
@@ -293,9 +290,13 @@ class _Attempt:
                 )
             except queue.Empty:
                 return None
-            if isinstance(event, BrokenPipeError):
-                raise event
             if isinstance(event, OSError):
+                if self.received:  # what is said matters no longer, what is saved does
+                    continue
+                if event.errno == errno.EIO:  # the terminal has gone, of which SIGHUP tells
+                    return signal.SIGHUP
+                if isinstance(event, BrokenPipeError):
+                    raise event
                 raise DMRError(f"output cannot be written ({event}); everything is stopped")
             if isinstance(event, int) or event in self.processes:
                 return event

@@ -43,30 +43,79 @@ def append(path, event, **values):
 
 
 def read(path):
-    """All events of a log, as dictionaries in the order of the file.
+    """All events of a log.
 
     A last line that was cut off while being written is left out.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    list of dict
+        In the order of the file. Each has ``event``, and where that is ``epoch`` its number.
+
+    Raises
+    ------
+    DMRError
+        Where the log cannot be read, or a line is none of a log.
     """
+    return [event for _, event in _numbered(path)]
+
+
+def epochs(path):
+    """The events of the epochs alone, with all that is drawn and added up of them.
+
+    Raises
+    ------
+    DMRError
+        As :func:`read`, and for an epoch without its numbers.
+    """
+    found = [(number, event) for number, event in _numbered(path) if event["event"] == "epoch"]
+    for number, event in found:
+        seconds = event.get("seconds")
+        parts = seconds.values() if isinstance(seconds, dict) else [None]
+        if not all(map(_is_number, (*(event.get(name) for name in _ADDED_UP), *parts))):
+            raise _damage(path, number, "lacks numbers of its epoch")
+    return [event for _, event in found]
+
+
+#: Numbers of an epoch that training and pictures use, beside its ``seconds``.
+_ADDED_UP = ("images", "train_loss", "test_error")
+
+
+def _numbered(path):
+    """(line's number, event) for every event."""
     try:
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().split("\n")
+        with open(path, "rb") as file:
+            lines = file.read().split(b"\n")
     except OSError as error:
         raise DMRError(f"{path} cannot be read ({error.strerror}); is this a run?") from error
-    events = []
+    found = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            events.append(json.loads(line))
-        except ValueError:
+            event = json.loads(line.decode("utf-8"))
+        except (ValueError, RecursionError):
             if number < len(lines):
-                raise DMRError(f"line {number} of {path} is not JSON; the log is damaged") from None
-    return events
+                raise _damage(path, number, "is not JSON") from None
+            continue
+        if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+            raise _damage(path, number, "is no event")
+        if event["event"] == "epoch" and not _is_number(event.get("epoch")):
+            raise _damage(path, number, "is an epoch without a number")
+        found.append((number, event))
+    return found
 
 
-def epochs(path):
-    """The events of the epochs alone."""
-    return [event for event in read(path) if event["event"] == "epoch"]
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _damage(path, number, what):
+    return DMRError(f"line {number} of {path} {what}; the log is damaged: take that line out")
 
 
 def forget_after(path, epoch, keep_end=False):

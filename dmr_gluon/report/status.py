@@ -144,16 +144,17 @@ def _read(path):
     last = events[-1]["event"] if events else None
     values = {"epoch": done[-1]["epoch"] if done else 0, "epochs": epochs}
     if done:
+        top5 = done[-1].get("test_top5_error")
         values.update(
             test_error=float(done[-1]["test_error"]),
             best_error=min(float(event["test_error"]) for event in done),
-            top5_error=done[-1].get("test_top5_error"),
+            top5_error=None if top5 is None else float(top5),
             images_per_second=float(done[-1]["images_per_second"]),
             seconds_left=_mean_seconds(done) * (epochs - done[-1]["epoch"]),
         )
     times = [event["time"] for event in events[-1:]]
     state = RUNNING if running else FAILED if last == "failed" else STOPPED
-    if any(event["event"] == "end" for event in events):
+    if done and any(event["event"] == "end" for event in events):
         state = FINISHED
     if state == RUNNING:
         progress = _progress(run.file("progress.json"))

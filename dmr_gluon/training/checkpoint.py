@@ -119,6 +119,8 @@ def write(directory, epoch, arrays, state, step=0):
 def keep_only(newest, last, best=None):
     """Remove all checkpoints but the last ones, and that of the best epoch.
 
+    What was killed while it was written goes too.
+
     Parameters
     ----------
     newest : str
@@ -127,15 +129,15 @@ def keep_only(newest, last, best=None):
         How many are kept, this one among them.
     best : int, optional
     """
-    directory = os.path.dirname(newest)
-    paths = _all(directory)
-    place = paths.index(newest)
-    kept = paths[place : place + last]
+    directory, newest = os.path.split(newest)
+    names = [os.path.basename(path) for path in _all(directory)]
+    place = names.index(newest)
+    kept = names[place : place + last]
     if best is not None:
-        kept.append(os.path.join(directory, f"epoch-{best:04d}.npz"))
-    for path in paths:
-        if path not in kept:
-            os.remove(path)
+        kept.append(f"epoch-{best:04d}.npz")
+    halves = glob.glob(os.path.join(glob.escape(directory), "epoch-*.npz.part"))
+    for path in [*(os.path.join(directory, name) for name in names if name not in kept), *halves]:
+        os.remove(path)
 
 
 def _digest(arrays):

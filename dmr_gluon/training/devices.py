@@ -1,29 +1,12 @@
 """From ``--gpus 0-7`` to MXNet contexts."""
 
 import os
-import re
 import sys
 
-from ..cuda import NEWEST, dotted, driver
+from ..cuda import NEWEST, OLDEST, dotted, driver, parse_gpus
 from ..errors import DMRError
+from ..recipes import KVSTORES
 from ..runtime import installed_wheels, mx
-
-#: Ways of summing gradients: over the devices of this process; dist_sync over workers too.
-KVSTORES = ("device", "local", "nccl", "dist_sync")
-
-
-def parse_gpus(text):
-    """``0-7`` or ``0,2,4-6`` as a list of numbers."""
-    numbers = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,4})(?:\s*-\s*(\d{1,4}))?\s*", part)
-        first, last = (int(n) if n else None for n in match.groups()) if match else (None, None)
-        if first is None or (last is not None and last < first):
-            raise DMRError(f"--gpus {text}: not a list of GPUs; write 0, 0-7 or 0,2,4-6")
-        numbers += range(first, (first if last is None else last) + 1)
-    if len(set(numbers)) != len(numbers):
-        raise DMRError(f"--gpus {text}: names a GPU twice")
-    return numbers
 
 
 def make_devices(gpus=None, cpus=1):
@@ -49,7 +32,7 @@ def make_devices(gpus=None, cpus=1):
     if cpus != 1:
         raise DMRError("give --gpus or --cpus, not both")
     wanted = parse_gpus(gpus)
-    warn_of_new_gpus(wanted)
+    warn_of_unfit_gpus(wanted)
     there = mx.context.num_gpus() if mx.runtime.Features().is_enabled("CUDA") else 0
     if max(wanted) >= there:
         if "mxnet-cu112" not in installed_wheels():
@@ -63,15 +46,16 @@ def make_devices(gpus=None, cpus=1):
     return [mx.gpu(i) for i in wanted]
 
 
-def warn_of_new_gpus(numbers):
+def warn_of_unfit_gpus(numbers):
     """Say which of some GPUs MXNet 1.9.1 cannot run on, before CUDA's own error does."""
     there = driver()
     for gpu in there.gpus if there else ():
-        if gpu.number in numbers and gpu.capability > NEWEST:
+        known = gpu.capability != (0, 0)
+        if gpu.number in numbers and known and not gpu.runs:
             print(
                 f"warning: GPU {gpu.number} has compute capability {dotted(gpu.capability)}; "
-                f"mxnet-cu112 has code up to {dotted(NEWEST)} and will fail on it: use an older "
-                f"GPU (--gpus), or the CPU",
+                f"mxnet-cu112 has code for {dotted(OLDEST)} up to {dotted(NEWEST)} and will fail "
+                f"on it: use another GPU (--gpus), or the CPU",
                 file=sys.stderr,
                 flush=True,
             )

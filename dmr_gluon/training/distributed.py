@@ -7,6 +7,7 @@ weights. Roles and addresses come from the environment (``dmr launch`` sets it).
 
 import contextlib
 import os
+import re
 import zlib
 
 import numpy as np
@@ -18,7 +19,9 @@ from ..runtime import mx
 #: Far above the numbers of the parameters, which the Trainer uses as keys.
 _FIRST_KEY = 1_000_000
 
-_WANTED = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_WORKER")
+_WANTED = tuple(
+    "DMLC_" + name for name in ("ROLE", "PS_ROOT_URI", "PS_ROOT_PORT", "NUM_WORKER", "NUM_SERVER")
+)
 
 
 class Group:
@@ -43,7 +46,13 @@ class Group:
         self.count = kv.num_workers if kv is not None else 1
         self.rank = 0
         if kv is not None:
-            self.rank = int(os.environ.get("DMR_WORKER", kv.rank))
+            number = os.environ.get("DMR_WORKER", str(kv.rank))
+            if not re.fullmatch("[0-9]{1,9}", number) or int(number) >= self.count:
+                raise DMRError(
+                    f"DMR_WORKER is {number!r} and must be a number below {self.count}, of which "
+                    f"each worker has its own; unset it, or start the job with dmr launch"
+                )
+            self.rank = int(number)
         self.part = Part(self.rank, self.count)
         self._buffers = {}  # key and array of everything that is gathered, by name
 
@@ -132,17 +141,19 @@ class Group:
 
     @contextlib.contextmanager
     def agreeing(self):
-        """What the first worker refuses to do, the others give up too, before any goes on."""
-        refusal = None
+        """What any worker refuses or fails to do, the others give up too, before any goes on."""
+        trouble = None
         try:
             yield
         except (DMRError, OSError) as error:
-            refusal = error
-        refused = self.sum("agreeing", [float(refusal is not None)])[0]
-        if refusal is not None:
-            raise refusal
-        if refused:
-            raise DMRError("another worker refuses to start, see there")
+            trouble = error
+        kind = 0.0 if trouble is None else 1.0 if isinstance(trouble, DMRError) else 2.0
+        worst = self.gather("agreeing", [kind]).max()
+        if trouble is not None:
+            raise trouble
+        if worst:
+            # Of the same kind: whether it makes sense to start again, any of them may tell.
+            raise (DMRError if worst == 1 else OSError)("another worker cannot start, see there")
 
     def wait(self):
         """Until all workers are here."""

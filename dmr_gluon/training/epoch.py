@@ -10,6 +10,7 @@ import numpy as np
 from ..data.iterators import training_batches
 from ..errors import DMRError
 from ..runtime import mx
+from ..signals import say
 from .log import Progress, duration
 from .position import NotFinite
 
@@ -61,7 +62,7 @@ class StepsOfEpoch:
                 at.steps += 1
                 if self.average:
                     self.average.update(plan.done(at))
-                waiting.append((at.steps, images, self._later(results)))
+                waiting.append((at.steps, images, at.lr, self._later(results)))
                 # The loss is looked at two steps late: MXNet computes while we prepare the
                 # next batches, and never runs further ahead than this.
                 signal = 0
@@ -90,7 +91,7 @@ class StepsOfEpoch:
         row = mx.nd.concat(*(c.reshape(1) for c in columns), mx.nd.array(wishes), dim=0)
         return self.group.gather_later("step", row)
 
-    def _collect(self, step, images, later, progress):
+    def _collect(self, step, images, lr, later, progress):
         """Count what a step gave; returns the signal that a worker had, and whether to save."""
         if self.group.kv is None:
             results, (signal, save) = later
@@ -104,7 +105,7 @@ class StepsOfEpoch:
             before = ", ".join(f"{value:.4g}" for _, value in self.recent) or "none"
             raise NotFinite(
                 f"the loss is {loss} in step {step} of epoch {at.epoch + 1} with learning rate "
-                f"{at.lr:g} (losses of the steps before: {before})"
+                f"{lr:g} (losses of the steps before: {before})"
             )
         self.recent.append((step, loss / images))
         at.images, at.loss, at.wrong = at.images + images, at.loss + loss, at.wrong + int(wrong)
@@ -125,10 +126,9 @@ class StepsOfEpoch:
         if self.looked_at == _FORETOLD_AFTER:
             steps = self.plan.total - self.plan.done(self.at)
             left = duration(steps * self.plan.batch / progress.rate)
-            print(
+            say(
                 f"{progress.rate:.0f} images per second in the first {self.looked_at} steps: "
-                f"{steps:,} more take {left}, and evaluations beside",
-                flush=True,
+                f"{steps:,} more take {left}, and evaluations beside"
             )
 
     def beat(self, progress, now=False):

@@ -71,7 +71,7 @@ def evaluate(
     threads : int, optional
         That read. Default: one for each core.
     interrupted : function
-        Asked after every batch of a worker that is alone.
+        Asked before every batch of a worker that is alone.
 
     Returns
     -------
@@ -124,9 +124,10 @@ class _Tally:
         self.wrong, self.wrong_top5 = int(wrong), int(wrong_top5)
 
     def add(self, outputs, label):
-        if label.min() < 0 or label.max() >= len(self.seen):
+        wrong = label[(label < 0) | (label >= len(self.seen))]
+        if len(wrong):
             raise DMRError(
-                f"a record has the label {label.max()}, but there are {len(self.seen)} classes; "
+                f"a record has the label {wrong[0]}, but there are {len(self.seen)} classes; "
                 f"prepare the data set again"
             )
         logits = np.concatenate([output.asnumpy() for output in outputs]).astype(np.float64)

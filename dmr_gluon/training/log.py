@@ -1,5 +1,6 @@
 """What a run says while it goes on: a bar on a terminal, plain lines elsewhere."""
 
+import contextlib
 import json
 import os
 import socket
@@ -11,6 +12,7 @@ from datetime import datetime, timezone
 from tqdm import tqdm
 
 from ..runs import write_atomically
+from ..signals import say
 
 #: Seconds between two lines of progress within an epoch where there is no terminal.
 _QUIET = 60
@@ -62,17 +64,16 @@ class Progress:
         if self.bar is not None:
             if figures:
                 self.bar.set_postfix(figures, refresh=False)
-            self.bar.update(images)
+            self.bar.update(images)  # tqdm keeps still by itself once the terminal is gone
             return
         now = time.monotonic()
         if self.shown and now - self.last_line >= _QUIET:
             self.last_line, rate = now, self.rate
             shown = "".join(f"  {name} {value}" for name, value in figures.items())
             left = duration((self.total - self.done) / rate)
-            print(
+            say(
                 f"{self.title}: {self.done} of {self.total} images, {rate:.0f} per second, "
-                f"{left} left{shown}",
-                flush=True,
+                f"{left} left{shown}"
             )
 
     def __enter__(self):
@@ -142,4 +143,5 @@ class Heartbeat:
             "pid": os.getpid(),
             "host": socket.gethostname(),
         }
-        write_atomically(self.path, json.dumps({"epochs": self.epochs, **values, **stamp}))
+        with contextlib.suppress(OSError):  # no training ends because of it
+            write_atomically(self.path, json.dumps({"epochs": self.epochs, **values, **stamp}))

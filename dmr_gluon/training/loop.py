@@ -1,6 +1,7 @@
 """The training loop: one for all data sets, networks, devices and workers."""
 
 import contextlib
+import math
 import os
 import time
 from collections import deque
@@ -9,7 +10,7 @@ from ..data.check import check_quickly
 from ..data.datasets import open_prepared
 from ..data.iterators import check_image_size
 from ..deploy.saving import prepare_to_run
-from ..errors import DMRError, Stopped
+from ..errors import DMRError, Failed, Stopped, flag_of
 from ..model import Network
 from ..networks import network
 from ..recipes import Recipe
@@ -17,6 +18,7 @@ from ..report import plots, runlog
 from ..report.tensorboard import TensorBoard, require_tensorboard
 from ..runs import RunDirectory, claim_run_directory
 from ..runtime import mx
+from ..signals import say
 from .devices import check_kvstore, choose_algorithms, make_devices
 from .distributed import join
 from .epoch import StepsOfEpoch
@@ -62,32 +64,35 @@ def fit(recipe: Recipe, options: RunOptions):
     ------
     DMRError
         For anything the user can mend: no data, no such GPUs, a folder that holds another
-        run, a loss that is not finite, a disk that is full.
+        run, a loss that is not finite.
+    Failed
+        What ends a training without being a refusal: a disk that is full, a record that is
+        damaged, an error of MXNet.
     Stopped
-        After SIGTERM or Ctrl-C, when everything is saved.
+        After SIGTERM, SIGHUP or Ctrl-C, when everything is saved.
     """
     clock = Clock(options.began)
     if options.tensorboard:
         require_tensorboard()
-    devices = make_devices(options.gpus, options.cpus)
-    check_kvstore(options.kv_store, devices)
-    _check_devices(recipe, devices)
-    choose_algorithms(options.cudnn_autotune, devices)
-    prepared = open_prepared(options.data_dir)
-    check_quickly(prepared)
-    check_image_size(prepared, recipe)
-    spec = network(recipe.model, classes=len(prepared.classes))
-    group = join(options.kv_store)
-    if group.count > 1 and not (options.run_dir or options.estimate):
-        raise DMRError("several workers need one run directory that all share: name it --run-dir")
-    plan = Plan.of(recipe, prepared, len(devices) * recipe.accumulate * group.count)
-    run = None
+    run = RunDirectory(options.run_dir) if options.run_dir and not options.estimate else None
     try:
+        devices = make_devices(options.gpus, options.cpus)
+        check_kvstore(options.kv_store, devices)
+        _check_devices(recipe, devices)
+        choose_algorithms(options.cudnn_autotune, devices)
+        prepared = open_prepared(options.data_dir)
+        check_quickly(prepared)
+        check_image_size(prepared, recipe)
+        spec = network(recipe.model, classes=len(prepared.classes))
+        group = join(options.kv_store)
+        if group.count > 1 and not (options.run_dir or options.estimate):
+            raise DMRError("several workers need one run directory for all: name it --run-dir")
+        plan = Plan.of(recipe, prepared, len(devices) * recipe.accumulate * group.count)
         with StopSignals() as stop, contextlib.ExitStack() as held:
             if not options.estimate:
                 stem = f"{prepared.name}-{recipe.model}"
                 with group.agreeing():
-                    run = RunDirectory(options.run_dir or claim_run_directory("runs", stem))
+                    run = run or RunDirectory(claim_run_directory("runs", stem))
                     if group.first:
                         held.enter_context(run.lock())
             net = Network(spec)
@@ -116,18 +121,23 @@ def fit(recipe: Recipe, options: RunOptions):
         raise  # the reader of the output has gone
     except OSError as error:
         name = f" ({error.filename})" if error.filename else ""
-        raise DMRError(f"{error.strerror or error}{name}; {_kept(run)}") from error
+        kind = Failed if _begun(run) else DMRError
+        raise kind(f"{error.strerror or error}{name}; {_kept(run)}") from error
     except mx.base.MXNetError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise DMRError(
+        raise Failed(
             f"MXNet stopped: {reason}; {_kept(run)}, with a smaller --batch-size in a new run if "
             f"memory was short"
         ) from error
 
 
+def _begun(run):
+    return run is not None and run.exists()
+
+
 def _kept(run):
     """What to do after a failure."""
-    if run is None or not run.exists():
+    if not _begun(run):
         return "nothing was begun: mend this and start again"
     return "what was saved before is kept: mend this and go on with --resume and the same --run-dir"
 
@@ -172,6 +182,8 @@ class Training(StepsOfEpoch):
                 self._end_epoch()
             except NotFinite as trouble:
                 self._go_back(str(trouble))
+            except DMRError as trouble:
+                raise Failed(str(trouble)) from trouble
         self._finish()
 
     # Beginning
@@ -181,11 +193,7 @@ class Training(StepsOfEpoch):
             if self.options.resume:
                 self._resume(config)
             elif self.group.first:
-                if self.run.exists():
-                    raise DMRError(
-                        f"{self.run.path} holds a run already; continue it with --resume, or "
-                        f"choose another --run-dir"
-                    )
+                self.run.require_empty()
                 self.run.create(config)
                 runlog.append(self.run.log, "start", **config)
         self.keeper.check_equal(config)
@@ -205,6 +213,11 @@ class Training(StepsOfEpoch):
         found = self.keeper.restore()
         self.at = found[1] if found else self.at
         at, log = self.at, self.run.log
+        if changes and at.epoch == self.plan.epochs:
+            raise DMRError(
+                f"{self.run.path} has all its epochs already, and {flag_of(min(changes))} would "
+                f"change nothing; leave it out"
+            )
         if not self.group.first:
             return
         finished = runlog.forget_after(log, at.epoch, keep_end=at.epoch == self.plan.epochs)
@@ -216,19 +229,19 @@ class Training(StepsOfEpoch):
             self.unlogged = at.values
         if finished:
             return
-        if changes:
-            changed = {name: config[name] for name in ("recipe", "unlike_the_paper")}
-            self.run.create({**begun, **changed})
         done = self.plan.done(at)
         more = {"changes": changes} if changes else {}
         runlog.append(log, "resume", epoch=at.epoch, step=done, **more)
+        if changes:  # only now, so that no change goes without a line of the log
+            changed = {name: config[name] for name in ("recipe", "unlike_the_paper")}
+            self.run.create({**begun, **changed})
         changed = "".join(f"; {name} {old} -> {new}" for name, (old, new) in changes.items())
-        print(f"continuing {self.run.path} after {at}{changed}", flush=True)
+        say(f"continuing {self.run.path} after {at}{changed}")
 
     # The end of an epoch
 
     def _end_epoch(self):
-        at, epoch = self.at, self.at.epoch + 1
+        at, epoch, trouble = self.at, self.at.epoch + 1, None
         if not at.averaged:
             self.keeper.average_running_statistics()
             at.averaged = True
@@ -243,12 +256,17 @@ class Training(StepsOfEpoch):
                     threads=self.options.reading_threads,
                     interrupted=lambda: self.stop.received,
                 )
-            except Interrupted:
-                evaluation = None
+            except (Interrupted, DMRError) as error:
+                trouble = error
         self.clock.lap("evaluate")
-        if evaluation is None:
-            self.save()
-            self.leave(self.stop.received)
+        if trouble:
+            if self.group.kv is None:  # workers only save together
+                self.save()
+            if isinstance(trouble, Interrupted):
+                self.leave(self.stop.received)
+            raise trouble
+        if not math.isfinite(evaluation.loss):
+            raise NotFinite(f"the test loss is {evaluation.loss} after epoch {epoch}")
         seconds = self._take_seconds()
         values = {
             "epoch": epoch,
@@ -279,7 +297,7 @@ class Training(StepsOfEpoch):
             left = sum(sum(line["seconds"].values()) for line in done) / len(done)
             left *= self.plan.epochs - epoch
             many = len(self.prepared.classes) > 10
-            print(epoch_line(values, self.plan.epochs, left, top5=many), flush=True)
+            say(epoch_line(values, self.plan.epochs, left, top5=many))
         self.clock.lap("log")
         signal = int(self.group.gather("signal", [self.stop.received]).max())
         if signal and at.epoch < self.plan.epochs:
@@ -333,14 +351,14 @@ class Training(StepsOfEpoch):
         if self.group.first:
             back = self.plan.done(self.at)
             runlog.append(self.run.log, "rollback", reason=trouble, at=done, step=back)
-            print(f"{trouble}; going back to {last}, and on in another order", flush=True)
+            say(f"{trouble}; going back to {last}, and on in another order")
 
     def _finish(self):
         if not self.group.first:
             return
         log = self.run.log
         if runlog.read(log)[-1]["event"] == "end":
-            print(f"{self.run.path} has all its {self.plan.epochs} epochs already; nothing to do")
+            say(f"{self.run.path} has all its {self.plan.epochs} epochs already; nothing to do")
             return
         done = runlog.epochs(log)
         self.clock.lap("log")
@@ -366,11 +384,10 @@ class Training(StepsOfEpoch):
         if self.board:
             self.board.close()
         parts = [(text, seconds.get(name, 0.0)) for name, text in _SPENT.items()]
-        print(
+        say(
             f"done: test error {done[-1]['test_error']:.2f}% after {len(done)} epochs, "
             f"{images / whole:.0f} training images per second with evaluation and saving included, "
             f"{duration(whole)} in all\n"
             f"time: {', '.join(f'{100 * value / whole:.1f}% {text}' for text, value in parts)}\n"
-            f"learning curve: {picture}",
-            flush=True,
+            f"learning curve: {picture}"
         )

@@ -128,7 +128,18 @@ def learning_rate(recipe, step, total_steps, steps_per_epoch=0):
 
 
 def make_optimizer(recipe):
-    """The optimiser that a recipe names: ``nag2016``, or MXNet's ``sgd`` without Nesterov."""
+    """The optimiser that a recipe names.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its ``lr``, ``momentum``, ``nesterov``, ``weight_decay`` and ``dtype`` are used.
+
+    Returns
+    -------
+    Optimizer
+        :class:`NAG2016`, or MXNet's ``sgd`` without Nesterov.
+    """
     name = "nag2016" if recipe.nesterov and recipe.momentum > 0 else "sgd"
     return mx.optimizer.create(
         name,

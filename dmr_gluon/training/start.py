@@ -1,9 +1,11 @@
 """What is settled before a run's first step: its plan, its configuration, what is said of it."""
 
+import contextlib
 import json
 import math
 import os
 import platform
+import shlex
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -28,7 +30,10 @@ CHANGEABLE = ("lr", "lr_drops", "lr_factor")
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where and how a recipe is run; nothing here changes what is learned but the seed.
+    """Where and how a recipe is run.
+
+    The seed changes what is learned; so does the number of devices, each of which has BN
+    statistics of its own; and ``on_nan``, where it goes back. Nothing else does.
 
     Parameters
     ----------
@@ -147,7 +152,23 @@ class Plan:
 
 
 def configuration(recipe, options, spec, prepared, devices, group, plan):
-    """What ``config.json`` says of a run."""
+    """What ``config.json`` says of a run.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    options : RunOptions
+    spec : NetworkSpec
+    prepared : PreparedSet
+    devices : list of Context
+    group : Group
+    plan : Plan
+
+    Returns
+    -------
+    dict
+        For JSON.
+    """
     several = len(devices) > 1 or group.count > 1
     return {
         "recipe": asdict(recipe),
@@ -165,7 +186,7 @@ def configuration(recipe, options, spec, prepared, devices, group, plan):
         },
         "seed": options.seed,
         "epochs": plan.epochs,
-        "command": " ".join(sys.argv),
+        "command": shlex.join(sys.argv),
         "devices": [str(device) for device in devices],
         "workers": group.count,
         "kv_store": options.kv_store if several else None,
@@ -217,7 +238,17 @@ def _differences(begun, config):
 
 
 def announce(recipe, spec, prepared, devices, net, run, plan, options, group):
-    """Say what is going to be trained, on what, and how large its files will be."""
+    """Say what is going to be trained, on what, and how large its files will be.
+
+    Parameters
+    ----------
+    net : Network
+        Initialised.
+    run : RunDirectory or None
+        None for an estimate.
+    recipe, spec, prepared, devices, plan, options, group
+        As in :func:`configuration`.
+    """
     parameters = sum(int(np.prod(p.shape)) for p in trained_parameters(net))
     on = ", ".join(map(str, devices))
     workers = f" of each of {group.count} workers" if group.count > 1 else ""
@@ -243,8 +274,11 @@ def announce(recipe, spec, prepared, devices, net, run, plan, options, group):
         f"checkpoints of {size * copies:.1f} MB (last {options.keep} and best)",
         flush=True,
     )
-    idle = mx.context.num_gpus() if mx.runtime.Features().is_enabled("CUDA") else 0
-    if idle and devices[0].device_type == "cpu":
+    idle = 0
+    with contextlib.suppress(mx.base.MXNetError):  # CPUs need no driver that works
+        if devices[0].device_type == "cpu" and mx.runtime.Features().is_enabled("CUDA"):
+            idle = mx.context.num_gpus()
+    if idle:
         print(f"note: {idle} GPUs are not used; --gpus 0-{idle - 1} uses them", flush=True)
 
 
@@ -267,6 +301,14 @@ def estimate(step, recipe, prepared, plan, options):
     """Time some steps and an evaluation's batch, and say how long the run would take.
 
     The network's weights are changed.
+
+    Parameters
+    ----------
+    step : TrainingStep
+    recipe : Recipe
+    prepared : PreparedSet
+    plan : Plan
+    options : RunOptions
     """
     threads = options.reading_threads
     batches = training_batches(
@@ -275,8 +317,7 @@ def estimate(step, recipe, prepared, plan, options):
     timed, images, started = 0, 0, time.monotonic()
     for number, (data, label) in enumerate(batches):
         size = plan.images_in(number)
-        results = step(data, label, plan.lr(recipe, 1, 0), size)
-        results[-1][0].wait_to_read()
+        step(data, label, plan.lr(recipe, 1, 0), size)
         mx.nd.waitall()
         timed, images = timed + 1, images + size
         if number == 1 and plan.per_epoch > 3:  # they also allocate memory and choose algorithms

@@ -1,15 +1,16 @@
-"""SIGTERM and Ctrl-C as a wish: the step is finished and saved before the program ends."""
+"""Signals as a wish: the step is finished and saved before the program ends."""
 
+import contextlib
 import signal
 import threading
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+from ..signals import handled
 
 
 class StopSignals:
-    """While entered, notes SIGTERM and SIGINT instead of dying of them.
+    """While entered, notes SIGTERM, SIGINT and SIGHUP instead of dying of them.
 
-    A second Ctrl-C stops at once.
+    A second Ctrl-C stops at once. What is ignored when it is entered stays so.
 
     Attributes
     ----------
@@ -19,16 +20,15 @@ class StopSignals:
 
     def __init__(self):
         self.received = 0
-        self._before = {}
+        self._handled = contextlib.ExitStack()
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+            self._handled.enter_context(handled(self._note))
         return self
 
     def __exit__(self, *_):
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._handled.close()
 
     def _note(self, number, _):
         if self.received and number == signal.SIGINT:

@@ -1,0 +1,55 @@
+"""The signals that ask a program to end, and output to a terminal that is gone. Needs no MXNet."""
+
+import contextlib
+import errno
+import os
+import signal
+import sys
+
+#: Ctrl-C, what systems send, and what a terminal leaves behind that is closed.
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextlib.contextmanager
+def handled(handler):
+    """Call a function, instead of dying, when a signal asks to end.
+
+    What is ignored stays so: nohup has SIGHUP ignored, for one.
+
+    Parameters
+    ----------
+    handler : function
+        Called with the signal's number and the frame, in the main thread.
+    """
+    heard = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heard}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def say(text, stream=None):
+    """Print a line at once; that the terminal is gone is no reason to end.
+
+    Parameters
+    ----------
+    text : str
+    stream : file, optional
+        Default: stdout.
+    """
+    stream = stream or sys.stdout
+    try:
+        print(text, file=stream, flush=True)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        to_nowhere(stream)
+
+
+def to_nowhere(stream):
+    """Throw away what is written to a stream from now on, and what it still holds."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
