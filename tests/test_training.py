@@ -15,7 +15,7 @@ from run_folders import configuration
 from dmr_gluon import get_model
 from dmr_gluon.cuda import GPU, Driver, parse_gpus
 from dmr_gluon.data.datasets import open_prepared
-from dmr_gluon.data.iterators import Batch
+from dmr_gluon.data.reader import Batch
 from dmr_gluon.deploy.saving import load_run
 from dmr_gluon.errors import DMRError
 from dmr_gluon.recipes import CIFAR
