@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 
 import pytest
 from browser import Browser, find
@@ -57,6 +58,10 @@ def browser(tmp_path_factory):
     browser = Browser(find(), folder)
     yield browser
     browser.close()
+    # Its helpers end a moment after it.
+    latest = time.monotonic() + 20
+    while left_of(folder) and time.monotonic() < latest:
+        time.sleep(0.1)
     assert left_of(folder) == []
 
 
