@@ -11,7 +11,7 @@ from .cli_doctor import add_doctor
 from .cli_launch import add_launch
 from .cli_networks import add_commands, write_picture
 from .cli_runs import add_run_commands
-from .errors import DMRError
+from .errors import DMRError, last_line
 from .flags import Parser, add_epoch, run
 
 
@@ -74,10 +74,9 @@ def _eval(options):
         net = load_run(run_directory, devices, options.epoch)
         result = evaluate(net, prepared, recipe, devices, options.split)
     except mx.base.MXNetError as error:
-        reason = str(error).strip().splitlines()[-1]
         raise DMRError(
-            f"MXNet stopped: {reason}; if memory was short, name more GPUs (--gpus), or leave them "
-            f"out"
+            f"MXNet stopped: {last_line(error)}; if memory was short, name more GPUs (--gpus), or "
+            f"leave them out"
         ) from error
     print(
         f"{options.split} error {result.error:.2f}% ({result.wrong} of {result.images} images), "

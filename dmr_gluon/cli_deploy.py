@@ -4,8 +4,9 @@ import signal
 import sys
 
 from .deploy.predict_onnx import add_arguments
-from .errors import DMRError, Stopped
+from .errors import DMRError, Stopped, flag_of
 from .flags import add_epoch
+from .signals import handled
 
 
 def add_deploy_commands(commands):
@@ -72,19 +73,14 @@ def _export(options):
     wanted = ExportOptions(forms, options.preprocess, options.all, **given)
     unused = {"calibration_images", "int8_limit"} & set(given)
     if unused and not options.all and not set(forms) & set(INT8):
-        flag = sorted(unused)[0].replace("_", "-")
-        raise DMRError(f"--{flag} is for INT8; leave it out, or add int8 to --forms")
+        raise DMRError(f"{flag_of(min(unused))} is for INT8; leave it out, or add int8 to --forms")
 
     def stop(number, frame):
         raise Stopped(number, "stopped; nothing was written")
 
     # So that nothing half made is left.
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
+    with handled(stop, (signal.SIGTERM, signal.SIGHUP)):
         description = export(options.run, options.out, options.epoch, wanted, options.data_dir)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     if description["forms"]["plain"]["compared"]["error"] is None:
         print(
             "note: the run's data set is gone; made-up images were compared (--data-dir names it)"

@@ -36,6 +36,11 @@ class Stopped(Exception):
         self.signal = signal
 
 
+def last_line(error):
+    """Of an error's text, which with MXNet's begins with a stack of calls."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+
+
 def flag_of(name):
     """The flag that sets an option or a field, for messages: ``--lr-drops`` of ``lr_drops``."""
     return ("-" if len(name) == 1 else "--") + name.replace("_", "-")

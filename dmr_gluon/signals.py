@@ -7,11 +7,11 @@ import signal
 import sys
 
 #: Ctrl-C, what systems send, and what a terminal leaves behind that is closed.
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
-def handled(handler):
+def handled(handler, numbers=ENDING):
     """Call a function, instead of dying, when a signal asks to end.
 
     What is ignored stays so: nohup has SIGHUP ignored, for one.
@@ -20,8 +20,10 @@ def handled(handler):
     ----------
     handler : function
         Called with the signal's number and the frame, in the main thread.
+    numbers : sequence of int
+        Of which signals.
     """
-    heard = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, handler) for number in heard}
     try:
         yield

@@ -21,7 +21,7 @@ from typing import Dict, Optional, Tuple
 import numpy as np
 
 from ..data.datasets import PUBLISHED
-from ..errors import DMRError
+from ..errors import DMRError, last_line
 from ..model import Network
 from ..networks import name_of, network
 from ..runtime import mx
@@ -306,7 +306,7 @@ def _compare(symbol, tensors, net, path):
         )
         theirs = executor.forward(is_train=False, data=images)[0].asnumpy()
     except (mx.base.MXNetError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[-1]
+        reason = last_line(error)
         raise DMRError(f"{path} cannot be run by this MXNet: {reason}") from error
     ours = net(mx.nd.array(images)).asnumpy()
     if theirs.shape != ours.shape or not np.isfinite(theirs).all():

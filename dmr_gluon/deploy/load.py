@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from ..errors import DMRError
+from ..errors import DMRError, last_line
 from ..runtime import mx
 from .bundle import read_bundle
 from .forms import CPU_ONLY
@@ -143,7 +143,7 @@ def _require_gpu(device, form):
     try:
         mx.nd.zeros(1, ctx=device).wait_to_read()
     except mx.base.MXNetError as error:
-        reason = str(error).strip().splitlines()[-1]
+        reason = last_line(error)
         raise DMRError(f"{device} cannot be used ({reason}); leave out the device") from error
 
 
@@ -153,7 +153,7 @@ def _symbol_block(symbol, params, device):
         try:
             net = mx.gluon.SymbolBlock.imports(symbol, ["data"], params, ctx=device)
         except mx.base.MXNetError as error:  # such as operators of oneDNN, which it may not have
-            reason = str(error).strip().splitlines()[-1]
+            reason = last_line(error)
             raise DMRError(
                 f"{symbol} cannot be loaded by this MXNet ({reason}); load another form, such as "
                 f"plain"

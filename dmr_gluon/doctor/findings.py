@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from .. import cuda
+from ..results.run import counted
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 #: The MXNet for which this project is written, the last there is.
@@ -176,7 +177,7 @@ def _mxnet(facts):
 
 def _cpu(facts):
     processor = facts["processor"]
-    text = f"{processor['name']}, {_counted(processor['cores'], 'usable core')}"
+    text = f"{processor['name']}, {counted(processor['cores'], 'usable core')}"
     if "avx2" in processor["instructions"]:
         yield Finding(OK, "processor", f"{text}, {', '.join(processor['instructions'])}")
     else:
@@ -196,7 +197,7 @@ def _threads(facts):
         )
     elif int(first) > cores:
         text = (
-            f"OMP_NUM_THREADS={first} on {_counted(cores, 'usable core')}: they wait for each other"
+            f"OMP_NUM_THREADS={first} on {counted(cores, 'usable core')}: they wait for each other"
         )
         yield Finding(WARNING, "threads", text, "unset OMP_NUM_THREADS")
     elif int(first) < cores:
@@ -334,7 +335,3 @@ def _data(facts):
 def gigabytes(count):
     """Bytes as ``3.4 GB``."""
     return f"{count / 1e9:.1f} GB"
-
-
-def _counted(count, what):
-    return f"{count} {what}{'' if count == 1 else 's'}"

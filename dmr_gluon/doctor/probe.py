@@ -7,7 +7,7 @@ import json
 import sys
 import time
 
-from ..errors import DMRError
+from ..errors import DMRError, last_line
 
 
 def main(arguments):
@@ -57,7 +57,7 @@ def _step(mx, device):
         value = loss.asscalar()
         mx.nd.waitall()
     except mx.base.MXNetError as error:
-        return " ".join(str(error).strip().splitlines()[-1:])
+        return last_line(error)
     return "ok" if value == value else "not a number came out"
 
 

@@ -10,7 +10,7 @@ from ..data.check import check_quickly
 from ..data.datasets import open_prepared
 from ..data.iterators import check_image_size
 from ..deploy.saving import prepare_to_run
-from ..errors import DMRError, Failed, Stopped, flag_of
+from ..errors import DMRError, Failed, Stopped, flag_of, last_line
 from ..model import Network
 from ..networks import network
 from ..recipes import Recipe
@@ -124,10 +124,9 @@ def fit(recipe: Recipe, options: RunOptions):
         kind = Failed if _begun(run) else DMRError
         raise kind(f"{error.strerror or error}{name}; {_kept(run)}") from error
     except mx.base.MXNetError as error:
-        reason = str(error).strip().splitlines()[-1]
         raise Failed(
-            f"MXNet stopped: {reason}; {_kept(run)}, with a smaller --batch-size in a new run if "
-            f"memory was short"
+            f"MXNet stopped: {last_line(error)}; {_kept(run)}, with a smaller --batch-size in a "
+            f"new run if memory was short"
         ) from error
 
 
