@@ -13,10 +13,12 @@ happens first:
 4. **Fusion.** The messages of MXNet's graph fusion are silenced. Nothing is
    switched off: oneDNN's fusion of a convolution with the addition after it is
    wrong only for ``skip + branch``, and our sums read ``branch + skip``.
+5. **scikit-learn.** MXNet does not get to import it: see :func:`_without_sklearn`.
 
 A variable that the user has set is never changed.
 """
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -71,6 +73,23 @@ def _restore_numpy_names():
             setattr(numpy, name, value)
 
 
+@contextlib.contextmanager
+def _without_sklearn():
+    """As if scikit-learn were not installed, which MXNet then imports.
+
+    It takes a good part of MXNet's own time, for the base class of one that MXNet has
+    deprecated (``mx.model.FeedForward``).
+    """
+    hidden = "sklearn" not in sys.modules
+    if hidden:
+        sys.modules["sklearn"] = None
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules["sklearn"]
+
+
 def _import_mxnet():
     if "mxnet" in sys.modules:
         if "OMP_NUM_THREADS" not in os.environ:
@@ -95,7 +114,8 @@ def _import_mxnet():
     _set_environment()
     missing = preload_libraries() if "mxnet-cu112" in wheels else []
     try:
-        return importlib.import_module("mxnet")
+        with _without_sklearn():
+            return importlib.import_module("mxnet")
     except OSError as error:
         reason = str(error).splitlines()[0]
         if missing:

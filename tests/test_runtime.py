@@ -80,3 +80,15 @@ def test_mxnet_imported_before_is_told_of(command):
         "import mxnet, dmr_gluon.runtime\n"
     )
     assert "half of the cores" in command("-W", "always", "-c", code).stderr
+
+
+def test_scikit_learn_is_left_alone(command):
+    """MXNet would import it for a class that nobody uses; whoever wants it gets it afterwards."""
+    pytest.importorskip("sklearn")
+    code = (
+        "import sys, dmr_gluon.runtime; print('sklearn' in sys.modules); "
+        "from sklearn.base import BaseEstimator; print(BaseEstimator.__name__)"
+    )
+    assert command("-c", code).stdout.split() == ["False", "BaseEstimator"]
+    code = "import sklearn, sys, dmr_gluon.runtime; print(sys.modules['sklearn'] is sklearn)"
+    assert command("-c", code).stdout.split() == ["True"]
