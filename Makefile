@@ -21,9 +21,11 @@ BENCH_VENV = .venv-bench
 BENCH_PIP =
 # Of benchmarks/compare.py, such as BENCH="--networks cifar_dmrnet14 --rounds 3".
 BENCH =
+# Of tools/mutants.py, such as MUTANTS="blocks --at-most 100".
+MUTANTS =
 
 .PHONY: help install demo test test-all test-pythons lint format figures results docs build \
-    coverage bench clean
+    coverage mutants bench clean
 
 help:
 	@echo "make install        install into $(VENV) (EXTRA=cu112 for GPUs, PYTHON=... to choose)"
@@ -36,6 +38,7 @@ help:
 	@echo "make docs           make pages of docs/ and the docstrings, in docs/_build"
 	@echo "make build          make a wheel and a source distribution, in dist"
 	@echo "make coverage       the fast tests, with the lines that none of them runs"
+	@echo "make mutants        break lines on purpose: which tests notice? Hours (MUTANTS=...)"
 	@echo "make format         let ruff format the code"
 	@echo "make bench          this project beside PyTorch and others, an hour or two (BENCH=...)"
 	@echo "make clean          remove $(VENV), .venvs, $(BENCH_VENV), demo and what was built"
@@ -75,6 +78,7 @@ demo: install
 lint: install
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 test: lint
 	$(PYTEST) -m "not slow"
@@ -118,6 +122,10 @@ build: install
 
 coverage: install
 	$(PYTEST) -m "not slow" --cov=dmr_gluon --cov=symbols --cov-report=term-missing:skip-covered
+
+mutants: install
+	$(RUN) -m pip install --disable-pip-version-check -q -e '.[$(EXTRA),mutants]'
+	$(RUN) tools/mutants.py $(MUTANTS)
 
 bench: install $(BENCH_VENV)/installed
 	$(RUN) benchmarks/compare.py --peer-python $(BENCH_VENV)/bin/python --out-dir bench $(BENCH)

@@ -61,10 +61,14 @@ EXTRAS = {
     # The last versions for Python 3.8; myst-nb reads Markdown and the notebook.
     "docs": ["sphinx>=7,<8", "myst-nb>=1,<2", "furo", "ipykernel", "nbclient"],
     # ruff's formatting changes between versions.
+    # Mutation testing, by tools/mutants.py.
+    "mutants": ["cosmic-ray>=8,<9"],
     "test": [
         *("pytest>=7", "pytest-xdist>=3", "ruff==0.17.6", "tensorboardX>=2.6.2.2,<3"),
         # Builds wheel and sdist, in this environment, which therefore has what that takes.
         *("build>=1", "wheel", "setuptools>=61", "pytest-cov>=4"),
+        # The last for Python 3.8; another would find other things.
+        "mypy==1.14.1",
     ],
 }
 # What gluoncv, which the Makefile installs without its needs, imports beside what is there anyway.
@@ -78,7 +82,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["dmr_gluon", "dmr_gluon.*", "symbols"]),
-    package_data={"dmr_gluon.results": ["*.css", "*.js"]},
+    package_data={"dmr_gluon": ["py.typed"], "dmr_gluon.results": ["*.css", "*.js"]},
     python_requires=">=3.8,<3.13",
     install_requires=REQUIRED,
     extras_require=EXTRAS,

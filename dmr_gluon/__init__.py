@@ -5,6 +5,7 @@ first used.
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -35,7 +36,28 @@ _MODULES = ("model_zoo",)
 __all__ = ["__version__", *_PUBLIC, *_MODULES]
 
 
-def __getattr__(name):
+if TYPE_CHECKING:  # for mypy and editors, which do not run __getattr__
+    from . import model_zoo as model_zoo
+    from .backbone import Backbone as Backbone
+    from .blocks import InceptionLike as InceptionLike
+    from .blocks import MergeAndRun as MergeAndRun
+    from .blocks import Plain as Plain
+    from .blocks import Residual as Residual
+    from .deploy.export import export as export
+    from .deploy.load import load_bundle as load_bundle
+    from .deploy.store import publish as publish
+    from .errors import DMRError as DMRError
+    from .model import Network as Network
+    from .model_zoo import get_model as get_model
+    from .networks import network as network
+    from .recipes import Recipe as Recipe
+    from .spec import NetworkSpec as NetworkSpec
+    from .training.evaluate import evaluate as evaluate
+    from .training.loop import RunOptions as RunOptions
+    from .training.loop import fit as fit
+
+
+def __getattr__(name: str):
     if name in _MODULES:
         return importlib.import_module("." + name, __name__)
     if name not in _PUBLIC:

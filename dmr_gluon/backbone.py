@@ -1,6 +1,9 @@
 """One feature map for each stride of a network, for detectors and for features."""
 
+from typing import Sequence
+
 from .errors import DMRError
+from .model import Network
 from .runtime import mx
 from .spec import MERGE_AND_RUN
 
@@ -43,7 +46,9 @@ class Backbone(mx.gluon.HybridBlock):
     [(1, 512, 28, 28), (1, 1024, 14, 14), (1, 2048, 7, 7)]
     """
 
-    def __init__(self, net, strides=(8, 16, 32), streams="mean"):
+    def __init__(
+        self, net: Network, strides: Sequence[int] = (8, 16, 32), streams: str = "mean"
+    ) -> None:
         super().__init__(prefix=net.prefix)
         spec = net.spec
         first = 1 if spec.stem == "cifar" else 4

@@ -9,6 +9,8 @@ convolution is the right operand.
 Shapes are NCHW: (batch, channels, height, width).
 """
 
+from typing import Any, Optional
+
 import numpy as np
 
 from .layers import BatchNorm, BatchNormRelu, convolution, relu
@@ -46,16 +48,16 @@ class Branch(mx.gluon.HybridBlock):
 
     def __init__(
         self,
-        channels,
-        stride,
-        in_channels,
-        bottleneck=False,
-        layers=2,
-        inner_width=1,
-        branches=1,
-        shared_input=True,
-        prefix=None,
-    ):
+        channels: int,
+        stride: int,
+        in_channels: int,
+        bottleneck: bool = False,
+        layers: int = 2,
+        inner_width: int = 1,
+        branches: int = 1,
+        shared_input: bool = True,
+        prefix: Optional[str] = None,
+    ) -> None:
         super().__init__(prefix=prefix)
         if bottleneck:
             inner = channels // 4
@@ -145,7 +147,14 @@ class Plain(_Block):
         As in :class:`Residual`.
     """
 
-    def __init__(self, channels, stride, in_channels, prefix=None, **branch):
+    def __init__(
+        self,
+        channels: int,
+        stride: int,
+        in_channels: int,
+        prefix: Optional[str] = None,
+        **branch: Any,
+    ) -> None:
         super().__init__(channels, stride, in_channels, 1, 0, False, prefix, branch)
 
     def hybrid_forward(self, F, x):
@@ -171,7 +180,15 @@ class Residual(_Block):
         ``bottleneck``, ``layers`` and ``inner_width`` of :class:`Branch`.
     """
 
-    def __init__(self, channels, stride, in_channels, projections=True, prefix=None, **branch):
+    def __init__(
+        self,
+        channels: int,
+        stride: int,
+        in_channels: int,
+        projections: bool = True,
+        prefix: Optional[str] = None,
+        **branch: Any,
+    ) -> None:
         super().__init__(channels, stride, in_channels, 1, 1, projections, prefix, branch)
 
     def hybrid_forward(self, F, x):
@@ -191,8 +208,15 @@ class InceptionLike(_Block):
     """
 
     def __init__(
-        self, channels, stride, in_channels, branches=2, projections=True, prefix=None, **branch
-    ):
+        self,
+        channels: int,
+        stride: int,
+        in_channels: int,
+        branches: int = 2,
+        projections: bool = True,
+        prefix: Optional[str] = None,
+        **branch: Any,
+    ) -> None:
         super().__init__(channels, stride, in_channels, branches, 1, projections, prefix, branch)
 
     def hybrid_forward(self, F, x):
@@ -235,22 +259,23 @@ class MergeAndRun(_Block):
         gamma and beta. For K = 2 that is exact, bit by bit.
     """
 
-    before = after = 1
+    before: float = 1
+    after: float = 1
     _dtype = "float32"
     _portable = {**_Block._portable, "before": 1, "after": 1}
 
     def __init__(
         self,
-        channels,
-        stride,
-        in_channels,
-        branches=2,
-        mapping="mean",
-        last=False,
-        projections=True,
-        prefix=None,
-        **branch,
-    ):
+        channels: int,
+        stride: int,
+        in_channels: int,
+        branches: int = 2,
+        mapping: str = "mean",
+        last: bool = False,
+        projections: bool = True,
+        prefix: Optional[str] = None,
+        **branch: Any,
+    ) -> None:
         super().__init__(
             channels, stride, in_channels, branches, branches, projections, prefix, branch
         )
@@ -298,12 +323,12 @@ class MergeAndRun(_Block):
         )
         return [divided]
 
-    def can_grow(self):
+    def can_grow(self) -> bool:
         """Whether the last layers of its branches are ours, with a gamma that scales."""
         norms = [list(branch._children.values())[-1] for branch in self.branches]
         return all(isinstance(norm, BatchNorm) and not norm._kwargs["fix_gamma"] for norm in norms)
 
-    def let_streams_grow(self, before, last):
+    def let_streams_grow(self, before: float, last: bool) -> float:
         """Divide nothing, if the block can do without.
 
         Parameters

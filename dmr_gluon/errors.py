@@ -31,16 +31,16 @@ class Stopped(Exception):
         What was saved and how to go on.
     """
 
-    def __init__(self, signal, text):
+    def __init__(self, signal: int, text: str) -> None:
         super().__init__(text)
         self.signal = signal
 
 
-def last_line(error):
+def last_line(error: BaseException) -> str:
     """Of an error's text, which with MXNet's begins with a stack of calls."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
-def flag_of(name):
+def flag_of(name: str) -> str:
     """The flag that sets an option or a field, for messages: ``--lr-drops`` of ``lr_drops``."""
     return ("-" if len(name) == 1 else "--") + name.replace("_", "-")

@@ -2,6 +2,7 @@
 
 import contextlib
 from dataclasses import replace
+from typing import Any, Dict, List
 
 from .blocks import InceptionLike, MergeAndRun, Plain, Residual
 from .ends import Concatenate, head, stem
@@ -33,10 +34,14 @@ class Network(mx.gluon.HybridBlock):
         Put before every parameter's name; empty by default.
     """
 
+    #: Of a network with trained parameters; see :func:`dmr_gluon.model_zoo.get_model`.
+    classes: List[str]
+    bundle: Dict[str, Any]
+
     _half = False
     _portable = {"_half": False}
 
-    def __init__(self, spec: NetworkSpec, prefix=""):
+    def __init__(self, spec: NetworkSpec, prefix: str = "") -> None:
         super().__init__(prefix=prefix)
         self.spec = spec
         with self.name_scope():
@@ -70,7 +75,7 @@ class Network(mx.gluon.HybridBlock):
             return F.cast(self.output(self.features(F.cast(x, "float16"))), "float32")
         return self.output(self.features(x))
 
-    def fuse_for_cpu(self):
+    def fuse_for_cpu(self) -> None:
         """Use the operators that are fastest on CPUs; the numbers stay the same.
 
         BN and the ReLU after it become one oneDNN operator, the pooling a plain mean, sums one
@@ -93,7 +98,7 @@ class Network(mx.gluon.HybridBlock):
                     times = block.let_streams_grow(times, last=block is blocks[-1])
         self._clear_cached_op()
 
-    def compute_in_float16(self):
+    def compute_in_float16(self) -> None:
         """Convolutions and FC in float16, BN in float32; input and logits stay float32.
 
         For GPUs: MXNet has no float16 convolutions for CPUs.
@@ -102,7 +107,7 @@ class Network(mx.gluon.HybridBlock):
         self._half = True
         self._clear_cached_op()
 
-    def synchronise_bn(self, devices):
+    def synchronise_bn(self, devices: int) -> None:
         """In training, take BN's statistics over the images of so many GPUs together.
 
         Each then waits for the others within every BN, forwards and backwards.
@@ -115,7 +120,7 @@ class Network(mx.gluon.HybridBlock):
         self.apply(synchronise)
         self._clear_cached_op()
 
-    def replace_output(self, classes):
+    def replace_output(self, classes: int) -> None:
         """Another number of classes: a new classifier like the old one, to be trained anew.
 
         It has the old one's parameter names, is initialised as in the paper on the same
@@ -140,7 +145,7 @@ class Network(mx.gluon.HybridBlock):
         output.cast(next(iter(self.output.collect_params().values())).dtype)
         self.output = output
 
-    def portable_symbol(self):
+    def portable_symbol(self) -> mx.sym.Symbol:
         """The network as it is now, as a symbol of common operators, from ``data`` to logits.
 
         An ``output`` or BN layers that were replaced are in it; what :meth:`fuse_for_cpu`,
@@ -155,7 +160,7 @@ class Network(mx.gluon.HybridBlock):
         return symbol
 
 
-def read_parameters(net, path, otherwise):
+def read_parameters(net: Network, path: str, otherwise: str) -> None:
     """Fill a network from a file of MXNet's, by name.
 
     Parameters

@@ -11,6 +11,7 @@
 import inspect
 import os
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Union
 
 from .errors import DMRError
 from .model import Network, read_parameters
@@ -22,16 +23,16 @@ from .spec import NetworkSpec
 
 
 def get_model(
-    name,
-    classes=None,
-    pretrained=False,
-    ctx=None,
-    root=None,
-    norm_layer=None,
-    norm_kwargs=None,
-    prefix="",
-    **overrides,
-):
+    name: str,
+    classes: Optional[int] = None,
+    pretrained: Union[bool, str] = False,
+    ctx: Union[mx.Context, Sequence[mx.Context], None] = None,
+    root: Optional[str] = None,
+    norm_layer: Optional[Callable[..., Any]] = None,
+    norm_kwargs: Optional[Dict[str, Any]] = None,
+    prefix: str = "",
+    **overrides: Any,
+) -> Network:
     """Build a network by name; the arguments are GluonCV's, and mean what they mean there.
 
     Parameters
@@ -85,7 +86,7 @@ def get_model(
     return net
 
 
-def get_model_list():
+def get_model_list() -> List[str]:
     """Names of the constructors; many others can be read, see :mod:`dmr_gluon.networks`."""
     return sorted({published.name for published in NETWORKS} | set(example_names()))
 
@@ -122,3 +123,7 @@ def _constructor(name):
 
 __all__ = ["get_model", "get_model_list", *get_model_list()]
 globals().update({name: _constructor(name) for name in get_model_list()})
+
+if TYPE_CHECKING:  # mypy and editors do not run the line above
+
+    def __getattr__(name: str) -> Callable[..., Network]: ...

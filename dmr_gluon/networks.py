@@ -26,7 +26,7 @@ what differs from the plain case:
 
 import re
 from dataclasses import fields, replace
-from typing import Dict, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from .errors import DMRError
 from .spec import (
@@ -59,7 +59,9 @@ _NAME = re.compile(
 )
 
 
-def network(name: str, classes: int = None, width: int = 1, **overrides) -> NetworkSpec:
+def network(
+    name: str, classes: Optional[int] = None, width: int = 1, **overrides: Any
+) -> NetworkSpec:
     """Read a network's name.
 
     Parameters

@@ -5,7 +5,7 @@ The command-line flags of the training scripts are made from these fields.
 
 import typing
 from dataclasses import MISSING, dataclass, field, fields, replace
-from typing import Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from .errors import DMRError
 from .spec import tuples_from_lists
@@ -14,7 +14,7 @@ from .spec import tuples_from_lists
 KVSTORES = ("device", "local", "nccl", "dist_sync")
 
 
-def setting(text, source, default=MISSING, **limits):
+def setting(text: str, source: str, default: Any = MISSING, **limits: Any) -> Any:
     """A field of a recipe.
 
     Parameters
@@ -198,7 +198,7 @@ class Recipe:
             )
 
     @classmethod
-    def from_json(cls, values):
+    def from_json(cls, values: Dict[str, Any]) -> "Recipe":
         """A recipe from what ``dataclasses.asdict`` and JSON made of it.
 
         Raises
@@ -320,7 +320,7 @@ OF_DATASET = {
 }
 
 
-def differences(recipe):
+def differences(recipe: Recipe) -> Dict[str, Tuple[Any, Any]]:
     """How a recipe differs from the paper's for the same data.
 
     Returns

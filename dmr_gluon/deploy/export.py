@@ -1,5 +1,7 @@
 """From a run to a bundle."""
 
+from typing import Any, Dict, Optional
+
 from ..data.check import check_quickly
 from ..data.datasets import open_as_trained, read_manifest
 from ..errors import DMRError
@@ -12,7 +14,13 @@ from .saving import load_run
 from .writer import ExportOptions, write_bundle
 
 
-def export(run, out, epoch=None, options=ExportOptions(), data_dir=None):
+def export(
+    run: str,
+    out: str,
+    epoch: Optional[int] = None,
+    options: ExportOptions = ExportOptions(),
+    data_dir: Optional[str] = None,
+) -> Dict[str, Any]:
     """Write a run's trained network as a bundle, for use without this package.
 
     Parameters

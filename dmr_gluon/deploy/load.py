@@ -3,6 +3,7 @@
 import os
 import warnings
 from functools import partial
+from typing import Any, Dict, List, Optional, Union
 
 import numpy as np
 
@@ -42,7 +43,9 @@ class Bundle:
         The network on its first device, for use in Gluon; None for the form ``onnx``.
     """
 
-    def __init__(self, path, description, form, device):
+    def __init__(
+        self, path: str, description: Dict[str, Any], form: str, device: mx.Context
+    ) -> None:
         self.path, self.description, self.form = path, description, form
         self.net, self._device = None, device
         entry = description["forms"][form]
@@ -58,11 +61,11 @@ class Bundle:
                 self._run = lambda images: self.net(to_array(images)).asnumpy()
 
     @property
-    def classes(self):
+    def classes(self) -> List[str]:
         """The labels, in the order of the outputs."""
         return self.description["classes"]
 
-    def logits(self, batch):
+    def logits(self, batch: np.ndarray) -> np.ndarray:
         """Run the network.
 
         Parameters
@@ -78,7 +81,7 @@ class Bundle:
         """
         return self._run(np.asarray(batch, np.float32))
 
-    def check(self):
+    def check(self) -> None:
         """Run the worked example.
 
         Raises
@@ -100,7 +103,9 @@ class Bundle:
             )
 
 
-def load_bundle(path, form="plain", device=None):
+def load_bundle(
+    path: Union[str, "os.PathLike[str]"], form: str = "plain", device: Optional[mx.Context] = None
+) -> Bundle:
     """Load what ``dmr export`` wrote, after every file's hash has been compared.
 
     Parameters

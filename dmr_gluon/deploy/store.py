@@ -28,6 +28,7 @@ import tempfile
 import time
 import urllib.parse
 import urllib.request
+from typing import Any, Dict, Optional, Tuple
 
 from ..data.checksums import digests_of
 from ..data.download import fetch, receive
@@ -92,7 +93,7 @@ def find(name, pretrained=True, root=None, classes=None):
     return _cached(root, entry)
 
 
-def publish(source, store, epoch=None):
+def publish(source: str, store: str, epoch: Optional[int] = None) -> Tuple[Dict[str, Any], bool]:
     """Put a run's network, or a bundle, into a store, checked.
 
     Parameters

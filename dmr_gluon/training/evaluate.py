@@ -2,12 +2,16 @@
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Callable, Optional, Sequence
 
 import numpy as np
 
+from ..data.datasets import PreparedSet
 from ..data.iterators import evaluation_batches, share_of
 from ..errors import DMRError
-from .distributed import ALONE
+from ..recipes import Recipe
+from ..runtime import mx
+from .distributed import ALONE, Group
 from .log import Progress
 from .step import split_over
 
@@ -31,12 +35,12 @@ class Evaluation:
     loss: float
 
     @property
-    def error(self):
+    def error(self) -> float:
         """Percent."""
         return 100 * self.wrong / self.images
 
     @property
-    def top5_error(self):
+    def top5_error(self) -> float:
         """Percent."""
         return 100 * self.wrong_top5 / self.images
 
@@ -46,15 +50,15 @@ class Interrupted(Exception):
 
 
 def evaluate(
-    net,
-    prepared,
-    recipe,
-    devices,
-    split="test",
-    group=ALONE,
-    threads=None,
-    interrupted=lambda: False,
-):
+    net: mx.gluon.HybridBlock,
+    prepared: PreparedSet,
+    recipe: Recipe,
+    devices: Sequence[mx.Context],
+    split: str = "test",
+    group: Group = ALONE,
+    threads: Optional[int] = None,
+    interrupted: Callable[[], object] = lambda: False,
+) -> Evaluation:
     """Run a network over a split.
 
     Parameters

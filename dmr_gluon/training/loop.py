@@ -5,6 +5,7 @@ import math
 import os
 import time
 from collections import deque
+from typing import Optional
 
 from ..data.check import check_quickly
 from ..data.datasets import open_prepared
@@ -47,7 +48,7 @@ _SPENT = {
 }
 
 
-def fit(recipe: Recipe, options: RunOptions):
+def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
     """Train a network and leave a run directory behind.
 
     Parameters

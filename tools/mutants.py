@@ -1,0 +1,163 @@
+"""Break the code on purpose, line by line, and see whether a test notices (mutation testing).
+
+``make mutants`` runs Cosmic Ray on copies of the repository: on each module of MODULES, with the
+tests that are about it, on a random share of the possible changes. What no test noticed stands in
+OUT/NAME.survivors, the scores in OUT/scores.json.
+"""
+
+import argparse
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from cosmic_ray.work_db import WorkDB, use_db
+from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkResult
+from tqdm import tqdm
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+_TRAINING = "training step buckets optimizer resume"
+#: Modules, and the tests that are about each: those first that find most.
+MODULES = {
+    "blocks": "blocks model golden folding equivalence",
+    "networks": "networks model",
+    "data/records": "records data check",
+    "training/buckets": "step training",
+    "training/checkpoint": "resume training",
+    "training/devices": "training",
+    "training/distributed": "distributed",
+    "training/epoch": "training resume",
+    "training/evaluate": "training distributed",
+    "training/keeper": "resume training",
+    "training/log": "training resume status",
+    "training/loop": "training resume",
+    "training/optimizer": "optimizer training",
+    "training/position": "resume training",
+    "training/start": "training resume recipes",
+    "training/step": "step training",
+    "training/stopping": "training resume",
+}
+#: A sum that becomes a remainder or a shift is noticed by anything: it says nothing of the tests.
+_CRUDE = r"core/ReplaceBinaryOperator_\w+_(Mod|Pow|RShift|LShift|BitOr|BitAnd|BitXor|FloorDiv)"
+#: Patience with the tests of one change, in seconds: what waits for ever counts as noticed.
+_TIMEOUT = 600
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("modules", nargs="*", help="such as blocks or training/loop; default: all")
+    parser.add_argument("--at-most", type=int, default=40, help="changes of a module (default: 40)")
+    parser.add_argument("--seed", type=int, default=1, help="which ones (default: 1)")
+    parser.add_argument("--jobs", type=int, default=2, help="modules at a time (default: 2)")
+    parser.add_argument("--out", type=Path, default=Path("mutants"), help="default: mutants")
+    options = parser.parse_args()
+    unknown = sorted(set(options.modules) - set(MODULES))
+    if unknown:
+        parser.error(f"there is no list of tests for {unknown[0]}; see MODULES in {__file__}")
+    options.out.mkdir(parents=True, exist_ok=True)
+    scores_file = options.out / "scores.json"
+    scores = json.loads(scores_file.read_text()) if scores_file.exists() else {}
+    with ThreadPoolExecutor(options.jobs) as pool:
+        chosen = options.modules or MODULES
+        for name, score in zip(chosen, pool.map(lambda name: measure(name, options), chosen)):
+            scores[name] = score
+            scores_file.write_text(json.dumps(scores, indent=1) + "\n")
+    print("\n".join(table(scores)))
+
+
+def measure(name, options):
+    """Try changes of one module; how many there are, were tried, were noticed."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "repository"
+        tracked = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        )
+        for file in filter(None, tracked.stdout.split("\0")):
+            (copy / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / file, copy / file)
+        tests = " ".join(f"tests/test_{test}.py" for test in MODULES[name].split())
+        quiet = "-x -q -p no:cacheprovider -m 'not slow'"
+        (copy / "cosmic-ray.toml").write_text(
+            f'[cosmic-ray]\nmodule-path = "dmr_gluon/{name}.py"\ntimeout = {_TIMEOUT}\n'
+            f'test-command = "{sys.executable} -m pytest {quiet} {tests}"\n'
+            'excluded-modules = []\n[cosmic-ray.distributor]\nname = "local"\n'
+        )
+        environment = {**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
+
+        def cosmic_ray(*arguments):
+            command = [sys.executable, "-m", "cosmic_ray.cli", *arguments]
+            return subprocess.Popen(command, cwd=copy, env=environment)
+
+        if cosmic_ray("baseline", "cosmic-ray.toml").wait():
+            sys.exit(f"the tests of {name} fail without any change; mend that first")
+        if cosmic_ray("init", "cosmic-ray.toml", "session.sqlite").wait():
+            sys.exit(f"no changes could be made to {name}")
+        session = copy / "session.sqlite"
+        tried, possible = choose(session, options.at_most, options.seed)
+        running = cosmic_ray("exec", "cosmic-ray.toml", "session.sqlite")
+        with tqdm(total=tried, desc=name, unit="change") as progress:
+            while running.poll() is None:
+                with use_db(session, WorkDB.Mode.open) as db:
+                    progress.update(tried - len(db.pending_work_items) - progress.n)
+                try:
+                    running.wait(5)
+                except subprocess.TimeoutExpired:
+                    continue
+        with use_db(session, WorkDB.Mode.open) as db:
+            results = [
+                (item.mutations[0], result)
+                for item, result in db.completed_work_items
+                if result.worker_outcome != WorkerOutcome.SKIPPED
+            ]
+    survivors = [
+        (mutation, result)
+        for mutation, result in results
+        if result.test_outcome == TestOutcome.SURVIVED
+    ]
+    survivors.sort(key=lambda pair: pair[0].start_pos)
+    text = "\n".join(f"{result.diff}\n" for _, result in survivors)
+    (options.out / f"{name.replace('/', '.')}.survivors").write_text(text)
+    return {
+        "possible": possible,
+        "tried": len(results),
+        "noticed": len(results) - len(survivors),
+    }
+
+
+def choose(session, at_most, seed):
+    """Leave out crude changes and, of the others, all but so many."""
+    with use_db(session, WorkDB.Mode.open) as db:
+        items = sorted(
+            db.pending_work_items,
+            key=lambda item: (
+                item.mutations[0].start_pos,
+                item.mutations[0].operator_name,
+                item.mutations[0].occurrence,
+            ),
+        )
+        sensible = [i for i in items if not re.match(_CRUDE, i.mutations[0].operator_name)]
+        chosen = random.Random(seed).sample(sensible, min(at_most, len(sensible)))
+        kept = {item.job_id for item in chosen}
+        rest = [item.job_id for item in items if item.job_id not in kept]
+        db.set_multiple_results(rest, WorkResult(worker_outcome=WorkerOutcome.SKIPPED))
+    return len(chosen), len(sensible)
+
+
+def table(scores):
+    yield "| module | possible changes | tried | noticed | score |"
+    yield "| --- | ---: | ---: | ---: | ---: |"
+    for name in filter(scores.get, MODULES):
+        score = scores[name]
+        share = 100 * score["noticed"] / max(1, score["tried"])
+        numbers = f"{score['possible']} | {score['tried']} | {score['noticed']} | {share:.0f}%"
+        yield f"| `{name}` | {numbers} |"
+
+
+if __name__ == "__main__":
+    main()
