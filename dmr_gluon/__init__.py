@@ -36,7 +36,7 @@ _MODULES = ("model_zoo",)
 __all__ = ["__version__", *_PUBLIC, *_MODULES]
 
 
-if TYPE_CHECKING:  # for mypy and editors, which do not run __getattr__
+if TYPE_CHECKING:  # mypy and editors are to notice a name that is not there
     from . import model_zoo as model_zoo
     from .backbone import Backbone as Backbone
     from .blocks import InceptionLike as InceptionLike
@@ -56,13 +56,14 @@ if TYPE_CHECKING:  # for mypy and editors, which do not run __getattr__
     from .training.loop import RunOptions as RunOptions
     from .training.loop import fit as fit
 
+else:
 
-def __getattr__(name: str):
-    if name in _MODULES:
-        return importlib.import_module("." + name, __name__)
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name], __name__), name)
+    def __getattr__(name):
+        if name in _MODULES:
+            return importlib.import_module("." + name, __name__)
+        if name not in _PUBLIC:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(_PUBLIC[name], __name__), name)
 
 
 def __dir__():

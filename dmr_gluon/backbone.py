@@ -82,11 +82,11 @@ class Backbone(mx.gluon.HybridBlock):
                 joined = self._joined(F, x, stride)
                 with mx.name.Prefix(self.prefix):  # and not that of a detector around it
                     maps[stride] = F.identity(joined, name=f"stride{stride}")
-        maps = [maps[stride] for stride in self.strides]
-        if len(maps) == 1:
-            return maps[0]
+        wanted = [maps[stride] for stride in self.strides]
+        if len(wanted) == 1:
+            return wanted[0]
         # GluonCV's expander wants one symbol from a block, with several outputs.
-        return F.Group(maps) if F is mx.sym else maps
+        return F.Group(wanted) if F is mx.sym else wanted
 
     def _joined(self, F, streams, stride):
         if self.side_by_side > 1 and stride != self.one_at:

@@ -9,7 +9,7 @@ convolution is the right operand.
 Shapes are NCHW: (batch, channels, height, width).
 """
 
-from typing import Any, Optional
+from typing import Any, Dict, Optional
 
 import numpy as np
 
@@ -114,7 +114,7 @@ class _Block(mx.gluon.HybridBlock):
     """
 
     fused = False
-    _portable = {"fused": False}
+    _portable: Dict[str, Any] = {"fused": False}
 
     def __init__(self, channels, stride, in_channels, branches, skips, projections, prefix, branch):
         super().__init__(prefix=prefix)

@@ -7,14 +7,12 @@ it, and what they are in the common form.
 
 from .runtime import mx
 
-nn = mx.gluon.nn
-
 #: BatchNorm as in the authors' released code; no convolution has a bias.
 BN_EPSILON = 2e-5
 BN_MOMENTUM = 0.9
 
 
-class Convolution(nn.Conv2D):
+class Convolution(mx.gluon.nn.Conv2D):
     """Gluon's convolution.
 
     Attributes
@@ -66,7 +64,7 @@ def convolution(channels, kernel, stride, in_channels, prefix, groups=1):
     )
 
 
-class BatchNorm(nn.BatchNorm):
+class BatchNorm(mx.gluon.nn.BatchNorm):
     """BatchNorm with learned gamma (1 at first) and beta (0), epsilon 2e-5, momentum 0.9.
 
     Parameters

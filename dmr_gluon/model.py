@@ -93,7 +93,7 @@ class Network(mx.gluon.HybridBlock):
         for stage in self.features._children.values():
             blocks = [block for block in stage._children.values() if isinstance(block, MergeAndRun)]
             if all(block.can_grow() for block in blocks):
-                times = 1
+                times = 1.0
                 for block in blocks:
                     times = block.let_streams_grow(times, last=block is blocks[-1])
         self._clear_cached_op()

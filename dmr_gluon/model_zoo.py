@@ -111,9 +111,10 @@ def _pretrained(spec, classes, pretrained, ctx, root, prefix):
 
 
 def _constructor(name):
-    def build(*arguments, **options):
+    def constructor(*arguments, **options):
         return get_model(name, *arguments, **options)
 
+    build: Any = constructor  # mypy knows no function's __signature__
     build.__name__ = build.__qualname__ = name
     build.__doc__ = f"``{name}``; the arguments are those of :func:`get_model` after the name."
     signature = inspect.signature(get_model)

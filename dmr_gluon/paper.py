@@ -139,14 +139,14 @@ class PublishedNetwork:
 
 def _networks() -> Tuple[PublishedNetwork, ...]:
     rows = []
-    for layers, parameters in zip(TABLE2_L, TABLE2_PARAMETERS):
+    for layers, printed in zip(TABLE2_L, TABLE2_PARAMETERS):
         source = f"Table 2, L = {layers}"
         for family, depth in (
             ("resnet", 2 * layers + 2),
             ("dilnet", layers + 2),
             ("dmrnet", layers + 2),
         ):
-            rows.append(PublishedNetwork(f"cifar_{family}{depth}", source, parameters, depth))
+            rows.append(PublishedNetwork(f"cifar_{family}{depth}", source, printed, depth))
     for name, source, parameters, depth in (
         ("cifar_dmrnet32_w4", "Table 3, DMRNet-Wide", "14.9", 32),
         ("cifar_dmrnet50_w4", "Table 3, DMRNet-Wide", "24.8", 50),

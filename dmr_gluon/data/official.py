@@ -236,8 +236,8 @@ def read_svhn(source, split="paper") -> Official:
                     f"{aside[part]} that the paper sets aside; use --svhn-split authors"
                 )
             chosen[random.permutation(positions)[: aside[part]]] = True
-        kept.append(_picked(*parts[part], ~chosen))
-        validation.append(_picked(*parts[part], chosen))
+        kept.append(_picked(parts[part], ~chosen))
+        validation.append(_picked(parts[part], chosen))
     splits = {"train": _joined(kept), "test": parts["test"]}
     if aside:
         splits["validation"] = _joined(validation)
@@ -251,8 +251,9 @@ def _svhn_path(source, part):
     return path
 
 
-def _picked(images, labels, chosen):
+def _picked(part, chosen):
     """Some of the images, as views: a copy of all would need gigabytes."""
+    images, labels = part
     return [images[i] for i in np.flatnonzero(chosen)], labels[chosen]
 
 

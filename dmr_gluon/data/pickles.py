@@ -2,6 +2,7 @@
 
 import io
 import pickle
+from typing import Any, ClassVar, Dict
 
 import numpy as np
 
@@ -71,7 +72,7 @@ class _DataUnpickler(pickle._Unpickler):
     The one in plain Python: the other takes memory for positions that a pickle names.
     """
 
-    dispatch = {
+    dispatch: ClassVar[Dict[int, Any]] = {
         code: pickle._Unpickler.dispatch[code]
         for code in (getattr(pickle, name)[0] for name in _OPCODES.split())
     }

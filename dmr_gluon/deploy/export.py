@@ -50,10 +50,10 @@ def export(
         as it was; but where a disk fails while files get their names, what is there is refused
         as damaged until the run is exported again.
     """
-    run = RunDirectory(run)
-    config = run.config()
-    epochs = run.model_epoch(epoch)  # once: a run that trains may end another one meanwhile
-    net = load_run(run, epoch=epochs)
+    trained = RunDirectory(run)
+    config = trained.config()
+    epochs = trained.model_epoch(epoch)  # once: a run that trains may end another one meanwhile
+    net = load_run(trained, epoch=epochs)
     dataset, recipe = config["dataset"], Recipe.from_json(config["recipe"])
     return write_bundle(
         net,
@@ -66,7 +66,7 @@ def export(
         options=options,
         images=_images_of(dataset, recipe, options, data_dir),
         dataset=dataset["name"],
-        training=_logged(run.log, epochs),
+        training=_logged(trained.log, epochs),
     )
 
 

@@ -53,7 +53,8 @@ class Bundle:
         if entry["runtime"] == "onnxruntime":
             self._run = _onnx_session(*files)
         else:
-            self.net = _symbol_block(*files, device)
+            symbol, parameters = files
+            self.net = _symbol_block(symbol, parameters, device)
             to_array = partial(mx.nd.array, ctx=device)
             if device.device_type == "cpu":
                 self._run = lambda images: in_portions(self.net, images, to_array)

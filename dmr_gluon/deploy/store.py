@@ -231,7 +231,7 @@ def _is_entry(entry):
     return (
         _matches(_NETWORK, name)
         and _matches(_HASH, digest)
-        and entry.get("folder") == f"{name}-{digest[:8]}"
+        and entry.get("folder") == f"{name}-{str(digest)[:8]}"
         and _count(entry.get("classes"))
         and isinstance(entry.get("dataset"), (str, type(None)))
         and isinstance(entry.get("test_error"), (int, float, type(None)))

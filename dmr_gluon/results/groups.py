@@ -46,7 +46,7 @@ class Group:
     remarks: Tuple[str, ...]
 
     @property
-    def setup(self) -> Setup:
+    def setup(self) -> Optional[Setup]:
         """What was trained; of the first run, whose seed is its own."""
         return self.runs[0].setup
 

@@ -2,7 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Callable, Optional, Sequence
+from typing import Any, Callable, Deque, Optional, Sequence
 
 import numpy as np
 
@@ -90,7 +90,7 @@ def evaluate(
         If the images seen, counted per class, are not those of the manifest.
     """
     tally = _Tally(len(prepared.classes))
-    waiting = deque()
+    waiting: Deque[Any] = deque()
     total = prepared.split(split).count
     mine = len(range(total)[share_of(total, group.part)])
     with Progress(f"evaluate {split}", mine, shown=group.first) as progress:

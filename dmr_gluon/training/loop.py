@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections import deque
-from typing import Optional
+from typing import Any, Deque, Optional, Tuple
 
 from ..data.check import check_quickly
 from ..data.datasets import open_prepared
@@ -113,7 +113,7 @@ def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
             )
             if group.first:
                 announce(recipe, spec, prepared, devices, net, run, plan, options, group)
-            if options.estimate:
+            if run is None:
                 return estimate(step, recipe, prepared, plan, options)
             config = configuration(recipe, options, spec, prepared, devices, group, plan)
             Training(recipe, options, prepared, plan, step, run, stop, clock).go(config)
@@ -165,7 +165,7 @@ class Training(StepsOfEpoch):
         self.average = WeightAverage(step.buckets, recipe.ema_decay) if recipe.ema_decay else None
         self.keeper = Keeper(run, step, self.average, options.keep)
         self.at = Position()
-        self.recent = deque(maxlen=5)  # (step, loss) of the last steps
+        self.recent: Deque[Tuple[int, Any]] = deque(maxlen=5)  # (step, loss) of the last steps
         self.rollbacks = 0
         self.looked_at = 0  # steps of this process
         self.board = None
@@ -224,7 +224,7 @@ class Training(StepsOfEpoch):
         if at.epoch and not at.steps:  # within an epoch the weights are not those of its beginning
             with self.average or contextlib.nullcontext():
                 self.keeper.save_model(at)
-        if at.epoch and at.epoch not in [epoch["epoch"] for epoch in runlog.epochs(log)]:
+        if at.values and at.epoch not in [epoch["epoch"] for epoch in runlog.epochs(log)]:
             runlog.append(log, "epoch", **at.values)
             self.unlogged = at.values
         if finished:
@@ -235,8 +235,8 @@ class Training(StepsOfEpoch):
         if changes:  # only now, so that no change goes without a line of the log
             changed = {name: config[name] for name in ("recipe", "unlike_the_paper")}
             self.run.create({**begun, **changed})
-        changed = "".join(f"; {name} {old} -> {new}" for name, (old, new) in changes.items())
-        say(f"continuing {self.run.path} after {at}{changed}")
+        told = "".join(f"; {name} {old} -> {new}" for name, (old, new) in changes.items())
+        say(f"continuing {self.run.path} after {at}{told}")
 
     # The end of an epoch
 
