@@ -1,6 +1,9 @@
 """The house's rules: imports run one way, files stay short, importing is light."""
 
 import ast
+import re
+import tokenize
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -164,3 +167,49 @@ def test_every_public_name_is_there():
         assert getattr(dmr_gluon, name) is not None
     with pytest.raises(AttributeError):
         dmr_gluon.nonsense  # noqa: B018
+
+
+def lines_of_code(path):
+    """Without docstrings, comments and empty lines."""
+    lines, between = set(), True
+    with path.open("rb") as file:
+        for token in tokenize.tokenize(file.readline):
+            if token.type in (tokenize.COMMENT, tokenize.NL, tokenize.ENCODING):
+                continue
+            ends = token.type in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
+            if not ends and not (between and token.type == tokenize.STRING):
+                lines.update(range(token.start[0], token.end[0] + (token.type != 0)))
+            between = ends
+    return len(lines)
+
+
+def sizes():
+    """Lines of code of each part of the product, as docs/architecture.md lists them."""
+    root, found = PACKAGE.parent, Counter()
+    for path in [*PACKAGE.rglob("*.py"), *root.glob("symbols/*.py"), *root.glob("train_*.py")]:
+        folder = path.relative_to(root).parts[-2] if path.parent != root else ""
+        part = f"`{folder}`"
+        if folder == "dmr_gluon":
+            part = "the blocks, networks, recipes and what all share"
+        if path.name.startswith(("cli", "flags", "train_")):
+            part = "the command line"
+        found[part] += lines_of_code(path)
+    return found
+
+
+def test_the_sizes_that_are_documented_are_true():
+    """Within a tenth or a hundred lines."""
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| (.+?) \| ([\d,]+) \|", text.split("<!-- size -->")[1], re.M)
+    said, found = {part: int(lines.replace(",", "")) for part, lines in rows}, sizes()
+    assert said.keys() == found.keys()
+    for part, lines in found.items():
+        assert abs(said[part] - lines) <= max(100, lines / 10), (part, lines)
+    (total,) = re.findall(r"There are about ([\d,]+)", text)
+    assert abs(int(total.replace(",", "")) - sum(found.values())) <= 300, sum(found.values())
+
+
+if __name__ == "__main__":
+    for part, lines in sizes().most_common():
+        print(f"{lines:6,} {part}")
+    print(f"{sum(sizes().values()):6,} in all")
