@@ -83,7 +83,7 @@ lint: install
 test: lint
 	$(PYTEST) -m "not slow"
 
-test-all: lint
+test-all: lint $(VENV)/installed-docs
 	$(PYTEST)
 
 test-pythons:

@@ -23,8 +23,13 @@ _BEGAN = time.monotonic()
 #: Flags that say where and how to run, with the fields of RunOptions that they set.
 _RUN_FLAGS = (
     ("--seed", int, None, "decides initialisation, order and augmentation (default: 1)"),
-    ("--gpus", str, None, "GPUs to train on: 0, 0-7 or 0,2,4-6; without it, the CPU"),
-    ("--cpus", int, 1, "CPU contexts, to try what several GPUs do (default: 1)"),
+    (
+        "--gpus",
+        str,
+        None,
+        "GPUs to train on: 0, 0-7 or 0,2,4-6; without it, the CPU, or what a resumed run was on",
+    ),
+    ("--cpus", int, None, "CPU contexts, to try what several GPUs do (default: 1)"),
     (
         "--kv-store",
         str,
@@ -204,6 +209,9 @@ def parse_training_flags(description, recipe, dataset, others=None, arguments=No
         recipe, own = Recipe.from_json(begun["recipe"]), {}
         data_dir = data_dir or (None if wanted else begun["dataset"]["directory"])
         options["seed"] = begun["seed"] if options["seed"] is None else options["seed"]
+        if options["gpus"] is None and options["cpus"] is None:
+            options.update(_devices_of(begun))
+    options["cpus"] = 1 if options["cpus"] is None else options["cpus"]
     options["seed"] = 1 if options["seed"] is None else options["seed"]
     if options["seed"] < 0:
         raise DMRError(f"--seed must be at least 0, not {options['seed']}")
@@ -227,6 +235,14 @@ def parse_training_flags(description, recipe, dataset, others=None, arguments=No
         raise DMRError(f"{flag_of(name)} is for --schedule steps; leave it out with a cosine")
     network(recipe.model)  # a name that does not fit is refused before MXNet is loaded
     return recipe, {"data_dir": data_dir, "began": _BEGAN, **options}
+
+
+def _devices_of(begun):
+    """The flags for the devices that a run was started on."""
+    devices = begun.get("devices", ["cpu(0)"])
+    if devices[0].startswith("gpu"):
+        return {"gpus": ",".join(re.sub("[^0-9]", "", name) for name in devices)}
+    return {"cpus": len(devices)}
 
 
 def _chosen(recipe, choice):

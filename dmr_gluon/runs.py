@@ -176,6 +176,16 @@ def _is_whole(config):
         and all(isinstance(config.get(name), dict) for name in parts)
         and isinstance(config["dataset"].get("directory"), str)
         and type(config.get("seed")) is int
+        and type(config.get("workers", 1)) is int
+        and _are_devices(config.get("devices", ["cpu(0)"]))
+    )
+
+
+def _are_devices(names):
+    return (
+        isinstance(names, list)
+        and names != []
+        and all(re.fullmatch(r"[cg]pu\([0-9]+\)", str(name)) for name in names)
     )
 
 

@@ -1,8 +1,9 @@
 """The paper's networks a second time, written by hand in MXNet's Symbol API.
 
 Each module has a ``get_symbol`` in the manner of MXNet's own image-classification
-examples. Its symbol takes ``data`` and ``softmax_label``, carries its initialisation and
-weight decay with it, and is trained by ``mx.mod.Module(symbol).fit(iterator)``.
+examples. Its symbol takes ``data`` and ``softmax_label``, carries with it its initialisation and
+that every parameter decays, and is trained by ``mx.mod.Module(symbol).fit(iterator)`` with an
+optimiser that has the paper's rate, momentum and weight decay.
 """
 
 from dmr_gluon.errors import DMRError

@@ -14,7 +14,7 @@ _PROGRAMS = r"(?:\w+=\S+ +)*(dmr|python|make|pip|srun|mpirun|docker|pre-commit|\
 
 #: What stands for a name that the reader has to give.
 PLACEHOLDERS = {
-    "RUN": "runs/mine-cifar_dmrnet56-001",
+    "RUN": "runs/mine-cifar_dmrnet14-001",
     "BUNDLE": "bundle",
     "OTHER": "runs/grouped",
     "NAME": "cifar_dmrnet8",
@@ -64,6 +64,10 @@ _SHORT = "--epochs 1"
 COMMANDS = {
     "make demo": _CI,
     "make test": _CI,
+    "make test-all": Cannot("it would run itself"),
+    "make test-pythons": Cannot("an hour; it is `make test` for each Python"),
+    "make coverage": Cannot("it is `make test`, counting lines"),
+    "make mutants": Cannot("an hour or more"),
     ". .venv/bin/activate": Cannot(
         "changes the shell; every command here is run in that environment"
     ),
@@ -75,6 +79,8 @@ COMMANDS = {
     'docker run --gpus all --user "$(id -u):$(id -g)" -v "$PWD/data:/work/data" '
     '-v "$PWD/runs:/work/runs" dmr-gluon:cu112 '
     "python train_cifar.py --gpus 0": _DOCKER,
+    'docker run --user "$(id -u):$(id -g)" -v "$PWD/data:/work/data" dmr-gluon:cpu '
+    "dmr prepare cifar10 --out data/cifar10": _DOCKER,
     "dmr doctor": Run(),
     "dmr doctor --recipe imagenet --model dmrnet44": Run(),
     "dmr doctor --json": Run(),
@@ -109,13 +115,15 @@ COMMANDS = {
     "dmr check data/cifar10 [--sample N] [--no-hashes]": Run(),
     "dmr show data/cifar10 [--out FILE] [--seed 1] [--epoch 1]": Run(),
     # Training
-    "python train_cifar.py --data-dir data/mine --model cifar_dmrnet56": Run(also=_SHORT),
+    "python train_cifar.py --data-dir data/mine --model cifar_dmrnet14 --epochs 20": Run(
+        also=_SHORT
+    ),
     "python train_cifar.py --dataset digits": Run(also="--steps 2 --model cifar_dmrnet8"),
     "python train_cifar.py --data-dir data/mine --model cifar_dmrnet32_w4 --gpus 0-3": _GPUS,
     "python train_cifar.py --data-dir data/mine --gpus 0,1": _GPUS,
     "python train_imagenet.py --data-dir data/imagenet --gpus 0-7": _GPUS,
     "python train_cifar.py --run-dir RUN --resume": Run(),
-    "dmr eval runs/mine-cifar_dmrnet56-001": Run(),
+    "dmr eval runs/mine-cifar_dmrnet14-001": Run(),
     "dmr convert RUN --form grouped --run-dir OTHER": Run(),
     "python train_cifar.py --run-dir OTHER --resume": Run(),
     "dmr import-authors PREFIX EPOCH [--out DIR] [--dataset cifar10]": By(
@@ -124,10 +132,8 @@ COMMANDS = {
     "dmr train --table 2 --row L=54 --dataset cifar10 --network dmrnet --seeds 5": Run(
         also="--seeds 2 --epochs 1"
     ),
-    "dmr train --table 2 --row L=54 --dataset cifar10 --network dmrnet --out trial "
-    "--epochs 2": Run(),
+    "python train_cifar.py --dataset cifar10 --model cifar_dmrnet56 --estimate": Run(),
     "dmr status": Run(),
-    "dmr status trial": Run(),
     "dmr status RUN --json": Run(),
     "dmr status --watch": By("test_status.py::test_watching_draws_again_until_ctrl_c"),
     "dmr status runs/table2 --watch": By("test_status.py::test_watching_draws_again_until_ctrl_c"),
@@ -137,16 +143,13 @@ COMMANDS = {
     "dmr prepare imagenet --source ARCHIVES --out data/imagenet --short-side 480": Run(
         instead="dmr prepare imagenet --source imagenet --out data/small --short-side 40 --partial"
     ),
-    "dmr prepare folder IMAGES --out data/mine --name mine --resize 64x64": Run(
-        instead="dmr prepare folder IMAGES --out data/larger --name mine --resize 64x64"
-    ),
+    "dmr prepare folder IMAGES --out data/mine64 --name mine64 --resize 64x64": Run(),
     "dmr check data/cifar10": Run(),
-    "dmr show data/mine": Run(),
+    "dmr show data/mine64": Run(),
     "python train_cifar.py --dataset cifar10 --model cifar_dmrnet56 --gpus 0,1 --estimate": _GPUS,
     "python train_imagenet.py --data-dir data/imagenet --gpus 0-7 --estimate": _GPUS,
-    "python train_cifar.py --data-dir data/mine --model cifar_dmrnet32_w4 --image-size 64": Run(
-        also="--steps 1 --batch-size 4 --image-size 32"
-    ),
+    "python train_cifar.py --data-dir data/mine64 --model cifar_dmrnet14 --image-size 64 "
+    "--epochs 20": Run(also=_SHORT),
     "dmr train --table 2 --row L=54 --dataset cifar10 --network dmrnet --seeds 5 --gpus 0,1": _GPUS,
     "dmr train --table 2 --row L=54 --dataset svhn --network dmrnet --seeds 5 --gpus 0,1": _GPUS,
     "dmr train --table 4 --network dmrnet --gpus 0-7": _GPUS,
@@ -163,18 +166,16 @@ COMMANDS = {
     "dmr compare runs --html report.html": Run(),
     "dmr compare runs --pictures pictures --markdown results.md": Run(),
     "dmr compare runs/table2 --live --html report.html": Run(),
-    "dmr compare new --against old": Run(instead="dmr compare trial --against runs"),
+    "dmr compare new --against old": Run(instead="dmr compare runs/table2 --against runs"),
     "dmr compare runs --against runs": Run(),
     "make results": Cannot("there are no runs in results/ yet"),
     # Deploying
-    "dmr export runs/mine-cifar_dmrnet56-001 --out exported --forms fused,int8,onnx": Run(
-        also="--int8-limit 100"
-    ),
+    "dmr export runs/mine-cifar_dmrnet14-001 --out exported --forms fused,onnx": Run(),
     "dmr predict exported photo.jpg folder/": Run(),
     "python exported/predict_onnx.py photo.jpg": Run(),
     "dmr export RUN --out BUNDLE --forms folded,fused,int8,onnx": Run(also="--int8-limit 100"),
     "dmr export RUN --out BUNDLE [--epoch N]": Run(
-        instead="dmr export runs/mine-cifar_dmrnet56-001 --out plain --epoch 1"
+        instead="dmr export runs/mine-cifar_dmrnet14-001 --out plain --epoch 1"
     ),
     "dmr export RUN --out BUNDLE --all": Run(
         instead="dmr export runs/digits-cifar_dmrnet8-001 --out all --all --int8-limit 100"
@@ -191,7 +192,7 @@ COMMANDS = {
     ),
     "python benchmarks/deployment.py --random dmrnet44": Cannot("minutes of measuring"),
     "dmr publish runs/cifar10-cifar_dmrnet56-001 store": Run(
-        instead="dmr publish runs/mine-cifar_dmrnet56-001 store"
+        instead="dmr publish runs/mine-cifar_dmrnet14-001 store"
     ),
     # Several machines
     "dmr launch -n 2 -s 1 -- python train_cifar.py --data-dir data/digits --run-dir runs/two "

@@ -205,6 +205,21 @@ def test_the_basis_is_the_fastest_of_its_precision(benchmark, part):
     assert "float32, by ONNX Runtime" not in lines
 
 
+def test_the_opponent_is_the_one_that_is_hardest_to_beat(benchmark):
+    """And not the one that was measured while everything was quick."""
+    groups = [
+        {"ours": [1, 1, 1], "in a quick hour": [2, 2, 2]},
+        {"ours": [4, 4, 4], "in a slow hour": [3, 3, 3]},
+    ]
+    pytorch = ("pytorch", "float32", "pytorch")
+    kinds = {"in a quick hour": pytorch, "in a slow hour": pytorch}
+    part = made_up(groups, ours=("ours", "float32", "mxnet"), **kinds)
+    part = benchmark("comparison_report").Part(part)
+    assert part.best(8, "pytorch") == "in a quick hour"
+    (line, *_) = part.headlines()
+    assert line[2:] == ("ours", "in a slow hour", 0.75)
+
+
 def test_the_report_says_what_was_found(benchmark, found):
     text = benchmark("comparison_report").markdown(found)
     assert (

@@ -157,8 +157,34 @@ def test_resume_needs_nothing_but_the_run(short_run, short_recipe, digits):
 
 
 @pytest.mark.parametrize(
+    "devices, flags, expected",
+    [
+        (["gpu(0)", "gpu(3)"], [], ("0,3", 1)),
+        (["cpu(0)", "cpu(1)"], [], (None, 2)),
+        (["gpu(0)", "gpu(3)"], ["--cpus", "1"], (None, 1)),
+        (["cpu(0)", "cpu(1)"], ["--gpus", "5"], ("5", 1)),
+    ],
+)
+def test_a_run_goes_on_where_it_was_unless_told_otherwise(
+    short_run, tmp_path, devices, flags, expected
+):
+    with open(os.path.join(short_run, "config.json")) as file:
+        config = json.load(file)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "devices": devices}))
+    _, options = parse(["--run-dir", str(tmp_path), "--resume", *flags], others={"digits": DIGITS})
+    assert (options["gpus"], options["cpus"]) == expected
+
+
+@pytest.mark.parametrize(
     "damage",
-    [{"seed": "1"}, {"seed": True}, {"dataset": {"name": "digits"}}, {"recipe": []}],
+    [
+        {"seed": "1"},
+        {"seed": True},
+        {"dataset": {"name": "digits"}},
+        {"recipe": []},
+        {"devices": []},
+        {"devices": ["tpu"]},
+    ],
 )
 def test_a_configuration_that_is_damaged_is_refused(short_run, tmp_path, damage):
     with open(os.path.join(short_run, "config.json")) as file:

@@ -24,6 +24,7 @@ from dmr_gluon.deploy.saving import load_run
 from dmr_gluon.errors import DMRError, Failed, Stopped
 from dmr_gluon.recipes import RECIPES
 from dmr_gluon.report import runlog
+from dmr_gluon.results.logs import read_run
 from dmr_gluon.runs import RunDirectory
 from dmr_gluon.runtime import mx
 from dmr_gluon.signals import say
@@ -330,6 +331,10 @@ class TestResume:
         fit(recipe, replace(options, cpus=1, resume=True))
         np.testing.assert_allclose(found[0], (first + second) / 2, rtol=1e-6)
         assert len(runlog.epochs(run.log)) == 2
+        (resumed,) = [event for event in runlog.read(run.log) if event["event"] == "resume"]
+        assert resumed["changes"] == {"devices": ["2 cpu", "1 cpu"]}
+        compared = read_run(options.run_dir)
+        assert "devices changed from '2 cpu' to '1 cpu' after epoch 0" in compared.changes
 
     @pytest.mark.parametrize("line", [b"\xff\xfe", b"[1]", b"3", b'{"epoch": 1}'])
     def test_a_log_that_is_damaged_is_refused_with_its_line(self, half, recipe, line):

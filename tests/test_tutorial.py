@@ -9,11 +9,11 @@ NOTEBOOK = REPOSITORY / "docs" / "tutorial.ipynb"
 
 
 @pytest.mark.slow
-def test_it_runs():
+def test_it_runs(tmp_path):
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     notebook = nbformat.read(NOTEBOOK, 4)
     nbclient.NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": REPOSITORY}}
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
     ).execute()
 
 

@@ -209,7 +209,7 @@ class Training(StepsOfEpoch):
     def _resume(self, config):
         """Load the newest checkpoint, and mend what a sudden stop left undone after it."""
         begun = self.run.config()
-        changes = changes_at_resume(self.run, begun, config)
+        changes, moved = changes_at_resume(self.run, begun, config)
         found = self.keeper.restore()
         self.at = found[1] if found else self.at
         at, log = self.at, self.run.log
@@ -230,12 +230,13 @@ class Training(StepsOfEpoch):
         if finished:
             return
         done = self.plan.done(at)
-        more = {"changes": changes} if changes else {}
+        logged = {**changes, **moved}
+        more = {"changes": logged} if logged else {}
         runlog.append(log, "resume", epoch=at.epoch, step=done, **more)
         if changes:  # only now, so that no change goes without a line of the log
             changed = {name: config[name] for name in ("recipe", "unlike_the_paper")}
             self.run.create({**begun, **changed})
-        told = "".join(f"; {name} {old} -> {new}" for name, (old, new) in changes.items())
+        told = "".join(f"; {name} {old} -> {new}" for name, (old, new) in logged.items())
         say(f"continuing {self.run.path} after {at}{told}")
 
     # The end of an epoch

@@ -16,7 +16,7 @@ import numpy as np
 from .. import __version__
 from ..data.iterators import training_batches
 from ..errors import DMRError
-from ..recipes import Recipe, differences
+from ..recipes import DIGITS, Recipe, differences
 from ..runtime import installed_wheels, mx
 from ..spec import NetworkSpec
 from .buckets import trained_parameters
@@ -201,7 +201,12 @@ def configuration(recipe, options, spec, prepared, devices, group, plan):
 
 
 def changes_at_resume(run, begun, config):
-    """What of a run's recipe is changed on purpose: (old, new) by field.
+    """What of a run's recipe is changed on purpose, and where it goes on: (old, new) by name.
+
+    Returns
+    -------
+    dict, dict
+        Fields of the recipe; and ``devices`` and ``workers``, if there is another number of them.
 
     Raises
     ------
@@ -224,7 +229,21 @@ def changes_at_resume(run, begun, config):
                 f"start another --run-dir"
             )
         changes[key] = [old, new]
-    return changes
+    return changes, _moved(begun, config)
+
+
+def _moved(begun, config):
+    """Which GPU it is makes no difference; how many there are does, to BN's statistics."""
+    found = {}
+    for name, told in (("devices", _counted), ("workers", int)):
+        if name in begun and told(begun[name]) != told(config[name]):
+            found[name] = [told(begun[name]), told(config[name])]
+    return found
+
+
+def _counted(devices):
+    """``["gpu(0)", "gpu(1)"]`` as ``2 gpu``."""
+    return f"{len(devices)} {devices[0].partition('(')[0]}"
 
 
 def _differences(begun, config):
@@ -283,16 +302,17 @@ def announce(recipe, spec, prepared, devices, net, run, plan, options, group):
 
 
 def _unlike_the_paper(recipe):
-    unlike = differences(recipe)
+    unlike, own = differences(recipe), recipe.name == DIGITS.name
     if not unlike:
-        return "as in the paper"
+        return "made for the digits, which the paper does not have" if own else "as in the paper"
 
     def shown(value):
         if value is None:
             return "none"
         return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
-    return "unlike the paper's: " + ", ".join(
+    usual = "the digits' own" if own else "the paper's"
+    return f"unlike {usual}: " + ", ".join(
         f"{name} {shown(new)} ({shown(old)})" for name, (new, old) in unlike.items()
     )
 
