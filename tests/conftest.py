@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +13,11 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 #: The forms in the bundle that tests share.
 EXPORTED = ("plain", "folded", "int8", "onnx")
+
+# What runs in the background of a shell, or under nohup, ignores them, and so would every program
+# that a test starts and then interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
