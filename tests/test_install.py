@@ -37,9 +37,12 @@ def test_a_shim_that_does_not_work_is_passed_over(tmp_path):
     done = find_python("--all", path=f"{tmp_path / 'a shim'}:{tmp_path / 'real'}")
     versions = [line.split()[0] for line in done.stdout.splitlines()]
     assert name[len("python") :] in versions
+    for wanted in (name, name[len("python") :]):
+        done = find_python(wanted, path=f"{tmp_path / 'a shim'}:{tmp_path / 'real'}")
+        assert done.stdout.strip().endswith(name), done
 
 
-@pytest.mark.parametrize("arguments", [["/nonexistent/python3"], ["sh"]])
+@pytest.mark.parametrize("arguments", [["/nonexistent/python3"], ["sh"], ["python3.7"], ["3.13"]])
 def test_a_program_that_does_not_suit_is_refused_in_one_line(tmp_path, arguments):
     done = find_python(*arguments, path=tmp_path)
     assert done.returncode == 1 and done.stdout == ""
