@@ -106,7 +106,9 @@ def workspace(tmp_path_factory):
     for name in ("train_cifar.py", "train_svhn.py", "train_imagenet.py", "symbols", "benchmarks"):
         (folder / name).symlink_to(REPOSITORY / name)
     random = np.random.RandomState(0)
-    places = [f"IMAGES/{split}/{name}" for split in ("train", "test") for name in ("cat", "dog")]
+    places = [
+        f"IMAGES/{split}/{name}" for split in ("train", "test") for name in ("cat", "dog", "bird")
+    ]
     for place in (*places, "folder", "holiday", "2024/may", "."):
         (folder / place).mkdir(parents=True, exist_ok=True)
         for number in range(40 if "train" in place else 6):
@@ -126,10 +128,10 @@ def test_every_command_runs(workspace):
     """Those that are not tested elsewhere, one after the other; python and dmr are this one's."""
     bin_folder = workspace / "bin"
     bin_folder.mkdir()
-    (bin_folder / "python").symlink_to(sys.executable)
-    dmr = bin_folder / "dmr"
-    dmr.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m dmr_gluon.cli "$@"\n')
-    dmr.chmod(0o755)
+    for name, words in (("python", ""), ("dmr", " -m dmr_gluon.cli")):
+        # A link to the Python of a virtual environment would be one outside of it.
+        (bin_folder / name).write_text(f'#!/bin/sh\nexec "{sys.executable}"{words} "$@"\n')
+        (bin_folder / name).chmod(0o755)
     environment = {
         **os.environ,
         "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
