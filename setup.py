@@ -60,9 +60,9 @@ EXTRAS = {
     "tensorboard": ["tensorboardX>=2.6.2.2,<3", "tensorboard"],
     # The last versions for Python 3.8; myst-nb reads Markdown and the notebook.
     "docs": ["sphinx>=7,<8", "myst-nb>=1,<2", "furo", "ipykernel", "nbclient"],
+    # Mutation testing, by tools/mutants.py; not for Python 3.8.
+    "mutants": ["cosmic-ray>=8,<9; python_version >= '3.9'"],
     # ruff's formatting changes between versions.
-    # Mutation testing, by tools/mutants.py.
-    "mutants": ["cosmic-ray>=8,<9"],
     "test": [
         *("pytest>=7", "pytest-xdist>=3", "ruff==0.17.6", "tensorboardX>=2.6.2.2,<3"),
         # Builds wheel and sdist, in this environment, which therefore has what that takes.

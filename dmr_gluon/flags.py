@@ -159,7 +159,7 @@ def parse_training_flags(description, recipe, dataset, others=None, arguments=No
     where.add_argument(
         "--resume",
         action="store_true",
-        help="continue the run in --run-dir, with its recipe, seed and data set",
+        help="continue the run in --run-dir, with its recipe, seed, data set and devices",
     )
     where.add_argument(
         "--on-nan",
@@ -238,9 +238,10 @@ def parse_training_flags(description, recipe, dataset, others=None, arguments=No
 
 
 def _devices_of(begun):
-    """The flags for the devices that a run was started on."""
-    devices = begun.get("devices", ["cpu(0)"])
+    """The flags for the devices that a run was on when it last went on."""
+    devices = begun.get("resumed_on", begun).get("devices", ["cpu(0)"])
     if devices[0].startswith("gpu"):
+        say(f"on {', '.join(devices)}, as before; --gpus or --cpus moves the run")
         return {"gpus": ",".join(re.sub("[^0-9]", "", name) for name in devices)}
     return {"cpus": len(devices)}
 

@@ -176,16 +176,18 @@ def _is_whole(config):
         and all(isinstance(config.get(name), dict) for name in parts)
         and isinstance(config["dataset"].get("directory"), str)
         and type(config.get("seed")) is int
-        and type(config.get("workers", 1)) is int
-        and _are_devices(config.get("devices", ["cpu(0)"]))
+        and all(_is_place(place) for place in (config, config.get("resumed_on", {})))
     )
 
 
-def _are_devices(names):
+def _is_place(config):
+    """Whether a run can have been on such devices and workers."""
+    devices = config.get("devices", ["cpu(0)"]) if isinstance(config, dict) else None
     return (
-        isinstance(names, list)
-        and names != []
-        and all(re.fullmatch(r"[cg]pu\([0-9]+\)", str(name)) for name in names)
+        isinstance(devices, list)
+        and devices != []
+        and all(re.fullmatch(r"[cg]pu\([0-9]+\)", str(name)) for name in devices)
+        and type(config.get("workers", 1)) is int
     )
 
 

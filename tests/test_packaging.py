@@ -25,7 +25,7 @@ def test_a_wheel_has_the_packages_and_the_scripts_and_nothing_else(built):
     ours = {
         str(file.relative_to(REPOSITORY))
         for folder in ("dmr_gluon", "symbols")
-        for kind in ("*.py", "*.css", "*.js")
+        for kind in ("*.py", "*.css", "*.js", "py.typed")
         for file in (REPOSITORY / folder).rglob(kind)
     }
     assert ours <= set(names)

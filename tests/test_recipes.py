@@ -170,7 +170,9 @@ def test_a_run_goes_on_where_it_was_unless_told_otherwise(
 ):
     with open(os.path.join(short_run, "config.json")) as file:
         config = json.load(file)
-    (tmp_path / "config.json").write_text(json.dumps({**config, "devices": devices}))
+    # Where it last went on, not where it began.
+    place = {"devices": ["cpu(0)"] * 3, "resumed_on": {"devices": devices, "workers": 1}}
+    (tmp_path / "config.json").write_text(json.dumps({**config, **place}))
     _, options = parse(["--run-dir", str(tmp_path), "--resume", *flags], others={"digits": DIGITS})
     assert (options["gpus"], options["cpus"]) == expected
 

@@ -31,6 +31,7 @@ from dmr_gluon.signals import say
 from dmr_gluon.training import checkpoint, epoch, evaluate, loop
 from dmr_gluon.training.log import Heartbeat
 from dmr_gluon.training.loop import RunOptions, fit
+from dmr_gluon.training.start import changes_at_resume
 from dmr_gluon.training.step import TrainingStep
 from dmr_gluon.training.stopping import StopSignals
 
@@ -332,9 +333,17 @@ class TestResume:
         np.testing.assert_allclose(found[0], (first + second) / 2, rtol=1e-6)
         assert len(runlog.epochs(run.log)) == 2
         (resumed,) = [event for event in runlog.read(run.log) if event["event"] == "resume"]
-        assert resumed["changes"] == {"devices": ["2 cpu", "1 cpu"]}
+        assert resumed["moved"] == {"devices": ["2 cpu", "1 cpu"]} and "changes" not in resumed
         compared = read_run(options.run_dir)
-        assert "devices changed from '2 cpu' to '1 cpu' after epoch 0" in compared.changes
+        assert compared.remarks == ("went on on '1 cpu' instead of '2 cpu' after epoch 0",)
+        assert compared.changes == () and compared.setup.bn_images == 8
+        assert run.config()["resumed_on"] == {"devices": ["cpu(0)"], "workers": 1}
+        # From now on that is where it is: going on there again is no move, going back is one.
+        begun = run.config()
+        here = {**begun, "devices": ["cpu(0)"]}
+        assert changes_at_resume(run, begun, here) == ({}, {})
+        there = {"devices": ["1 cpu", "2 cpu"]}
+        assert changes_at_resume(run, begun, begun) == ({}, there)
 
     @pytest.mark.parametrize("line", [b"\xff\xfe", b"[1]", b"3", b'{"epoch": 1}'])
     def test_a_log_that_is_damaged_is_refused_with_its_line(self, half, recipe, line):

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from cosmic_ray.work_db import WorkDB, use_db
@@ -22,7 +22,6 @@ from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkResult
 from tqdm import tqdm
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-_TRAINING = "training step buckets optimizer resume"
 #: Modules, and the tests that are about each: those first that find most.
 MODULES = {
     "blocks": "blocks model golden folding equivalence",
@@ -64,9 +63,10 @@ def main():
     scores_file = options.out / "scores.json"
     scores = json.loads(scores_file.read_text()) if scores_file.exists() else {}
     with ThreadPoolExecutor(options.jobs) as pool:
-        chosen = options.modules or MODULES
-        for name, score in zip(chosen, pool.map(lambda name: measure(name, options), chosen)):
-            scores[name] = score
+        chosen = options.modules or list(MODULES)
+        running = {pool.submit(measure, name, options): name for name in chosen}
+        for done in as_completed(running):
+            scores[running[done]] = done.result()
             scores_file.write_text(json.dumps(scores, indent=1) + "\n")
     print("\n".join(table(scores)))
 
@@ -78,7 +78,8 @@ def measure(name, options):
         tracked = subprocess.run(
             ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True
         )
-        for file in filter(None, tracked.stdout.split("\0")):
+        names = filter(None, tracked.stdout.split("\0"))
+        for file in (name for name in names if (REPOSITORY / name).exists()):
             (copy / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(REPOSITORY / file, copy / file)
         tests = " ".join(f"tests/test_{test}.py" for test in MODULES[name].split())
@@ -109,6 +110,8 @@ def measure(name, options):
                     running.wait(5)
                 except subprocess.TimeoutExpired:
                     continue
+        if running.returncode:
+            sys.exit(f"trying the changes of {name} ended with status {running.returncode}")
         with use_db(session, WorkDB.Mode.open) as db:
             results = [
                 (item.mutations[0], result)

@@ -1,6 +1,7 @@
 """From a run to a bundle."""
 
-from typing import Any, Dict, Optional
+import os
+from typing import Any, Dict, Optional, Union
 
 from ..data.check import check_quickly
 from ..data.datasets import open_as_trained, read_manifest
@@ -15,8 +16,8 @@ from .writer import ExportOptions, write_bundle
 
 
 def export(
-    run: str,
-    out: str,
+    run: Union[str, "os.PathLike[str]"],
+    out: Union[str, "os.PathLike[str]"],
     epoch: Optional[int] = None,
     options: ExportOptions = ExportOptions(),
     data_dir: Optional[str] = None,

@@ -28,7 +28,7 @@ import tempfile
 import time
 import urllib.parse
 import urllib.request
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple, Union
 
 from ..data.checksums import digests_of
 from ..data.download import fetch, receive
@@ -93,7 +93,11 @@ def find(name, pretrained=True, root=None, classes=None):
     return _cached(root, entry)
 
 
-def publish(source: str, store: str, epoch: Optional[int] = None) -> Tuple[Dict[str, Any], bool]:
+def publish(
+    source: Union[str, "os.PathLike[str]"],
+    store: Union[str, "os.PathLike[str]"],
+    epoch: Optional[int] = None,
+) -> Tuple[Dict[str, Any], bool]:
     """Put a run's network, or a bundle, into a store, checked.
 
     Parameters

@@ -5,7 +5,8 @@ event       fields
 ==========  ====================================================================
 ``start``   the run's configuration (recipe, network, data set, seed, versions)
 ``resume``  ``epoch``: the last one that had ended, ``step`` (updates so far); where a
-            field of the recipe was changed on purpose, ``changes``: [old, new] by name
+            field of the recipe was changed on purpose, ``changes``: [old, new] by name;
+            where it went on on other devices or workers, ``moved``: the same
 ``stop``    ``signal``, ``epoch`` (ended), ``step``: saved and stopped by a signal
 ``rollback``  ``reason``: what was not finite; ``at``: updates until then, ``step``: updates
             up to the checkpoint that was gone back to

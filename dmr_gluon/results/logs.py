@@ -127,7 +127,7 @@ def _read(path, log, config, problems, running=False):
         state = STOPPED
     if state == STOPPED and found.ended:
         problems.add("the log has an end, but not the last epoch's test error")
-    remarks = []
+    remarks = found.moves
     if found.rollbacks:
         remarks.append(f"went back {times(found.rollbacks)} from a loss that was not finite")
     return Run(
@@ -154,7 +154,7 @@ class _Log:
 
     def __init__(self, path, problems):
         self.start, self.failed, self.ended, self.rollbacks = None, None, False, 0
-        self.changes = []  # (field of the recipe, in words)
+        self.changes, self.moves = [], []  # (field of the recipe, in words); in words
         self.epochs = Epochs(problems)
         for number, event in _events(path, problems):
             try:
@@ -167,13 +167,14 @@ class _Log:
         if kind == "start":
             if self.start is not None:  # config.json was removed, and the folder used again
                 self.epochs.forget_after(0, number)
-                self.changes, self.ended, self.rollbacks = [], False, 0
+                self.changes, self.moves, self.ended, self.rollbacks = [], [], False, 0
             self.start = event
         elif kind == "epoch":
             values = {name: event[name] for name in MEASURES if name in event}
             self.epochs.add(epoch_number(event.get("epoch")), values, expected=MEASURES)
         elif kind == "resume":
             self.changes += _changes(event)
+            self.moves += _moves(event)
         self.rollbacks += kind == "rollback"
         if kind == "end":
             self.ended = True
@@ -209,8 +210,7 @@ def _pass_over(problems, number, what, kind):
 
 def _changes(event):
     """What of the recipe was changed at a resume: (field, in words)."""
-    changes = event.get("changes")
-    when = f"after epoch {short(event['epoch'])}" if "epoch" in event else "at a resume"
+    changes, when = event.get("changes"), _when(event)
     if changes is None:
         return
     if not isinstance(changes, dict):
@@ -220,6 +220,18 @@ def _changes(event):
         old, new = pair if isinstance(pair, list) and len(pair) == 2 else ("?", pair)
         shown = name if name.isidentifier() else short(name)
         yield name, f"{shown} changed from {short(old)} to {short(new)} {when}"
+
+
+def _moves(event):
+    """That a run went on on other devices, in words."""
+    moved = event.get("moved")
+    for pair in moved.values() if isinstance(moved, dict) else ():
+        old, new = map(short, pair if isinstance(pair, list) and len(pair) == 2 else ("?", pair))
+        yield f"went on on {new} instead of {old} {_when(event)}"
+
+
+def _when(event):
+    return f"after epoch {short(event['epoch'])}" if "epoch" in event else "at a resume"
 
 
 def _setups(config, start, problems):

@@ -41,8 +41,7 @@ def make_devices(gpus=None, cpus=1):
             why = f"MXNet finds {there}; see nvidia-smi"
         raise DMRError(
             f"--gpus {gpus} asks for GPU {max(wanted)}, but there "
-            f"{'are only ' + str(there) if there else 'is none'} ({why}); "
-            f"on the CPU: --cpus 1"
+            f"{'are only ' + str(there) if there else 'is none'} ({why})"
         )
     return [mx.gpu(i) for i in wanted]
 

@@ -224,19 +224,24 @@ class Training(StepsOfEpoch):
         if at.epoch and not at.steps:  # within an epoch the weights are not those of its beginning
             with self.average or contextlib.nullcontext():
                 self.keeper.save_model(at)
-        if at.values and at.epoch not in [epoch["epoch"] for epoch in runlog.epochs(log)]:
+        if at.epoch and at.epoch not in [epoch["epoch"] for epoch in runlog.epochs(log)]:
+            assert at.values is not None  # an epoch has ended
             runlog.append(log, "epoch", **at.values)
             self.unlogged = at.values
         if finished:
             return
         done = self.plan.done(at)
-        logged = {**changes, **moved}
-        more = {"changes": logged} if logged else {}
+        more = {"changes": changes, "moved": moved}
+        more = {name: pairs for name, pairs in more.items() if pairs}
         runlog.append(log, "resume", epoch=at.epoch, step=done, **more)
-        if changes:  # only now, so that no change goes without a line of the log
+        here = {name: config[name] for name in ("devices", "workers")}
+        before = begun.get("resumed_on", begun)
+        if changes or any(before.get(name) != place for name, place in here.items()):
+            # Only now, so that no change goes without a line of the log.
             changed = {name: config[name] for name in ("recipe", "unlike_the_paper")}
-            self.run.create({**begun, **changed})
-        told = "".join(f"; {name} {old} -> {new}" for name, (old, new) in logged.items())
+            self.run.create({**begun, **changed, "resumed_on": here})
+        pairs = {**changes, **moved}.items()
+        told = "".join(f"; {name} {old} -> {new}" for name, (old, new) in pairs)
         say(f"continuing {self.run.path} after {at}{told}")
 
     # The end of an epoch

@@ -206,7 +206,8 @@ def changes_at_resume(run, begun, config):
     Returns
     -------
     dict, dict
-        Fields of the recipe; and ``devices`` and ``workers``, if there is another number of them.
+        Fields of the recipe; and ``devices`` and ``workers``, where their number or kind is
+        another than when the run last went on.
 
     Raises
     ------
@@ -234,7 +235,7 @@ def changes_at_resume(run, begun, config):
 
 def _moved(begun, config):
     """Which GPU it is makes no difference; how many there are does, to BN's statistics."""
-    found = {}
+    begun, found = begun.get("resumed_on", begun), {}
     for name, told in (("devices", _counted), ("workers", int)):
         if name in begun and told(begun[name]) != told(config[name]):
             found[name] = [told(begun[name]), told(config[name])]
