@@ -298,7 +298,15 @@ def test_wrong_types_in_every_field_of_config_json(tmp_path, whole):
 def test_wrong_types_in_every_field_of_events(tmp_path, whole):
     path, others = whole
     start, *epochs = contents(path).decode().splitlines()
-    resume = '{"event": "resume", "epoch": 2, "step": 9, "changes": {"lr": [0.1, 0.2]}}'
+    resume = json.dumps(
+        {
+            "event": "resume",
+            "epoch": 2,
+            "step": 9,
+            "changes": {"lr": [0.1, 0.2]},
+            "moved": {"devices": ["2 cpu", "1 cpu"]},
+        }
+    )
     back = '{"event": "rollback", "reason": "loss nan", "at": 7, "step": 6}'
     failed = '{"event": "failed", "reason": "killed"}'
     lines = [start, epochs[0], resume, back, *epochs[1:-1], failed, epochs[-1]]
