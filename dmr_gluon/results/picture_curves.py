@@ -134,7 +134,7 @@ def _draw_row(row, groups, columns, alone):
         if kind == "logarithmic" and any(values):
             _limit_logarithmic(axes, values)
         elif lines:
-            _limit(axes, lines.values(), kind == "cut")
+            _limit(axes, lines.values(), values, kind == "cut")
     # The last axes' lines, which the first one's look like.
     if alone and label_lines(axes, list(lines.values()), list(lines), 0.75 * 72 * _HEIGHT):
         return
@@ -151,11 +151,11 @@ def _limit_logarithmic(axes, values):
     plain_ticks(axes.yaxis)
 
 
-def _limit(axes, lines, cut):
-    values = [list(line.get_ydata()) for line in lines]
-    low, high = min(map(min, values)), max(map(max, values))
-    if cut and max(map(len, values)) >= _MANY:
-        high = min(high, max(2.5 * statistics.median(row) for row in values))
+def _limit(axes, lines, values, cut):
+    rows = [list(line.get_ydata()) for line in lines]
+    low, high = min(values), max(values)  # the bands' too
+    if cut and max(map(len, rows)) >= _MANY:
+        high = min(high, max(2.5 * statistics.median(row) for row in rows))
     room = 0.08 * (high - low) or 1
     axes.set_ylim(max(0, low - room), high + room)
     axes.yaxis.get_major_locator().set_params(nbins=7, steps=[1, 2, 5, 10])
