@@ -24,4 +24,5 @@ nb_execution_mode = "off"
 myst_heading_anchors = 3
 html_theme = "furo"
 html_title = f"dmr-gluon {version}"
-exclude_patterns = ["_build"]
+# The second is where myst-nb writes notebooks; a second build would read them.
+exclude_patterns = ["_build", "jupyter_execute"]
