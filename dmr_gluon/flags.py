@@ -14,7 +14,7 @@ from .data.datasets import open_prepared
 from .errors import DMRError, Stopped, flag_of
 from .networks import network
 from .recipes import KVSTORES, RECIPES, Recipe
-from .runs import RunDirectory
+from .runs import RunDirectory, place_of
 from .signals import say, to_nowhere
 
 #: About when the program began.
@@ -239,7 +239,7 @@ def parse_training_flags(description, recipe, dataset, others=None, arguments=No
 
 def _devices_of(begun):
     """The flags for the devices that a run was on when it last went on."""
-    devices = begun.get("resumed_on", begun).get("devices", ["cpu(0)"])
+    devices = place_of(begun).get("devices", ["cpu(0)"])
     if devices[0].startswith("gpu"):
         say(f"on {', '.join(devices)}, as before; --gpus or --cpus moves the run")
         return {"gpus": ",".join(re.sub("[^0-9]", "", name) for name in devices)}

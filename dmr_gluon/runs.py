@@ -180,6 +180,22 @@ def _is_whole(config):
     )
 
 
+def place_of(config):
+    """Where a run last went on, as far as its configuration says.
+
+    Parameters
+    ----------
+    config : dict
+
+    Returns
+    -------
+    dict
+        ``devices`` and ``workers``.
+    """
+    last = config.get("resumed_on", config)
+    return {name: last[name] for name in ("devices", "workers") if name in last}
+
+
 def _is_place(config):
     """Whether a run can have been on such devices and workers."""
     devices = config.get("devices", ["cpu(0)"]) if isinstance(config, dict) else None

@@ -6,6 +6,7 @@ OUT/NAME.survivors, the scores in OUT/scores.json.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -106,10 +107,8 @@ def measure(name, options):
             while running.poll() is None:
                 with use_db(session, WorkDB.Mode.open) as db:
                     progress.update(tried - len(db.pending_work_items) - progress.n)
-                try:
+                with contextlib.suppress(subprocess.TimeoutExpired):
                     running.wait(5)
-                except subprocess.TimeoutExpired:
-                    continue
         if running.returncode:
             sys.exit(f"trying the changes of {name} ended with status {running.returncode}")
         with use_db(session, WorkDB.Mode.open) as db:

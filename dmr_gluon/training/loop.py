@@ -17,7 +17,7 @@ from ..networks import network
 from ..recipes import Recipe
 from ..report import plots, runlog
 from ..report.tensorboard import TensorBoard, require_tensorboard
-from ..runs import RunDirectory, claim_run_directory
+from ..runs import RunDirectory, claim_run_directory, place_of
 from ..runtime import mx
 from ..signals import say
 from .devices import check_kvstore, choose_algorithms, make_devices
@@ -234,9 +234,8 @@ class Training(StepsOfEpoch):
         more = {"changes": changes, "moved": moved}
         more = {name: pairs for name, pairs in more.items() if pairs}
         runlog.append(log, "resume", epoch=at.epoch, step=done, **more)
-        here = {name: config[name] for name in ("devices", "workers")}
-        before = begun.get("resumed_on", begun)
-        if changes or any(before.get(name) != place for name, place in here.items()):
+        here = place_of(config)
+        if changes or here != place_of(begun):
             # Only now, so that no change goes without a line of the log.
             changed = {name: config[name] for name in ("recipe", "unlike_the_paper")}
             self.run.create({**begun, **changed, "resumed_on": here})

@@ -17,6 +17,7 @@ from .. import __version__
 from ..data.iterators import training_batches
 from ..errors import DMRError
 from ..recipes import DIGITS, Recipe, differences
+from ..runs import place_of
 from ..runtime import installed_wheels, mx
 from ..spec import NetworkSpec
 from .buckets import trained_parameters
@@ -235,10 +236,11 @@ def changes_at_resume(run, begun, config):
 
 def _moved(begun, config):
     """Which GPU it is makes no difference; how many there are does, to BN's statistics."""
-    begun, found = begun.get("resumed_on", begun), {}
-    for name, told in (("devices", _counted), ("workers", int)):
-        if name in begun and told(begun[name]) != told(config[name]):
-            found[name] = [told(begun[name]), told(config[name])]
+    found = {}
+    for name, place in place_of(begun).items():
+        told = {"devices": _counted, "workers": int}[name]
+        if told(place) != told(config[name]):
+            found[name] = [told(place), told(config[name])]
     return found
 
 
