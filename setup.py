@@ -16,8 +16,10 @@ REQUIRED = [
     # dmr_gluon.runtime puts the names back.
     "numpy>=1.21,<1.24; python_version < '3.12'",
     "numpy>=1.26,<2; python_version >= '3.12'",
-    # MXNet imports distutils, which Python 3.12 removed; setuptools up to 79 provides it.
+    # A plain `import mxnet` needs distutils, which Python 3.12 removed; setuptools up to 79
+    # provides it. dmr_gluon.runtime does without: packaging compares NumPy's version.
     "setuptools<80; python_version >= '3.12'",
+    "packaging",
     # The last OpenCV built against NumPy 1; later ones need NumPy 2. Headless: the other
     # needs libGL, which a server does not have.
     "opencv-python-headless>=4.5,<4.9",

@@ -13,12 +13,11 @@ happens first:
 4. **Fusion.** The messages of MXNet's graph fusion are silenced. Nothing is
    switched off: oneDNN's fusion of a convolution with the addition after it is
    wrong only for ``skip + branch``, and our sums read ``branch + skip``.
-5. **scikit-learn.** MXNet does not get to import it: see :func:`_without_sklearn`.
+5. **Other packages.** What MXNet imports and seldom uses waits: see :mod:`.imports`.
 
 A variable that the user has set is never changed.
 """
 
-import contextlib
 import importlib
 import importlib.util
 import os
@@ -28,6 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from .cuda import preload_libraries
 from .errors import DMRError
+from .imports import only_what_is_needed
 from .machine import installed_wheels, usable_cores
 
 #: NumPy's aliases of Python's types that MXNet 1.9.1 uses and NumPy 1.24 removed.
@@ -73,21 +73,6 @@ def _restore_numpy_names():
             setattr(numpy, name, value)
 
 
-@contextlib.contextmanager
-def _without_sklearn():
-    """As if scikit-learn were not installed, which MXNet then imports.
-
-    It takes a good part of MXNet's own time, for the base class of one that MXNet has
-    deprecated (``mx.model.FeedForward``). Another thread cannot begin to import it meanwhile.
-    """
-    hidden = sys.modules.setdefault("sklearn", None) is None
-    try:
-        yield
-    finally:
-        if hidden and sys.modules.get("sklearn") is None:
-            sys.modules.pop("sklearn", None)
-
-
 def _import_mxnet():
     if "mxnet" in sys.modules:
         if "OMP_NUM_THREADS" not in os.environ:
@@ -112,7 +97,7 @@ def _import_mxnet():
     _set_environment()
     missing = preload_libraries() if "mxnet-cu112" in wheels else []
     try:
-        with _without_sklearn():
+        with only_what_is_needed():
             return importlib.import_module("mxnet")
     except OSError as error:
         reason = str(error).splitlines()[0]
@@ -126,13 +111,6 @@ def _import_mxnet():
                 "(Debian and Ubuntu: apt-get install libgomp1 libquadmath0)"
             )
         raise DMRError(f"MXNet cannot be loaded ({reason}); {advice}") from error
-    except ModuleNotFoundError as error:
-        if error.name and error.name.split(".")[0] == "distutils":
-            raise DMRError(
-                "MXNet 1.9.1 needs distutils, which Python 3.12 removed; "
-                "pip install 'setuptools<80' provides it"
-            ) from error
-        raise
 
 
 mx = _import_mxnet()

@@ -82,13 +82,39 @@ def test_mxnet_imported_before_is_told_of(command):
     assert "half of the cores" in command("-W", "always", "-c", code).stderr
 
 
-def test_scikit_learn_is_left_alone(command):
-    """MXNet would import it for a class that nobody uses; whoever wants it gets it afterwards."""
-    pytest.importorskip("sklearn")
+def test_mxnet_imports_only_what_it_needs(command):
+    """The rest is there for whoever asks for it, MXNet too."""
     code = (
-        "import sys, dmr_gluon.runtime; print('sklearn' in sys.modules); "
-        "from sklearn.base import BaseEstimator; print(BaseEstimator.__name__)"
+        "import gc, sys, dmr_gluon.runtime as r\n"
+        "seldom = 'sklearn', 'scipy.stats', 'scipy.sparse', 'requests', 'onnx', 'distutils'\n"
+        "print([name for name in seldom if name in sys.modules], gc.isenabled())\n"
+        "print(r.mx.test_utils.ss.norm.cdf(0), r.mx.gluon.utils.requests.get.__name__)\n"
+        "import scipy.stats, requests\n"
+        "print(r.mx.test_utils.ss.norm is scipy.stats.norm, requests.get.__name__)\n"
+        "print(r.mx.nd.sparse.csr_matrix(([1.0], [0], [0, 1]), shape=(1, 1)).asscipy().sum())\n"
     )
-    assert command("-c", code).stdout.split() == ["False", "BaseEstimator"]
-    code = "import sklearn, sys, dmr_gluon.runtime; print(sys.modules['sklearn'] is sklearn)"
-    assert command("-c", code).stdout.split() == ["True"]
+    lines = ["[] True", "0.5 get", "True get", "1.0"]
+    assert command("-c", code).stdout.splitlines() == lines
+
+
+@pytest.mark.parametrize("name", ["sklearn", "scipy.stats", "requests", "onnx"])
+def test_what_was_imported_before_mxnet_stays(command, name):
+    pytest.importorskip(name)
+    code = (
+        f"import gc, sys, {name}; gc.disable(); before = sys.modules[{name!r}]\n"
+        f"import dmr_gluon.runtime; print(sys.modules[{name!r}] is before, gc.isenabled())"
+    )
+    assert command("-c", code).stdout.split() == ["True", "False"]
+
+
+def test_what_is_not_installed_mxnet_does_not_find(command):
+    code = (
+        "import importlib.machinery as machinery\n"
+        "find = machinery.PathFinder.find_spec\n"
+        "machinery.PathFinder.find_spec = lambda name, *more: name != 'onnx' and find(name, *more)"
+        " or None\n"
+        "import dmr_gluon.runtime\n"
+        "from mxnet.onnx.mx2onnx._op_translations import _op_translations_opset12 as translations\n"
+        "print(translations.onnx)"
+    )
+    assert command("-c", code).stdout.split() == ["None"]
