@@ -2,7 +2,8 @@
 
 ``make mutants`` runs Cosmic Ray on copies of the repository: on each module of MODULES, with the
 tests that are about it, on a random share of the possible changes. What no test noticed stands in
-OUT/NAME.survivors, the scores in OUT/scores.json.
+OUT/NAME.survivors, the scores in OUT/scores.json. ``--again`` tries what no test noticed the last
+time, after tests were added: none may have been taken away, and the module may not have changed.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -45,14 +47,13 @@ MODULES = {
 }
 #: A sum that becomes a remainder or a shift is noticed by anything: it says nothing of the tests.
 _CRUDE = r"core/ReplaceBinaryOperator_\w+_(Mod|Pow|RShift|LShift|BitOr|BitAnd|BitXor|FloorDiv)"
-#: Patience with the tests of one change, in seconds: what waits for ever counts as noticed.
-_TIMEOUT = 600
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("modules", nargs="*", help="such as blocks or training/loop; default: all")
     parser.add_argument("--at-most", type=int, default=40, help="changes of a module (default: 40)")
+    parser.add_argument("--again", action="store_true", help="those that no test noticed last time")
     parser.add_argument("--seed", type=int, default=1, help="which ones (default: 1)")
     parser.add_argument("--jobs", type=int, default=2, help="modules at a time (default: 2)")
     parser.add_argument("--out", type=Path, default=Path("mutants"), help="default: mutants")
@@ -65,15 +66,17 @@ def main():
     scores = json.loads(scores_file.read_text()) if scores_file.exists() else {}
     with ThreadPoolExecutor(options.jobs) as pool:
         chosen = options.modules or list(MODULES)
-        running = {pool.submit(measure, name, options): name for name in chosen}
+        if options.again:
+            chosen = [name for name in chosen if scores.get(name, {}).get("survivors")]
+        running = {pool.submit(measure, name, options, scores.get(name)): name for name in chosen}
         for done in as_completed(running):
             scores[running[done]] = done.result()
             scores_file.write_text(json.dumps(scores, indent=1) + "\n")
     print("\n".join(table(scores)))
 
 
-def measure(name, options):
-    """Try changes of one module; how many there are, were tried, were noticed."""
+def measure(name, options, before):
+    """Try changes of one module; how many there are, were tried, were noticed, and the others."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "repository"
         tracked = subprocess.run(
@@ -85,23 +88,31 @@ def measure(name, options):
             shutil.copy2(REPOSITORY / file, copy / file)
         tests = " ".join(f"tests/test_{test}.py" for test in MODULES[name].split())
         quiet = "-x -q -p no:cacheprovider -m 'not slow'"
-        (copy / "cosmic-ray.toml").write_text(
-            f'[cosmic-ray]\nmodule-path = "dmr_gluon/{name}.py"\ntimeout = {_TIMEOUT}\n'
-            f'test-command = "{sys.executable} -m pytest {quiet} {tests}"\n'
-            'excluded-modules = []\n[cosmic-ray.distributor]\nname = "local"\n'
-        )
+
+        def configure(timeout):
+            (copy / "cosmic-ray.toml").write_text(
+                f'[cosmic-ray]\nmodule-path = "dmr_gluon/{name}.py"\ntimeout = {timeout}\n'
+                f'test-command = "{sys.executable} -m pytest {quiet} {tests}"\n'
+                'excluded-modules = []\n[cosmic-ray.distributor]\nname = "local"\n'
+            )
+
         environment = {**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
 
         def cosmic_ray(*arguments):
             command = [sys.executable, "-m", "cosmic_ray.cli", *arguments]
             return subprocess.Popen(command, cwd=copy, env=environment)
 
+        configure(timeout=3600)
+        began = time.monotonic()
         if cosmic_ray("baseline", "cosmic-ray.toml").wait():
             sys.exit(f"the tests of {name} fail without any change; mend that first")
+        # What makes the tests wait for ever is noticed when they take twice their time.
+        configure(timeout=round(30 + 2 * (time.monotonic() - began)))
         if cosmic_ray("init", "cosmic-ray.toml", "session.sqlite").wait():
             sys.exit(f"no changes could be made to {name}")
         session = copy / "session.sqlite"
-        tried, possible = choose(session, options.at_most, options.seed)
+        again = before["survivors"] if options.again else None
+        tried, possible = choose(session, options.at_most, options.seed, again)
         running = cosmic_ray("exec", "cosmic-ray.toml", "session.sqlite")
         with tqdm(total=tried, desc=name, unit="change") as progress:
             while running.poll() is None:
@@ -125,15 +136,17 @@ def measure(name, options):
     survivors.sort(key=lambda pair: pair[0].start_pos)
     text = "\n".join(f"{result.diff}\n" for _, result in survivors)
     (options.out / f"{name.replace('/', '.')}.survivors").write_text(text)
+    earlier = before if options.again else {"tried": 0, "noticed": 0}
     return {
         "possible": possible,
-        "tried": len(results),
-        "noticed": len(results) - len(survivors),
+        "tried": earlier["tried"] or len(results),
+        "noticed": earlier["noticed"] + len(results) - len(survivors),
+        "survivors": [[one.operator_name, one.occurrence] for one, _ in survivors],
     }
 
 
-def choose(session, at_most, seed):
-    """Leave out crude changes and, of the others, all but so many."""
+def choose(session, at_most, seed, again=None):
+    """Leave out crude changes; of the others, all but so many, or all but those of ``again``."""
     with use_db(session, WorkDB.Mode.open) as db:
         items = sorted(
             db.pending_work_items,
@@ -144,7 +157,14 @@ def choose(session, at_most, seed):
             ),
         )
         sensible = [i for i in items if not re.match(_CRUDE, i.mutations[0].operator_name)]
-        chosen = random.Random(seed).sample(sensible, min(at_most, len(sensible)))
+        if again is None:
+            chosen = random.Random(seed).sample(sensible, min(at_most, len(sensible)))
+        else:
+            chosen = [
+                item
+                for item in sensible
+                if [item.mutations[0].operator_name, item.mutations[0].occurrence] in again
+            ]
         kept = {item.job_id for item in chosen}
         rest = [item.job_id for item in items if item.job_id not in kept]
         db.set_multiple_results(rest, WorkResult(worker_outcome=WorkerOutcome.SKIPPED))
