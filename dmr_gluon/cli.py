@@ -78,9 +78,11 @@ def _eval(options):
             f"MXNet stopped: {last_line(error)}; if memory was short, name more GPUs (--gpus), or "
             f"leave them out"
         ) from error
+    # Of five classes or fewer the right one is always among the first five.
+    top5 = f"top-5 error {result.top5_error:.2f}%, " if len(prepared.classes) > 5 else ""
     print(
         f"{options.split} error {result.error:.2f}% ({result.wrong} of {result.images} images), "
-        f"top-5 error {result.top5_error:.2f}%, loss {result.loss:.4f}"
+        f"{top5}loss {result.loss:.4f}"
     )
 
 

@@ -4,12 +4,14 @@ import json
 import os
 import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
 from dmr_gluon import cli
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runtime import mx
+from dmr_gluon.training.evaluate import Evaluation
 
 NO_GPUS = pytest.mark.skipif(mx.context.num_gpus() > 0, reason="this machine has GPUs")
 
@@ -262,6 +264,21 @@ def test_a_run_is_converted_evaluated_and_exported(capsys, short_run, tmp_path):
 
 def test_networks_are_listed_for_images_as_large_as_that(capsys):
     assert "10000x10000" in printed(capsys, "networks", "dmrnet44", "--image-size", 10_000)
+
+
+@pytest.mark.parametrize("classes, shown", [(5, ""), (6, "top-5 error 10.00%, ")])
+def test_eval_shows_a_top5_error_where_there_are_more_classes(
+    capsys, short_run, monkeypatch, classes, shown
+):
+    prepared = SimpleNamespace(classes=list(range(classes)))
+    for name, value in [
+        ("data.datasets.open_as_trained", prepared),
+        ("data.check.check_quickly", None),
+        ("training.evaluate.evaluate", Evaluation(10, 4, 1, 1.25)),
+    ]:
+        monkeypatch.setattr(f"dmr_gluon.{name}", lambda *_, value=value: value)
+    done = printed(capsys, "eval", short_run)
+    assert done == f"test error 40.00% (4 of 10 images), {shown}loss 1.2500\n"
 
 
 def test_eval_says_in_one_line_that_memory_was_short(short_run, monkeypatch):

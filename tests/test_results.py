@@ -235,6 +235,10 @@ class TestReading:
         remark = f"BN over {images} images, the paper's over 32"
         assert only(grouped([run])).remarks == (() if images == 32 else (remark,))
 
+    def test_the_papers_bn_is_not_named_beside_a_set_of_ones_own(self, tmp_path):
+        run = read_run(write_run(tmp_path / "run", epochs=1, dataset="mine", devices=1))
+        assert run.setup.bn_images == 64 and only(grouped([run])).remarks == ()
+
     def test_paths_that_are_wrong(self, tmp_path):
         (tmp_path / "empty").mkdir()
         with pytest.raises(DMRError, match="none is not there; name a run"):

@@ -173,7 +173,7 @@ def test_a_model_that_gives_other_outputs_is_refused(run, bundle, photographs, t
 
 def test_refusals_are_one_line(run, bundle, photographs):
     for arguments, text in (
-        ([photographs, "--top", "11"], "--top must be"),
+        ([photographs, "--top", "0"], "--top must be"),
         ([photographs, "--nonsense"], "--nonsense"),
         (["nothing.png"], "nothing.png: no such file"),
     ):
