@@ -63,6 +63,16 @@ def bundle(short_run, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def plain_bundle(short_run, tmp_path_factory):
+    """Folder of a bundle of that run, with the plain form alone."""
+    from dmr_gluon.deploy.export import export
+
+    folder = str(tmp_path_factory.mktemp("bundle") / "plain")
+    export(short_run, folder)
+    return folder
+
+
 @pytest.fixture
 def command():
     """Run a program of the repository in a process of its own."""

@@ -40,6 +40,13 @@ def copy(bundle, tmp_path):
 
 
 @pytest.fixture
+def out(plain_bundle, tmp_path):
+    """A copy of the plain bundle, to be written into."""
+    shutil.copytree(plain_bundle, tmp_path / "out")
+    return tmp_path / "out"
+
+
+@pytest.fixture
 def run(short_run, digits, tmp_path):
     """A copy of the short run and of its data set, to change; ``run.data`` is the latter."""
     folder = Copied(shutil.copytree(short_run, tmp_path / "run"))
@@ -152,9 +159,8 @@ def test_the_worked_example_is_worked(copy):
         load_bundle(copy, "folded")
 
 
-def test_a_form_that_computes_something_else_is_not_written(short_run, tmp_path, monkeypatch):
-    old = export(short_run, tmp_path / "out")
-    make = writer.make
+def test_a_form_that_computes_something_else_is_not_written(short_run, out, monkeypatch):
+    old, make = read_bundle(out), writer.make
 
     def wrong(name, *arguments):
         form = make(name, *arguments)
@@ -164,14 +170,13 @@ def test_a_form_that_computes_something_else_is_not_written(short_run, tmp_path,
 
     monkeypatch.setattr(writer, "make", wrong)
     with pytest.raises(DMRError, match="bn-folded gives other outputs.*nothing was written"):
-        export(short_run, tmp_path / "out", options=ExportOptions(("bn-folded",)))
-    assert read_bundle(tmp_path / "out")["epochs"] == old["epochs"]
-    assert not [name for name in os.listdir(tmp_path / "out") if "folded" in name or name[0] == "."]
+        export(short_run, out, options=ExportOptions(("bn-folded",)))
+    assert read_bundle(out) == old
+    assert not [name for name in os.listdir(out) if "folded" in name or name[0] == "."]
 
 
-def test_int8_that_loses_too_much_is_not_written(short_run, tmp_path, monkeypatch):
-    out, make = tmp_path / "out", writer.make
-    export(short_run, out)
+def test_int8_that_loses_too_much_is_not_written(short_run, out, monkeypatch):
+    make = writer.make
     before = {path.name: path.read_bytes() for path in out.iterdir()}
 
     def wrong(name, net, preprocessing, calibration):
@@ -429,9 +434,8 @@ def test_killed_while_files_get_their_names(tmp_path, monkeypatch, number, older
     assert set(read_bundle(out)["files"]) == {"a", "c"}
 
 
-def test_a_signal_while_files_get_their_names_comes_too_late(short_run, tmp_path, monkeypatch):
-    out, replace = tmp_path / "out", os.replace
-    export(short_run, out)
+def test_a_signal_while_files_get_their_names_comes_too_late(short_run, out, monkeypatch):
+    replace = os.replace
 
     def replacing(source, target):
         replace(source, target)

@@ -11,16 +11,13 @@ import pytest
 from conftest import REPOSITORY
 
 from dmr_gluon.cuda import library_folders
-from dmr_gluon.deploy.export import export
 from dmr_gluon.deploy.load import load_bundle
 from dmr_gluon.runtime import mx
 
 
-@pytest.fixture(scope="module")
-def bundle(short_run, tmp_path_factory):
-    folder = str(tmp_path_factory.mktemp("c") / "bundle")
-    export(short_run, folder)
-    return folder
+@pytest.fixture
+def bundle(plain_bundle):
+    return plain_bundle
 
 
 @pytest.fixture(scope="module")

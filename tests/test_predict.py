@@ -18,7 +18,6 @@ from dmr_gluon.data.datasets import open_prepared
 from dmr_gluon.data.iterators import evaluation_batches
 from dmr_gluon.data.reader import RecordFile
 from dmr_gluon.deploy import predict_onnx
-from dmr_gluon.deploy.export import export
 from dmr_gluon.deploy.predict_onnx import (
     Problem,
     check_arguments,
@@ -34,11 +33,9 @@ from dmr_gluon.runtime import mx
 MEAN, STD = (125.3, 122.9, 113.9), (63.0, 62.1, 66.7)
 
 
-@pytest.fixture(scope="module")
-def bundle(short_run, tmp_path_factory):
-    folder = str(tmp_path_factory.mktemp("predict") / "bundle")
-    export(short_run, folder)
-    return folder
+@pytest.fixture
+def bundle(plain_bundle):
+    return plain_bundle
 
 
 @pytest.fixture

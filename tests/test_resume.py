@@ -213,8 +213,8 @@ def test_checkpoints_within_epochs_change_nothing(runs, recipe, tmp_path, cpus):
         "epoch-0001-step-000010.npz", "epoch-0001-step-000020.npz", "epoch-0001.npz",
         "epoch-0002.npz",
     ]  # fmt: skip
-    # From each of them the run comes to the same end.
-    for name in names[:2] + names[3:5]:
+    # From one of each epoch the run comes to the same end.
+    for name in (names[1], names[3]):
         cut = tmp_path / name
         shutil.copytree(options.run_dir, cut)
         for later in names[names.index(name) + 1 :]:
