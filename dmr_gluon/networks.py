@@ -176,7 +176,7 @@ def _cifar(name, family, depth, width, residual_blocks=None):
     branch_layers = 2
     if rest or per_stage < 1:
         below = max(8, 6 * per_stage + 2)
-        nearest = sorted({below, max(8, below + 6 if depth > 8 else 8)})
+        nearest = [below, below + 6] if depth > 8 else [below]
         raise DMRError(
             f"model {name!r}: depth {depth} does not fit 6n + 2 (three stages of n blocks, two "
             f"layers each, stem and FC); nearest that do: {either(nearest)}"

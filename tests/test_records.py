@@ -437,3 +437,12 @@ def test_preparing_needs_no_mxnet(command):
         "import dmr_gluon.data.check, dmr_gluon.data.download; print('mxnet' in sys.modules)"
     )
     assert command("-c", code).stdout == "False\n"
+
+
+@pytest.mark.parametrize("digest", ["0" * 64, "f" * 64, ""])
+def test_a_state_is_believed_only_with_its_digest(tmp_path, digest):
+    path, text = tmp_path / "train.state", '{"count": 3}'
+    path.write_text(f"{digest}\n{text}\n")
+    assert records.read_state(path) is None
+    path.write_text(f"{records._sha256(text)}\n{text}\n")
+    assert records.read_state(path) == {"count": 3}
