@@ -302,7 +302,7 @@ def add_arguments(parser):
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--csv", action="store_true", help="as CSV: file, rank, label, probability")
     forms.add_argument("--json", action="store_true", help="as JSON lines: file, top (or error)")
-    parser.add_argument("--top", type=int, metavar="K", help="at most so many labels (default: 5)")
+    parser.add_argument("--top", type=int, default=5, metavar="K", help="labels each (default: 5)")
     parser.add_argument("--batch-size", type=int, default=32, help="images at a time (default: 32)")
     parser.epilog = (
         "Exit status: 0 if all images were predicted; 1 if some could not be, of which a line on "
@@ -311,12 +311,9 @@ def add_arguments(parser):
 
 
 def check_arguments(options, description):
-    """Refuse options that do not fit a bundle; fill in how many labels are wanted."""
-    classes = len(description["classes"])
-    wanted = 5 if options.top is None else options.top
-    if wanted < 1:
-        raise Problem(f"--top must be at least 1, not {wanted}")
-    options.top = min(wanted, classes)
+    """Refuse options that do not fit a bundle."""
+    if options.top < 1:
+        raise Problem(f"--top must be at least 1, not {options.top}")
     if options.batch_size < 1:
         raise Problem(f"--batch-size must be at least 1, not {options.batch_size}")
     if description["input"]["mean"] is None:
