@@ -12,8 +12,11 @@ from dmr_gluon.training.optimizer import learning_rate, make_optimizer
 SHAPES = [(5, 3), (7,), (32, 16, 3, 3)]
 
 
-def run_both(steps=20, drop_at=10, wd=1e-4, momentum=0.9, batch=64, shapes=SHAPES):
-    """Twenty updates by the optimiser and, in float64, by the formula."""
+def run_both(rates=(0.1, 0.01), steps=20, wd=1e-4, momentum=0.9, batch=64, shapes=SHAPES):
+    """Twenty updates by the optimiser and, in float64, by the formula.
+
+    The first half of them at the first rate.
+    """
     random = np.random.RandomState(0)
     recipe = replace(CIFAR, weight_decay=wd, momentum=momentum)
     updater = mx.optimizer.get_updater(make_optimizer(recipe))
@@ -23,7 +26,7 @@ def run_both(steps=20, drop_at=10, wd=1e-4, momentum=0.9, batch=64, shapes=SHAPE
     expected = [w.astype(np.float64) for w in start]
     m = [np.zeros_like(w) for w in expected]
     for step in range(steps):
-        lr = 0.1 if step < drop_at else 0.01
+        lr = rates[step >= steps // 2]
         updater.optimizer.set_learning_rate(lr)
         gradients = [random.standard_normal(s).astype(np.float32) * batch for s in shapes]
         updater(list(range(len(shapes))), [mx.nd.array(g) for g in gradients], found)
@@ -34,10 +37,20 @@ def run_both(steps=20, drop_at=10, wd=1e-4, momentum=0.9, batch=64, shapes=SHAPE
     return [w.asnumpy() for w in found], expected
 
 
+@pytest.mark.parametrize("rates", [(0.1, 0.01), (0.01, 0.1)], ids=["drop", "rise"])
 @pytest.mark.parametrize("wd", [0, 1e-4, 1e-2])
-def test_nesterov_equals_the_2016_formula_across_a_drop(wd):
-    for found, expected in zip(*run_both(wd=wd)):
+def test_nesterov_equals_the_2016_formula_across_a_change(wd, rates):
+    for found, expected in zip(*run_both(rates, wd=wd)):
         assert np.abs(found - expected).max() <= 1e-6 * np.abs(expected).max()
+
+
+def test_only_float16_has_a_master_copy():
+    optimizer = make_optimizer(replace(CIFAR, dtype="float16"))
+    state = optimizer.create_state_multi_precision(0, mx.nd.ones(3, dtype="float16"))
+    assert [array.dtype for array in state] == [np.float32, np.float32]
+    for dtype in ("float32", "float64"):
+        state = optimizer.create_state_multi_precision(0, mx.nd.ones(3, dtype=dtype))
+        assert isinstance(state, mx.nd.NDArray) and state.dtype == np.dtype(dtype)
 
 
 def test_mxnets_own_nag_differs_after_a_drop():
@@ -71,6 +84,7 @@ def test_weight_decay_reaches_every_parameter():
 def test_imagenet_has_plain_momentum():
     assert type(make_optimizer(IMAGENET)).__name__ == "SGD"
     assert type(make_optimizer(CIFAR)).__name__ == "NAG2016"
+    assert type(make_optimizer(replace(CIFAR, momentum=0))).__name__ == "SGD"  # there is none
 
 
 def test_the_cifar_schedule_drops_at_a_half_three_quarters_and_seven_eighths():

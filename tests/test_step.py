@@ -264,6 +264,14 @@ class TestBuckets:
         for (name, array), (other, same) in zip(*(sorted(state.items()) for state in states)):
             assert name == other and (array == same).all()
 
+    def test_parameters_begin_where_gpus_like_it_and_do_not_overlap(self):
+        net = get_model("cifar_dmrnet8")
+        parameters = buckets.trained_parameters(net)
+        end = 0
+        for parameter, (number, start) in zip(parameters, buckets.places_of(parameters)):
+            assert number == 0 and start % 64 == 0 and end <= start < end + 64
+            end = start + int(np.prod(parameter.shape))
+
     def test_pieces_are_what_was_joined(self):
         net = get_model("cifar_dmrnet8")
         net.initialize()

@@ -39,7 +39,7 @@ MODULES = {
     "training/keeper": "resume training",
     "training/log": "training resume status",
     "training/loop": "training resume",
-    "training/optimizer": "optimizer training",
+    "training/optimizer": "optimizer step training",
     "training/position": "resume training",
     "training/start": "training resume recipes",
     "training/step": "step training",
