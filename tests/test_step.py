@@ -96,7 +96,8 @@ def test_synchronised_bn_is_ours_with_the_devices_counted():
 
 def test_label_smoothing_is_the_cross_entropy_with_smoothed_labels():
     logits = np.random.RandomState(0).standard_normal((4, 10))
-    labels = np.array([0, 3, 3, 9])
+    best = logits.argmax(axis=1)
+    labels = best + [0, 1, -1, -1]  # one is right, and not all others are on one side
 
     class Fixed(mx.gluon.HybridBlock):
         def __init__(self):
@@ -112,7 +113,8 @@ def test_label_smoothing_is_the_cross_entropy_with_smoothed_labels():
     net = Fixed()
     net.initialize()
     step = TrainingStep(net, make_optimizer(CIFAR), ONE, smoothing=0.1)
-    ((total, _),) = step(np.zeros((4, 3, 2, 2)), labels, lr=1.0)
+    ((total, wrong),) = step(np.zeros((4, 3, 2, 2)), labels, lr=1.0)
+    assert wrong.asscalar() == 3
     probability = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     wanted = np.full((4, 10), 0.01)
     wanted[np.arange(4), labels] += 0.9
@@ -358,6 +360,7 @@ class TestBuckets:
 
 def test_the_loss_scale_doubles_after_a_while():
     scale = LossScale()
+    assert scale.scale == 65536
     for _ in range(LossScale.WAIT - 1):
         assert scale.after(True)
     assert scale.scale == LossScale.FIRST

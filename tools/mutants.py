@@ -29,7 +29,7 @@ from tqdm import tqdm
 REPOSITORY = Path(__file__).resolve().parent.parent
 #: Modules, and the tests that are about each: those first that find most.
 MODULES = {
-    "blocks": "blocks model golden folding equivalence",
+    "blocks": "blocks model golden folding equivalence model_zoo",
     "networks": "networks model",
     "data/records": "records data check",
     "training/buckets": "step training",
