@@ -250,6 +250,20 @@ class TestRun:
                 RunOptions(data_dir=digits, run_dir=short_run, **options),
             )
 
+    @pytest.mark.parametrize(
+        "choice, cpus, words",
+        [
+            ({"sync_bn": True}, 1, "--sync-bn is for several devices"),
+            ({"sync_bn": True}, 2, "--sync-bn needs GPUs"),
+            ({"dtype": "float16"}, 1, "--dtype float16 needs GPUs"),
+        ],
+    )
+    def test_what_needs_other_devices(self, short_recipe, digits, tmp_path, choice, cpus, words):
+        options = RunOptions(data_dir=digits, run_dir=str(tmp_path / "run"), cpus=cpus)
+        with pytest.raises(DMRError, match=words):
+            fit(replace(short_recipe, **choice), options)
+        assert not (tmp_path / "run").exists()
+
     def test_a_loss_that_is_not_finite_stops_the_run(self, short_recipe, digits, tmp_path):
         with pytest.raises(DMRError, match="lower --lr"):
             fit(
