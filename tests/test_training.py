@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,9 +26,13 @@ from dmr_gluon.runtime import mx
 from dmr_gluon.training import devices
 from dmr_gluon.training import evaluate as evaluation
 from dmr_gluon.training.devices import check_kvstore, choose_algorithms, make_devices
+from dmr_gluon.training.distributed import ALONE
+from dmr_gluon.training.epoch import StepsOfEpoch
 from dmr_gluon.training.evaluate import evaluate
+from dmr_gluon.training.keeper import Keeper
 from dmr_gluon.training.loop import RunOptions, fit
 from dmr_gluon.training.optimizer import make_optimizer
+from dmr_gluon.training.start import Plan
 from dmr_gluon.training.step import TrainingStep, host_memory, split_over
 
 
@@ -411,3 +416,34 @@ class TestLog:
         runlog.append(path, "end")
         runlog.forget_after(path, 2)
         assert [event["epoch"] for event in runlog.read(path)] == [1, 2]
+
+
+def test_running_statistics_become_their_mean_over_the_devices():
+    both = [mx.cpu(0), mx.cpu(1)]
+    net = get_model("cifar_dmrnet8")
+    net.initialize(ctx=both)
+    expected, random = {}, np.random.RandomState(0)
+    statistics = [p for name, p in net.collect_params().items() if "running" in name]
+    for parameter in statistics:
+        values = random.standard_normal((2, *parameter.shape)).astype(np.float32)
+        for array, value in zip(parameter.list_data(), values):
+            array[:] = value
+        expected[parameter.name] = values.mean(axis=0)
+    keeper = SimpleNamespace(net=net, step=SimpleNamespace(devices=both), group=ALONE)
+    Keeper.average_running_statistics(keeper)
+    for parameter in statistics:
+        for array in parameter.list_data():
+            np.testing.assert_allclose(array.asnumpy(), expected[parameter.name], rtol=1e-6)
+
+
+def test_what_is_left_is_noted_while_a_run_goes_on():
+    found = {}
+    steps = SimpleNamespace(
+        at=SimpleNamespace(epoch=1, steps=4),
+        plan=Plan(count=640, batch=64, per_epoch=10, total=30, epochs=3),
+        heart=SimpleNamespace(beat=lambda now, **values: found.update(values)),
+    )
+    StepsOfEpoch.beat(steps, SimpleNamespace(rate=32.0))
+    assert found == {
+        "epoch": 2, "step": 4, "steps": 10, "images_per_second": 32.0, "seconds_left": 16 * 2,
+    }  # fmt: skip
