@@ -1,16 +1,17 @@
 """What MXNet imports beside itself and seldom or never uses, so that it is there sooner.
 
-Half of the time of ``import mxnet`` goes into other packages. While it is imported
+Two fifths of the time of ``import mxnet`` go into other packages. While it is imported
 
-- SciPy's statistics and sparse matrices, ``requests`` and ``onnx`` are stood in for by modules
-  that import the real one when something of it is first asked for;
+- SciPy's statistics, ``requests`` and ``onnx`` are stood in for by modules that import the real
+  one when something of it is first asked for;
 - scikit-learn is hidden: it serves as the base class of one that MXNet has deprecated
   (``mx.model.FeedForward``);
-- ``distutils``, which Python 3.12 removed and which setuptools puts in its place before, is stood
-  in for by ``packaging``: MXNet only compares NumPy's version;
+- ``distutils``, which Python 3.12 removed and of which setuptools has a slow one, is stood in for
+  by ``packaging``: MXNet only compares NumPy's version;
 - no garbage is collected: there is hardly any, and every search goes through all that was made.
 
-Whoever else wants one of these packages gets it afterwards, whole.
+Whoever else wants one of these packages gets it afterwards, whole; another thread that begins to
+import scikit-learn or ``distutils`` meanwhile does not find them.
 """
 
 import contextlib
@@ -22,13 +23,16 @@ from types import ModuleType
 
 from packaging.version import Version
 
-_SELDOM_USED = ("scipy.stats", "scipy.sparse", "requests", "onnx")
+_SELDOM_USED = ("scipy.stats", "requests", "onnx")
 
 
 class _Later(ModuleType):
     """Stands in for a module of its name, and imports it to answer for it."""
 
     def __getattr__(self, name):
+        # Also while MXNet is being imported, when another thread asks.
+        if sys.modules.get(self.__name__) is self:
+            sys.modules.pop(self.__name__, None)
         return getattr(importlib.import_module(self.__name__), name)
 
 
@@ -37,7 +41,7 @@ def _stand_ins():
     found = {
         name: _Later(name)
         for name in _SELDOM_USED
-        if importlib.util.find_spec(name.split(".")[0]) is not None
+        if name not in sys.modules and importlib.util.find_spec(name.split(".")[0]) is not None
     }
     distutils, version = ModuleType("distutils"), ModuleType("distutils.version")
     distutils.version = version
@@ -55,8 +59,8 @@ def only_what_is_needed():
     try:
         yield
     finally:
-        for name, one in stand_ins.items():
-            if sys.modules.get(name) is one:
-                del sys.modules[name]
         if collecting:
             gc.enable()
+        for name, one in stand_ins.items():
+            if sys.modules.get(name) is one:
+                sys.modules.pop(name, None)

@@ -86,7 +86,7 @@ def test_mxnet_imports_only_what_it_needs(command):
     """The rest is there for whoever asks for it, MXNet too."""
     code = (
         "import gc, sys, dmr_gluon.runtime as r\n"
-        "seldom = 'sklearn', 'scipy.stats', 'scipy.sparse', 'requests', 'onnx', 'distutils'\n"
+        "seldom = 'sklearn', 'scipy.stats', 'requests', 'onnx', 'distutils'\n"
         "print([name for name in seldom if name in sys.modules], gc.isenabled())\n"
         "print(r.mx.test_utils.ss.norm.cdf(0), r.mx.gluon.utils.requests.get.__name__)\n"
         "import scipy.stats, requests\n"
@@ -95,6 +95,29 @@ def test_mxnet_imports_only_what_it_needs(command):
     )
     lines = ["[] True", "0.5 get", "True get", "1.0"]
     assert command("-c", code).stdout.splitlines() == lines
+
+
+def test_who_asks_for_it_meanwhile_gets_the_real_one(command):
+    code = (
+        "import inspect, sys\n"
+        "from dmr_gluon.imports import only_what_is_needed\n"
+        "with only_what_is_needed():\n"
+        "    import requests.adapters\n"
+        "    from scipy import stats\n"
+        "    print(stats.norm.cdf(0), hasattr(sys.modules['requests'], '__file__'))\n"
+        "    inspect.stack()\n"
+        "    sys.modules.pop('sklearn')\n"
+        "print(requests.get.__name__)"
+    )
+    assert command("-c", code).stdout.split() == ["0.5", "True", "get"]
+
+
+def test_a_stub_that_someone_put_there_stays(command):
+    code = (
+        "import sys, types; stub = sys.modules['requests'] = types.ModuleType('requests')\n"
+        "import dmr_gluon.runtime; print(sys.modules['requests'] is stub)"
+    )
+    assert command("-c", code).stdout.split() == ["True"]
 
 
 @pytest.mark.parametrize("name", ["sklearn", "scipy.stats", "requests", "onnx"])

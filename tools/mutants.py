@@ -49,7 +49,8 @@ MODULES = {
 }
 #: A sum that becomes a remainder or a shift is noticed by anything: it says nothing of the tests.
 _CRUDE = r"core/ReplaceBinaryOperator_\w+_(Mod|Pow|RShift|LShift|BitOr|BitAnd|BitXor|FloorDiv)"
-_SECONDS, _ONCE = {}, defaultdict(Lock)
+#: How long tests take when nothing is broken, by their names; each is found out once.
+_BASELINES, _LOCKS = {}, defaultdict(Lock)
 
 
 def main():
@@ -70,6 +71,8 @@ def main():
     with ThreadPoolExecutor(options.jobs) as pool:
         chosen = options.modules or list(MODULES)
         if options.again:
+            for name in set(chosen) - set(scores):
+                parser.error(f"{name} was not measured before; leave out --again")
             chosen = [name for name in chosen if scores.get(name, {}).get("survivors")]
         running = {pool.submit(measure, name, options, scores.get(name)): name for name in chosen}
         for done in as_completed(running):
@@ -105,22 +108,23 @@ def measure(name, options, before):
             command = [sys.executable, "-m", "cosmic_ray.cli", *arguments]
             return subprocess.Popen(command, cwd=copy, env=environment)
 
-        # Whole and once: also how long these tests take when nothing is broken.
-        several = frozenset(MODULES[name].split())
-        with _ONCE[several]:
-            if several not in _SECONDS:
+        together = frozenset(MODULES[name].split())
+        with _LOCKS[together]:
+            if together not in _BASELINES:
                 configure(timeout=3600)
                 began = time.monotonic()
                 if cosmic_ray("baseline", "cosmic-ray.toml").wait():
                     sys.exit(f"the tests of {name} fail without any change; mend that first")
-                _SECONDS[several] = time.monotonic() - began
-        # What makes the tests wait for ever is noticed when they take twice their time.
-        configure(timeout=round(30 + 2 * _SECONDS[several]))
+                _BASELINES[together] = time.monotonic() - began
+        # What makes the tests wait for ever is noticed when they take several times their time.
+        configure(timeout=round(60 + 4 * _BASELINES[together]))
         if cosmic_ray("init", "cosmic-ray.toml", "session.sqlite").wait():
             sys.exit(f"no changes could be made to {name}")
         session = copy / "session.sqlite"
         again = before["survivors"] if options.again else None
         tried, possible = choose(session, options.at_most, options.seed, again)
+        if again is not None and tried != len(again):
+            sys.exit(f"{name} has changed: leave out --again")
         running = cosmic_ray("exec", "cosmic-ray.toml", "session.sqlite")
         with tqdm(total=tried, desc=name, unit="change") as progress:
             while running.poll() is None:
@@ -149,6 +153,7 @@ def measure(name, options, before):
         "possible": possible,
         "tried": earlier["tried"] or len(results),
         "noticed": earlier["noticed"] + len(results) - len(survivors),
+        "too_slow": earlier.get("too_slow", 0) + sum(r.output == "timeout" for _, r in results),
         "survivors": [[one.operator_name, one.occurrence] for one, _ in survivors],
     }
 
@@ -180,12 +185,13 @@ def choose(session, at_most, seed, again=None):
 
 
 def table(scores):
-    yield "| module | possible changes | tried | noticed | score |"
-    yield "| --- | ---: | ---: | ---: | ---: |"
+    yield "| module | possible changes | tried | noticed | of them in time-outs | score |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: |"
     for name in filter(scores.get, MODULES):
         score = scores[name]
         share = 100 * score["noticed"] / max(1, score["tried"])
-        numbers = f"{score['possible']} | {score['tried']} | {score['noticed']} | {share:.0f}%"
+        counts = (score.get(key, 0) for key in ("possible", "tried", "noticed", "too_slow"))
+        numbers = " | ".join(map(str, [*counts, f"{share:.0f}%"]))
         yield f"| `{name}` | {numbers} |"
 
 

@@ -301,7 +301,7 @@ class Training(StepsOfEpoch):
             done = runlog.epochs(self.run.log)[-10:]
             left = sum(sum(line["seconds"].values()) for line in done) / len(done)
             left *= self.plan.epochs - epoch
-            many = len(self.prepared.classes) > 10
+            many = len(self.prepared.classes) > 10  # of fewer it says little, epoch by epoch
             say(epoch_line(values, self.plan.epochs, left, top5=many))
         self.clock.lap("log")
         signal = int(self.group.gather("signal", [self.stop.received]).max())
