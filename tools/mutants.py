@@ -38,7 +38,7 @@ MODULES = {
     "training/distributed": "distributed",
     "training/epoch": "training resume",
     "training/evaluate": "training distributed",
-    "training/keeper": "resume training",
+    "training/keeper": "resume training distributed",
     "training/log": "training resume status",
     "training/loop": "training resume",
     "training/optimizer": "optimizer step training",
