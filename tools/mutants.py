@@ -58,6 +58,7 @@ def main():
     parser.add_argument("modules", nargs="*", help="such as blocks or training/loop; default: all")
     parser.add_argument("--at-most", type=int, default=40, help="changes of a module (default: 40)")
     parser.add_argument("--again", action="store_true", help="those that no test noticed last time")
+    parser.add_argument("--tests", nargs="+", help="such as step: these and not a module's own")
     parser.add_argument("--seed", type=int, default=1, help="which ones (default: 1)")
     parser.add_argument("--jobs", type=int, default=2, help="modules at a time (default: 2)")
     parser.add_argument("--out", type=Path, default=Path("mutants"), help="default: mutants")
@@ -92,7 +93,8 @@ def measure(name, options, before):
         for file in (name for name in names if (REPOSITORY / name).exists()):
             (copy / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(REPOSITORY / file, copy / file)
-        tests = " ".join(f"tests/test_{test}.py" for test in MODULES[name].split())
+        about = options.tests or MODULES[name].split()
+        tests = " ".join(f"tests/test_{test}.py" for test in about)
         quiet = "-x -q -p no:cacheprovider -m 'not slow'"
 
         def configure(timeout):
@@ -108,7 +110,7 @@ def measure(name, options, before):
             command = [sys.executable, "-m", "cosmic_ray.cli", *arguments]
             return subprocess.Popen(command, cwd=copy, env=environment)
 
-        together = frozenset(MODULES[name].split())
+        together = frozenset(about)
         with _LOCKS[together]:
             if together not in _BASELINES:
                 configure(timeout=3600)
