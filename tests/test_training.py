@@ -32,6 +32,7 @@ from dmr_gluon.training.evaluate import evaluate
 from dmr_gluon.training.keeper import Keeper
 from dmr_gluon.training.loop import RunOptions, fit
 from dmr_gluon.training.optimizer import make_optimizer
+from dmr_gluon.training.position import Position
 from dmr_gluon.training.start import Plan
 from dmr_gluon.training.step import TrainingStep, host_memory, split_over
 
@@ -447,3 +448,13 @@ def test_what_is_left_is_noted_while_a_run_goes_on():
     assert found == {
         "epoch": 2, "step": 4, "steps": 10, "images_per_second": 32.0, "seconds_left": 16 * 2,
     }  # fmt: skip
+
+
+def test_nothing_is_summed_up_before_a_step():
+    for at in (Position(), Position(epoch=3, steps=5, images=9, loss=2.5, wrong=1).next_epoch()):
+        assert (at.steps, at.images, at.loss, at.wrong) == (0, 0, 0, 0)
+
+
+def test_errors_are_shares_of_the_images():
+    found = evaluation.Evaluation(images=200, wrong=40, wrong_top5=10, loss=1.0)
+    assert (found.error, found.top5_error) == (20, 5)
