@@ -458,3 +458,19 @@ def test_nothing_is_summed_up_before_a_step():
 def test_errors_are_shares_of_the_images():
     found = evaluation.Evaluation(images=200, wrong=40, wrong_top5=10, loss=1.0)
     assert (found.error, found.top5_error) == (20, 5)
+
+
+def test_the_counts_of_an_evaluation_equal_numpys():
+    random = np.random.RandomState(0)
+    logits = np.rint(2 * random.standard_normal((200, 10)))  # with equal ones, as argmax takes them
+    labels = random.randint(0, 10, 200)
+    tally = evaluation._Tally(10)
+    for part in (slice(0, 120), slice(120, 200)):
+        tally.add([mx.nd.array(logits[part])], labels[part])
+    order = np.argsort(-logits, axis=1, kind="stable")
+    place = np.argmax(order == labels[:, None], axis=1)
+    assert (tally.wrong, tally.wrong_top5) == ((place > 0).sum(), (place > 4).sum())
+    probability = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    expected = -np.log(probability[np.arange(200), labels]).sum()
+    np.testing.assert_allclose(tally.loss, expected, rtol=1e-6)
+    assert (tally.seen == np.bincount(labels, minlength=10)).all()
