@@ -202,7 +202,7 @@ class TestJoining:
         with pytest.raises(DMRError, match="DMLC_NUM_SERVER is not set"):
             join("dist_sync")
 
-    @pytest.mark.parametrize("number", ["x", "2", "-1", "²"])
+    @pytest.mark.parametrize("number", ["x", "2", "3", "-1", "²"])
     def test_a_number_that_no_worker_has(self, monkeypatch, number):
         monkeypatch.setenv("DMR_WORKER", number)
         with pytest.raises(DMRError, match="DMR_WORKER .* must be a number below 2"):
@@ -214,6 +214,37 @@ class TestJoining:
         assert (ALONE.gather("x", [5.0]) == [[5.0]]).all()
         ALONE.check_equal("x", [np.zeros(3)], "weights")
         ALONE.wait()
+
+
+class Two(Group):
+    """Worker 0 of two; ``other`` says what worker 1 gives in place of what this one does."""
+
+    def __init__(self, other=lambda values: values):
+        super().__init__(SimpleNamespace(num_workers=2, rank=0))
+        self.other, self.gathered = other, []
+
+    def gather(self, name, values):
+        self.gathered.append(name)
+        return np.array([np.ravel(values), self.other(np.ravel(values))])
+
+
+def test_one_bit_that_differs_between_workers_is_refused():
+    arrays = [np.ones(3, np.float32), np.zeros((2, 2), np.float32)]
+    Two().check_equal("weights", arrays, "weights")
+    ALONE.check_equal("weights", arrays, "weights")
+    seen = []
+    Two(lambda values: seen.append(values[0]) or values).check_equal("w", arrays, "weights")
+    changed = [arrays[0], arrays[1].copy()]
+    changed[1][1, 1] = -0.0
+    with pytest.raises(DMRError, match="worker 1 has another weights than worker 0"):
+        Two(lambda values: np.array(seen)).check_equal("w", changed, "weights")
+
+
+def test_waiting_is_for_the_others():
+    group = Two()
+    group.wait()
+    assert group.gathered == ["wait"]
+    ALONE.wait()
 
 
 UNEQUAL = """
