@@ -1,5 +1,6 @@
 """A run that is stopped anywhere and resumed ends with the bits of one that never stopped."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,12 +13,14 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import REPOSITORY
 
 from dmr_gluon import runs as runs_module
+from dmr_gluon.data.datasets import open_prepared
 from dmr_gluon.data.encoding import Encoding, Source
 from dmr_gluon.data.writing import write_set
 from dmr_gluon.deploy.saving import load_run
@@ -29,7 +32,9 @@ from dmr_gluon.runs import RunDirectory
 from dmr_gluon.runtime import mx
 from dmr_gluon.signals import say
 from dmr_gluon.training import checkpoint, epoch, evaluate, loop
-from dmr_gluon.training.log import Heartbeat
+from dmr_gluon.training import start as starting
+from dmr_gluon.training.distributed import ALONE
+from dmr_gluon.training.log import Heartbeat, duration
 from dmr_gluon.training.loop import RunOptions, fit
 from dmr_gluon.training.start import changes_at_resume
 from dmr_gluon.training.step import TrainingStep
@@ -632,6 +637,30 @@ class TestKept:
         printed = capsys.readouterr().out
         assert "training images per second" in printed and "46 steps take" in printed
         assert os.listdir(tmp_path) == []
+
+    def test_an_estimate_is_counted_from_its_steps(self, few, recipe, capsys, monkeypatch):
+        """With a clock of its own: a step takes half a second, a batch of the evaluation 0.25."""
+        clock = [0.0]
+
+        class Step:
+            devices, group = [mx.cpu()], ALONE
+            buckets = SimpleNamespace(apart=contextlib.nullcontext)
+
+            def __call__(self, *_):
+                clock[0] += 0.5
+
+            def net(self, part):
+                clock[0] += 0.25
+
+        monkeypatch.setattr(starting, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+        prepared, options = open_prepared(few), RunOptions(data_dir=few)
+        plan = starting.Plan.of(recipe, prepared, 1)
+        starting.estimate(Step(), recipe, prepared, plan, options)
+        evaluations = 2 * 0.25 * prepared.split("test").count / 16
+        assert capsys.readouterr().out == (
+            "estimate from 10 steps: 32 training images per second; 46 steps take 00:23, "
+            f"2 evaluations {duration(evaluations)}, {duration(23 + evaluations)} in all\n"
+        )
 
     def test_how_far_it_is_can_be_read(self, half, few):
         beat = json.loads(Path(half.run_dir, "progress.json").read_text())
