@@ -380,6 +380,18 @@ class TestDevices:
         with pytest.raises(DMRError, match="--kv-store"):
             check_kvstore(name, [mx.cpu()])
 
+    def test_kvstores_that_fit(self):
+        check_kvstore("nccl", [mx.gpu(0), mx.gpu(1)])
+        check_kvstore("device", [mx.cpu()])
+
+    def test_fewer_gpus_than_are_asked_for(self, monkeypatch):
+        monkeypatch.setattr(mx.runtime.Features, "is_enabled", lambda *_: True)
+        monkeypatch.setattr(mx.context, "num_gpus", lambda: 2)
+        monkeypatch.setattr(devices, "warn_of_unfit_gpus", lambda _: None)
+        with pytest.raises(DMRError, match="asks for GPU 3, but there are only 2"):
+            make_devices("0-3")
+        assert make_devices("0,1") == [mx.gpu(0), mx.gpu(1)]
+
 
 def test_runs_started_together_get_folders_of_their_own(tmp_path):
     names = [os.path.basename(claim_run_directory(tmp_path / "runs", "a")) for _ in range(3)]
