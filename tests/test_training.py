@@ -23,7 +23,7 @@ from dmr_gluon.recipes import CIFAR
 from dmr_gluon.report import runlog
 from dmr_gluon.runs import RunDirectory, claim_run_directory
 from dmr_gluon.runtime import mx
-from dmr_gluon.training import devices
+from dmr_gluon.training import devices, log
 from dmr_gluon.training import evaluate as evaluation
 from dmr_gluon.training.devices import check_kvstore, choose_algorithms, make_devices
 from dmr_gluon.training.distributed import ALONE
@@ -486,3 +486,16 @@ def test_the_counts_of_an_evaluation_equal_numpys():
     expected = -np.log(probability[np.arange(200), labels]).sum()
     np.testing.assert_allclose(tally.loss, expected, rtol=1e-6)
     assert (tally.seen == np.bincount(labels, minlength=10)).all()
+
+
+def test_a_line_a_minute_where_there_is_no_terminal(monkeypatch, capsys):
+    clock = [100.0]
+    monkeypatch.setattr(log, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    progress = log.Progress("epoch 1", total=1000, done=200)
+    for seconds in (30, 40, 50):  # the second is the first after a minute
+        clock[0] += seconds
+        progress.update(140, loss=0.3)
+    assert progress.rate == 3.5
+    assert capsys.readouterr().out == (
+        "epoch 1: 480 of 1000 images, 4 per second, 02:10 left  loss 0.3\n"
+    )
