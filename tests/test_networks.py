@@ -12,6 +12,7 @@ from dmr_gluon.spec import NetworkSpec
 
 
 def test_every_example_name_is_a_network_of_that_depth():
+    assert {"cifar_dmrnet56", "resnet101", "dmrnet44", "dmrnet50_ijcai"} <= set(example_names())
     for name in example_names():
         depth = int(re.search(r"net(\d+)|plain(\d+)", name).group(0).strip("netplai"))
         assert network(name).depth == depth and network(name).name == name
@@ -161,3 +162,11 @@ def test_a_specification_of_another_version_is_refused(change):
         del fields["block"]
     with pytest.raises(DMRError, match="this version"):
         NetworkSpec.from_json(fields)
+
+
+@pytest.mark.parametrize("blocks, layers", [(3, 8), (6, 4), (12, 2)])
+def test_long_residual_blocks_share_the_layers(blocks, layers):
+    """Figure 6: the same 24 layers in fewer and longer blocks."""
+    spec = network(f"cifar_resnet26_blocks{blocks}")
+    assert (spec.blocks, spec.branch_layers) == ((blocks // 3,) * 3, layers)
+    assert spec.depth == 26
