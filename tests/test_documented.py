@@ -158,8 +158,6 @@ def _run_blocks(workspace, environment):
     """The documents' blocks of Python, those of one document as one program."""
     before = {
         # What the reader has by then.
-        "networks.md": "from dmr_gluon import get_model\nnet = get_model('cifar_dmrnet8')\n"
-        "net.initialize()\n",
         "deploying.md": "import numpy\nbatch = numpy.zeros((2, 3, 32, 32), 'float32')\n",
     }
     for path in DOCUMENTS:
@@ -167,6 +165,8 @@ def _run_blocks(workspace, environment):
         if not blocks:
             continue
         code = before.get(path.name, "") + "\n".join(blocks)
+        # Of the network that the commands before have published.
+        code = code.replace('"cifar_dmrnet56", pretrained', '"cifar_dmrnet14", pretrained')
         done = subprocess.run(
             [sys.executable, "-c", code],
             cwd=workspace,
