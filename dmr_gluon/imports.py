@@ -1,6 +1,6 @@
 """What MXNet imports beside itself and seldom or never uses, so that it is there sooner.
 
-Two fifths of the time of ``import mxnet`` go into other packages. While it is imported
+A good part of the time of ``import mxnet`` goes into other packages. While it is imported
 
 - SciPy's statistics, ``requests`` and ``onnx`` are stood in for by modules that import the real
   one when something of it is first asked for;
@@ -31,9 +31,13 @@ class _Later(ModuleType):
 
     def __getattr__(self, name):
         # Also while MXNet is being imported, when another thread asks.
-        if sys.modules.get(self.__name__) is self:
-            sys.modules.pop(self.__name__, None)
+        _remove(self.__name__, self)
         return getattr(importlib.import_module(self.__name__), name)
+
+
+def _remove(name, stand_in):
+    if sys.modules.get(name) is stand_in:
+        sys.modules.pop(name, None)
 
 
 def _stand_ins():
@@ -62,5 +66,4 @@ def only_what_is_needed():
         if collecting:
             gc.enable()
         for name, one in stand_ins.items():
-            if sys.modules.get(name) is one:
-                sys.modules.pop(name, None)
+            _remove(name, one)

@@ -74,16 +74,20 @@ def main():
         if options.again:
             for name in set(chosen) - set(scores):
                 parser.error(f"{name} was not measured before; leave out --again")
-            chosen = [name for name in chosen if scores.get(name, {}).get("survivors")]
-        running = {pool.submit(measure, name, options, scores.get(name)): name for name in chosen}
+            chosen = [name for name in chosen if scores[name]["survivors"]]
+        before = scores if options.again else {}
+        running = {pool.submit(measure, name, options, before.get(name)): name for name in chosen}
         for done in as_completed(running):
             scores[running[done]] = done.result()
             scores_file.write_text(json.dumps(scores, indent=1) + "\n")
     print("\n".join(table(scores)))
 
 
-def measure(name, options, before):
-    """Try changes of one module; how many there are, were tried, were noticed, and the others."""
+def measure(name, options, before=None):
+    """Try changes of one module; how many there are, were tried, were noticed, and the others.
+
+    With what was found before, only those that no test noticed then.
+    """
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "repository"
         tracked = subprocess.run(
@@ -123,9 +127,9 @@ def measure(name, options, before):
         if cosmic_ray("init", "cosmic-ray.toml", "session.sqlite").wait():
             sys.exit(f"no changes could be made to {name}")
         session = copy / "session.sqlite"
-        again = before["survivors"] if options.again else None
+        again = before and before["survivors"]
         tried, possible = choose(session, options.at_most, options.seed, again)
-        if again is not None and tried != len(again):
+        if before and tried != len(again):
             sys.exit(f"{name} has changed: leave out --again")
         running = cosmic_ray("exec", "cosmic-ray.toml", "session.sqlite")
         with tqdm(total=tried, desc=name, unit="change") as progress:
@@ -150,12 +154,12 @@ def measure(name, options, before):
     survivors.sort(key=lambda pair: pair[0].start_pos)
     text = "\n".join(f"{result.diff}\n" for _, result in survivors)
     (options.out / f"{name.replace('/', '.')}.survivors").write_text(text)
-    earlier = before if options.again else {"tried": 0, "noticed": 0}
+    earlier = before or {"tried": len(results), "noticed": 0, "too_slow": 0}
     return {
         "possible": possible,
-        "tried": earlier["tried"] or len(results),
+        "tried": earlier["tried"],
         "noticed": earlier["noticed"] + len(results) - len(survivors),
-        "too_slow": earlier.get("too_slow", 0) + sum(r.output == "timeout" for _, r in results),
+        "too_slow": earlier["too_slow"] + sum(r.output == "timeout" for _, r in results),
         "survivors": [[one.operator_name, one.occurrence] for one, _ in survivors],
     }
 
@@ -192,7 +196,7 @@ def table(scores):
     for name in filter(scores.get, MODULES):
         score = scores[name]
         share = 100 * score["noticed"] / max(1, score["tried"])
-        counts = (score.get(key, 0) for key in ("possible", "tried", "noticed", "too_slow"))
+        counts = (score[key] for key in ("possible", "tried", "noticed", "too_slow"))
         numbers = " | ".join(map(str, [*counts, f"{share:.0f}%"]))
         yield f"| `{name}` | {numbers} |"
 
