@@ -84,7 +84,11 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["dmr_gluon", "dmr_gluon.*", "symbols"]),
-    package_data={"dmr_gluon": ["py.typed"], "dmr_gluon.results": ["*.css", "*.js"]},
+    package_data={
+        "dmr_gluon": ["py.typed"],
+        "dmr_gluon.data": ["*.digests"],
+        "dmr_gluon.results": ["*.css", "*.js"],
+    },
     python_requires=">=3.8,<3.13",
     install_requires=REQUIRED,
     extras_require=EXTRAS,

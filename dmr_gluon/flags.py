@@ -12,6 +12,7 @@ import typing
 from .cuda import parse_gpus
 from .data.datasets import open_prepared
 from .errors import DMRError, Stopped, flag_of
+from .machine import share_cores
 from .networks import network
 from .recipes import KVSTORES, RECIPES, Recipe
 from .runs import RunDirectory, place_of
@@ -38,6 +39,13 @@ _RUN_FLAGS = (
         "process; dist_sync over the workers that dmr launch started",
     ),
     ("--run-dir", str, None, "folder for log, checkpoints and model; default: runs/..., numbered"),
+    (
+        "--log-steps",
+        int,
+        None,
+        "log training loss and error since the epoch's beginning after every so many steps "
+        "(default: never, or as a resumed run)",
+    ),
     ("--checkpoint-steps", int, None, "save within an epoch after so many steps (default: never)"),
     ("--checkpoint-minutes", float, 10.0, "save within an epoch after so long (default: 10)"),
     ("--reading-threads", int, None, "that read and augment images (default: one for each core)"),
@@ -53,13 +61,13 @@ _RUN_FLAGS = (
 
 #: What some of them must be one of, or at least.
 _CHOICES = {"--kv-store": KVSTORES, "--cudnn-autotune": (0, 1, 2)}
-_LEAST = dict.fromkeys(("cpus", "checkpoint_steps", "keep", "reading_threads"), 1)
+_LEAST = dict.fromkeys(("cpus", "log_steps", "checkpoint_steps", "keep", "reading_threads"), 1)
 _LEAST["checkpoint_minutes"] = 0
 
 #: What would do nothing in an estimate.
 _NOT_ESTIMATED = (
     *("run_dir", "resume", "tensorboard", "on_nan"),
-    *("checkpoint_steps", "checkpoint_minutes"),
+    *("log_steps", "checkpoint_steps", "checkpoint_minutes"),
 )
 
 
@@ -209,6 +217,8 @@ def parse_training_flags(description, recipe, dataset, others=None, arguments=No
         recipe, own = Recipe.from_json(begun["recipe"]), {}
         data_dir = data_dir or (None if wanted else begun["dataset"]["directory"])
         options["seed"] = begun["seed"] if options["seed"] is None else options["seed"]
+        if options["log_steps"] is None:
+            options["log_steps"] = begun.get("log_steps")
         if options["gpus"] is None and options["cpus"] is None:
             options.update(_devices_of(begun))
     options["cpus"] = 1 if options["cpus"] is None else options["cpus"]
@@ -233,6 +243,7 @@ def parse_training_flags(description, recipe, dataset, others=None, arguments=No
     unused = {"lr_drops", "lr_factor"} & set(changes) if recipe.schedule == "cosine" else ()
     for name in sorted(unused):
         raise DMRError(f"{flag_of(name)} is for --schedule steps; leave it out with a cosine")
+    share_cores(options["cpus"])
     network(recipe.model)  # a name that does not fit is refused before MXNet is loaded
     return recipe, {"data_dir": data_dir, "began": _BEGAN, **options}
 

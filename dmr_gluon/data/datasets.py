@@ -8,9 +8,10 @@ import json
 import os
 import re
 from dataclasses import dataclass, replace
-from typing import Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from ..errors import DMRError
+from .content import DIGESTS
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
@@ -140,6 +141,9 @@ class PreparedSet:
         (height, width) if all images have the same.
     splits : dict of Split
         ``train`` and ``test``.
+    official : dict, optional
+        Of an official set, by what it is known to be that: ``known_by`` is ``content`` (then
+        ``digests`` has those of its splits), ``archives`` (their MD5) or ``counts``.
     """
 
     directory: str
@@ -149,6 +153,7 @@ class PreparedSet:
     std: Tuple[float, ...]
     image_size: Optional[Tuple[int, int]]
     splits: Dict[str, Split]
+    official: Optional[Dict[str, Any]] = None
 
     def split(self, name: str) -> Split:
         """One split by name."""
@@ -226,6 +231,26 @@ def is_plain(name):
     return isinstance(name, str) and name.isprintable() and not re.search(r"^\.*$|/", name)
 
 
+def partial_name(dataset):
+    """What is made of an official set's source with ``--partial`` is called.
+
+    It does not begin as the official name does, which names of sets made from that begin with.
+    """
+    return f"partial-{dataset}"
+
+
+def official_fault(manifest):
+    """Why a set with an official name cannot be taken for that, or None."""
+    name, official = manifest.get("dataset"), manifest.get("official")
+    if name not in PUBLISHED:
+        return None
+    if not isinstance(official, dict) or not isinstance(official.get("known_by"), str):
+        return "by a version of dmr-gluon that did not look whether its images are that set's"
+    if name in DIGESTS and official.get("digests") != DIGESTS[name]:
+        return "from images that are not that set's"
+    return None
+
+
 def open_prepared(directory) -> PreparedSet:
     """Open a prepared set after a quick look at its files (names and sizes).
 
@@ -250,6 +275,12 @@ def open_prepared(directory) -> PreparedSet:
         faults += [f"the split {name}: {fault}" for fault in wrong]
     if faults:
         raise DMRError(f"{os.path.join(directory, MANIFEST)}: {faults[0]}; {_AGAIN}")
+    fault = official_fault(manifest)
+    if fault:
+        raise DMRError(
+            f"{directory} was prepared as {manifest['dataset']} {fault}; prepare it again: "
+            f"dmr prepare {manifest['dataset']} --out {directory} --overwrite"
+        )
     splits = {}
     for name, entry in manifest["splits"].items():
         for key, kind in (("records", "record file"), ("index", "index")):
@@ -271,6 +302,7 @@ def open_prepared(directory) -> PreparedSet:
         std=published.std if published else tuple(manifest["std"]),
         image_size=tuple(size) if size else None,
         splits=splits,
+        official=manifest.get("official"),
     )
 
 

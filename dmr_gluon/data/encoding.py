@@ -13,6 +13,11 @@ from ..errors import DMRError
 from ..machine import usable_cores
 from . import form, png
 
+#: Endings of files that are taken for images.
+IMAGE_EXTENSIONS = (
+    *(".jpg", ".jpeg", ".png", ".bmp", ".ppm"),
+    *(".pgm", ".tif", ".tiff", ".webp"),
+)
 #: The order in which a split's images are written; fixed, so that a set prepared twice is
 #: the same, and shuffled, so that a contiguous part of a file holds every class.
 _ORDER_SEED = 0

@@ -1,20 +1,39 @@
-"""CIFAR-10, CIFAR-100 and SVHN from their official archives.
+"""CIFAR-10, CIFAR-100 and SVHN from their official archives; CIFAR also from a tree of images.
 
-Each reader gives images and labels in the order of the archive; what follows is the one code
+Each reader gives images and labels in the order of its source; what follows is the one code
 path of :mod:`dmr_gluon.data.prepare`.
 """
 
 import os
-from dataclasses import dataclass
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Dict, Sequence, Tuple
 
+import cv2
 import numpy as np
 
 from ..errors import DMRError
+from ..machine import usable_cores
+from . import form
 from .archives import ANOTHER, read_mat, read_members, unpacked_paths
+from .encoding import IMAGE_EXTENSIONS
 from .pickles import unpickle
 
 _PIXELS = 3 * 32 * 32
+_CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
+_CIFAR100 = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
+camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile
+cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp
+lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom
+oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
+possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake
+spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor
+train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
+#: The official names, in the order of their numbers.
+CIFAR_CLASSES = {"cifar10": tuple(_CIFAR10.split()), "cifar100": tuple(_CIFAR100.split())}
 #: Far above the 531,131 images of SVHN's largest file.
 _MOST_IMAGES = 1_000_000
 #: Chooses SVHN's validation images; the paper does not say which ones it took.
@@ -30,10 +49,21 @@ class Official:
     classes : tuple of str
     splits : dict of str to (sequence of numpy.ndarray, numpy.ndarray)
         n images (32, 32, 3) of uint8, RGB, and labels (n,), ``train`` first.
+    names : dict of str to list of str
+        What each image of a split is called, where images have names.
+    jpegs : int
+        How many of them were JPEGs.
     """
 
     classes: Tuple[str, ...]
     splits: Dict[str, Tuple[Sequence[np.ndarray], np.ndarray]]
+    names: Dict[str, Sequence[str]] = field(default_factory=dict)
+    jpegs: int = 0
+
+    def names_of(self, split):
+        """What the images of a split are called in messages."""
+        count = len(self.splits[split][1])
+        return self.names.get(split) or [f"{split} image {i}" for i in range(count)]
 
 
 def files_of(name, source):
@@ -59,6 +89,8 @@ def files_of(name, source):
     if name == "svhn":
         paths = [_svhn_path(source, part) for part in ("train", "extra", "test")]
         return {os.path.basename(path): path for path in paths}, False
+    if tree_of(source):
+        return {}, False
     cifar = _Cifar(name, source)
     if os.path.isfile(cifar.path):
         return {os.path.basename(cifar.path): cifar.path}, False
@@ -66,20 +98,24 @@ def files_of(name, source):
 
 
 def read_cifar(name, source) -> Official:
-    """CIFAR-10 or CIFAR-100 (fine labels), in the Python or the binary version.
+    """CIFAR-10 or CIFAR-100 (fine labels), in the Python or the binary version, or as a tree.
 
     Parameters
     ----------
     name : str
         ``cifar10`` or ``cifar100``.
     source : str
-        The ``.tar.gz``, the folder that it is in, or the folder that it was unpacked to.
+        The ``.tar.gz``, the folder that it is in, the folder that it was unpacked to, or a tree
+        of images, see :func:`tree_of`.
 
     Raises
     ------
     DMRError
         Where there is no such archive, or it is damaged or hostile.
     """
+    tree = tree_of(source)
+    if tree:
+        return _read_tree(name, source, tree)
     cifar = _Cifar(name, source)
     members = read_members(cifar.path, cifar.folder, cifar.names)
     read = _read_pickled if cifar.kind == "python" else _read_binary
@@ -150,8 +186,81 @@ def _find(source, archives, folders, metas):
                 return kind, source
     raise DMRError(
         f"{source} has neither {archives['python']} nor {archives['binary']}, nor what they "
-        f"unpack to; name one of them with --source"
+        f"unpack to, nor train/ and test/ with a folder of images for each class; name one of "
+        f"them with --source"
     )
+
+
+#: Folders of the test images, as trees that can be downloaded call them.
+_TEST_FOLDERS = ("test", "val", "valid", "validation")
+
+
+def tree_of(source):
+    """The folders of the splits, if a source is a tree of CIFAR's images.
+
+    A tree has ``train/`` and ``test/`` (or ``val/``, ``valid/``), and in each a folder for each
+    class by its official name, in one for each superclass or not, or no folders and files called
+    ``NUMBER_CLASS.png``.
+
+    Returns
+    -------
+    dict of str to str, or None
+    """
+    train = os.path.join(source, "train")
+    tests = [os.path.join(source, name) for name in _TEST_FOLDERS]
+    test = next(filter(os.path.isdir, tests), None)
+    return {"train": train, "test": test} if os.path.isdir(train) and test else None
+
+
+def tree_images(folder):
+    """Paths of all images in a folder, at any depth, in a fixed order."""
+    found = []
+    for path, folders, files in os.walk(folder, onerror=_refuse_folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        names = (name for name in sorted(files) if not name.startswith("."))
+        found += [os.path.join(path, n) for n in names if n.lower().endswith(IMAGE_EXTENSIONS)]
+    return found
+
+
+def _refuse_folder(error):
+    raise error
+
+
+def _read_tree(name, source, tree):
+    classes = CIFAR_CLASSES[name]
+    labels_of = {class_name: label for label, class_name in enumerate(classes)}
+    splits, names, jpegs = {}, {}, 0
+    for split, folder in tree.items():
+        paths = tree_images(folder)
+        names[split] = [os.path.relpath(path, source) for path in paths]
+        labels = [_label_in_tree(path, labels_of, name) for path in paths]
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            read = list(pool.map(_read_image, paths))
+        jpegs += sum(is_jpeg for _, is_jpeg in read)
+        splits[split] = [image for image, _ in read], np.array(labels, dtype=np.int64)
+    return Official(classes, splits, names, jpegs)
+
+
+def _label_in_tree(path, labels, dataset):
+    folder, file = os.path.split(path)
+    stem = os.path.splitext(file)[0]
+    for text in (os.path.basename(folder), stem.partition("_")[2]):
+        label = labels.get(re.sub("[ -]", "_", text.lower()))
+        if label is not None:
+            return label
+    raise DMRError(
+        f"{path!r} is of no class of {dataset}: neither its folder nor its name has one; "
+        f"remove it, or rename the folder"
+    )
+
+
+def _read_image(path):
+    with open(path, "rb") as file:
+        content = file.read()
+    image = form.decode(content)
+    if image is None:
+        raise DMRError(f"{path!r} is not an image that can be read; remove or replace it")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), content[:2] == b"\xff\xd8"
 
 
 def _read_pickled(content, name, number):

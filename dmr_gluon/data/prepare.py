@@ -10,11 +10,8 @@ import numpy as np
 
 from ..errors import DMRError
 from .datasets import PUBLISHED, is_plain
-from .encoding import Encoding, Source
+from .encoding import IMAGE_EXTENSIONS, Encoding, Source
 from .writing import write_set
-
-_JPEG = (".jpg", ".jpeg")
-_EXTENSIONS = _JPEG + (".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 
 
 def prepare_digits(out, overwrite=False):
@@ -126,7 +123,10 @@ def folder_sources(source, folders, encoding):
     DMRError
         For a tree of another form.
     """
-    classes = _subfolders(os.path.join(source, folders["train"]))
+    classes, endings = (
+        _subfolders(os.path.join(source, folders["train"])),
+        ", ".join(IMAGE_EXTENSIONS),
+    )
     fingerprint = hashlib.sha256(repr((encoding, classes)).encode(errors="replace"))
     sources: Dict[str, List[Source]] = {}
     for split, folder_name in folders.items():
@@ -144,11 +144,10 @@ def folder_sources(source, folders, encoding):
                 sources[split].append(Source(relative, label, lambda path=path: _read(path)))
             if split == "train" and (not sources[split] or sources[split][-1].label != label):
                 raise DMRError(
-                    f"{class_folder!r} has no images ({', '.join(_EXTENSIONS)}); remove it or put "
-                    f"some there"
+                    f"{class_folder!r} has no images ({endings}); remove it or put some there"
                 )
         if not sources[split]:
-            raise DMRError(f"{folder!r} has no images ({', '.join(_EXTENSIONS)}) in its folders")
+            raise DMRError(f"{folder!r} has no images ({endings}) in its folders")
     return classes, sources, fingerprint.hexdigest()
 
 
@@ -189,7 +188,7 @@ def _images(folder):
     paths = [
         entry.path
         for entry in entries
-        if entry.name.lower().endswith(_EXTENSIONS) and not entry.is_dir()
+        if entry.name.lower().endswith(IMAGE_EXTENSIONS) and not entry.is_dir()
     ]
     if len(paths) < len(entries):
         print(f"note: {len(entries) - len(paths)} entries of {folder!r} are no images; left out")

@@ -9,16 +9,14 @@ from ..errors import DMRError
 from ..runs import write_atomically
 from .archives import readable
 from .checksums import describe_archive
-from .datasets import MANIFEST, PUBLISHED, read_manifest
+from .content import DIGESTS, image_digest, require_official
+from .datasets import MANIFEST, PUBLISHED, partial_name, read_manifest
 from .encoding import Encoding, Source
 from .imagenet import TRAIN, archive_paths, is_official, read_archives
-from .official import files_of, read_cifar, read_svhn
+from .official import CIFAR_CLASSES, files_of, read_cifar, read_svhn, tree_images, tree_of
 from .prepare import folder_sources, stamp
 from .writing import alone_in, disk_errors, write_set
 
-#: Ends the fingerprint of a set that may have fewer images than the official one, so that it is
-#: never taken for that.
-_PARTIAL = "-partial"
 #: Images that the paper sets aside and the authors' code trains on.
 _SVHN_VALIDATION = 6_000
 
@@ -26,17 +24,21 @@ _SVHN_VALIDATION = 6_000
 def prepare_official(name, source, out, svhn_split="paper", partial=False, overwrite=False):
     """CIFAR-10, CIFAR-100 or SVHN from the official archives, as PNG.
 
+    CIFAR is known by its content, whatever it comes in: all of its images with their labels, and no
+    others, are the official set. SVHN is known by the number of its images; the manifest says
+    whether its files are the published ones by their MD5.
+
     Parameters
     ----------
     name : str
         ``cifar10``, ``cifar100`` or ``svhn``.
     source, out : str
-        The archive or the folder that holds it, see :mod:`dmr_gluon.data.official`, and the
-        folder to write to.
+        The archive or the folder that holds it, or CIFAR's tree of images, see
+        :mod:`dmr_gluon.data.official`, and the folder to write to.
     svhn_split : str
         ``paper`` or ``authors``, see :func:`dmr_gluon.data.official.read_svhn`.
     partial : bool
-        Take an archive that has fewer images than the official one; the manifest says so.
+        Take what is there, under a name of its own: it is not the official set.
     overwrite : bool
         Replace another prepared set that is in ``out``.
 
@@ -47,42 +49,83 @@ def prepare_official(name, source, out, svhn_split="paper", partial=False, overw
     Raises
     ------
     DMRError
-        For an archive that is missing, damaged, hostile or not whole or cannot be read, or an
-        ``out`` that holds something else.
+        For an archive that is missing, damaged, hostile or not the official set's or cannot be
+        read, or an ``out`` that holds something else.
     """
     encoding = Encoding()
-    with readable(source):
-        paths, unpacked = files_of(name, source)
-        files = {file: describe_archive(path, unpacked) for file, path in paths.items()}
     split = {"svhn_split": svhn_split} if name == "svhn" else {}
-    hashes = sorted((file, entry["sha256"]) for file, entry in files.items())
-    made = repr((hashes, encoding, split.get("svhn_split")))
-    fingerprint = hashlib.sha256(made.encode()).hexdigest() + _PARTIAL * partial
+    by_content = name in DIGESTS and not partial
+    files = {}
+    if by_content:  # whatever the images come in, they are these or refused
+        made = repr((DIGESTS[name], encoding))
+    else:
+        with readable(source):
+            tree = tree_of(source) if name in DIGESTS else None
+            paths, unpacked = ({}, False) if tree else files_of(name, source)
+            files = {file: describe_archive(path, unpacked) for file, path in paths.items()}
+            images = [
+                (path, stamp(path)) for each in (tree or {}).values() for path in tree_images(each)
+            ]
+        hashes = sorted((file, entry["sha256"]) for file, entry in files.items())
+        made = repr((hashes, images, encoding, split.get("svhn_split"), partial))
+    fingerprint = hashlib.sha256(made.encode(errors="surrogateescape")).hexdigest()
 
     @readable(source)
     def read():
         found = read_svhn(source, svhn_split) if name == "svhn" else read_cifar(name, source)
-        facts = PUBLISHED[name]
-        expected = {"train": facts.train_images, "test": facts.test_images}
-        expected["train"] += _SVHN_VALIDATION * (split.get("svhn_split") == "authors")
-        for part, count in expected.items():
-            images = len(found.splits[part][1])
-            if images != count and not partial:
-                raise DMRError(
-                    f"{source} has {images:,} images for {part}, {name} has {count:,}; get the "
-                    f"official archive again, or take what is there with --partial"
-                )
-        _note_unpublished(files)
-        sources = {
-            part: [
-                Source(f"{part} image {i}", int(label), functools.partial(images.__getitem__, i))
-                for i, label in enumerate(labels)
+        more = {"partial": partial, **split}
+        if name == "svhn":
+            more["sources"] = files
+            if not partial:
+                _require_counts(name, source, found, split)
+                more["official"] = {"known_by": _known_by(files)}
+        sources, digests = {}, {}
+        for part, (images, labels) in found.splits.items():
+            names, order = found.names_of(part), range(len(labels))
+            if name in DIGESTS:
+                digests[part] = list(map(image_digest, images, labels))
+                # By content, so that the set is the same wherever its images come from.
+                order = sorted(order, key=digests[part].__getitem__)
+            sources[part] = [
+                Source(names[i], int(labels[i]), functools.partial(images.__getitem__, i))
+                for i in order
             ]
-            for part, (images, labels) in found.splits.items()
-        }
-        return list(found.classes), sources, {"sources": files, "partial": partial, **split}
+        if by_content:
+            _require_content(name, source, found, digests)
+            more["official"] = {"known_by": "content", "digests": DIGESTS[name]}
+        _note_unpublished(files)
+        return list(found.classes), sources, more
 
-    return write_set(name, fingerprint, read, out, encoding, overwrite)
+    return write_set(
+        partial_name(name) if partial else name, fingerprint, read, out, encoding, overwrite
+    )
+
+
+def _require_counts(name, source, found, split):
+    facts = PUBLISHED[name]
+    expected = {"train": facts.train_images, "test": facts.test_images}
+    expected["train"] += _SVHN_VALIDATION * (split.get("svhn_split") == "authors")
+    for part, count in expected.items():
+        images = len(found.splits[part][1])
+        if images != count:
+            raise DMRError(
+                f"{source} has {images:,} images for {part}, {name} has {count:,}; get the "
+                f"official archive again, or {_AS_ANOTHER}"
+            )
+
+
+def _require_content(name, source, found, digests):
+    remedy = f"get the official archive, or {_AS_ANOTHER}"
+    if found.jpegs:
+        remedy = f"{found.jpegs:,} are JPEGs, which are not lossless: {remedy}"
+    splits = {part: (*pair, found.names_of(part)) for part, pair in found.splits.items()}
+    require_official(name, source, splits, found.classes, digests, remedy)
+    if tuple(found.classes) != CIFAR_CLASSES[name]:
+        raise DMRError(f"{source} has other names of classes than {name}; {remedy}")
+
+
+#: What can be done with images that are not an official set's.
+_AS_ANOTHER = "take what is there, under a name of its own, with --partial"
 
 
 def prepare_imagenet(
@@ -103,7 +146,7 @@ def prepare_imagenet(
     checksums : bool
         Put the archives' MD5 and SHA-256 into the manifest, compared with the published ones.
     partial : bool
-        Take fewer images than the official set has; the manifest says so.
+        Take fewer images than the official set has, under a name of its own.
     overwrite : bool
         Replace another prepared set that is in ``out``.
 
@@ -144,13 +187,16 @@ def prepare_imagenet(
             raise DMRError(
                 f"{source} has {found[0]:,} classes, {found[1]:,} training and {found[2]:,} "
                 f"validation images, ImageNet has {expected[0]:,}, {expected[1]:,} and "
-                f"{expected[2]:,}; get what is missing, or take what is there with --partial"
+                f"{expected[2]:,}; get what is missing, or {_AS_ANOTHER}"
             )
         files = {file: {"bytes": os.path.getsize(path)} for file, path in paths.items()}
-        return classes, sources, {"partial": partial, **({"sources": files} if files else {})}
+        more = {"sources": files} if files else {}
+        if not partial:
+            more["official"] = {"known_by": "counts"}
+        return classes, sources, {"partial": partial, **more}
 
-    fingerprint += _PARTIAL * partial
-    prepared = write_set("imagenet", fingerprint, read, out, encoding, overwrite)
+    name = partial_name("imagenet") if partial else "imagenet"
+    prepared = write_set(name, fingerprint, read, out, encoding, overwrite)
     if checksums:
         _add_checksums(out, paths)
     return prepared
@@ -166,7 +212,14 @@ def _add_checksums(out, paths):
             with readable(path):
                 manifest["sources"][file] = describe_archive(path)
         _note_unpublished(manifest["sources"])
+        if "official" in manifest:
+            manifest["official"] = {"known_by": _known_by(manifest["sources"])}
         write_atomically(os.path.join(out, MANIFEST), json.dumps(manifest, indent=1))
+
+
+def _known_by(files):
+    """By what a set is known whose content has no published digest."""
+    return "archives" if all(entry["published"] for entry in files.values()) else "counts"
 
 
 def _note_unpublished(files):

@@ -6,10 +6,13 @@ event       fields
 ``start``   the run's configuration (recipe, network, data set, seed, versions)
 ``resume``  ``epoch``: the last one that had ended, ``step`` (updates so far); where a
             field of the recipe was changed on purpose, ``changes``: [old, new] by name;
-            where it went on on other devices or workers, ``moved``: the same
+            where it went on on other devices or workers, ``moved``: the same; ``processor``
+            and ``threads``, as in ``start``
 ``stop``    ``signal``, ``epoch`` (ended), ``step``: saved and stopped by a signal
 ``rollback``  ``reason``: what was not finite; ``at``: updates until then, ``step``: updates
             up to the checkpoint that was gone back to
+``steps``   means since the beginning of an epoch (``--log-steps``): ``epoch`` (from 1),
+            ``step`` (of the epoch, from 1), ``images``, ``train_loss``, ``train_error``
 ``epoch``   ``epoch`` (from 1), ``step`` (updates so far), ``lr`` (of the last
             update), ``train_loss``, ``train_error``, ``test_loss``,
             ``test_error``, ``test_top5_error`` (errors in percent),
@@ -33,7 +36,7 @@ from datetime import datetime, timezone
 from ..errors import DMRError
 from ..runs import write_atomically
 
-EVENTS = ("start", "resume", "stop", "rollback", "epoch", "end", "failed")
+EVENTS = ("start", "resume", "stop", "rollback", "steps", "epoch", "end", "failed")
 
 
 def append(path, event, **values):
@@ -82,6 +85,8 @@ def epochs(path):
     return [event for _, event in found]
 
 
+#: What a line of steps has beside its event and time.
+_STEPS = ("epoch", "step", "images", "train_loss", "train_error")
 #: Numbers of an epoch that training and pictures use, beside its ``seconds``.
 _ADDED_UP = ("images", "train_loss", "test_error")
 
@@ -107,6 +112,8 @@ def _numbered(path):
             raise _damage(path, number, "is no event")
         if event["event"] == "epoch" and not _is_number(event.get("epoch")):
             raise _damage(path, number, "is an epoch without a number")
+        if event["event"] == "steps" and not all(map(_is_number, map(event.get, _STEPS))):
+            raise _damage(path, number, "lacks numbers of its steps")
         found.append((number, event))
     return found
 
@@ -119,10 +126,10 @@ def _damage(path, number, what):
     return DMRError(f"line {number} of {path} {what}; the log is damaged: take that line out")
 
 
-def forget_after(path, epoch, keep_end=False):
-    """Drop what was logged of epochs after ``epoch``, and any end: they will come again.
+def forget_after(path, epoch, steps=0, keep_end=False):
+    """Drop what was logged after ``steps`` of the epoch that follows ``epoch``: it will come again.
 
-    A log that is lost is begun anew. With ``keep_end`` an end stays.
+    So does any end, which stays with ``keep_end``. A log that is lost is begun anew.
 
     Returns
     -------
@@ -135,6 +142,11 @@ def forget_after(path, epoch, keep_end=False):
         for event in events
         if (keep_end or event["event"] != "end")
         and not (event["event"] == "epoch" and event["epoch"] > epoch)
+        and not (event["event"] == "steps" and _place(event) > (epoch + 1, steps))
     ]
     write_atomically(path, "\n".join(json.dumps(event) for event in kept))
     return any(event["event"] == "end" for event in kept)
+
+
+def _place(event):
+    return event["epoch"], event["step"]

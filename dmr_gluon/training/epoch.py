@@ -9,6 +9,7 @@ import numpy as np
 
 from ..data.iterators import training_batches
 from ..errors import DMRError
+from ..report import runlog
 from ..runtime import mx
 from ..signals import say
 from .log import Progress, duration
@@ -109,6 +110,12 @@ class StepsOfEpoch:
             )
         self.recent.append((step, loss / images))
         at.images, at.loss, at.wrong = at.images + images, at.loss + loss, at.wrong + int(wrong)
+        every = self.options.log_steps
+        if every and step % every == 0 and self.group.first:
+            means = {"train_loss": at.loss / at.images, "train_error": 100 * at.wrong / at.images}
+            runlog.append(
+                self.run.log, "steps", epoch=at.epoch + 1, step=step, images=at.images, **means
+            )
         progress.update(images, loss=f"{loss / images:.3f}")
         if self.group.first:
             self.beat(progress)
@@ -140,6 +147,7 @@ class StepsOfEpoch:
             epoch=at.epoch + 1,
             step=at.steps,
             steps=plan.steps_in(at.epoch + 1) if at.epoch < plan.epochs else 0,
+            train_loss=at.loss / at.images if at.images else None,
             images_per_second=round(rate, 1),
             seconds_left=round(left * plan.batch / rate) if rate else None,
         )

@@ -134,7 +134,7 @@ class Heartbeat:
         self.path, self.epochs, self._last = path, epochs, time.monotonic()
 
     def beat(self, now=False, **values):
-        """Write ``epoch``, ``step``, ``steps``, ``images_per_second``, ``seconds_left``."""
+        """Write ``epoch``, ``step``, ``steps``, ``train_loss`` and what is left."""
         if not now and time.monotonic() - self._last < _BEAT:
             return
         self._last = time.monotonic()

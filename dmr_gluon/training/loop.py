@@ -220,7 +220,9 @@ class Training(StepsOfEpoch):
             )
         if not self.group.first:
             return
-        finished = runlog.forget_after(log, at.epoch, keep_end=at.epoch == self.plan.epochs)
+        finished = runlog.forget_after(
+            log, at.epoch, at.steps, keep_end=at.epoch == self.plan.epochs
+        )
         if at.epoch and not at.steps:  # within an epoch the weights are not those of its beginning
             with self.average or contextlib.nullcontext():
                 self.keeper.save_model(at)
@@ -233,6 +235,7 @@ class Training(StepsOfEpoch):
         done = self.plan.done(at)
         more = {"changes": changes, "moved": moved}
         more = {name: pairs for name, pairs in more.items() if pairs}
+        more.update((name, config[name]) for name in ("processor", "threads"))
         runlog.append(log, "resume", epoch=at.epoch, step=done, **more)
         here = place_of(config)
         if changes or here != place_of(begun):
@@ -355,6 +358,7 @@ class Training(StepsOfEpoch):
         self.save()
         if self.group.first:
             back = self.plan.done(self.at)
+            runlog.forget_after(self.run.log, self.at.epoch, self.at.steps)
             runlog.append(self.run.log, "rollback", reason=trouble, at=done, step=back)
             say(f"{trouble}; going back to {last}, and on in another order")
 

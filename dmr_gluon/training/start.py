@@ -16,6 +16,7 @@ import numpy as np
 from .. import __version__
 from ..data.iterators import training_batches
 from ..errors import DMRError
+from ..machine import processor
 from ..recipes import DIGITS, Recipe, differences
 from ..runs import place_of
 from ..runtime import installed_wheels, mx
@@ -47,6 +48,8 @@ class RunOptions:
         Such as ``0-7``; None: CPUs.
     cpus : int
     kv_store : str
+    log_steps : int, optional
+        Training loss and error since the epoch's beginning are logged after every so many steps.
     checkpoint_steps : int, optional
     checkpoint_minutes : float
         A checkpoint within an epoch after so many steps, or so much time.
@@ -72,6 +75,7 @@ class RunOptions:
     gpus: Optional[str] = None
     cpus: int = 1
     kv_store: str = "device"
+    log_steps: Optional[int] = None
     checkpoint_steps: Optional[int] = None
     checkpoint_minutes: float = 10.0
     reading_threads: Optional[int] = None
@@ -184,14 +188,17 @@ def configuration(recipe, options, spec, prepared, devices, group, plan):
             "train_images": prepared.split("train").count,
             "test_images": prepared.split("test").count,
             "sha256": {name: split.sha256 for name, split in prepared.splits.items()},
+            "official": prepared.official,
         },
         "seed": options.seed,
         "epochs": plan.epochs,
+        "log_steps": options.log_steps,
         "command": shlex.join(sys.argv),
         "devices": [str(device) for device in devices],
         "workers": group.count,
         "kv_store": options.kv_store if several else None,
         "threads": os.environ.get("OMP_NUM_THREADS"),
+        "processor": processor(),
         "versions": {
             "dmr_gluon": __version__,
             "python": platform.python_version(),
@@ -234,6 +241,10 @@ def changes_at_resume(run, begun, config):
     return changes, _moved(begun, config)
 
 
+#: What of a data set's description says nothing of its images, which ``sha256`` tells apart.
+_NOT_DECISIVE = ("directory", "official")
+
+
 def _moved(begun, config):
     """Which GPU it is makes no difference; how many there are does, to BN's statistics."""
     found = {}
@@ -255,7 +266,7 @@ def _differences(begun, config):
         old = begun.get(key)
         if isinstance(new, dict) and isinstance(old, dict):
             yield from _differences(old, new)
-        elif old != new and key != "directory":
+        elif old != new and key not in _NOT_DECISIVE:
             yield key, old, new
 
 

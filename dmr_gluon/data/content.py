@@ -1,0 +1,140 @@
+"""Official sets known by their content: a digest of all images and labels, whatever their order.
+
+An image's digest is the SHA-256 of its label (one byte, the class's number in the official,
+alphabetical order) and its red, green and blue planes, row by row: 3,073 bytes, as in the official
+binary files. A split's is the SHA-256 of its images' digests, written in hexadecimal, sorted and
+joined by newlines. Neither depends on the order of the images or on the files that they come in.
+"""
+
+import hashlib
+import os
+from collections import Counter
+
+from ..errors import DMRError
+
+#: Digests of the splits. CIFAR-100 has five training images twice.
+DIGESTS = {
+    "cifar10": {
+        "train": "db28efe497c9b82be037ffd9f6b7cf48d67fef0a8dfb1dd15123b5112df6a8d2",
+        "test": "e538964ee44232a783d29be2fc630811262a34507d51219810aae7ba16ef4207",
+    },
+    "cifar100": {
+        "train": "e2976a30da6748cef641a0fb4a4caf5a4f6d98c04757b245461d2b22e38e24aa",
+        "test": "3c57437b59d1657edfbe5f0b0c0b457e27d44a63a5a16ebcd9389d892bef71d2",
+    },
+}
+#: Images of the sets of which each is known too, by the first bytes of its digest, which lie
+#: beside this file (``tools/write_digests.py``). They only serve to say what is wrong.
+_KNOWN = {"cifar10": {"train": 50_000, "test": 10_000}}
+PREFIX = 5
+#: Images that a refusal names of each kind.
+_NAMED = 2
+
+
+def image_digest(image, label):
+    """The SHA-256 of one image (height, width, 3), RGB of uint8, and its label."""
+    return hashlib.sha256(bytes([label]) + image.transpose(2, 0, 1).tobytes()).digest()
+
+
+def split_digest(digests):
+    """The digest of a split, from those of its images in any order, in hexadecimal."""
+    lines = "\n".join(sorted(digest.hex() for digest in digests))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def file_of(dataset):
+    """The file with the beginnings of the digests of a set's images."""
+    return os.path.join(os.path.dirname(__file__), f"{dataset}.digests")
+
+
+def known_images(dataset):
+    """The beginnings of the digests of a set's images.
+
+    Returns
+    -------
+    dict of str to Counter, or None
+        By split; None for a set of which they are not known.
+    """
+    if dataset not in _KNOWN:
+        return None
+    with open(file_of(dataset), "rb") as file:
+        return {
+            split: Counter(file.read(PREFIX) for _ in range(count))
+            for split, count in _KNOWN[dataset].items()
+        }
+
+
+def require_official(dataset, source, splits, classes, digests, remedy):
+    """Refuse images that are not, all together, an official set's.
+
+    Parameters
+    ----------
+    dataset : str
+        One of :data:`DIGESTS`.
+    source : str
+        Where they come from.
+    splits : dict of str to (images, labels, names)
+        ``train`` and ``test``.
+    classes : list of str
+    digests : dict of str to list of bytes
+        :func:`image_digest` of each image, by split.
+    remedy : str
+        What can be done, for the refusal.
+
+    Raises
+    ------
+    DMRError
+        One line: how many images are wanted and found, and, where it can be told, how many of
+        them are not the set's and how many of the set are missing.
+    """
+    wrong = [
+        _difference(dataset, split, *splits[split], classes, digests[split])
+        for split, wanted in DIGESTS[dataset].items()
+        if split_digest(digests[split]) != wanted
+    ]
+    if wrong:
+        raise DMRError(f"{source} is not {dataset}: {'; '.join(wrong)}; {remedy}")
+
+
+def _difference(dataset, split, images, labels, names, classes, digests):
+    """In what one split is not the official one, in a few words."""
+    known = known_images(dataset)
+    if known is None:
+        seen, again = set(), []
+        for i, digest in enumerate(digests):
+            if digest in seen:
+                again.append(i)
+            seen.add(digest)
+        twice = f", {len(again):,} of them again ({_examples(names, again)})" if again else ""
+        return f"{split} has {len(digests):,} images{twice}, and their digest is not the set's"
+    left = Counter(known[split])
+    strange, again, moved = [], [], {}
+    for i, digest in enumerate(digests):
+        if left[digest[:PREFIX]] > 0:
+            left[digest[:PREFIX]] -= 1
+        elif known[split][digest[:PREFIX]]:
+            again.append(i)
+        else:
+            others = (image_digest(images[i], label) for label in range(len(classes)))
+            right = [n for n, other in enumerate(others) if known[split][other[:PREFIX]]]
+            if right:
+                moved[i] = classes[right[0]]
+            else:
+                strange.append(i)
+    parts = [f"{split} has {len(digests):,} images of {sum(known[split].values()):,}"]
+    if strange:
+        parts.append(f"{len(strange):,} are not the set's ({_examples(names, strange)})")
+    if moved:
+        i, right = next(iter(moved.items()))
+        parts.append(f"{len(moved):,} are in another class ({names[i]!r} is one of {right})")
+    if again:
+        parts.append(f"{len(again):,} are there again ({_examples(names, again)})")
+    missing = sum(left.values())
+    if missing:
+        parts.append(f"{missing:,} of the set are missing")
+    return ", ".join(parts)
+
+
+def _examples(names, positions):
+    shown = ", ".join(repr(names[i]) for i in positions[:_NAMED])
+    return shown + (", ..." if len(positions) > _NAMED else "")
