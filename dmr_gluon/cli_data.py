@@ -42,9 +42,10 @@ def _add_prepare(commands):
         "--quality", type=int, help="encode all JPEGs anew with it, 1 to 100 (default: keep them)"
     )
     parsers = [(digits, _prepare_digits), (folder, _prepare_folder)]
+    tree = ", its folder, or a tree of train/<class>/* and test/<class>/* of lossless images"
     for name, text, source in (
-        ("cifar10", "cifar-10-python.tar.gz or cifar-10-binary.tar.gz", "{}, or its folder"),
-        ("cifar100", "cifar-100-python.tar.gz or cifar-100-binary.tar.gz", "{}, or its folder"),
+        ("cifar10", "cifar-10-python.tar.gz or cifar-10-binary.tar.gz", "{}" + tree),
+        ("cifar100", "cifar-100-python.tar.gz or cifar-100-binary.tar.gz", "{}" + tree),
         ("svhn", "train_32x32.mat, extra_32x32.mat and test_32x32.mat", "folder with {}"),
     ):
         official = sets.add_parser(name, help=f"from the official {text}")
@@ -56,6 +57,13 @@ def _add_prepare(commands):
                 default="paper",
                 help="paper: 6,000 images set aside for validation; authors: all trained on",
             )
+        official.add_argument(
+            "--jpeg-quality",
+            type=int,
+            metavar="Q",
+            help="store the images as JPEGs of that quality, 1 to 100, as MXNet's im2rec does; "
+            f"the set is then called {name}-jpegQ (default: lossless)",
+        )
         parsers.append((official, _prepare_official))
     imagenet = sets.add_parser("imagenet", help="from the official tars, or train/ and val/")
     _add_archives(imagenet, "imagenet", "folder with the archives or the tree")
@@ -94,7 +102,9 @@ def _add_archives(parser, name, text):
         "--proxy", metavar="URL", help="download through it (default: https_proxy and http_proxy)"
     )
     parser.add_argument(
-        "--partial", action="store_true", help="take fewer images than the official set has"
+        "--partial",
+        action="store_true",
+        help=f"take images that are not the official set's; it is then called partial-{name}",
     )
     parser.set_defaults(dataset=name)
 
@@ -138,9 +148,9 @@ def _prepare_folder(options):
     _tell(prepare_folder(options.source, options.out, options.name, encoding, options.overwrite))
 
 
-def _check_quality(quality):
+def _check_quality(quality, flag="--quality"):
     if quality is not None and not 1 <= quality <= 100:
-        raise DMRError(f"--quality must be from 1 to 100, not {quality}")
+        raise DMRError(f"{flag} must be from 1 to 100, not {quality}")
 
 
 def _prepare_imagenet(options):
@@ -165,12 +175,14 @@ def _prepare_imagenet(options):
 def _prepare_official(options):
     from .data.prepare_official import prepare_official
 
+    _check_quality(options.jpeg_quality, "--jpeg-quality")
     _tell(
         prepare_official(
             options.dataset,
             _archives(options),
             options.out,
             svhn_split=getattr(options, "svhn_split", "paper"),
+            jpeg_quality=options.jpeg_quality,
             partial=options.partial,
             overwrite=options.overwrite,
         )

@@ -188,9 +188,11 @@ def manifest_faults(manifest):
         yield "its classes are no list of names"
     if size is not None and not (_numbers(size, 2) and all(map(_whole, size)) and min(size) > 0):
         yield "its image_size is neither null nor a height and a width"
-    for key in ("mean", "std"):
-        if not _numbers(manifest.get(key), 3):
-            yield f"its {key} is not three numbers"
+    published = manifest.get("published")
+    for of in (manifest, {} if published is None else published):
+        for key in ("mean", "std") if isinstance(of, dict) and of else ():
+            if not _numbers(of.get(key), 3):
+                yield f"its {key} is not three numbers"
     if not (isinstance(splits, dict) and splits and all(map(is_plain, splits))):
         yield "it names no splits"
 
@@ -292,14 +294,15 @@ def open_prepared(directory) -> PreparedSet:
             per_class=tuple(entry["per_class"]),
             sha256=entry["records"]["sha256"],
         )
-    published = PUBLISHED.get(manifest["dataset"])
+    # Of an official set, and of one made from it, the published ones.
+    usual = manifest.get("published") or manifest
     size = manifest.get("image_size")
     return PreparedSet(
         directory=directory,
         name=manifest["dataset"],
         classes=tuple(manifest["classes"]),
-        mean=published.mean if published else tuple(manifest["mean"]),
-        std=published.std if published else tuple(manifest["std"]),
+        mean=tuple(usual["mean"]),
+        std=tuple(usual["std"]),
         image_size=tuple(size) if size else None,
         splits=splits,
         official=manifest.get("official"),

@@ -21,7 +21,15 @@ from .writing import alone_in, disk_errors, write_set
 _SVHN_VALIDATION = 6_000
 
 
-def prepare_official(name, source, out, svhn_split="paper", partial=False, overwrite=False):
+def prepare_official(
+    name,
+    source,
+    out,
+    svhn_split="paper",
+    jpeg_quality=None,
+    partial=False,
+    overwrite=False,
+):
     """CIFAR-10, CIFAR-100 or SVHN from the official archives, as PNG.
 
     CIFAR is known by its content, whatever it comes in: all of its images with their labels, and no
@@ -37,6 +45,9 @@ def prepare_official(name, source, out, svhn_split="paper", partial=False, overw
         :mod:`dmr_gluon.data.official`, and the folder to write to.
     svhn_split : str
         ``paper`` or ``authors``, see :func:`dmr_gluon.data.official.read_svhn`.
+    jpeg_quality : int, optional
+        Store the images as JPEGs of that quality, with halved chroma, as MXNet's ``im2rec`` makes
+        them; the set is then called ``NAME-jpegQUALITY``.
     partial : bool
         Take what is there, under a name of its own: it is not the official set.
     overwrite : bool
@@ -52,7 +63,10 @@ def prepare_official(name, source, out, svhn_split="paper", partial=False, overw
         For an archive that is missing, damaged, hostile or not the official set's or cannot be
         read, or an ``out`` that holds something else.
     """
-    encoding = Encoding()
+    encoding, called = Encoding(), name
+    if jpeg_quality is not None:
+        encoding, called = Encoding(None, "jpeg", jpeg_quality), f"{name}-jpeg{jpeg_quality}"
+    called = partial_name(called) if partial else called
     split = {"svhn_split": svhn_split} if name == "svhn" else {}
     by_content = name in DIGESTS and not partial
     files = {}
@@ -79,6 +93,9 @@ def prepare_official(name, source, out, svhn_split="paper", partial=False, overw
             if not partial:
                 _require_counts(name, source, found, split)
                 more["official"] = {"known_by": _known_by(files)}
+        if not partial:
+            facts = PUBLISHED[name]
+            more["published"] = {"mean": facts.mean, "std": facts.std}
         sources, digests = {}, {}
         for part, (images, labels) in found.splits.items():
             names, order = found.names_of(part), range(len(labels))
@@ -96,9 +113,7 @@ def prepare_official(name, source, out, svhn_split="paper", partial=False, overw
         _note_unpublished(files)
         return list(found.classes), sources, more
 
-    return write_set(
-        partial_name(name) if partial else name, fingerprint, read, out, encoding, overwrite
-    )
+    return write_set(called, fingerprint, read, out, encoding, overwrite)
 
 
 def _require_counts(name, source, found, split):
@@ -192,6 +207,8 @@ def prepare_imagenet(
         files = {file: {"bytes": os.path.getsize(path)} for file, path in paths.items()}
         more = {"sources": files} if files else {}
         if not partial:
+            facts = PUBLISHED["imagenet"]
+            more["published"] = {"mean": facts.mean, "std": facts.std}
             more["official"] = {"known_by": "counts"}
         return classes, sources, {"partial": partial, **more}
 

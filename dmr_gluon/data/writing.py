@@ -25,7 +25,7 @@ from ..deploy.predict_onnx import shown
 from ..errors import DMRError
 from ..machine import installed_wheels, lock
 from ..runs import write_atomically
-from .datasets import MANIFEST, MANIFEST_FORMAT, PUBLISHED, open_prepared, read_manifest
+from .datasets import MANIFEST, MANIFEST_FORMAT, open_prepared, read_manifest
 from .encoding import MOST_FAULTS, encode_all
 from .records import RecordWriter, discard, part_of, read_state, state_of
 
@@ -84,7 +84,6 @@ def write_set(name, fingerprint, read, out, encoding, overwrite):
                 return ready
             splits, train, sizes, oddities = _write_splits(classes, sources, out, encoding, key)
             mean, std = train.mean_and_std()
-            facts = PUBLISHED.get(name)
             manifest = {
                 "format": MANIFEST_FORMAT,
                 "dataset": name,
@@ -93,7 +92,7 @@ def write_set(name, fingerprint, read, out, encoding, overwrite):
                 "image_size": list(sizes.pop()) if len(sizes) == 1 else None,
                 "mean": mean,
                 "std": std,
-                "published": {"mean": facts.mean, "std": facts.std} if facts else None,
+                "published": None,
                 "oddities": oddities,
                 "splits": splits,
                 **more,
