@@ -201,7 +201,8 @@ def _table_of_runs(runs):
         (
             one_line(run.path, len(run.path)),
             run.state,
-            f"{run.epoch}/{run.epochs}" if run.epochs else "-",
+            _epoch(run),
+            _number(run.train_loss, ".3f"),
             _number(run.test_error, ".2f"),
             _number(run.best_error, ".2f"),
             _number(run.images_per_second, ".0f"),
@@ -211,8 +212,16 @@ def _table_of_runs(runs):
         )
         for run in runs
     ]
-    header = ("run", "state", "epoch", "error", "best", "images/s", "left", "activity", "")
-    return text_table(header, rows, (2, 3, 4, 5, 6, 7))
+    header = ("run", "state", "epoch", "loss", "error", "best", "images/s", "left", "activity", "")
+    return text_table(header, rows, (2, 3, 4, 5, 6, 7, 8))
+
+
+def _epoch(run):
+    """``3/400``, with the share of the epoch that is done where the run is running."""
+    if not run.epochs:
+        return "-"
+    share = "" if run.epoch_share is None else f" ({100 * run.epoch_share:.0f}%)"
+    return f"{run.epoch}/{run.epochs}{share}"
 
 
 def _number(value, form):

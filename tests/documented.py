@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+_CALL_OFFICIAL = REPOSITORY / "tests" / "call_official.py"
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 #: With what a line of a code block begins if it is a command.
 _PROGRAMS = r"(?:\w+=\S+ +)*(dmr|python|make|pip|srun|mpirun|docker|pre-commit|\.) +(?![a-z]+:)"
@@ -101,6 +102,7 @@ COMMANDS = {
     ),
     "dmr prepare cifar10 --out data/cifar10 [--source cifar-10-python.tar.gz]": Run(
         instead="dmr prepare cifar10 --out data/cifar10 --source cifar-10-python.tar.gz --partial"
+        f" && python {_CALL_OFFICIAL} data/cifar10 cifar10"
     ),
     "dmr prepare cifar100 --out data/cifar100 [--source cifar-100-python.tar.gz]": Run(
         instead="dmr prepare cifar100 --out data/cifar100 --source "

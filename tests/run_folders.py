@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -138,13 +139,15 @@ HEADS = ("2016-11-25 10:31:02,548 ", "2016-11-20 12:00:00,123 Node[0] ", "INFO:r
 
 #: What the authors' code says of itself on CIFAR-10, as far as it decides the result.
 ARGUMENTS = (
-    "aug_type=1, batch_size=64, dataset='cifar10', depth=26, load_epoch=None, lr=0.1, "
-    "lr_factor=0.1, lr_steps=None, network='cross', num_epochs=400, num_examples=50000, "
-    "rand_seed=1480041062, widen_factor=1"
+    "aug_type=1, batch_size=64, dataset='cifar10', depth=26, gpus='2,3', load_epoch=None, lr=0.1, "
+    "lr_factor=0.1, lr_steps=None, network='cross', num_classes=10, num_epochs=400, "
+    "num_examples=50000, rand_seed=1480041062, widen_factor=1"
 )
 
 
-def authors_lines(epochs, head=HEADS[0], arguments=None, top5=False, module=False):
+def authors_lines(
+    epochs, head=HEADS[0], arguments=None, top5=False, module=False, parameters="0.3494M"
+):
     """The lines of a log of the authors' code with these numbers.
 
     Parameters
@@ -159,6 +162,8 @@ def authors_lines(epochs, head=HEADS[0], arguments=None, top5=False, module=Fals
         As on ImageNet.
     module : bool
         With the lines that MXNet's Module adds, whose numbers are of the last few batches.
+    parameters : str
+        That the log says the network has.
     """
     lines = []
 
@@ -171,8 +176,12 @@ def authors_lines(epochs, head=HEADS[0], arguments=None, top5=False, module=Fals
         log("Using gpus 2,3 from:")
         lines.append("GPU 0: Tesla K40m (UUID: GPU-0bd915e7-a296-e3cc-57b7-6ff90229911e)")
         lines.append("")
-        log("training strategy: lr=0.100000, step=[200, 300, 350]")
-        log("network parameters: 0.3494M")
+        epochs_ = int(re.search(r"num_epochs=(\d+)", arguments)[1])
+        usual = [epochs_ // 2, epochs_ * 3 // 4, epochs_ * 7 // 8]
+        given = re.search(r"lr_steps='([\d,]+)'", arguments)
+        steps = list(map(int, given[1].split(","))) if given else usual
+        log(f"training strategy: lr=0.100000, step={steps}")
+        log(f"network parameters: {parameters}")
     log("Start training with [gpu(0), gpu(1)]")
     for number, row in sorted(epochs.items()):
         name = f"Epoch[{number - 1}]"

@@ -201,8 +201,7 @@ def test_cifar_is_prepared_from_the_command_line(capsys, tmp_path):
     tar_of(tmp_path / "cifar-10-binary.tar.gz", cifar(10, "binary")[0])
     out = tmp_path / "out"
     found = printed(capsys, "prepare", "cifar10", "--source", tmp_path, "--out", out, "--partial")
-    assert "cifar10, 20 train, 4 test images 32x32, 10 classes" in found
-    assert "not the published file" in found
+    assert "partial-cifar10, 20 train, 4 test images 32x32, 10 classes" in found
 
 
 def test_imagenet_is_prepared_from_the_command_line(capsys, tmp_path):
@@ -211,7 +210,7 @@ def test_imagenet_is_prepared_from_the_command_line(capsys, tmp_path):
     write(tmp_path / "source")
     arguments = ("--source", tmp_path / "source", "--out", tmp_path / "out", "--short-side", 40)
     found = printed(capsys, "prepare", "imagenet", *arguments, "--partial")
-    assert "imagenet, 9 train, 4 test images 53x40, 3 classes" in found
+    assert "partial-imagenet, 9 train, 4 test images 53x40, 3 classes" in found
 
 
 def test_a_folder_of_images_from_the_command_line(command, tmp_path):

@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from call_official import call_official
 from conftest import REPOSITORY
 from test_official import cifar, tar_of
 from test_status import fake_run
@@ -130,6 +131,7 @@ def data(tmp_path_factory):
     cli._main(
         ["prepare", "cifar10", "--source", str(root), "--out", str(root / "cifar10"), "--partial"]
     )
+    call_official(root / "cifar10", "cifar10")
     return str(root)
 
 

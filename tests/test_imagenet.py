@@ -87,7 +87,7 @@ def write(folder, train=None, val=None, kit=None):
 def test_the_archives_give_every_image_byte_for_byte(tmp_path):
     truth = write(tmp_path / "source")
     prepared = prepare_imagenet(str(tmp_path / "source"), tmp_path / "out", partial=True)
-    assert prepared.classes == tuple(CLASSES) and prepared.name == "imagenet"
+    assert prepared.classes == tuple(CLASSES) and prepared.name == "partial-imagenet"
     for split, expected in truth.items():
         assert sorted(read_all(prepared, split)) == sorted(expected)
     assert read_manifest(tmp_path / "out")["partial"]

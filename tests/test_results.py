@@ -1,5 +1,6 @@
 """Runs' logs read, grouped and set beside the paper and beside each other."""
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -21,7 +22,7 @@ from run_folders import (
 from dmr_gluon.data.datasets import PUBLISHED
 from dmr_gluon.errors import DMRError
 from dmr_gluon.networks import name_of, network
-from dmr_gluon.recipes import DIGITS, IMAGENET, RECIPES
+from dmr_gluon.recipes import CIFAR, DIGITS, IMAGENET, RECIPES
 from dmr_gluon.results.comparison import compare
 from dmr_gluon.results.groups import dataset_title, departures_of, grouped, published_name
 from dmr_gluon.results.logs import read_run, read_runs
@@ -711,6 +712,12 @@ class TestPairs:
         assert pair.unlike == ("the recipe of one is not known",)
 
 
+#: In fifths of a run, which the authors' code rounds down to whole epochs.
+_DROPS_OF_500 = "lr_drops 0.5, 0.75, 0.874 instead of 0.5, 0.75, 0.875"
+_OTHER_DROPS = ("lr_drops 0.25, 0.5 instead of 0.5, 0.75, 0.875",)
+_DROPS = ("lr_drops 0.4, 0.6, 0.8 instead of 0.5, 0.75, 0.875",)
+
+
 class TestAuthorsLogs:
     @pytest.fixture(scope="class")
     def ours(self, tmp_path_factory):
@@ -880,27 +887,100 @@ class TestAuthorsLogs:
         assert departures_of(run) == ((f"{epochs} epochs instead of 100",) * (epochs == 120))
 
     def test_what_a_log_says_of_itself(self, tmp_path, ours):
+        """Whatever it is called."""
         epochs = epochs_of(ours[0])
-        log = tmp_path / "cifar10-cifar_dmrnet14.log"
+        log = tmp_path / "cross_d26w1_exp3.txt"
         write_authors_log(log, epochs, arguments=ARGUMENTS)
         run = only(read_runs([str(log)]))
         assert (run.state, run.problems, departures_of(run)) == ("finished", (), ())
-        assert run.setup.seed == 1480041062
+        assert (run.setup.dataset, run.setup.network) == ("cifar10", "cifar_dmrnet14")
+        assert (run.setup.seed, run.setup.bn_images) == (1480041062, 32)
+        assert run.setup.recipe == dataclasses.replace(CIFAR, model="cifar_dmrnet14")
+        assert only(rows_of(log).values()).group.remarks == ()
         for old, new, words in (
-            ("num_epochs=400", "num_epochs=500", "500 epochs instead of 400"),
-            ("lr=0.1", "lr=0.2", "lr 0.2 instead of 0.1"),
-            ("batch_size=64", "batch_size=128", "batch_size 128 instead of 64"),
-            ("lr_factor=0.1", "lr_factor=0.2", "lr_factor 0.2 instead of 0.1"),
-            ("lr_steps=None", "lr_steps='100,200'", "lr drops at epochs 100, 200"),
-            ("='cifar10'", "='cifar100'", "the log says that it is of 'cifar100'"),
-        ):
+            ("num_epochs=400", "num_epochs=500", ("500 epochs instead of 400", _DROPS_OF_500)),
+            ("lr=0.1", "lr=0.2", ("lr 0.2 instead of 0.1",)),
+            ("batch_size=64", "batch_size=128", ("batch_size 128 instead of 64",)),
+            ("lr_factor=0.1", "lr_factor=0.2", ("lr_factor 0.2 instead of 0.1",)),
+            ("lr_steps=None", "lr_steps='100,200'", _OTHER_DROPS),
+            ("aug_type=1", "aug_type=0", ("pad 0 instead of 4", "mirror False instead of True")),
+            ("aug_type=1", "aug_type=2", ("augmentation of their kind 2",)),
+            ("lr=0.1", "lr=x", ("lr x",)),
+        ):  # fmt: skip
             assert old in ARGUMENTS
             write_authors_log(log, epochs, arguments=ARGUMENTS.replace(old, new))
-            assert departures_of(only(read_runs([str(log)]))) == (words,)
+            found = departures_of(only(read_runs([str(log)])))
+            assert found == words, new
             assert row_of(log).verdict.kind == NO_VERDICT
         same = ARGUMENTS.replace("lr_steps=None", "lr_steps='200,300,350'")
         write_authors_log(log, epochs, arguments=same)
         assert row_of(log).verdict.kind == CONSISTENT
+
+    @pytest.mark.parametrize(
+        "changes, parameters, network_, dataset",
+        [
+            ({}, "0.3494M", "cifar_dmrnet14", "cifar10"),
+            ({"h=26": "h=110"}, "1.7104M", "cifar_dmrnet56", "cifar10"),
+            ({"h=26": "h=100"}, "1.5160M", "cifar_dmrnet50", "cifar10"),
+            ({"h=26": "h=62", "r=1": "r=4"}, "14.8514M", "cifar_dmrnet32_w4", "cifar10"),
+            ({"'cross'": "'half'"}, "0.3467M", "cifar_dilnet14", "cifar10"),
+            ({"'cross'": "'resnet'"}, "0.3697M", "cifar_resnet26", "cifar10"),
+            ({"'cross'": "'plain'"}, "0.3669M", "cifar_plain26", "cifar10"),
+            ({"'cross'": "'fuse3'"}, "0.3697M", "cifar_resnet26_blocks3", "cifar10"),
+            ({"r10": "r100", "s=10": "s=100"}, "0.3553M", "cifar_dmrnet14", "cifar100"),
+        ],
+    )  # fmt: skip
+    def test_networks_and_sets_that_a_log_names(
+        self, tmp_path, ours, changes, parameters, network_, dataset
+    ):
+        arguments = ARGUMENTS
+        for old, new in changes.items():
+            assert old in arguments
+            arguments = arguments.replace(old, new)
+        log = tmp_path / "log.txt"
+        epochs = {n: epochs_of(ours[0])[n] for n in range(1, 6)}
+        arguments = arguments.replace("num_epochs=400", "num_epochs=5")
+        write_authors_log(log, epochs, arguments=arguments, parameters=parameters)
+        run = only(read_runs([str(log)]))
+        assert (run.setup.network, run.setup.dataset) == (network_, dataset)
+        assert (run.state, run.setup.epochs, run.problems, run.changes) == ("finished", 5, (), ())
+        assert departures_of(run) == ("5 epochs instead of 400", *_DROPS)
+        classes = PUBLISHED[dataset].classes
+        assert run.setup.spec == network(network_, classes=classes)
+        # Of a network of another size the log contradicts itself.
+        write_authors_log(log, epochs, arguments=arguments, parameters="0.4000M")
+        run = only(read_runs([str(log)]))
+        assert run.changes == (f"the log says 0.4000M parameters, {network_} has {parameters}",)
+
+    def test_what_a_log_says_goes_before_its_name(self, tmp_path, ours):
+        log = tmp_path / "cifar100-cifar_dmrnet20.log"
+        write_authors_log(log, epochs_of(ours[0]), arguments=ARGUMENTS)
+        run = only(read_runs([str(log)]))
+        assert (run.setup.network, run.setup.dataset) == ("cifar_dmrnet14", "cifar10")
+        assert run.changes == (
+            "the log is of cifar10, not of 'cifar100'",
+            "the log is of cifar_dmrnet14, not of 'cifar_dmrnet20'",
+        )
+
+    def test_a_network_that_the_paper_does_not_have(self, tmp_path, ours):
+        log = tmp_path / "log.txt"
+        arguments = ARGUMENTS.replace("'cross'", "'side'")
+        write_authors_log(log, epochs_of(ours[0]), arguments=arguments)
+        with pytest.raises(DMRError, match="'side', which the paper does not have; there are"):
+            read_runs([str(log)])
+
+    def test_means_within_an_epoch(self, tmp_path, ours):
+        log = tmp_path / "log.txt"
+        epochs = epochs_of(ours[0])
+        write_authors_log(log, epochs, arguments=ARGUMENTS)
+        run = only(read_runs([str(log)]))
+        assert sorted(run.points)[:4] == [(1, 250), (1, 500), (1, 750), (2, 250)]
+        assert len(run.points) == 1200
+        row = epochs[2]
+        assert run.points[2, 500] == {
+            "train_loss": pytest.approx(row["train_loss"] + 0.125),
+            "train_error": pytest.approx(row["train_error"] + 0.125),
+        }
 
     def test_a_training_that_was_begun_again_in_the_same_file(self, tmp_path, ours):
         first, second = (epochs_of(path) for path in ours[:2])

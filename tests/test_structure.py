@@ -16,7 +16,7 @@ LAYERS = [
     [
         *("errors", "runs", "spec", "networks", "recipes", "paper", "machine", "cuda", ""),
         *("signals", "imports"),
-        *("data.datasets", "analysis.paths", "report.runlog", "report.tables"),
+        *("data.datasets", "data.content", "analysis.paths", "report.runlog", "report.tables"),
         *("launch", "experiments", "report.status", "report.tensorboard"),
         *("results.run", "results.logs", "results.authors_log", "results.groups"),
         *("results.verdicts", "results.comparison", "results.text"),

@@ -115,24 +115,30 @@ def _difference(dataset, split, images, labels, names, classes, digests):
         elif known[split][digest[:PREFIX]]:
             again.append(i)
         else:
-            others = (image_digest(images[i], label) for label in range(len(classes)))
-            right = [n for n, other in enumerate(others) if known[split][other[:PREFIX]]]
+            others = (image_digest(images[i], label)[:PREFIX] for label in range(len(classes)))
+            right = [(label, other) for label, other in enumerate(others) if left[other] > 0]
             if right:
-                moved[i] = classes[right[0]]
+                label, other = right[0]
+                left[other] -= 1
+                moved[i] = classes[label]
             else:
                 strange.append(i)
     parts = [f"{split} has {len(digests):,} images of {sum(known[split].values()):,}"]
     if strange:
-        parts.append(f"{len(strange):,} are not the set's ({_examples(names, strange)})")
+        parts.append(f"{_are(strange)} not the set's ({_examples(names, strange)})")
     if moved:
         i, right = next(iter(moved.items()))
-        parts.append(f"{len(moved):,} are in another class ({names[i]!r} is one of {right})")
+        parts.append(f"{_are(moved)} in another class ({names[i]!r} is one of {right})")
     if again:
-        parts.append(f"{len(again):,} are there again ({_examples(names, again)})")
+        parts.append(f"{_are(again)} there again ({_examples(names, again)})")
     missing = sum(left.values())
     if missing:
-        parts.append(f"{missing:,} of the set are missing")
+        parts.append(f"{missing:,} of the set {'is' if missing == 1 else 'are'} missing")
     return ", ".join(parts)
+
+
+def _are(found):
+    return f"{len(found):,} {'is' if len(found) == 1 else 'are'}"
 
 
 def _examples(names, positions):

@@ -33,6 +33,10 @@ class RunStatus:
         Why it failed or cannot be read.
     epoch, epochs : int, optional
         The epoch it is in (running) or that has ended, and how many there are to be.
+    epoch_share : float, optional
+        Of a running one: which share of its epoch's steps is done.
+    train_loss : float, optional
+        Mean since the epoch's beginning; of a run that is not running, as last logged.
     test_error, best_error, top5_error : float, optional
         In percent; of the last epoch, the least, and the last epoch's top-5 error.
     images_per_second : float, optional
@@ -48,6 +52,8 @@ class RunStatus:
     reason: Optional[str] = None
     epoch: Optional[int] = None
     epochs: Optional[int] = None
+    epoch_share: Optional[float] = None
+    train_loss: Optional[float] = None
     test_error: Optional[float] = None
     best_error: Optional[float] = None
     top5_error: Optional[float] = None
@@ -143,6 +149,9 @@ def _read(path):
     done = [event for event in events if event["event"] == "epoch"]
     last = events[-1]["event"] if events else None
     values = {"epoch": done[-1]["epoch"] if done else 0, "epochs": epochs}
+    losses = [event["train_loss"] for event in events if "train_loss" in event]
+    if losses:
+        values["train_loss"] = float(losses[-1])
     if done:
         top5 = done[-1].get("test_top5_error")
         values.update(
@@ -160,6 +169,10 @@ def _read(path):
         progress = _progress(run.file("progress.json"))
         if progress:
             values["epoch"] = int(progress["epoch"])
+            if progress["steps"]:
+                values["epoch_share"] = round(progress["step"] / progress["steps"], 4)
+            if progress.get("train_loss") is not None:  # else the epoch has only begun
+                values["train_loss"] = float(progress["train_loss"])
             if progress["seconds_left"] is not None:  # else it has only begun again
                 values.update(
                     images_per_second=float(progress["images_per_second"]),

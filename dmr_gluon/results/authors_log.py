@@ -10,14 +10,17 @@ Their lines, each after the time::
     Epoch[3] Validation-cross-entropy=0.606161
     Epoch[3] Validation-accuracy=0.791250
 
-On ImageNet also ``top5: ...`` and ``Validation-top_k_accuracy_5=...``; Module's ``Epoch[3]
-Train-accuracy=0.98`` is read too. Epochs count from 0 there. In brackets stands the mean from the
-epoch's begin: the metric itself begins anew after each such line, and Module's ``Train-`` with it.
-A training that is begun again or continued writes on in the same file, with a start of its own.
+The arguments say what the log is of and with which recipe; other people's logs of that time lack
+them, and the file's name or the caller has to say it. On ImageNet also ``top5: ...`` and
+``Validation-top_k_accuracy_5=...``; Module's ``Epoch[3] Train-accuracy=0.98`` is read too. Epochs
+count from 0 there. In brackets stands the mean from the epoch's begin: the metric itself begins
+anew after each such line, and Module's ``Train-`` with it. A training that is begun again or
+continued writes on in the same file, with a start of its own.
 """
 
 import os
 import re
+from dataclasses import replace
 
 from ..data.datasets import PUBLISHED
 from ..errors import DMRError
@@ -26,6 +29,7 @@ from ..recipes import OF_DATASET, RECIPES
 from .run import (
     BOM,
     FINISHED,
+    MOST_STEPS,
     STOPPED,
     Epochs,
     Problems,
@@ -41,7 +45,9 @@ from .run import (
 FORMAT = "authors"
 _EPOCH = re.compile(r"Epoch\[(\d{1,9})\]\s*(.*)")
 _VALUE = re.compile(r"(Train|Validation)-([\w-]+)=(\S+)\s*$")
-_BATCH = re.compile(r"Batch\s*\[\d+(?:-\d+)?\]\s+Speed: (\S+)(?: samples/sec)?(?=\s)")
+_BATCH = re.compile(
+    r"Batch\s*\[(?:\d+-)?(?P<batch>\d+)\]\s+Speed: (?P<speed>\S+)(?: samples/sec)?(?=\s)"
+)
 #: Theirs with the running mean in brackets, or MXNet's own.
 _METRIC = re.compile(r"\s([\w-]+)(?:: ([^\s()]+)\(([^\s()]+)\)|=(\S+))(?!\S)")
 _START = re.compile(r"start with arguments Namespace\((.*)\)\s*$")
@@ -65,8 +71,19 @@ _OTHER = re.compile(
     r"^\[\d\d:\d\d:\d\d\] src/"
 )
 _STEM = re.compile(r"^(?P<dataset>[a-z0-9]+)-(?P<network>[a-z0-9_]+?)(?:-seed(?P<seed>\d{1,9}))?$")
-#: Their arguments that are fields of our recipes.
-_OF_RECIPE = ("batch_size", "lr", "lr_factor")
+_PARAMETERS = re.compile(r"network parameters: (\d+\.\d{4}M)\s*$")
+_STRATEGY = re.compile(r"training strategy: lr=\S+, step=(\[[\d, ]*\])\s*$")
+#: Sets on which the arguments say all of the recipe; ImageNet was trained by another program.
+_SELF_DESCRIBED = ("cifar10", "cifar100", "svhn")
+#: Their names of networks: ours, and how many layers of the plain network a block stands for.
+_NETWORKS = {
+    "plain": ("cifar_plain{depth}", 2),
+    "resnet": ("cifar_resnet{depth}", 2),
+    "half": ("cifar_dilnet{depth}", 4),
+    "cross": ("cifar_dmrnet{depth}", 4),
+    "fuse3": ("cifar_resnet{depth}_blocks3", 2),
+    "fuse6": ("cifar_resnet{depth}_blocks6", 2),
+}
 
 
 def is_authors_log(path):
@@ -93,10 +110,10 @@ def read_authors_log(path, dataset=None, network=None, epochs=None):
     Parameters
     ----------
     path : str
-        What it is of may stand in the file's name: ``DATASET-NETWORK.log`` or
+        Where the log does not say what it is of, its name may: ``DATASET-NETWORK.log`` or
         ``DATASET-NETWORK-seedS.log``, such as ``cifar10-cifar_dmrnet56-seed2.log``.
     dataset, network : str, optional
-        Where it does not.
+        Where neither does.
     epochs : int, optional
         That the training was to have; default: what the log says, or else the paper's, or, of a
         log that has more, the authors' code's.
@@ -108,11 +125,15 @@ def read_authors_log(path, dataset=None, network=None, epochs=None):
     Raises
     ------
     DMRError
-        Where nobody says what it is of.
+        Where nobody says what it is of, or it is of a network that is none of the paper's.
     """
+    problems = Problems()
+    log = _Log(path, problems)
     found = _STEM.match(os.path.splitext(os.path.basename(path))[0])
     named = found.groupdict() if found and found["dataset"] in OF_DATASET else {}
-    dataset, name = named.get("dataset") or dataset, named.get("network") or network
+    given = named.get("dataset") or dataset, named.get("network") or network
+    said = _what_it_is_of(path, log.arguments)
+    dataset, name = (own or other for own, other in zip(said, given))
     if not dataset or not name:
         raise DMRError(
             f"{path} is not a log of dmr-gluon, and one of the authors' code does not say what it "
@@ -128,12 +149,24 @@ def read_authors_log(path, dataset=None, network=None, epochs=None):
         spec = read_network(name, classes=published.classes if published else None)
     except DMRError as error:
         raise DMRError(f"{path}: {error}") from error
-    problems = Problems()
-    log = _Log(path, problems)
     if epochs is None:
         epochs = log.length or _usual_epochs(dataset, log.epochs.rows)
     rows = log.epochs.finish(epochs)
     seed = named.get("seed") or log.arguments.get("rand_seed", "")
+    changes = [
+        f"the log is of {own}, not of {short(other)}"
+        for own, other in zip(said, given)
+        if own and other and own != other
+    ]
+    images = {}
+    if published:
+        images = {"train": published.train_images, "test": published.test_images}
+    recipe, gpus = None, re.findall(r"\d+", log.arguments.get("gpus", ""))
+    if all(said):
+        recipe, unknown = _recipe(dataset, spec, log, epochs)
+        changes += unknown
+        images["train"] = _whole(log.arguments, "num_examples") or images["train"]
+    changes += _other_size(log.parameters, spec)
     return Run(
         path=path,
         format=FORMAT,
@@ -142,35 +175,78 @@ def read_authors_log(path, dataset=None, network=None, epochs=None):
             dataset=dataset,
             network=spec.name,
             spec=spec,
+            recipe=recipe,
             epochs=epochs,
-            images={"train": published.train_images, "test": published.test_images}
-            if published
-            else {},
+            images=images,
+            bn_images=recipe.batch_size // len(gpus) if recipe and gpus else None,
             seed=int(seed) if re.fullmatch(r"\d{1,18}", seed) else None,
+            environment={"devices": [f"gpu({number})" for number in gpus]} if gpus else {},
         ),
         epochs=rows,
+        points={place: row for place, row in log.points.items() if place[0] <= epochs},
         problems=problems.told(),
-        changes=tuple(_unlike_the_paper(dataset, log.arguments, epochs)),
+        changes=tuple(changes),
     )
 
 
-def _unlike_the_paper(dataset, arguments, epochs):
-    """What the log says of the recipe, where that is not the paper's."""
-    said = arguments.get("dataset", dataset).strip("'")
-    if said != dataset:
-        yield f"the log says that it is of {short(said)}"
-    for name in _OF_RECIPE:
-        usual = getattr(OF_DATASET[dataset], name)
-        text = arguments.get(name, str(usual))
+def _what_it_is_of(path, arguments):
+    """The data set and the network that a log's own arguments name, or None for each.
+
+    Their depth is that of the plain network with as many layers: 2L + 2.
+    """
+    dataset, theirs = (arguments.get(key) for key in ("dataset", "network"))
+    depth, width = (_whole(arguments, key) for key in ("depth", "widen_factor"))
+    if dataset not in _SELF_DESCRIBED or theirs is None or depth is None:
+        return None, None
+    if theirs not in _NETWORKS:
+        raise DMRError(
+            f"{path} is of the authors' network {theirs!r}, which the paper does not have; there "
+            f"are {', '.join(_NETWORKS)}"
+        )
+    name, layers = _NETWORKS[theirs]
+    per_stage = (depth - 2) // (3 * layers)  # they divide as whole numbers
+    name = name.format(depth=6 * per_stage + 2)
+    return dataset, name + (f"_w{width}" if width not in (None, 1) else "")
+
+
+def _recipe(dataset, spec, log, epochs):
+    """The recipe that a log's arguments describe, and what of it is none of ours."""
+    paper, said, unknown = OF_DATASET[dataset], {}, []
+    for name, kind in (("batch_size", int), ("lr", float), ("lr_factor", float)):
         try:
-            same = float(text) == usual
+            said[name] = kind(log.arguments.get(name, getattr(paper, name)))
         except ValueError:
-            same = False
-        if not same:
-            yield f"{name} {one_line(text)} instead of {usual}"
-    steps = re.findall(r"\d+", arguments.get("lr_steps", ""))
-    if steps and steps != [str(int(drop * epochs)) for drop in OF_DATASET[dataset].lr_drops]:
-        yield f"lr drops at epochs {', '.join(steps[:9])}"
+            unknown.append(f"{name} {one_line(log.arguments[name])}")
+    steps = log.steps or re.findall(r"\d+", log.arguments.get("lr_steps", ""))
+    if steps:
+        said["lr_drops"] = tuple(int(step) / epochs for step in steps)
+    augmentation = log.arguments.get("aug_type")
+    if augmentation == "0":
+        said.update(pad=0, mirror=False)
+    elif augmentation == "1":
+        said.update(pad=4, mirror=True)
+    elif augmentation is not None:
+        unknown.append(f"augmentation of their kind {one_line(augmentation)}")
+    try:
+        return replace(paper, model=spec.name, epochs=epochs, **said), unknown
+    except DMRError as error:
+        return replace(paper, model=spec.name, epochs=epochs), [*unknown, str(error)]
+
+
+def _other_size(parameters, spec):
+    """Where the log's number of parameters is not the network's."""
+    if parameters is None:
+        return
+    from ..analysis.complexity import complexity_of  # counts in the graph, which needs MXNet
+
+    ours = f"{complexity_of(spec).parameters / 1e6:.4f}M"
+    if ours != parameters:
+        yield f"the log says {parameters} parameters, {spec.name} has {ours}"
+
+
+def _whole(arguments, name):
+    text = arguments.get(name, "")
+    return int(text) if re.fullmatch(r"[1-9]\d{0,8}", text) else None
 
 
 def _usual_epochs(dataset, rows):
@@ -195,6 +271,8 @@ class _Log:
 
     def __init__(self, path, problems):
         self.arguments, self._problems = {}, problems
+        self.steps, self.parameters = (), None  # epochs at which the rate drops; "0.3494M"
+        self.points = {}
         self.epochs = Epochs(problems)
         self._means, self._of_last_batches = {}, {}  # by epoch
         for number, line, whole in lines_of(path, problems):
@@ -204,6 +282,8 @@ class _Log:
             except ValueError as error:
                 self._pass_over(number, str(error), "lines with a result that is damaged")
                 continue
+            if not known:
+                self._note(text)
             if not known and not _OTHER.search(text):
                 what = "is neither a result nor a message of MXNet that is known"
                 self._pass_over(number, what, "lines that are neither")
@@ -224,14 +304,26 @@ class _Log:
         found = _START.search(text)
         if not found:
             return False
-        self.arguments = dict(_ARGUMENT.findall(found[1]))
+        self.arguments = {key: text.strip("'") for key, text in _ARGUMENT.findall(found[1])}
         begin = self.arguments.get("load_epoch", "None")
         last = int(begin) if re.fullmatch(r"\d{1,9}", begin) else 0
         self.epochs.forget_after(last, number)
         for rows in (self._means, self._of_last_batches):
             for epoch in [epoch for epoch in rows if epoch > last]:
                 del rows[epoch]
+        for place in [place for place in self.points if place[0] > last]:
+            del self.points[place]
         return True
+
+    def _note(self, text):
+        """Take what a line says of the network or of the schedule."""
+        found = _PARAMETERS.search(text)
+        if found:
+            self.parameters = found[1]
+        found = _STRATEGY.search(text)
+        # One that is continued counts from there.
+        if found and self.arguments.get("load_epoch", "None") == "None":
+            self.steps = tuple(re.findall(r"\d+", found[1]))
 
     def _take(self, text, whole):
         """Take a line's results; whether it is of an epoch. ValueError says what is wrong."""
@@ -242,8 +334,10 @@ class _Log:
         if _OF_EPOCH.match(rest):
             return True
         if rest.startswith("Batch"):
-            means = _means(rest)
+            batch, means = _means(rest)
             self._means.setdefault(epoch, {}).update(means)
+            if means and batch <= MOST_STEPS:
+                self.points[epoch, batch] = means
             return True
         found = _VALUE.match(rest)
         if not found:
@@ -269,7 +363,7 @@ def _means(rest):
     if not metrics or _METRIC.sub("", rest[begin.end() :]).strip():
         raise ValueError("begins as one about batches does, but goes on otherwise")
     means = {}
-    _number(begin[1])
+    _number(begin["speed"])
     for metric in metrics:
         name, mean = metric[1], metric[3]
         value = _number(mean or metric[4])
@@ -277,7 +371,7 @@ def _means(rest):
             means["train_loss"] = value
         elif mean and name == "top1":
             means["train_error"] = _error(value / 100)
-    return means
+    return int(begin["batch"][:20]), means
 
 
 def _error(share):

@@ -195,8 +195,8 @@ def _group(runs):
     setup = runs[0].setup
     remarks = [f"{run.name}: {remark}" for run in runs for remark in run.remarks]
     if setup.recipe is None:
-        remarks.insert(0, "the authors' format says little of the recipe: taken to be the paper's")
-    elif published_name(setup.dataset) and setup.bn_images != _BN_IMAGES:
+        remarks.insert(0, "the log says nothing of the recipe: taken to be the paper's")
+    elif published_name(setup.dataset) and setup.bn_images not in (None, _BN_IMAGES):
         remarks.insert(0, f"BN over {setup.bn_images} images, the paper's over {_BN_IMAGES}")
     return Group(
         tuple(runs),

@@ -21,6 +21,7 @@ from .run import (
     LONGEST,
     MEASURES,
     MOST_EPOCHS,
+    MOST_STEPS,
     RUNNING,
     STOPPED,
     Epochs,
@@ -136,6 +137,7 @@ def _read(path, log, config, problems, running=False):
         state=state,
         setup=setup,
         epochs=rows,
+        points=found.points,
         problems=problems.told(),
         changes=tuple(changes),
         remarks=tuple(remarks),
@@ -155,12 +157,12 @@ class _Log:
     def __init__(self, path, problems):
         self.start, self.failed, self.ended, self.rollbacks = None, None, False, 0
         self.changes, self.moves = [], []  # (field of the recipe, in words); in words
-        self.epochs = Epochs(problems)
+        self.epochs, self.points = Epochs(problems), {}
         for number, event in _events(path, problems):
             try:
                 self._take(number, event)
             except ValueError as error:
-                _pass_over(problems, number, str(error), "lines with such an epoch")
+                _pass_over(problems, number, str(error), "lines with such numbers")
 
     def _take(self, number, event):
         kind = event["event"]
@@ -168,7 +170,21 @@ class _Log:
             if self.start is not None:  # config.json was removed, and the folder used again
                 self.epochs.forget_after(0, number)
                 self.changes, self.moves, self.ended, self.rollbacks = [], [], False, 0
+                self.points = {}
             self.start = event
+        elif kind == "steps":
+            epoch, step = epoch_number(event.get("epoch")), event.get("step")
+            row = {name: event.get(name) for name in ("train_loss", "train_error")}
+            if (
+                type(step) is not int
+                or not 1 <= step <= MOST_STEPS
+                or not all(
+                    type(value) in (int, float) and 0 <= value <= MEASURES[name]
+                    for name, value in row.items()
+                )
+            ):
+                raise ValueError("has no means of its steps")
+            self.points[epoch, step] = row
         elif kind == "epoch":
             values = {name: event[name] for name in MEASURES if name in event}
             self.epochs.add(epoch_number(event.get("epoch")), values, expected=MEASURES)

@@ -22,6 +22,8 @@ MEASURES = {
 }
 #: Epochs beyond any use, within which a damaged number is not taken for one.
 MOST_EPOCHS = 1_000_000
+#: Steps of an epoch, the same.
+MOST_STEPS = 1_000_000_000
 #: Bytes that no line of a log has, nor config.json: the longest holds the names of all classes.
 LONGEST = 1 << 24
 #: What some editors put before a text.
@@ -39,7 +41,7 @@ class Setup:
     network : str
     spec : NetworkSpec, optional
     recipe : Recipe, optional
-        None in the authors' format, which does not say.
+        None for a log of the authors' time that does not say.
     epochs : int, optional
         That the training was to have.
     images : dict of str to int
@@ -77,6 +79,9 @@ class Run:
         None where nothing says what was trained.
     epochs : dict of int to dict
         By epoch, from 1, the values of :data:`MEASURES`; one that could not be read is not in it.
+    points : dict of (int, int) to dict
+        Within epochs: by epoch and step, both from 1, ``train_loss`` and ``train_error`` as means
+        since the epoch's beginning.
     problems : tuple of str
         What could not be read, and what was passed over.
     changes : tuple of str
@@ -92,6 +97,7 @@ class Run:
     state: str
     setup: Optional[Setup] = None
     epochs: Dict[int, dict] = field(default_factory=dict)
+    points: Dict[Tuple[int, int], dict] = field(default_factory=dict)
     problems: Tuple[str, ...] = ()
     changes: Tuple[str, ...] = ()
     remarks: Tuple[str, ...] = ()

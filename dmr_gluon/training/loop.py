@@ -213,16 +213,15 @@ class Training(StepsOfEpoch):
         found = self.keeper.restore()
         self.at = found[1] if found else self.at
         at, log = self.at, self.run.log
-        if changes and at.epoch == self.plan.epochs:
+        ended = at.epoch == self.plan.epochs
+        if changes and ended:
             raise DMRError(
                 f"{self.run.path} has all its epochs already, and {flag_of(min(changes))} would "
                 f"change nothing; leave it out"
             )
         if not self.group.first:
             return
-        finished = runlog.forget_after(
-            log, at.epoch, at.steps, keep_end=at.epoch == self.plan.epochs
-        )
+        finished = runlog.forget_after(log, at.epoch, at.steps, keep_end=ended)
         if at.epoch and not at.steps:  # within an epoch the weights are not those of its beginning
             with self.average or contextlib.nullcontext():
                 self.keeper.save_model(at)
@@ -386,8 +385,7 @@ class Training(StepsOfEpoch):
             test_error=done[-1]["test_error"],
             best=self.at.best,
         )
-        picture = self.run.file("curve.png")
-        plots.learning_curve([log], picture)
+        plots.learning_curve([log], picture := self.run.file("curve.png"))
         with contextlib.suppress(FileNotFoundError):
             os.remove(self.heart.path)
         if self.board:
