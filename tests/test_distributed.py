@@ -15,6 +15,7 @@ from conftest import REPOSITORY
 
 from dmr_gluon.errors import DMRError
 from dmr_gluon.report import runlog
+from dmr_gluon.results.logs import read_run
 from dmr_gluon.runs import RunDirectory
 from dmr_gluon.training import checkpoint
 from dmr_gluon.training.distributed import ALONE, Group, join
@@ -91,7 +92,7 @@ def arrays_of(run_dir):
 
 def test_two_workers_train_as_two_devices_of_one_process(digits, tmp_path):
     """To the bit: a sum of two does not depend on who comes first."""
-    flags = ["--data-dir", digits, "--steps", "30"]
+    flags = ["--data-dir", digits, "--steps", "30", "--log-steps", "10"]
     apart, together = str(tmp_path / "apart"), str(tmp_path / "together")
     done = run(launched(*TRAIN, *flags, "--kv-store", "dist_sync", "--run-dir", apart))
     assert done.returncode == 0, done.stderr
@@ -108,6 +109,11 @@ def test_two_workers_train_as_two_devices_of_one_process(digits, tmp_path):
     for one, other in zip(*logs):
         assert one["test_error"] == other["test_error"] and one["images"] in (1437, 448)
         np.testing.assert_allclose(one["train_loss"], other["train_loss"], rtol=1e-6)
+    points = [read_run(path).points for path in (apart, together)]
+    assert sorted(points[0]) == sorted(points[1]) == [(1, 10), (1, 20)]
+    for place, row in points[0].items():
+        assert row["train_error"] == points[1][place]["train_error"]
+        np.testing.assert_allclose(row["train_loss"], points[1][place]["train_loss"], rtol=1e-6)
 
 
 @pytest.mark.slow

@@ -500,8 +500,9 @@ class TestNotFinite:
         self, recipe, few, tmp_path, poisoned, orders, capsys
     ):
         options = RunOptions(
-            data_dir=few, run_dir=str(tmp_path / "run"), checkpoint_steps=4, on_nan="rollback"
-        )
+            data_dir=few, run_dir=str(tmp_path / "run"), checkpoint_steps=4, on_nan="rollback",
+            log_steps=1,
+        )  # fmt: skip
         poisoned(STEPS + 7, 1)
         fit(recipe, options)
         assert "going back to" in capsys.readouterr().out
@@ -511,6 +512,9 @@ class TestNotFinite:
         assert back["step"] == STEPS + 4 and STEPS + 7 <= back["at"] <= STEPS + 9
         epochs = runlog.epochs(RunDirectory(options.run_dir).log)
         assert [line["images"] for line in epochs] == [368, 368]
+        # Of the steps that were given up nothing is left.
+        places = [(e["epoch"], e["step"]) for e in log if e["event"] == "steps"]
+        assert places == [(n, step) for n in (1, 2) for step in range(1, STEPS + 1)]
         assert all(np.isfinite(line["train_loss"]) for line in epochs)
 
     def test_it_gives_up_after_three_rollbacks(self, recipe, few, tmp_path, poisoned, orders):

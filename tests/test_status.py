@@ -20,8 +20,9 @@ from dmr_gluon.report import runlog
 from dmr_gluon.report.status import find_runs, read_status
 
 PROGRESS = {
-    "epoch": 3, "epochs": 4, "step": 120, "steps": 782, "images_per_second": 512.3,
-    "seconds_left": 86123, "time": "2099-01-02T03:04:05Z", "pid": 123, "host": "here",
+    "epoch": 3, "epochs": 4, "step": 391, "steps": 782, "images_per_second": 512.3,
+    "train_loss": 0.4321, "seconds_left": 86123, "time": "2099-01-02T03:04:05Z", "pid": 123,
+    "host": "here",
 }  # fmt: skip
 
 
@@ -93,6 +94,20 @@ class TestStates:
         assert running.last_activity == "2099-01-02T03:04:05+00:00"
         file.close()
         assert read_status(path).state == "stopped"
+
+    def test_a_first_epoch_has_a_share_and_a_loss_before_it_has_an_error(self, tmp_path, locked):
+        path = fake_run(tmp_path / "run")
+        assert (read_status(path).train_loss, read_status(path).epoch_share) == (None, None)
+        log = os.path.join(path, "log.jsonl")
+        means = {"images": 16_000, "train_loss": 1.7, "train_error": 64.0}
+        runlog.append(log, "steps", epoch=1, step=250, **means)
+        stopped = read_status(path)
+        assert (stopped.train_loss, stopped.epoch_share, stopped.test_error) == (1.7, None, None)
+        (tmp_path / "run" / "progress.json").write_text(json.dumps({**PROGRESS, "epoch": 1}))
+        locked(path)
+        running = read_status(path)
+        assert (running.epoch, running.epoch_share, running.train_loss) == (1, 0.5, 0.4321)
+        assert (running.seconds_left, running.images_per_second) == (86123, 512.3)
 
     def test_looking_never_takes_a_lock_that_stays_or_makes_a_file(self, tmp_path, locked):
         path = fake_run(tmp_path / "run", [30.0])
@@ -187,9 +202,10 @@ def test_the_table_and_json(capsys, tmp_path, locked):
     (tmp_path / "now" / "progress.json").write_text(json.dumps(PROGRESS))
     cli._main(["status", str(tmp_path)])
     header, _, done, now = capsys.readouterr().out.splitlines()
-    assert header.split()[:6] == ["run", "state", "epoch", "error", "best", "images/s"]
-    assert done.split()[1:7] == ["finished", "4/4", "7.50", "7.00", "404", "-"]
-    assert now.split()[1:10] == ["running", "3/4", "30.00", "30.00", "512", "23", "h", "55", "min"]
+    assert header.split()[:7] == ["run", "state", "epoch", "loss", "error", "best", "images/s"]
+    assert done.split()[1:8] == ["finished", "4/4", "1.000", "7.50", "7.00", "404", "-"]
+    assert now.split()[1:8] == ["running", "3/4", "(50%)", "0.432", "30.00", "30.00", "512"]
+    assert now.split()[8:12] == ["23", "h", "55", "min"]
     cli._main(["status", "--json", str(tmp_path)])
     done, now = json.loads(capsys.readouterr().out)
     assert done["test_error"] == 7.5 and now["seconds_left"] == 86123

@@ -452,13 +452,14 @@ def test_running_statistics_become_their_mean_over_the_devices():
 def test_what_is_left_is_noted_while_a_run_goes_on():
     found = {}
     steps = SimpleNamespace(
-        at=SimpleNamespace(epoch=1, steps=4),
+        at=SimpleNamespace(epoch=1, steps=4, loss=300.0, images=200),
         plan=Plan(count=640, batch=64, per_epoch=10, total=30, epochs=3),
         heart=SimpleNamespace(beat=lambda now, **values: found.update(values)),
     )
     StepsOfEpoch.beat(steps, SimpleNamespace(rate=32.0))
     assert found == {
-        "epoch": 2, "step": 4, "steps": 10, "images_per_second": 32.0, "seconds_left": 16 * 2,
+        "epoch": 2, "step": 4, "steps": 10, "train_loss": 1.5, "images_per_second": 32.0,
+        "seconds_left": 16 * 2,
     }  # fmt: skip
 
 
