@@ -110,6 +110,13 @@ class Recipe:
         least=0,
         most=255,
     )
+    shuffle_chunk: Optional[int] = setting(
+        "images that are shuffled among each other, chunk after chunk in the order of the records; "
+        "none: all of the epoch",
+        "not in the paper; authors' code: 8 MB of records, as MXNet's ImageRecordIter in 2016",
+        default=None,
+        least=1,
+    )
     sync_bn: bool = setting(
         "BN statistics over all devices of this process instead of over each one's images",
         "not in the paper, which has each device's own",

@@ -188,3 +188,20 @@ class TestEveryWorkerAndEveryStart:
         for found, one in zip(collect(batches), expected):
             assert (found == one).all()
         assert made == [threads]
+
+
+def test_chunks_are_shuffled_each_by_itself():
+    """As the ImageRecordIter of 2016 did with 8 MB of records at a time."""
+    whole, chunked = (Draws(1000, 1, 1, chunk=chunk).order for chunk in (None, 300))
+    assert sorted(chunked) == sorted(whole) == list(range(1000))
+    for first in range(0, 1000, 300):
+        part = chunked[first : first + 300]
+        assert sorted(part) == list(range(first, min(first + 300, 1000)))
+        assert (part != np.arange(first, first + len(part))).any()
+    assert (Draws(1000, 1, 2, chunk=300).order != chunked).any()
+    assert (Draws(1000, 1, 1, chunk=300).order == chunked).all()
+    assert (Draws(1000, 1, 1, chunk=1000).order == whole).all()
+    # After going back only the rest is drawn anew, and stays within its chunks.
+    again = Draws(1000, 1, 1, [450], chunk=300).order
+    assert (again[:450] == chunked[:450]).all() and (again[450:600] != chunked[450:600]).any()
+    assert sorted(again[450:600]) == sorted(chunked[450:600])

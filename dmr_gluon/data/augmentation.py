@@ -37,9 +37,12 @@ class Draws:
     fresh : sequence of int
         Places from which on the epoch's rest was drawn anew, oldest first: a run that went back
         to a checkpoint goes on in another order.
+    chunk : int, optional
+        Images that are shuffled among each other: the first so many of the records, then the next.
+        Default: all.
     """
 
-    def __init__(self, count, seed, epoch, fresh=()):
+    def __init__(self, count, seed, epoch, fresh=(), chunk=None):
         self.count = count
         # One sequence for the epoch as it began, one more for each rest of it.
         starts = [0, *fresh]
@@ -48,7 +51,9 @@ class Draws:
         self._columns = 0
         self.order = np.arange(count)
         for at, random in self._generators(0):
-            self.order[at:] = random.permutation(self.order[at:])
+            for first in range(0, count, chunk or count):
+                part = slice(max(first, at), max(first + (chunk or count), at))
+                self.order[part] = random.permutation(self.order[part])
 
     def _generators(self, which):
         for at, sequence in self._rests:

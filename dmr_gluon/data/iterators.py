@@ -51,7 +51,8 @@ def training_batches(prepared, recipe, seed, epoch, start=0, part=WHOLE, fresh=(
     check_image_size(prepared, recipe)
     split = prepared.split("train")
     size = recipe.batch_size
-    draws = Draws(split.count, seed, epoch, [size * step for step in fresh])
+    fresh = [size * step for step in fresh]
+    draws = Draws(split.count, seed, epoch, fresh, recipe.shuffle_chunk)
     places = [
         np.arange(first, split.count)[share_of(min(size, split.count - first), part)]
         for first in range(start * size, split.count, size)

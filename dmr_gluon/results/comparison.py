@@ -12,6 +12,7 @@ from ..networks import name_of
 from ..paper import TABLE4
 from ..recipes import Recipe
 from .groups import Group, grouped, published_name, shown
+from .points import PointByPoint, point_by_point
 from .run import Run
 from .verdicts import NO_VERDICT, Sample, Verdict, beside_paper, between
 
@@ -81,6 +82,7 @@ class Comparison:
         Those beside the paper first, then the others that pairs have.
     rows : tuple of Row
     pairs : tuple of Pair
+    points : tuple of PointByPoint
     unknown : tuple of Run
         Of which nothing says what was trained.
     """
@@ -88,6 +90,7 @@ class Comparison:
     groups: Tuple[Group, ...]
     rows: Tuple[Row, ...]
     pairs: Tuple[Pair, ...]
+    points: Tuple[PointByPoint, ...]
     unknown: Tuple[Run, ...]
 
     @property
@@ -100,7 +103,8 @@ class Comparison:
     def tests(self):
         """How many verdicts rest on a test: at 5%, one in twenty is wrong by chance."""
         verdicts = [item.verdict for item in (*self.rows, *self.pairs)]
-        return sum(verdict.interval is not None for verdict in verdicts)
+        joint = sum(item.verdict.p is not None for item in self.points)
+        return joint + sum(verdict.interval is not None for verdict in verdicts)
 
 
 def compare(runs, others=None):
@@ -125,6 +129,7 @@ def compare(runs, others=None):
         tuple(groups.values()),
         tuple(row for group in ours for row in rows_of(group)),
         tuple(_pairs(ours, theirs)),
+        tuple(filter(None, (_points(one, other) for one in ours for other in theirs))),
         tuple(_unknown([*runs, *(others or [])])),
     )
 
@@ -231,6 +236,10 @@ def _pairs(ours, theirs):
                 text = f"{common} of the runs stand on both sides"
                 verdict = Verdict(NO_VERDICT, text, verdict.difference)
             yield Pair(one, other, tuple(_unlike(one, other)), verdict)
+
+
+def _points(one, other):
+    return point_by_point(one, other, _unlike(one, other))
 
 
 def _identity(group):

@@ -8,7 +8,7 @@ from ..errors import DMRError
 from .page_charts import curves
 from .page_groups import details, unknown
 from .page_markup import text
-from .page_tables import SIGNS, Names, beside_each_other, beside_paper, word
+from .page_tables import SIGNS, Names, beside_each_other, beside_paper, point_by_point, word
 from .run import counted
 from .verdicts import LEVEL, PAPER_RUNS
 
@@ -41,6 +41,7 @@ def page(comparison, command, pictures=None, reload_seconds=None):
     sections = [
         ("paper", "Beside the paper", beside_paper(comparison, names)),
         ("pairs", "Beside each other", beside_each_other(comparison, names)),
+        ("points", "Point by point", "".join(map(point_by_point, comparison.points))),
         ("curves", "Curves", curves(comparison.groups, names)),
         ("pictures", "Pictures", _pictures(pictures or {})),
         ("groups", "Trainings", _groups(comparison, names)),

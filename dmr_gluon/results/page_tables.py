@@ -5,8 +5,8 @@ import re
 
 from .comparison import MEASURES
 from .groups import dataset_title
-from .page_markup import Cell, name, number, signed, table, text
-from .text import WORDS, result
+from .page_markup import Cell, bullets, name, number, signed, table, text
+from .text import WORDS, point_notes, point_rows, result
 from .verdicts import CONSISTENT, HIGHER, LOWER, NO_VERDICT
 
 #: Symbol and class of a verdict: its colour is not all that tells it.
@@ -180,3 +180,18 @@ def _p(p):
     if p is not None and p < 0.001:
         return Cell("&lt; 0.001", p)
     return number(p, "{:.3f}")
+
+
+def point_by_point(item):
+    """A :class:`.points.PointByPoint` as a table, with its joint verdict."""
+    columns = (
+        *(("point", "text"), ("measure", "text"), ("ours", "number"), ("theirs", "number")),
+        *(("difference", "number"), ("95% of one more run", "number"), ("theirs is", "text")),
+    )
+    rows = []
+    for texts, point in point_rows(item):
+        values = (point.ours.mean, point.theirs, point.difference, point.half)
+        middle = [Cell(signed("{}", text(t)), value) for t, value in zip(texts[2:6], values)]
+        rows.append([text(texts[0]), text(texts[1]), *middle, text(texts[6])])
+    key = "points-" + hashlib.sha256(item.title.encode()).hexdigest()[:10]
+    return table(key, columns, rows, f"{item.title}, point by point") + bullets(point_notes(item))

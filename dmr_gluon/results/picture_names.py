@@ -84,14 +84,14 @@ def training_key(group):
 
 def file_name(kind, setup):
     """Such as ``curves-cifar10-400-epochs``, whatever the data set is called."""
-    return f"{kind}-{_slug(setup.dataset)}-{setup.epochs}-epochs"
+    return f"{kind}-{slug(setup.dataset)}-{setup.epochs}-epochs"
 
 
 def digest(text):
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
-def _slug(name):
+def slug(name):
     """Letters that every file system takes; what gets lost of a name is in a digest behind it."""
     text = re.sub(r"[^a-z0-9_]+", "-", name.lower()).strip("-")[:40].strip("-")
     return text if text == name else f"{text}-{digest(name)}".strip("-")

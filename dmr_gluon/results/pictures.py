@@ -13,8 +13,9 @@ from ..errors import DMRError
 from ..runs import write_atomically
 from .groups import departures
 from .picture_curves import draw_curves, pages_of
-from .picture_names import digest, file_name, training_key, training_title
+from .picture_names import digest, file_name, slug, training_key, training_title
 from .picture_parameters import draw_parameters, parameter_groups
+from .picture_point_by_point import draw_point_by_point
 from .picture_points import depth_series, draw_depth, draw_paths, path_series
 from .picture_style import house_style, settle
 from .run import Setup
@@ -32,6 +33,8 @@ _CAPTIONS = {
     "thin lines that end in a cross are runs that have not finished.",
     "depth": _POINTS,
     "paths": _POINTS,
+    "points": "The line is our runs' mean, the band where one more run of ours is to be expected "
+    "with 95%, thin lines are the runs; dots are the other run's points, crosses those outside.",
     "parameters": f"{_POINTS} Methods of Table 3 whose size it does not print are not there.",
 }
 
@@ -91,6 +94,13 @@ def pictures_of(comparison):
             )
         for trained in _alike(groups, training_key):
             _add_points(found, title, trained)
+    for item in comparison.points:
+        kind = f"points-{slug(item.ours.setup.network)}-{slug(item.theirs.name)}"
+        found[_name(found, kind, item.ours)] = Picture(
+            f"{item.title}, point by point",
+            _CAPTIONS["points"],
+            functools.partial(draw_point_by_point, item),
+        )
     return found
 
 

@@ -8,7 +8,7 @@ from typing import List, Tuple
 from ..report.tables import markdown_table, text_table
 from .comparison import MEASURES
 from .groups import dataset_title
-from .run import one_line
+from .run import counted, one_line
 from .verdicts import CONSISTENT, HIGHER, LOWER, NO_VERDICT
 
 #: Verdicts of :func:`.verdicts.beside_paper`, in words.
@@ -17,6 +17,17 @@ WORDS = {
     LOWER: "lower than the paper's",
     HIGHER: "higher than the paper's",
     NO_VERDICT: "no verdict",
+}
+#: Measures of :mod:`.points`, in words, and what its joint verdict says.
+POINT_MEASURES = {
+    "train_loss": "training loss",
+    "train_error": "training error, %",
+    "test_error": "test error, %",
+}
+JOINT_WORDS = {
+    CONSISTENT: "consistent with one more run of ours",
+    LOWER: "ours are lower than chance explains",
+    HIGHER: "ours are higher than chance explains",
 }
 #: Problems of one log that are listed before the rest are only counted.
 _MOST_PROBLEMS = 5
@@ -48,6 +59,7 @@ def sections(comparison):
     found = [_beside_the_paper(comparison, dataset) for dataset in datasets]
     datasets = dict.fromkeys(pair.one.setup.dataset for pair in comparison.pairs)
     found += [_beside_each_other(comparison, dataset) for dataset in datasets]
+    found += map(_point_by_point, comparison.points)
     found.append(_notes(comparison))
     return [section for section in found if section.rows or section.notes]
 
@@ -116,6 +128,18 @@ def as_json(comparison):
                 "verdict": asdict(pair.verdict),
             }
             for pair in comparison.pairs
+        ],
+        "points": [
+            {
+                **_group_of(item.ours),
+                "theirs": item.theirs.path,
+                "runs": [run.path for run in item.runs],
+                "unlike": item.unlike,
+                "test_images": item.test_images,
+                "points": [{**asdict(point), "within": point.within} for point in item.points],
+                "verdict": asdict(item.verdict),
+            }
+            for item in comparison.points
         ],
         "groups": [
             {
@@ -224,6 +248,49 @@ def _beside_each_other(comparison, dataset):
     )  # fmt: skip
     title = f"{dataset_title(dataset)}: beside each other"
     return Section(title, header, rows, (1, 3, 4))
+
+
+def point_rows(item):
+    """The rows of a :class:`.points.PointByPoint`: texts, and the point of each."""
+    for point in item.points:
+        place = f"epoch {point.epoch}" + (f", step {point.step}" if point.step else "")
+        digits = 4 if point.measure == "train_loss" else 2
+        ours, theirs = f"{point.ours.mean:.{digits}f}", f"{point.theirs:.{digits}f}"
+        spread = "" if point.ours.std is None else f" ± {point.ours.std:.{digits}f}"
+        half = "-" if point.half is None else f"±{point.half:.{digits}f}"
+        within = {None: "-", True: "within", False: "outside"}[point.within]
+        texts = (
+            *(place, POINT_MEASURES[point.measure], ours + spread, theirs),
+            *(f"{point.difference:+.{digits}f}", half, within),
+        )
+        yield texts, point
+
+
+def point_notes(item):
+    """What is to be said of a :class:`.points.PointByPoint`, the joint verdict first."""
+    kind, text = item.verdict.kind, item.verdict.text
+    if kind == NO_VERDICT:
+        yield f"no joint verdict: {text}"
+    else:
+        yield f"together: {JOINT_WORDS[kind]}: {text}"
+    if item.test_images:
+        yield (
+            f"their test errors are multiples of 1/{item.test_images}: of so many images alone; the "
+            f"intervals allow for that"
+        )
+    if item.unlike:
+        yield f"unlike: {'; '.join(item.unlike)}"
+
+
+def _point_by_point(item):
+    header = (
+        "point", "measure", f"ours ({counted(len(item.runs), 'run')})", "theirs", "difference",
+        "95% of one more run", "theirs is",
+    )  # fmt: skip
+    rows = [texts for texts, _ in point_rows(item)]
+    return Section(
+        f"{item.title}, point by point", header, rows, (2, 3, 4, 5), [*point_notes(item)]
+    )
 
 
 def _name(group, pair):

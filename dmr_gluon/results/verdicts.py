@@ -120,11 +120,15 @@ def welch(one, other):
 
 def _student(difference, error, freedom):
     """The 95% interval of a difference with this standard error, and p, by Student's t."""
+    half = _quantile(freedom) * error
+    return (difference - half, difference + half), two_sided(difference / error, freedom)
+
+
+def two_sided(t, freedom):
+    """How likely chance makes a t of Student's at least as far from 0."""
     from scipy.special import stdtr  # scipy.stats takes a second to import
 
-    half = _quantile(freedom) * error
-    p = 2 * float(stdtr(freedom, -abs(difference) / error))
-    return (difference - half, difference + half), p
+    return 2 * float(stdtr(freedom, -abs(t)))
 
 
 def _quantile(freedom):

@@ -1,0 +1,91 @@
+"""Runs beside one other run, point by point, as differences from their mean. Needs no MXNet."""
+
+from .picture_style import PAGE, letters, new_figure, styles
+from .points import TEST
+
+#: (measures, name), from top to bottom.
+_PANELS = (
+    (("train_loss",), "training loss"),
+    (("train_error", TEST), "error, percentage points"),
+)
+_HEIGHT = 2.1  # inches of a panel
+
+
+def draw_point_by_point(item):
+    """Draw the points of both, less the mean of our runs.
+
+    Parameters
+    ----------
+    item : PointByPoint
+
+    Returns
+    -------
+    Figure
+    """
+    panels = [
+        (name, [point for point in item.points if point.measure in measures])
+        for measures, name in _PANELS
+    ]
+    panels = [panel for panel in panels if panel[1]]
+    figure = new_figure(PAGE, 0.6 + _HEIGHT * len(panels), constrained_layout=True)
+    figure.suptitle(letters(item.title))
+    grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True)
+    for (axes,), (name, points) in zip(grid, panels):
+        _draw_panel(axes, item, points)
+        axes.set_ylabel(f"{name},\nless our mean")
+    last = grid[-1][0]
+    last.set_xlabel("epoch")
+    epochs = max(point.epoch for point in item.points)
+    last.set_xlim(0, epochs + 0.1)
+    if epochs <= 20:
+        last.set_xticks(range(epochs + 1))
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncol=len(labels))
+    return figure
+
+
+def _draw_panel(axes, item, points):
+    ours, theirs = styles(["dmrnet", "resnet"])
+    inner = [point for point in points if point.step is not None]
+    tests = [point for point in points if point.step is None]
+    axes.axhline(0, color=ours.colour, linewidth=1)
+    # Each epoch by itself: its means begin anew.
+    for epoch in sorted({point.epoch for point in inner}):
+        part = [point for point in inner if point.epoch == epoch]
+        at = [_place(item, point) for point in part]
+        if all(point.half is not None for point in part):
+            half = [point.half for point in part]
+            label = "95% of one more run of ours" if epoch == part[0].epoch == 1 else None
+            low = [-value for value in half]
+            axes.fill_between(at, low, half, color=ours.colour, alpha=0.2, linewidth=0, label=label)
+        for number, run in enumerate(item.runs):
+            own = [run.points[p.epoch, p.step][p.measure] - p.ours.mean for p in part]
+            label = "our runs" if epoch == 1 and not number else None
+            axes.plot(at, own, color=ours.colour, linewidth=0.5, label=label)
+        axes.plot(at, [-point.difference for point in part], color=theirs.colour, linewidth=0.8)
+    for point in tests:
+        if point.half is not None:
+            axes.errorbar(
+                point.epoch, 0, point.half, color=ours.colour, capsize=3, linewidth=1.5, alpha=0.5
+            )
+    for kind, marker, some in (("training", "o", inner), ("test", "D", tests)):
+        for outside, look in ((False, marker), (True, "x")):
+            found = [point for point in some if (point.within is False) == outside]
+            if found:
+                axes.plot(
+                    [_place(item, point) for point in found],
+                    [-point.difference for point in found],
+                    look,
+                    color=theirs.colour,
+                    markersize=5 if outside else 4,
+                    label=f"{item.theirs.name}: {kind}{', outside' if outside else ''}",
+                )
+
+
+def _place(item, point):
+    """In epochs since the beginning; a test is drawn at its epoch's end."""
+    if point.step is None:
+        return point.epoch
+    setup = item.ours.setup
+    steps = setup.images["train"] / setup.recipe.batch_size
+    return point.epoch - 1 + point.step / steps
