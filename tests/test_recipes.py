@@ -128,7 +128,7 @@ def test_every_field_is_a_flag(digits):
         "--train-short-side": "none", "--eval-short-side": "none", "--aspect-change": "0",
         "--colour-shift": "0,0,0", "--accumulate": "2", "--schedule": "steps",
         "--warmup-epochs": "1.5", "--label-smoothing": "0.1", "--ema-decay": "0.99",
-        "--dtype": "float16", "--steps": "50",
+        "--dtype": "float16", "--steps": "50", "--shuffle-chunk": "3000",
     }  # fmt: skip
     flags = [word for pair in values.items() for word in pair]
     flags += ["--no-mirror", "--no-nesterov", "--sync-bn"]
@@ -138,6 +138,7 @@ def test_every_field_is_a_flag(digits):
         lr_factor=0.5, momentum=0.8, weight_decay=0.001, image_size=40, pad=2, mirror=False,
         nesterov=False, accumulate=2, warmup_epochs=1.5, label_smoothing=0.1,
         ema_decay=0.99, dtype="float16", steps=50, sync_bn=True,
+        shuffle_chunk=3000,
     )  # fmt: skip
     named = {flag[2:].replace("-", "_") for flag in values} | {"mirror", "nesterov", "sync_bn"}
     assert named == {field.name for field in dataclasses.fields(Recipe)} - {"name", "train_images"}

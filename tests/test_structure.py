@@ -19,7 +19,7 @@ LAYERS = [
         *("data.datasets", "data.content", "analysis.paths", "report.runlog", "report.tables"),
         *("launch", "experiments", "report.status", "report.tensorboard"),
         *("results.run", "results.logs", "results.authors_log", "results.groups"),
-        *("results.verdicts", "results.comparison", "results.text"),
+        *("results.verdicts", "results.points", "results.comparison", "results.text"),
         *("doctor.facts", "doctor.findings", "doctor.needs", "doctor"),
     ],
     [
@@ -62,7 +62,7 @@ LAYERS = [
     [
         *("results.pictures", "results.picture_curves", "results.picture_points"),
         *("results.picture_parameters", "results.picture_labels"),
-        *("results.picture_style", "results.picture_names"),
+        *("results.picture_style", "results.picture_names", "results.picture_point_by_point"),
     ],
     [
         "flags",

@@ -3,12 +3,13 @@
 from .picture_style import PAGE, letters, new_figure, styles
 from .points import TEST
 
-#: (measures, name), from top to bottom.
+#: (measure, name), from top to bottom.
 _PANELS = (
-    (("train_loss",), "training loss"),
-    (("train_error", TEST), "error, percentage points"),
+    ("train_loss", "training loss"),
+    ("train_error", "training error, %"),
+    (TEST, "test error, %"),
 )
-_HEIGHT = 2.1  # inches of a panel
+_HEIGHT = 1.7  # inches of a panel
 
 
 def draw_point_by_point(item):
@@ -23,8 +24,8 @@ def draw_point_by_point(item):
     Figure
     """
     panels = [
-        (name, [point for point in item.points if point.measure in measures])
-        for measures, name in _PANELS
+        (name, [point for point in item.points if point.measure == measure])
+        for measure, name in _PANELS
     ]
     panels = [panel for panel in panels if panel[1]]
     figure = new_figure(PAGE, 0.6 + _HEIGHT * len(panels), constrained_layout=True)
@@ -39,15 +40,16 @@ def draw_point_by_point(item):
     last.set_xlim(0, epochs + 0.1)
     if epochs <= 20:
         last.set_xticks(range(epochs + 1))
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncol=len(labels))
+    legend = {}
+    for (axes,) in grid:
+        legend.update((label, line) for line, label in zip(*axes.get_legend_handles_labels()))
+    figure.legend(legend.values(), legend, loc="outside lower center", ncol=min(len(legend), 5))
     return figure
 
 
 def _draw_panel(axes, item, points):
     ours, theirs = styles(["dmrnet", "resnet"])
     inner = [point for point in points if point.step is not None]
-    tests = [point for point in points if point.step is None]
     axes.axhline(0, color=ours.colour, linewidth=1)
     # Each epoch by itself: its means begin anew.
     for epoch in sorted({point.epoch for point in inner}):
@@ -55,7 +57,7 @@ def _draw_panel(axes, item, points):
         at = [_place(item, point) for point in part]
         if all(point.half is not None for point in part):
             half = [point.half for point in part]
-            label = "95% of one more run of ours" if epoch == part[0].epoch == 1 else None
+            label = "95% of one more run of ours" if epoch == 1 else None
             low = [-value for value in half]
             axes.fill_between(at, low, half, color=ours.colour, alpha=0.2, linewidth=0, label=label)
         for number, run in enumerate(item.runs):
@@ -63,23 +65,23 @@ def _draw_panel(axes, item, points):
             label = "our runs" if epoch == 1 and not number else None
             axes.plot(at, own, color=ours.colour, linewidth=0.5, label=label)
         axes.plot(at, [-point.difference for point in part], color=theirs.colour, linewidth=0.8)
-    for point in tests:
-        if point.half is not None:
-            axes.errorbar(
-                point.epoch, 0, point.half, color=ours.colour, capsize=3, linewidth=1.5, alpha=0.5
+    for point in points:
+        if point.step is None and point.half is not None:
+            axes.errorbar(point.epoch, 0, point.half, color=ours.colour, capsize=4, alpha=0.5)
+        if point.step is None:
+            own = [run.epochs[point.epoch][TEST] - point.ours.mean for run in item.runs]
+            axes.plot([point.epoch] * len(own), own, "_", color=ours.colour, markersize=5)
+    for outside, look in ((False, "o"), (True, "x")):
+        found = [point for point in points if (point.within is False) == outside]
+        if found:
+            axes.plot(
+                [_place(item, point) for point in found],
+                [-point.difference for point in found],
+                look,
+                color=theirs.colour,
+                markersize=5 if outside else 4,
+                label=letters(f"{item.theirs.name}{', outside' if outside else ''}"),
             )
-    for kind, marker, some in (("training", "o", inner), ("test", "D", tests)):
-        for outside, look in ((False, marker), (True, "x")):
-            found = [point for point in some if (point.within is False) == outside]
-            if found:
-                axes.plot(
-                    [_place(item, point) for point in found],
-                    [-point.difference for point in found],
-                    look,
-                    color=theirs.colour,
-                    markersize=5 if outside else 4,
-                    label=f"{item.theirs.name}: {kind}{', outside' if outside else ''}",
-                )
 
 
 def _place(item, point):

@@ -1,0 +1,209 @@
+"""Runs beside one other run, point by point: intervals, the joint verdict, what is shown."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from run_folders import ARGUMENTS, append, authors_lines, write_run
+
+from dmr_gluon import cli
+from dmr_gluon.recipes import CIFAR
+from dmr_gluon.results.comparison import compare
+from dmr_gluon.results.logs import read_runs
+from dmr_gluon.results.pictures import pictures_of
+from dmr_gluon.results.points import Point, images_of, joint
+from dmr_gluon.results.text import as_json, as_text, sections
+from dmr_gluon.results.verdicts import CONSISTENT, HIGHER, LOWER, NO_VERDICT, Sample
+
+RECIPE = replace(CIFAR, model="cifar_dmrnet14", epochs=5, lr_drops=(0.4, 0.6, 0.8))
+PLACES = [(epoch, step) for epoch in range(1, 6) for step in (250, 500, 750)]
+
+
+def means(epoch, step, shift):
+    """Falling, with all points of a run shifted alike."""
+    error = 60 / epoch - step / 250 + shift
+    return {"train_loss": 2 / epoch - step / 2500 + shift / 50, "train_error": error}
+
+
+def our_runs(folder, shifts, dataset="cifar10", places=PLACES, **choices):
+    for seed, shift in enumerate(shifts, start=1):
+        path = write_run(
+            folder / f"seed{seed}", 21 + shift, seed=seed, recipe=RECIPE, dataset=dataset, epochs=5,
+            images=(50_000, 10_000), **choices,
+        )  # fmt: skip
+        for place in places:
+            row = means(*place, shift)
+            append(path, "steps", epoch=place[0], step=place[1], images=1, **row)
+    return read_runs([folder])
+
+
+def their_log(path, shift, accuracies=(0.42, 0.58625, 0.77625, 0.79125, 0.78875)):
+    """As the authors' code writes it, of its five epochs."""
+    head = "2016-11-25 10:31:02,548 "
+    lines = authors_lines({}, arguments=ARGUMENTS.replace("=400", "=5"))
+    for epoch, accuracy in enumerate(accuracies, start=1):
+        for step in (250, 500, 750):
+            row = means(epoch, step, shift)
+            lines.append(
+                f"{head}Epoch[{epoch - 1}] Batch [{step}]\tSpeed: 1237\tloss: 1.0000"
+                f"({row['train_loss']:.4f})\ttop1: 50.0000({100 - row['train_error']:.4f})"
+            )
+        lines.append(f"{head}Epoch[{epoch - 1}] Validation-accuracy={accuracy:.6f}")
+    path.write_text("\n".join(lines) + "\n")
+    return read_runs([path])
+
+
+SHIFTS = (-0.3, 0.1, 0.2, -0.1, 0.0, 0.15)
+
+
+def only(items):
+    (item,) = items
+    return item
+
+
+def test_every_point_that_both_have(tmp_path):
+    ours = our_runs(tmp_path / "ours", SHIFTS, places=[*PLACES, (1, 100)])
+    item = only(compare(ours, their_log(tmp_path / "theirs.txt", 0.1)).points)
+    assert len(item.points) == 15 * 2 + 5 and len(item.runs) == 6
+    assert [p.step for p in item.points if p.epoch == 1] == [250, 250, 500, 500, 750, 750, None]
+    for point in item.points:
+        if point.step is None:
+            assert point.measure == "test_error"
+            continue
+        values = [run.points[point.epoch, point.step][point.measure] for run in item.runs]
+        assert point.ours.mean == pytest.approx(np.mean(values))
+        assert point.theirs == pytest.approx(
+            means(point.epoch, point.step, 0.1)[point.measure], abs=1e-4
+        )
+        # 2.5706: Student's t with 5 degrees of freedom, 97.5%.
+        half = 2.5706 * np.std(values, ddof=1) * np.sqrt(7 / 6)
+        assert point.half == pytest.approx(half, rel=1e-4)
+        assert point.within
+    assert item.verdict.kind == CONSISTENT and "30 points within epochs, 0 of" in item.verdict.text
+
+
+def test_their_tests_are_of_fewer_images(tmp_path):
+    ours = our_runs(tmp_path / "ours", SHIFTS)
+    item = only(compare(ours, their_log(tmp_path / "theirs.txt", 0.1)).points)
+    assert item.test_images == 800
+    last = item.points[-1]
+    spread = last.ours.std * np.sqrt(7 / 6)
+    chance = 100 * np.sqrt(0.21125 * 0.78875 / 800)
+    assert last.half == pytest.approx(2.5706 * np.hypot(spread, chance), rel=1e-4)
+    # Of all 10,000 there is nothing to allow for.
+    whole = their_log(tmp_path / "whole.txt", 0.1, (0.4201, 0.5862, 0.7763, 0.7913, 0.7888))
+    item = only(compare(ours, whole).points)
+    assert item.test_images is None
+    assert item.points[-1].half == pytest.approx(2.5706 * spread, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "errors, count",
+    [
+        ((58.0, 41.375, 22.375, 20.875, 21.125), 800),
+        ((58.01, 41.37, 22.37), 10_000),
+        ((58.0, 41.375), None),  # too few to tell
+        ((58.01234, 41.37891, 22.37123), None),
+    ],
+)
+def test_of_how_many_images_errors_are(errors, count):
+    assert images_of(errors) == count
+
+
+@pytest.mark.parametrize("shift, kind", [(0.2, CONSISTENT), (2.0, LOWER), (-2.0, HIGHER)])
+def test_the_joint_verdict(tmp_path, shift, kind):
+    ours = our_runs(tmp_path / "ours", SHIFTS)
+    item = only(compare(ours, their_log(tmp_path / "theirs.txt", shift)).points)
+    assert item.verdict.kind == kind
+    assert item.verdict.difference == pytest.approx(np.mean(SHIFTS) - shift, abs=1e-3)
+    # All points move as one here: the joint t is that of each.
+    from scipy import stats
+
+    t = (shift - np.mean(SHIFTS)) / (np.std(SHIFTS, ddof=1) * np.sqrt(7 / 6))
+    assert item.verdict.p == pytest.approx(2 * stats.t.sf(abs(t), 5), rel=0.02)
+
+
+def test_three_runs_are_too_few_for_a_joint_verdict(tmp_path):
+    ours = our_runs(tmp_path / "ours", SHIFTS[:3])
+    item = only(compare(ours, their_log(tmp_path / "theirs.txt", 9.0)).points)
+    assert item.verdict.kind == NO_VERDICT and "at least 4 runs" in item.verdict.text
+    assert not any(point.within for point in item.points if point.step)
+    single = our_runs(tmp_path / "one", SHIFTS[:1])
+    item = only(compare(single, their_log(tmp_path / "theirs.txt", 9.0)).points)
+    assert {(point.half, point.within, point.t) for point in item.points} == {(None, None, None)}
+
+
+@pytest.mark.parametrize("runs, most", [(4, 0.065), (6, 0.055), (10, 0.055)])
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.8, 0.95, 1.0])
+def test_chance_makes_a_joint_verdict_no_more_often_than_it_says(runs, most, correlation):
+    """Of many trainings that differ in nothing, however their points hang together."""
+    rng, found, many = np.random.default_rng(7), 0, 1500
+    for _ in range(many):
+        common = rng.standard_normal((runs + 1, 1))
+        own = rng.standard_normal((runs + 1, 30))
+        values = np.sqrt(correlation) * common + np.sqrt(1 - correlation) * own
+        points = [
+            Point(1, i, "train_error", Sample.of(values[:-1, i].tolist()), values[-1, i], 1.0)
+            for i in range(30)
+        ]
+        found += joint(points).kind != CONSISTENT
+    chance = 2 * np.sqrt(0.05 * 0.95 / many)
+    assert found / many <= most + chance
+    if correlation == 1:
+        assert found / many >= 0.05 - chance  # exact there
+
+
+def test_what_is_not_the_same_training_is_not_set_beside(tmp_path):
+    ours = our_runs(tmp_path / "ours", SHIFTS)
+    log = tmp_path / "theirs.txt"
+    for old, new in (("'cross'", "'half'"), ("cifar10", "cifar100"), ("epochs=5", "epochs=6")):
+        their_log(log, 0.1)
+        log.write_text(log.read_text().replace(old, new).replace("0.3494M", "?"))
+        assert compare(ours, read_runs([log])).points == (), new
+    assert compare(ours, ours).points == ()
+    assert compare(our_runs(tmp_path / "none", SHIFTS, places=()), their_log(log, 1)).points == ()
+
+
+def test_images_that_are_jpegs_are_set_beside_and_told(tmp_path):
+    ours = our_runs(tmp_path / "ours", SHIFTS, dataset="cifar10-jpeg95")
+    item = only(compare(ours, their_log(tmp_path / "theirs.txt", 0.1)).points)
+    assert item.unlike == ("CIFAR-10-JPEG95 and CIFAR-10",)
+
+
+def test_a_run_that_is_not_finished_has_the_points_that_it_has(tmp_path):
+    ours = our_runs(tmp_path / "ours", SHIFTS[:1], places=PLACES[:4], done=1)
+    item = only(compare(ours, their_log(tmp_path / "theirs.txt", 0.1)).points)
+    assert [p.step for p in item.points if p.measure == "train_loss"] == [250, 500, 750, 250]
+
+
+def test_text_json_page_and_picture(tmp_path, capsys, monkeypatch):
+    ours = our_runs(tmp_path / "ours", SHIFTS)
+    theirs = their_log(tmp_path / "theirs.txt", 1.0)
+    comparison = compare(ours, theirs)
+    item = only(comparison.points)
+    (section,) = [s for s in sections(comparison) if s.title.endswith("point by point")]
+    assert section.title == "cifar_dmrnet14 on CIFAR-10 beside theirs, point by point"
+    assert len(section.rows) == 35 and section.notes[0].startswith("together: ours are lower than")
+    text = as_text(comparison)
+    assert "epoch 5, step 750  training loss" in text and "multiples of 1/800" in text
+    found = only(as_json(comparison)["points"])
+    assert len(found["points"]) == 35 and found["verdict"]["kind"] == LOWER
+    json.dumps(found)
+    monkeypatch.chdir(tmp_path)
+    arguments = ["compare", "ours", "--against", "theirs.txt", "--html", "page.html"]
+    cli._main([*arguments, "--pictures", "pictures", "--markdown", "page.md"])
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("epoch 3, step 500") == 2 and "Point by point" in page
+    assert "points-cifar_dmrnet14-theirs-cifar10-5-epochs" in (tmp_path / "page.md").read_text()
+    pictures = {n: p for n, p in pictures_of(comparison).items() if n.startswith("points-")}
+    figure = only(pictures.values())()
+    loss, error, test = figure.axes
+    # Their points less our mean; of training and test.
+    for axes, count in ((loss, 15), (error, 15), (test, 5)):
+        marks = [line for line in axes.lines if line.get_marker() in ("o", "x")]
+        values = sorted(y for line in marks for y in line.get_ydata())
+        assert len(values) == count
+        measure = {loss: "train_loss", error: "train_error", test: "test_error"}[axes]
+        wanted = sorted(-p.difference for p in item.points if p.measure == measure)
+        assert values == pytest.approx(wanted)
