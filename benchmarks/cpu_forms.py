@@ -83,7 +83,7 @@ def be(options):
     if options.form == "parameters":
         buckets._MOST = 1
     name = options.model + ("_grouped" if options.form == "grouped" else "")
-    step, batch = make_run("train", name, mx.cpu(), change=CHANGES.get(options.form))
+    step, batch = make_run("train", name, [mx.cpu()], change=CHANGES.get(options.form))
     serve(answers, step, batch, [options.batch], settle=mx.nd.waitall)
 
 

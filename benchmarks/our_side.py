@@ -35,7 +35,7 @@ class Ours:
         prepare_to_run(self.net, [mx.cpu()])
         recipe = CIFAR if self.spec.stem == "cifar" else IMAGENET
         if options.kind == "train":
-            self.run = training(self.net, mx.cpu(), recipe)
+            self.run = training(self.net, [mx.cpu()], recipe)
         else:
             self.run = answering(self.net, mx.cpu())
 

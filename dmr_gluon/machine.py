@@ -29,8 +29,9 @@ def usable_cores():
     return len(cores)
 
 
-#: Temporary workspaces of MXNet's CPU contexts, for each of them.
-_WORKSPACES = 32
+#: Temporary workspaces of MXNet's CPU contexts, for each of them. Four would do on two cores; more
+#: cost a few MiB (benchmarks/cpu_contexts.py).
+_WORKSPACES = 16
 
 
 def share_cores(contexts):

@@ -25,6 +25,35 @@ def test_fewer_cores_by_affinity(command):
     assert done.stdout.strip() == "1"
 
 
+@pytest.mark.parametrize(
+    "contexts, before, after",
+    [
+        ("2", {}, ("3", "32")),
+        ("4", {}, ("1", "64")),
+        ("9", {}, ("1", "144")),
+        ("1", {}, (None, None)),
+        ("2", {"OMP_NUM_THREADS": "5"}, ("5", "32")),
+        ("2", {"MXNET_CPU_TEMP_COPY": "7"}, ("3", "7")),
+    ],
+)
+def test_cpu_contexts_share_the_cores(digits, monkeypatch, contexts, before, after):
+    """Before MXNet is imported, which then reads both; what the user has set stays."""
+    from dmr_gluon import machine
+    from dmr_gluon.flags import parse_training_flags
+    from dmr_gluon.recipes import CIFAR
+
+    names = ("OMP_NUM_THREADS", "MXNET_CPU_TEMP_COPY")
+    for name in names:
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
+    for name, value in before.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 6)
+    flags = ["--data-dir", digits, "--cpus", contexts]
+    parse_training_flags("", CIFAR, "digits", arguments=flags)
+    assert tuple(os.environ.get(name) for name in names) == after
+
+
 def run_with_stand_in(command, tmp_path, before):
     """Import the runtime with something standing in for a part of the machine."""
     code = (

@@ -77,7 +77,7 @@ def main(arguments=None):
     from ..runtime import mx
     from .worker import make_run
 
-    run, batch = make_run(options.kind, options.network, mx.cpu())
+    run, batch = make_run(options.kind, options.network, [mx.cpu()])
     made = batch(options.batch)
 
     def step():

@@ -13,17 +13,16 @@ what is taken there.
 from .answering import peak_bytes, redirected, serve
 
 
-def training(net, device, recipe):
+def training(net, devices, recipe):
     """A function from images and labels to the loss, after a whole step."""
     from ..training.optimizer import make_optimizer
     from ..training.step import TrainingStep
 
-    step = TrainingStep(net, make_optimizer(recipe), [device])
+    step = TrainingStep(net, make_optimizer(recipe), devices)
 
     def run(images, labels):
         # So small a learning rate that random labels make nothing overflow.
-        ((loss, _),) = step(images, labels, lr=1e-4)
-        return loss.asscalar()
+        return sum(loss.asscalar() for loss, _ in step(images, labels, lr=1e-4))
 
     return run
 
@@ -35,7 +34,7 @@ def answering(net, device):
     return lambda images, labels: net(mx.nd.array(images, device)).asnumpy()
 
 
-def make_run(kind, name, device, change=None):
+def make_run(kind, name, devices, change=None):
     """A network with random weights, ready to run.
 
     Parameters
@@ -43,7 +42,8 @@ def make_run(kind, name, device, change=None):
     kind : str
         ``train`` or ``infer``.
     name : str
-    device : Context
+    devices : list of Context
+        The first one answers, all of them train.
     change : function, optional
         Called with the network before it runs.
 
@@ -66,14 +66,14 @@ def make_run(kind, name, device, change=None):
     size = image_size(spec)
     mx.random.seed(0)
     net = Network(spec)
-    net.initialize(ctx=device)
-    prepare_to_run(net, [device])
+    net.initialize(ctx=devices)
+    prepare_to_run(net, devices)
     if change:
         change(net)
     if kind == "train":
-        run = training(net, device, CIFAR if spec.stem == "cifar" else IMAGENET)
+        run = training(net, devices, CIFAR if spec.stem == "cifar" else IMAGENET)
     else:
-        run = answering(net, device)
+        run = answering(net, devices[0])
 
     def batch(count):
         random = np.random.RandomState(0)
@@ -92,7 +92,7 @@ def main(arguments=None):
 
     (device,) = make_devices(options.gpu)
     start_bytes = peak_bytes()
-    run, batch = make_run(options.kind, options.network, device)
+    run, batch = make_run(options.kind, options.network, [device])
 
     def memory():
         found = {"start_bytes": start_bytes}

@@ -307,6 +307,13 @@ def announce(recipe, spec, prepared, devices, net, run, plan, options, group):
         f"checkpoints of {size * copies:.1f} MB (last {options.keep} and best)",
         flush=True,
     )
+    several = len(devices) > 1 and devices[0].device_type == "cpu"
+    if several and "MXNET_CPU_TEMP_COPY" not in os.environ:  # too late: MXNet has read it
+        print(
+            f"note: {len(devices)} CPU contexts will wait for each other, for MXNet was imported "
+            f"before it was known of them; call dmr_gluon.machine.share_cores({len(devices)}) first",
+            flush=True,
+        )
     idle = 0
     with contextlib.suppress(mx.base.MXNetError):  # CPUs need no driver that works
         if devices[0].device_type == "cpu" and mx.runtime.Features().is_enabled("CUDA"):
