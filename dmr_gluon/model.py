@@ -120,6 +120,19 @@ class Network(mx.gluon.HybridBlock):
         self.apply(synchronise)
         self._clear_cached_op()
 
+    def use_bn_momentum(self, momentum: float) -> None:
+        """How much of BN's running statistics stays at a training step.
+
+        They have no influence on the training, only on what is computed outside of it.
+        """
+
+        def use(block):
+            if isinstance(block, mx.gluon.nn.BatchNorm):
+                block._kwargs["momentum"] = momentum
+
+        self.apply(use)
+        self._clear_cached_op()
+
     def replace_output(self, classes: int) -> None:
         """Another number of classes: a new classifier like the old one, to be trained anew.
 

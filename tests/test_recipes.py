@@ -129,6 +129,7 @@ def test_every_field_is_a_flag(digits):
         "--colour-shift": "0,0,0", "--accumulate": "2", "--schedule": "steps",
         "--warmup-epochs": "1.5", "--label-smoothing": "0.1", "--ema-decay": "0.99",
         "--dtype": "float16", "--steps": "50", "--shuffle-chunk": "3000",
+        "--bn-momentum": "0.99",
     }  # fmt: skip
     flags = [word for pair in values.items() for word in pair]
     flags += ["--no-mirror", "--no-nesterov", "--sync-bn"]
@@ -138,7 +139,7 @@ def test_every_field_is_a_flag(digits):
         lr_factor=0.5, momentum=0.8, weight_decay=0.001, image_size=40, pad=2, mirror=False,
         nesterov=False, accumulate=2, warmup_epochs=1.5, label_smoothing=0.1,
         ema_decay=0.99, dtype="float16", steps=50, sync_bn=True,
-        shuffle_chunk=3000,
+        shuffle_chunk=3000, bn_momentum=0.99,
     )  # fmt: skip
     named = {flag[2:].replace("-", "_") for flag in values} | {"mirror", "nesterov", "sync_bn"}
     assert named == {field.name for field in dataclasses.fields(Recipe)} - {"name", "train_images"}
@@ -266,3 +267,11 @@ class TestAJobThatIsStartedAgain:
         monkeypatch.setenv("DMR_ATTEMPT", number)
         with pytest.raises(DMRError, match="DMR_ATTEMPT"):
             parse(["--data-dir", digits])
+
+
+def test_what_the_paper_leaves_open_is_the_authors_without_being_unlike_it():
+    authors = RECIPES["authors"]["cifar"]
+    assert authors.bn_momentum == 0.99 and CIFAR.bn_momentum == 0.9
+    assert differences(replace(CIFAR, bn_momentum=0.99)) == {}
+    assert differences(replace(CIFAR, bn_momentum=0.5)) == {"bn_momentum": (0.5, 0.9)}
+    assert differences(replace(authors, lr=0.2)) == {"lr": (0.2, 0.1)}

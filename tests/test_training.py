@@ -17,7 +17,7 @@ from dmr_gluon import get_model
 from dmr_gluon.cuda import GPU, Driver, parse_gpus
 from dmr_gluon.data.datasets import open_prepared
 from dmr_gluon.data.reader import Batch
-from dmr_gluon.deploy.saving import load_run
+from dmr_gluon.deploy.saving import load_run, prepare_to_run
 from dmr_gluon.errors import DMRError
 from dmr_gluon.recipes import CIFAR
 from dmr_gluon.report import runlog
@@ -500,3 +500,27 @@ def test_a_line_a_minute_where_there_is_no_terminal(monkeypatch, capsys):
     assert capsys.readouterr().out == (
         "epoch 1: 480 of 1000 images, 4 per second, 02:10 left  loss 0.3\n"
     )
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_how_much_of_bns_running_statistics_stays(fused):
+    """Each step adds what is left of the batch's own; the training does not depend on it."""
+    weights = []
+    for momentum in (0.9, 0.99):
+        mx.random.seed(3)
+        net = get_model("cifar_dmrnet8")
+        net.use_bn_momentum(momentum)
+        net.initialize()
+        if fused:
+            prepare_to_run(net, [mx.cpu()])
+        step = TrainingStep(net, make_optimizer(CIFAR), [mx.cpu()])
+        images = np.random.RandomState(0).standard_normal((8, 3, 32, 32)).astype(np.float32)
+        for _ in range(2):
+            step(images, np.arange(8) % 10, lr=0.1)
+        mx.nd.waitall()
+        mean = net.collect_params()["stem_bn_running_mean"].data().asnumpy()
+        weights.append((momentum, mean, net.collect_params()["stem_conv_weight"].data().asnumpy()))
+    (_, one, first), (_, other, second) = weights
+    assert (first == second).all()
+    # 1 - 0.9 squared, 1 - 0.99 squared of the same two batches, nearly alike.
+    assert np.abs(one).max() > 5 * np.abs(other).max() > 0

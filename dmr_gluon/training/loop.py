@@ -97,6 +97,7 @@ def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
                     if group.first:
                         held.enter_context(run.lock())
             net = Network(spec)
+            net.use_bn_momentum(recipe.bn_momentum)
             mx.random.seed(options.seed)
             net.initialize(ctx=devices)
             prepare_to_run(net, devices)
@@ -232,8 +233,7 @@ class Training(StepsOfEpoch):
         if finished:
             return
         done = self.plan.done(at)
-        more = {"changes": changes, "moved": moved}
-        more = {name: pairs for name, pairs in more.items() if pairs}
+        more = {name: kind for name, kind in (("changes", changes), ("moved", moved)) if kind}
         more.update((name, config[name]) for name in ("processor", "threads"))
         runlog.append(log, "resume", epoch=at.epoch, step=done, **more)
         here = place_of(config)

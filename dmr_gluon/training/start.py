@@ -310,8 +310,8 @@ def announce(recipe, spec, prepared, devices, net, run, plan, options, group):
     several = len(devices) > 1 and devices[0].device_type == "cpu"
     if several and "MXNET_CPU_TEMP_COPY" not in os.environ:  # too late: MXNet has read it
         print(
-            f"note: {len(devices)} CPU contexts will wait for each other, for MXNet was imported "
-            f"before it was known of them; call dmr_gluon.machine.share_cores({len(devices)}) first",
+            f"note: {len(devices)} CPU contexts will wait for each other; before MXNet is "
+            f"imported, call dmr_gluon.machine.share_cores({len(devices)})",
             flush=True,
         )
     idle = 0
