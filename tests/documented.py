@@ -114,6 +114,9 @@ COMMANDS = {
     "dmr prepare imagenet --out data/imagenet --source DIR [--short-side 480] [--checksums]": Run(
         instead="dmr prepare imagenet --out data/imagenet --source imagenet --partial"
     ),
+    "dmr prepare cifar10 --source TREE --out data/cifar10": By(
+        "test_content.py::test_cifar10_itself"
+    ),
     "dmr check data/cifar10 [--sample N] [--no-hashes]": Run(),
     "dmr show data/cifar10 [--out FILE] [--seed 1] [--epoch 1]": Run(),
     # Training
@@ -173,6 +176,9 @@ COMMANDS = {
     "make results": By("test_our_results.py::test_the_document_is_made_from_the_logs"),
     "python train_cifar.py --data-dir data/cifar10-jpeg --model cifar_dmrnet14 --epochs 4 --seed 1 "
     "--cpus 2": Cannot("half an hour, and images that are not here"),
+    "dmr compare runs --against cross_d26w1_exp3.txt": By(
+        "test_points.py::test_text_json_page_and_picture"
+    ),
     # Deploying
     "dmr export runs/mine-cifar_dmrnet14-001 --out exported --forms fused,onnx": Run(),
     "dmr predict exported photo.jpg folder/": Run(),

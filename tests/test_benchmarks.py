@@ -54,6 +54,8 @@ def test_data_reading_refuses_in_one_line(command, arguments, reason):
         ("deployment.py", [], "name a bundle"),
         ("deployment.py", ["x", "--rounds", 0], "--rounds must be above 0"),
         ("cpu_forms.py", ["--rounds", 0], "must be above 0"),
+        ("cpu_contexts.py", ["--rounds", 0], "must be above 0"),
+        ("cpu_contexts.py", ["--forms", "2x1"], "2x1 is no form"),
         ("data_reading.py", ["--json", "nowhere/x.json"], "nowhere/x.json cannot be written"),
         ("scaling.py", ["--json", "nowhere/x.json"], "nowhere/x.json cannot be written"),
     ],

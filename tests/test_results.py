@@ -1030,3 +1030,20 @@ class TestAuthorsLogs:
             with open(log, "w", encoding="utf-8") as file:
                 file.writelines([begin, *lines[1:]])
             assert only(read_runs([log])).format == "dmr_gluon"
+
+
+@pytest.mark.parametrize(
+    "known_by, words",
+    [
+        ("content", None),
+        ("archives", "known by the published MD5 of their archives and their number, not one by"),
+        ("counts", "known by their number alone"),
+        (None, "nothing says whether its images are the official ones"),
+    ],
+)
+def test_how_the_images_are_known_to_be_the_official_ones(tmp_path, known_by, words):
+    config, _ = configuration(dataset="svhn")
+    config["dataset"]["official"] = known_by and {"known_by": known_by}
+    run = write_run(tmp_path / "run", dataset="svhn", config=config, epochs=40)
+    remarks = row_of(run).group.remarks
+    assert [words in remark for remark in remarks] == ([True] if words else [])

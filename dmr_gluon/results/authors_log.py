@@ -27,6 +27,7 @@ from ..errors import DMRError
 from ..networks import network as read_network
 from ..recipes import OF_DATASET, RECIPES
 from .run import (
+    AUTHORS,
     BOM,
     FINISHED,
     MOST_STEPS,
@@ -42,7 +43,6 @@ from .run import (
     short,
 )
 
-FORMAT = "authors"
 _EPOCH = re.compile(r"Epoch\[(\d{1,9})\]\s*(.*)")
 _VALUE = re.compile(r"(Train|Validation)-([\w-]+)=(\S+)\s*$")
 _BATCH = re.compile(
@@ -169,7 +169,7 @@ def read_authors_log(path, dataset=None, network=None, epochs=None):
     changes += _other_size(log.parameters, spec)
     return Run(
         path=path,
-        format=FORMAT,
+        format=AUTHORS,
         state=FINISHED if "test_error" in rows.get(epochs, {}) else STOPPED,
         setup=Setup(
             dataset=dataset,

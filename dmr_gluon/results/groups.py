@@ -12,10 +12,20 @@ from typing import Optional, Tuple
 from ..data.datasets import PUBLISHED
 from ..recipes import OF_DATASET, differences
 from ..report.status import natural
-from .run import FAILED, FINISHED, RUNNING, Run, Setup, counted
+from .run import AUTHORS, FAILED, FINISHED, RUNNING, Run, Setup, counted
 from .verdicts import Sample
 
 TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "imagenet": "ImageNet"}
+#: What is to be said of how a set's images are known to be the official one's.
+_HOW_KNOWN = {
+    "content": "",
+    "archives": "its images are known by the published MD5 of their archives and their number, not "
+    "one by one",
+    "counts": "its images are known by their number alone: no published MD5 of their archives was "
+    "found",
+    None: "nothing says whether its images are the official ones: they were prepared by a version "
+    "that did not look",
+}
 #: Images over which the paper's GPUs take BN's statistics (sections 4.2 and 4.5).
 _BN_IMAGES = 32
 
@@ -198,6 +208,8 @@ def _group(runs):
         remarks.insert(0, "the log says nothing of the recipe: taken to be the paper's")
     elif published_name(setup.dataset) and setup.bn_images not in (None, _BN_IMAGES):
         remarks.insert(0, f"BN over {setup.bn_images} images, the paper's over {_BN_IMAGES}")
+    if published_name(setup.dataset) and runs[0].format != AUTHORS:
+        remarks += filter(None, [_HOW_KNOWN.get(setup.known_by, _HOW_KNOWN[None])])
     return Group(
         tuple(runs),
         tuple(counted),

@@ -295,6 +295,7 @@ def _setup(config):
         images={name: _whole(name, dataset[f"{name}_images"]) for name in ("train", "test")},
         bn_images=max(1, recipe.batch_size // parts),
         seed=None if seed is None else _whole("seed", seed, least=0),
+        known_by=(dataset.get("official") or {}).get("known_by"),
         environment={
             name: config[name]
             for name, kind in _ENVIRONMENT.items()

@@ -11,6 +11,8 @@ from ..recipes import Recipe
 from ..spec import NetworkSpec
 
 FINISHED, RUNNING, STOPPED, FAILED = "finished", "running", "stopped", "failed"
+#: What a run that was read from a log of the authors' code has as its format.
+AUTHORS = "authors"
 #: What is kept of an epoch, with the largest value that makes sense.
 MEASURES = {
     "train_loss": math.inf,
@@ -49,6 +51,9 @@ class Setup:
     bn_images : int, optional
         Images over which BN takes its statistics.
     seed : int, optional
+    known_by : str, optional
+        By what the images are known to be an official set's: ``content``, ``archives`` (their
+        MD5) or ``counts``; None where the log does not say.
     environment : dict
         Versions, devices and command, for reports.
     """
@@ -61,6 +66,7 @@ class Setup:
     images: Dict[str, int] = field(default_factory=dict)
     bn_images: Optional[int] = None
     seed: Optional[int] = None
+    known_by: Optional[str] = None
     environment: Dict[str, object] = field(default_factory=dict)
 
 
