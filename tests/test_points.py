@@ -9,10 +9,11 @@ from run_folders import ARGUMENTS, append, authors_lines, write_run
 
 from dmr_gluon import cli
 from dmr_gluon.recipes import CIFAR
+from dmr_gluon.results.authors_recipe import images_of
 from dmr_gluon.results.comparison import compare
 from dmr_gluon.results.logs import read_runs
 from dmr_gluon.results.pictures import pictures_of
-from dmr_gluon.results.points import Point, images_of, joint
+from dmr_gluon.results.points import Point, joint
 from dmr_gluon.results.text import as_json, as_text, sections
 from dmr_gluon.results.verdicts import CONSISTENT, HIGHER, LOWER, NO_VERDICT, Sample
 
@@ -102,13 +103,16 @@ def test_their_tests_are_of_fewer_images(tmp_path):
     "errors, count",
     [
         ((58.0, 41.375, 22.375, 20.875, 21.125), 800),
-        ((58.01, 41.37, 22.37), 10_000),
-        ((58.0, 41.375), None),  # too few to tell
-        ((58.01234, 41.37891, 22.37123), None),
+        ((58.01, 41.37, 22.37, 20.88, 21.14), None),
+        # Of 5,000 images, or by chance: one in 32. Of twelve errors not any more.
+        ((58.02, 41.38, 22.36, 20.88, 21.14), None),
+        ((58.02, 41.38, 22.36, 20.88, 21.14, 20.1, 20.02, 20.06, 20.14, 19.98, 19.9, 19.86), 5000),
+        ((58.0,), None),
+        ((), None),
     ],
 )
 def test_of_how_many_images_errors_are(errors, count):
-    assert images_of(errors) == count
+    assert images_of(errors, 10_000) == count
 
 
 @pytest.mark.parametrize("shift, kind", [(0.2, CONSISTENT), (2.0, LOWER), (-2.0, HIGHER)])
@@ -168,7 +172,7 @@ def test_what_is_not_the_same_training_is_not_set_beside(tmp_path):
 def test_images_that_are_jpegs_are_set_beside_and_told(tmp_path):
     ours = our_runs(tmp_path / "ours", SHIFTS, dataset="cifar10-jpeg95")
     item = only(compare(ours, their_log(tmp_path / "theirs.txt", 0.1)).points)
-    assert item.unlike == ("CIFAR-10-JPEG95 and CIFAR-10",)
+    assert item.unlike == ("CIFAR-10-JPEG95 and CIFAR-10", "10,000 and 800 test images")
 
 
 def test_a_run_that_is_not_finished_has_the_points_that_it_has(tmp_path):
@@ -186,7 +190,7 @@ def test_text_json_page_and_picture(tmp_path, capsys, monkeypatch):
     assert section.title == "cifar_dmrnet14 on CIFAR-10 beside theirs, point by point"
     assert len(section.rows) == 35 and section.notes[0].startswith("together: ours are lower than")
     text = as_text(comparison)
-    assert "epoch 5, step 750  training loss" in text and "multiples of 1/800" in text
+    assert "epoch 5, step 750  training loss" in text and "tested on 800 images" in text
     found = only(as_json(comparison)["points"])
     assert len(found["points"]) == 35 and found["verdict"]["kind"] == LOWER
     json.dumps(found)

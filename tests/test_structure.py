@@ -18,8 +18,14 @@ LAYERS = [
         *("signals", "imports"),
         *("data.datasets", "data.content", "analysis.paths", "report.runlog", "report.tables"),
         *("launch", "experiments", "report.status", "report.tensorboard"),
-        *("results.run", "results.logs", "results.authors_log", "results.groups"),
-        *("results.verdicts", "results.points", "results.comparison", "results.text"),
+        *("results.run", "results.logs", "results.authors_log", "results.authors_recipe"),
+        *(
+            "results.groups",
+            "results.verdicts",
+            "results.points",
+            "results.comparison",
+            "results.text",
+        ),
         *("doctor.facts", "doctor.findings", "doctor.needs", "doctor"),
     ],
     [

@@ -20,12 +20,12 @@ continued writes on in the same file, with a start of its own.
 
 import os
 import re
-from dataclasses import replace
 
 from ..data.datasets import PUBLISHED
 from ..errors import DMRError
 from ..networks import network as read_network
 from ..recipes import OF_DATASET, RECIPES
+from .authors_recipe import images_of, other_size, recipe_of, what_it_is_of, whole_number
 from .run import (
     AUTHORS,
     BOM,
@@ -38,7 +38,6 @@ from .run import (
     Setup,
     epoch_number,
     lines_of,
-    one_line,
     open_log,
     short,
 )
@@ -73,17 +72,6 @@ _OTHER = re.compile(
 _STEM = re.compile(r"^(?P<dataset>[a-z0-9]+)-(?P<network>[a-z0-9_]+?)(?:-seed(?P<seed>\d{1,9}))?$")
 _PARAMETERS = re.compile(r"network parameters: (\d+\.\d{4}M)\s*$")
 _STRATEGY = re.compile(r"training strategy: lr=\S+, step=(\[[\d, ]*\])\s*$")
-#: Sets on which the arguments say all of the recipe; ImageNet was trained by another program.
-_SELF_DESCRIBED = ("cifar10", "cifar100", "svhn")
-#: Their names of networks: ours, and how many layers of the plain network a block stands for.
-_NETWORKS = {
-    "plain": ("cifar_plain{depth}", 2),
-    "resnet": ("cifar_resnet{depth}", 2),
-    "half": ("cifar_dilnet{depth}", 4),
-    "cross": ("cifar_dmrnet{depth}", 4),
-    "fuse3": ("cifar_resnet{depth}_blocks3", 2),
-    "fuse6": ("cifar_resnet{depth}_blocks6", 2),
-}
 
 
 def is_authors_log(path):
@@ -132,7 +120,7 @@ def read_authors_log(path, dataset=None, network=None, epochs=None):
     found = _STEM.match(os.path.splitext(os.path.basename(path))[0])
     named = found.groupdict() if found and found["dataset"] in OF_DATASET else {}
     given = named.get("dataset") or dataset, named.get("network") or network
-    said = _what_it_is_of(path, log.arguments)
+    said = what_it_is_of(path, log.arguments)
     dataset, name = (own or other for own, other in zip(said, given))
     if not dataset or not name:
         raise DMRError(
@@ -163,10 +151,12 @@ def read_authors_log(path, dataset=None, network=None, epochs=None):
         images = {"train": published.train_images, "test": published.test_images}
     recipe, gpus = None, re.findall(r"\d+", log.arguments.get("gpus", ""))
     if all(said):
-        recipe, unknown = _recipe(dataset, spec, log, epochs)
+        recipe, unknown = recipe_of(dataset, spec, log, epochs)
         changes += unknown
-        images["train"] = _whole(log.arguments, "num_examples") or images["train"]
-    changes += _other_size(log.parameters, spec)
+        images["train"] = whole_number(log.arguments, "num_examples") or images["train"]
+        errors = [row["test_error"] for row in rows.values() if "test_error" in row]
+        images["test"] = images_of(errors, images["test"]) or images["test"]
+    changes += other_size(log.parameters, spec)
     return Run(
         path=path,
         format=AUTHORS,
@@ -187,66 +177,6 @@ def read_authors_log(path, dataset=None, network=None, epochs=None):
         problems=problems.told(),
         changes=tuple(changes),
     )
-
-
-def _what_it_is_of(path, arguments):
-    """The data set and the network that a log's own arguments name, or None for each.
-
-    Their depth is that of the plain network with as many layers: 2L + 2.
-    """
-    dataset, theirs = (arguments.get(key) for key in ("dataset", "network"))
-    depth, width = (_whole(arguments, key) for key in ("depth", "widen_factor"))
-    if dataset not in _SELF_DESCRIBED or theirs is None or depth is None:
-        return None, None
-    if theirs not in _NETWORKS:
-        raise DMRError(
-            f"{path} is of the authors' network {theirs!r}, which the paper does not have; there "
-            f"are {', '.join(_NETWORKS)}"
-        )
-    name, layers = _NETWORKS[theirs]
-    per_stage = (depth - 2) // (3 * layers)  # they divide as whole numbers
-    name = name.format(depth=6 * per_stage + 2)
-    return dataset, name + (f"_w{width}" if width not in (None, 1) else "")
-
-
-def _recipe(dataset, spec, log, epochs):
-    """The recipe that a log's arguments describe, and what of it is none of ours."""
-    paper, said, unknown = OF_DATASET[dataset], {}, []
-    for name, kind in (("batch_size", int), ("lr", float), ("lr_factor", float)):
-        try:
-            said[name] = kind(log.arguments.get(name, getattr(paper, name)))
-        except ValueError:
-            unknown.append(f"{name} {one_line(log.arguments[name])}")
-    steps = log.steps or re.findall(r"\d+", log.arguments.get("lr_steps", ""))
-    if steps:
-        said["lr_drops"] = tuple(int(step) / epochs for step in steps)
-    augmentation = log.arguments.get("aug_type")
-    if augmentation == "0":
-        said.update(pad=0, mirror=False)
-    elif augmentation == "1":
-        said.update(pad=4, mirror=True)
-    elif augmentation is not None:
-        unknown.append(f"augmentation of their kind {one_line(augmentation)}")
-    try:
-        return replace(paper, model=spec.name, epochs=epochs, **said), unknown
-    except DMRError as error:
-        return replace(paper, model=spec.name, epochs=epochs), [*unknown, str(error)]
-
-
-def _other_size(parameters, spec):
-    """Where the log's number of parameters is not the network's."""
-    if parameters is None:
-        return
-    from ..analysis.complexity import complexity_of  # counts in the graph, which needs MXNet
-
-    ours = f"{complexity_of(spec).parameters / 1e6:.4f}M"
-    if ours != parameters:
-        yield f"the log says {parameters} parameters, {spec.name} has {ours}"
-
-
-def _whole(arguments, name):
-    text = arguments.get(name, "")
-    return int(text) if re.fullmatch(r"[1-9]\d{0,8}", text) else None
 
 
 def _usual_epochs(dataset, rows):

@@ -275,8 +275,8 @@ def point_notes(item):
         yield f"together: {JOINT_WORDS[kind]}: {text}"
     if item.test_images:
         yield (
-            f"their test errors are multiples of 1/{item.test_images}: of so many images alone, "
-            f"which the intervals allow for"
+            f"theirs were tested on {item.test_images} images, which the intervals of test errors "
+            f"allow for"
         )
     if item.unlike:
         yield f"unlike: {'; '.join(item.unlike)}"
