@@ -906,6 +906,7 @@ class TestAuthorsLogs:
             ("aug_type=1", "aug_type=0", ("pad 0 instead of 4", "mirror False instead of True")),
             ("aug_type=1", "aug_type=2", ("augmentation of their kind 2",)),
             ("lr=0.1", "lr=x", ("lr x",)),
+            ("classes=10", "classes=100", ("100 classes, cifar10 has 10",)),
         ):  # fmt: skip
             assert old in ARGUMENTS
             write_authors_log(log, epochs, arguments=ARGUMENTS.replace(old, new))

@@ -51,6 +51,9 @@ def recipe_of(dataset, spec, log, epochs):
             said[name] = kind(log.arguments.get(name, getattr(paper, name)))
         except ValueError:
             unknown.append(f"{name} {one_line(log.arguments[name])}")
+    classes = whole_number(log.arguments, "num_classes")
+    if classes not in (None, spec.classes):
+        unknown.append(f"{classes} classes, {dataset} has {spec.classes}")
     steps = log.steps or re.findall(r"\d+", log.arguments.get("lr_steps", ""))
     if steps:
         said["lr_drops"] = tuple(int(step) / epochs for step in steps)
