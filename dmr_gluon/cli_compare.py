@@ -29,7 +29,8 @@ def add_compare(commands):
         metavar="RUNS",
         nargs="+",
         help="which is better: each group of RUNS beside each of these on the same data; may be "
-        "the same RUNS",
+        "the same RUNS. One run with means within epochs (--log-steps, or an authors' log) is set "
+        "beside RUNS point by point",
     )
     out = parser.add_argument_group("what to write")
     out.add_argument("--html", metavar="FILE", help="one page that needs nothing else")
@@ -51,12 +52,16 @@ def add_compare(commands):
     )
     authors = parser.add_argument_group(
         "logs of the authors' code",
-        "Of a file called DATASET-NETWORK-seedS.log its name says these.",
+        "Those of their CIFAR and SVHN program say what they are of. Of other logs a name like "
+        "DATASET-NETWORK-seedS.log says it, or these do.",
     )
     authors.add_argument("--log-dataset", metavar="NAME", help="cifar10, ...")
     authors.add_argument("--log-network", metavar="NAME", help="cifar_dmrnet56, ...")
     authors.add_argument(
-        "--log-epochs", type=int, metavar="N", help="that it was to have (default: the paper's)"
+        "--log-epochs",
+        type=int,
+        metavar="N",
+        help="that it was to have (default: as the log says, or the paper's)",
     )
     parser.set_defaults(function=_compare)
 
@@ -85,13 +90,14 @@ def _compare(options):
 def _read(options):
     from .results.comparison import compare
     from .results.logs import read_runs
+    from .results.run import AUTHORS
 
     logs = (options.log_dataset, options.log_network, options.log_epochs)
     runs = others = read_runs(options.runs, *logs)
     if options.against != options.runs:
         others = read_runs(options.against, *logs) if options.against else None
     for name, value in zip(("dataset", "network", "epochs"), logs):
-        if value is not None and all(run.format != "authors" for run in (*runs, *(others or ()))):
+        if value is not None and all(run.format != AUTHORS for run in (*runs, *(others or ()))):
             raise DMRError(f"--log-{name} is for logs of the authors' code; there is none here")
     return compare(runs, others)
 

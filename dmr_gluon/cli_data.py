@@ -104,7 +104,7 @@ def _add_archives(parser, name, text):
     parser.add_argument(
         "--partial",
         action="store_true",
-        help=f"take images that are not the official set's; it is then called partial-{name}",
+        help=f"prepare whatever is there, as partial-{name}",
     )
     parser.set_defaults(dataset=name)
 

@@ -30,7 +30,7 @@ _RUN_FLAGS = (
         None,
         "GPUs to train on: 0, 0-7 or 0,2,4-6; without it, the CPU, or what a resumed run was on",
     ),
-    ("--cpus", int, None, "CPU contexts, to try what several GPUs do (default: 1)"),
+    ("--cpus", int, None, "CPU contexts, which divide batch and cores as GPUs would (default: 1)"),
     (
         "--kv-store",
         str,

@@ -112,12 +112,11 @@ class Recipe:
         most=255,
     )
     shuffle_chunk: Optional[int] = setting(
-        "images that are shuffled among each other, chunk after chunk in the order of the records; "
-        "none: all of the epoch",
+        "shuffle only within chunks of so many records, in the order of the file; none: the whole "
+        "epoch",
         "not in the paper; authors' code: 8 MB of records, as MXNet's ImageRecordIter in 2016",
         default=None,
         least=1,
-        unsaid=True,
     )
     bn_momentum: float = setting(
         "how much of BN's running statistics stays at a step; they only serve to evaluate",

@@ -176,8 +176,13 @@ def _is_whole(config):
         and all(isinstance(config.get(name), dict) for name in parts)
         and isinstance(config["dataset"].get("directory"), str)
         and type(config.get("seed")) is int
+        and (config.get("log_steps") is None or _is_count(config["log_steps"]))
         and all(_is_place(place) for place in (config, config.get("resumed_on", {})))
     )
+
+
+def _is_count(value):
+    return type(value) is int and value >= 1
 
 
 def place_of(config):

@@ -13,6 +13,8 @@ from test_official import CIFAR10, cifar, images, tar_of
 
 from dmr_gluon import cli
 from dmr_gluon.data import content, datasets, prepare_official
+from dmr_gluon.data import official as official_sets
+from dmr_gluon.data.check import check
 from dmr_gluon.data.datasets import open_prepared, read_manifest
 from dmr_gluon.data.official import CIFAR_CLASSES
 from dmr_gluon.doctor.needs import Needs
@@ -33,6 +35,25 @@ def save_tree(root, truth, name="{split}/{folder}/{number:04d}.png", **folders):
             path.parent.mkdir(parents=True, exist_ok=True)
             assert cv2.imwrite(str(path), image[:, :, ::-1])
     return str(root)
+
+
+def test_a_flat_tree_of_cifar100_has_a_class_called_train(tmp_path):
+    pixels = images(4, 0)
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        for number, name in enumerate(("apple", "train", "sweet_pepper")):
+            path = tmp_path / split / f"{number}_{name}.png"
+            cv2.imwrite(str(path), pixels[number])
+    found = official_sets.read_cifar("cifar100", str(tmp_path))
+    classes = CIFAR_CLASSES["cifar100"]
+    for split in ("train", "test"):
+        assert [classes[i] for i in found.splits[split][1]] == ["apple", "train", "sweet_pepper"]
+
+
+def test_an_image_of_another_size_is_none_of_the_set():
+    image = images(1, 0)[0]
+    flat = image.transpose(2, 0, 1).reshape(3, 16, 64).transpose(1, 2, 0)
+    assert content.image_digest(image, 1) != content.image_digest(flat, 1)
 
 
 @pytest.fixture
@@ -109,6 +130,14 @@ def test_the_set_is_the_same_whatever_it_comes_in(official, tmp_path):
     for split, (pixels, labels) in official.truth.items():
         found = sorted((label, decode(data).tobytes()) for label, data in read_all(one, split))
         assert found == sorted((int(y), x.tobytes()) for x, y in zip(pixels, labels))
+
+
+def test_an_archive_goes_before_a_tree_beside_it(official, tmp_path):
+    few = {split: (pixels[:2], labels[:2]) for split, (pixels, labels) in official.truth.items()}
+    save_tree(tmp_path / "both", few)
+    tar_of(tmp_path / "both" / "cifar-10-binary.tar.gz", official.files)
+    both, out = str(tmp_path / "both"), tmp_path / "out"
+    assert prepare_official.prepare_official("cifar10", both, out).split("train").count == 50
 
 
 def change_a_pixel(root, truth):
@@ -214,6 +243,10 @@ def test_what_is_partial_is_taken_for_nothing_else(official, tmp_path, capsys):
     capsys.readouterr()
     cli._main(["prepare", "cifar10", "--source", str(tree), "--out", str(out), "--partial"])
     assert "nothing to do" in capsys.readouterr().out
+    # However the source is written.
+    again = os.path.join(os.path.relpath(tree), ".")
+    cli._main(["prepare", "cifar10", "--source", again, "--out", str(out), "--partial"])
+    assert "nothing to do" in capsys.readouterr().out
     # compare:
     assert published_name(prepared.name) is None
     setup = Setup(prepared.name, "cifar_dmrnet14", epochs=400)
@@ -232,8 +265,9 @@ def test_what_an_older_version_prepared_must_be_prepared_again(official, tmp_pat
     prepare_official.prepare_official("cifar10", archive, out)
     manifest = (out / "manifest.json").read_text()
     (out / "manifest.json").write_text(manifest.replace('"official"', '"unofficial"'))
-    with pytest.raises(DMRError, match="did not look .* prepare it again: dmr prepare cifar10 --o"):
+    with pytest.raises(DMRError, match="did not look .* again: dmr prepare .* --overwrite"):
         open_prepared(out)
+    assert "did not look" in check(out).text()
     digest = official.digests["test"]
     (out / "manifest.json").write_text(manifest.replace(digest, digest[::-1]))
     with pytest.raises(DMRError, match="as cifar10 from images that are not that set's"):

@@ -108,6 +108,8 @@ def test_their_tests_are_of_fewer_images(tmp_path):
         ((58.02, 41.38, 22.36, 20.88, 21.14), None),
         ((58.02, 41.38, 22.36, 20.88, 21.14, 20.1, 20.02, 20.06, 20.14, 19.98, 19.9, 19.86), 5000),
         ((58.0,), None),
+        ((90.0,) * 9, None),
+        ((0, 100, 0), None),
         ((), None),
     ],
 )
@@ -172,13 +174,78 @@ def test_what_is_not_the_same_training_is_not_set_beside(tmp_path):
 def test_images_that_are_jpegs_are_set_beside_and_told(tmp_path):
     ours = our_runs(tmp_path / "ours", SHIFTS, dataset="cifar10-jpeg95")
     item = only(compare(ours, their_log(tmp_path / "theirs.txt", 0.1)).points)
-    assert item.unlike == ("CIFAR-10-JPEG95 and CIFAR-10", "10,000 and 800 test images")
+    assert item.unlike[0] == "CIFAR-10-JPEG95 and CIFAR-10"
 
 
 def test_a_run_that_is_not_finished_has_the_points_that_it_has(tmp_path):
     ours = our_runs(tmp_path / "ours", SHIFTS[:1], places=PLACES[:4], done=1)
     item = only(compare(ours, their_log(tmp_path / "theirs.txt", 0.1)).points)
     assert [p.step for p in item.points if p.measure == "train_loss"] == [250, 500, 750, 250]
+
+
+def test_a_run_without_points_is_left_out_and_told(tmp_path):
+    our_runs(tmp_path / "ours", SHIFTS)
+    old = tmp_path / "ours" / "old"
+    write_run(old, 21, seed=9, recipe=RECIPE, epochs=5, images=(50_000, 10_000))
+    ours = read_runs([tmp_path / "ours"])
+    comparison = compare(ours, their_log(tmp_path / "theirs.txt", 0.1))
+    item = only(comparison.points)
+    assert len(item.runs) == 6 and item.left_out == 1
+    assert "left out: 1 run without means within epochs" in as_text(comparison)
+
+
+def test_a_run_is_not_set_beside_itself(tmp_path, monkeypatch):
+    our_runs(tmp_path / "ours", SHIFTS)
+    monkeypatch.chdir(tmp_path)
+    assert compare(read_runs(["ours"]), read_runs([str(tmp_path / "ours" / "seed1")])).points == ()
+
+
+def test_a_pair_has_no_verdict_on_other_images(tmp_path):
+    """Theirs of 800 images beside ours of all: the points allow for that, a plain test does not."""
+    ours = our_runs(tmp_path / "ours", SHIFTS)
+    pair = only(compare(ours, their_log(tmp_path / "theirs.txt", 0.1)).pairs)
+    verdict = pair.verdict
+    assert (verdict.kind, verdict.text) == (NO_VERDICT, "tested on 10,000 and on 800 images")
+    # BN's momentum was theirs; of the order only that it was another is known.
+    assert set(pair.unlike) == {
+        "bn_momentum 0.9 and 0.99",
+        "one shuffled as a whole, the authors' in chunks of 8 MB of records",
+        "10,000 and 800 test images",
+    }
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1.0"])
+def test_a_point_that_cannot_be_is_none(tmp_path, value):
+    ours = our_runs(tmp_path / "ours", SHIFTS)
+    their_log(tmp_path / "theirs.txt", 0.1)
+    text = (tmp_path / "theirs.txt").read_text()
+    line = next(line for line in text.splitlines() if "Epoch[2] Batch [500]" in line)
+    damaged = line.replace(line.split("1.0000(")[1].split(")")[0], value, 1)
+    (tmp_path / "theirs.txt").write_text(text.replace(line, damaged))
+    item = only(compare(ours, read_runs([tmp_path / "theirs.txt"])).points)
+    assert len(item.points) == 14 * 2 + 5 and item.verdict.kind == CONSISTENT
+
+
+def test_logs_of_one_name_have_pictures_of_their_own(tmp_path):
+    ours, theirs = our_runs(tmp_path / "ours", SHIFTS), []
+    for folder in "abc":
+        (tmp_path / folder).mkdir()
+        theirs += their_log(tmp_path / folder / "log.txt", 0.1)
+    for number, run in enumerate(theirs):  # of trainings of their own
+        theirs[number] = replace(run, setup=replace(run.setup, seed=number, bn_images=32 + number))
+    comparison = compare(ours, theirs)
+    pictures = [p for n, p in pictures_of(comparison).items() if n.startswith("points-")]
+    assert len(comparison.points) == len(pictures) == len({p.title for p in pictures}) == 3
+
+
+def test_of_many_points_some_are_shown(tmp_path):
+    places = [(epoch, step) for epoch in range(1, 6) for step in range(10, 780, 10)]
+    ours = our_runs(tmp_path / "ours", SHIFTS[:5], places=places)
+    theirs = our_runs(tmp_path / "theirs", [0.1], places=places, devices=1)
+    comparison = compare(ours, theirs)
+    assert len(only(comparison.points).points) == 5 * 77 * 2 + 5
+    (section,) = [s for s in sections(comparison) if s.title.endswith("point by point")]
+    assert len(section.rows) == 15 and "775 points in all" in " ".join(section.notes)
 
 
 def test_text_json_page_and_picture(tmp_path, capsys, monkeypatch):

@@ -22,7 +22,7 @@ from run_folders import (
 from dmr_gluon.data.datasets import PUBLISHED
 from dmr_gluon.errors import DMRError
 from dmr_gluon.networks import name_of, network
-from dmr_gluon.recipes import CIFAR, DIGITS, IMAGENET, RECIPES
+from dmr_gluon.recipes import DIGITS, IMAGENET, RECIPES
 from dmr_gluon.results.comparison import compare
 from dmr_gluon.results.groups import dataset_title, departures_of, grouped, published_name
 from dmr_gluon.results.logs import read_run, read_runs
@@ -895,7 +895,9 @@ class TestAuthorsLogs:
         assert (run.state, run.problems, departures_of(run)) == ("finished", (), ())
         assert (run.setup.dataset, run.setup.network) == ("cifar10", "cifar_dmrnet14")
         assert (run.setup.seed, run.setup.bn_images) == (1480041062, 32)
-        assert run.setup.recipe == dataclasses.replace(CIFAR, model="cifar_dmrnet14")
+        assert run.setup.recipe == dataclasses.replace(
+            RECIPES["authors"]["cifar"], model="cifar_dmrnet14"
+        )
         assert only(rows_of(log).values()).group.remarks == ()
         for old, new, words in (
             ("num_epochs=400", "num_epochs=500", ("500 epochs instead of 400", _DROPS_OF_500)),

@@ -12,21 +12,25 @@ import sys
 from dmr_gluon.data import content
 from dmr_gluon.data.datasets import open_prepared
 from dmr_gluon.data.reader import RecordFile
+from dmr_gluon.flags import Parser, run
 
 
-def main(directory):
-    prepared = open_prepared(directory)
+def main():
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("data_dir", help="folder of an official set")
+    prepared = open_prepared(parser.parse_args().data_dir)
+    beginnings = []
+    for name in ("train", "test"):
+        with RecordFile(prepared.split(name)) as records:
+            digests = [content.image_digest(*records.image(n)) for n in range(len(records))]
+        if content.split_digest(digests) != content.DIGESTS[prepared.name][name]:
+            sys.exit(f"{prepared.directory}: {name} is not {prepared.name}'s")
+        beginnings += [digest[: content.PREFIX] for digest in sorted(digests)]
     out = content.file_of(prepared.name)
     with open(out, "wb") as file:
-        for name in ("train", "test"):
-            with RecordFile(prepared.split(name)) as records:
-                digests = [
-                    content.image_digest(*records.image(number)) for number in range(len(records))
-                ]
-            assert content.split_digest(digests) == content.DIGESTS[prepared.name][name]
-            file.writelines(digest[: content.PREFIX] for digest in sorted(digests))
+        file.writelines(beginnings)
     print(f"wrote {out}")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run(main)

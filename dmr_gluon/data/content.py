@@ -32,8 +32,14 @@ _NAMED = 2
 
 
 def image_digest(image, label):
-    """The SHA-256 of one image (height, width, 3), RGB of uint8, and its label."""
-    return hashlib.sha256(bytes([label]) + image.transpose(2, 0, 1).tobytes()).digest()
+    """The SHA-256 of one image (height, width, 3), RGB of uint8, and its label.
+
+    That of an image of another size than 32x32 begins with its size, so that no such image has the
+    digest of one of an official set.
+    """
+    size = b"" if image.shape == (32, 32, 3) else repr(image.shape).encode()
+    planes = image.transpose(2, 0, 1).tobytes()
+    return hashlib.sha256(size + bytes([label]) + planes).digest()
 
 
 def split_digest(digests):
@@ -108,21 +114,24 @@ def _difference(dataset, split, images, labels, names, classes, digests):
         twice = f", {len(again):,} of them again ({_examples(names, again)})" if again else ""
         return f"{split} has {len(digests):,} images{twice}, and their digest is not the set's"
     left = Counter(known[split])
-    strange, again, moved = [], [], {}
+    rest, strange, again, moved = [], [], [], {}
     for i, digest in enumerate(digests):
         if left[digest[:PREFIX]] > 0:
             left[digest[:PREFIX]] -= 1
-        elif known[split][digest[:PREFIX]]:
-            again.append(i)
         else:
-            others = (image_digest(images[i], label)[:PREFIX] for label in range(len(classes)))
-            right = [(label, other) for label, other in enumerate(others) if left[other] > 0]
-            if right:
-                label, other = right[0]
-                left[other] -= 1
-                moved[i] = classes[label]
-            else:
-                strange.append(i)
+            rest.append(i)
+    for i in rest:  # after all that are in their place
+        if known[split][digests[i][:PREFIX]]:
+            again.append(i)
+            continue
+        others = (image_digest(images[i], label)[:PREFIX] for label in range(len(classes)))
+        right = [(label, other) for label, other in enumerate(others) if left[other] > 0]
+        if right:
+            label, other = right[0]
+            left[other] -= 1
+            moved[i] = classes[label]
+        else:
+            strange.append(i)
     parts = [f"{split} has {len(digests):,} images of {sum(known[split].values()):,}"]
     if strange:
         parts.append(f"{_are(strange)} not the set's ({_examples(names, strange)})")

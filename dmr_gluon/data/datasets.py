@@ -7,6 +7,7 @@ and its index. Nothing here needs MXNet.
 import json
 import os
 import re
+import shlex
 from dataclasses import dataclass, replace
 from typing import Any, Dict, Optional, Tuple
 
@@ -189,9 +190,9 @@ def manifest_faults(manifest):
     if size is not None and not (_numbers(size, 2) and all(map(_whole, size)) and min(size) > 0):
         yield "its image_size is neither null nor a height and a width"
     published = manifest.get("published")
-    for of in (manifest, {} if published is None else published):
-        for key in ("mean", "std") if isinstance(of, dict) and of else ():
-            if not _numbers(of.get(key), 3):
+    for of in (manifest, manifest if published is None else published):
+        for key in ("mean", "std"):
+            if not (isinstance(of, dict) and _numbers(of.get(key), 3)):
                 yield f"its {key} is not three numbers"
     if not (isinstance(splits, dict) and splits and all(map(is_plain, splits))):
         yield "it names no splits"
@@ -241,6 +242,17 @@ def partial_name(dataset):
     return f"partial-{dataset}"
 
 
+def making_command(manifest, directory):
+    """What makes a set again: its own command if it was made by one."""
+    command = manifest.get("command")
+    if not (isinstance(command, str) and command.isprintable()):
+        command = ""
+    if not command.startswith("dmr prepare "):
+        where = directory if directory.isprintable() else ascii(directory)
+        return f"dmr prepare ... --out {shlex.quote(where)} --overwrite"
+    return command if "--overwrite" in command.split() else f"{command} --overwrite"
+
+
 def official_fault(manifest):
     """Why a set with an official name cannot be taken for that, or None."""
     name, official = manifest.get("dataset"), manifest.get("official")
@@ -281,7 +293,7 @@ def open_prepared(directory) -> PreparedSet:
     if fault:
         raise DMRError(
             f"{directory} was prepared as {manifest['dataset']} {fault}; prepare it again: "
-            f"dmr prepare {manifest['dataset']} --out {directory} --overwrite"
+            f"{making_command(manifest, directory)}"
         )
     splits = {}
     for name, entry in manifest["splits"].items():

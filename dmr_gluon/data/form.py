@@ -17,7 +17,7 @@ import zlib
 import cv2
 import numpy as np
 
-from ..deploy.predict_onnx import jpeg_frame, shown
+from ..deploy.predict_onnx import jpeg_frame
 
 MAGIC = struct.pack("<I", 0xCED7230A)
 _HEAD = struct.Struct("<4sI")
@@ -77,16 +77,6 @@ def difference(found, wanted):
     label = wrong[0]
     others = f" ({len(wrong) - 1} other classes differ too)" if wrong[1:] else ""
     return f"{found[label]} records of class {label}, the manifest says {wanted[label]}{others}"
-
-
-def making_command(manifest, directory):
-    """What makes the set again: its own command if it was made by one."""
-    command = manifest.get("command")
-    if not (isinstance(command, str) and command.isprintable()):
-        command = ""
-    if not command.startswith("dmr prepare "):
-        return f"dmr prepare ... --out {shown(directory)} --overwrite"
-    return command if "--overwrite" in command.split() else f"{command} --overwrite"
 
 
 def index_lines(file):

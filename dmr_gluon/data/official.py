@@ -4,6 +4,7 @@ Each reader gives images and labels in the order of its source; what follows is 
 path of :mod:`dmr_gluon.data.prepare`.
 """
 
+import glob
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -89,8 +90,6 @@ def files_of(name, source):
     if name == "svhn":
         paths = [_svhn_path(source, part) for part in ("train", "extra", "test")]
         return {os.path.basename(path): path for path in paths}, False
-    if tree_of(source):
-        return {}, False
     cifar = _Cifar(name, source)
     if os.path.isfile(cifar.path):
         return {os.path.basename(cifar.path): cifar.path}, False
@@ -196,7 +195,7 @@ _TEST_FOLDERS = ("test", "val", "valid", "validation")
 
 
 def tree_of(source):
-    """The folders of the splits, if a source is a tree of CIFAR's images.
+    """The folders of the splits, if a source is a tree of CIFAR's images and holds no archive.
 
     A tree has ``train/`` and ``test/`` (or ``val/``, ``valid/``), and in each a folder for each
     class by its official name, in one for each superclass or not, or no folders and files called
@@ -209,7 +208,8 @@ def tree_of(source):
     train = os.path.join(source, "train")
     tests = [os.path.join(source, name) for name in _TEST_FOLDERS]
     test = next(filter(os.path.isdir, tests), None)
-    return {"train": train, "test": test} if os.path.isdir(train) and test else None
+    archive = any(glob.glob(os.path.join(glob.escape(source), "cifar-*.tar.gz")))
+    return {"train": train, "test": test} if os.path.isdir(train) and test and not archive else None
 
 
 def tree_images(folder):
@@ -233,7 +233,7 @@ def _read_tree(name, source, tree):
     for split, folder in tree.items():
         paths = tree_images(folder)
         names[split] = [os.path.relpath(path, source) for path in paths]
-        labels = [_label_in_tree(path, labels_of, name) for path in paths]
+        labels = [_label_in_tree(path, folder, labels_of, name) for path in paths]
         with ThreadPoolExecutor(usable_cores()) as pool:
             read = list(pool.map(_read_image, paths))
         jpegs += sum(is_jpeg for _, is_jpeg in read)
@@ -241,10 +241,12 @@ def _read_tree(name, source, tree):
     return Official(classes, splits, names, jpegs)
 
 
-def _label_in_tree(path, labels, dataset):
+def _label_in_tree(path, split_folder, labels, dataset):
     folder, file = os.path.split(path)
-    stem = os.path.splitext(file)[0]
-    for text in (os.path.basename(folder), stem.partition("_")[2]):
+    texts = [os.path.splitext(file)[0].partition("_")[2]]
+    if folder != split_folder:  # which may be called train, as a class of CIFAR-100 is
+        texts.insert(0, os.path.basename(folder))
+    for text in texts:
         label = labels.get(re.sub("[ -]", "_", text.lower()))
         if label is not None:
             return label

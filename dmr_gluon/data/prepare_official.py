@@ -77,9 +77,8 @@ def prepare_official(
             tree = tree_of(source) if name in DIGESTS else None
             paths, unpacked = ({}, False) if tree else files_of(name, source)
             files = {file: describe_archive(path, unpacked) for file, path in paths.items()}
-            images = [
-                (path, stamp(path)) for each in (tree or {}).values() for path in tree_images(each)
-            ]
+            paths = [path for folder in (tree or {}).values() for path in tree_images(folder)]
+            images = [(os.path.relpath(path, source), stamp(path)) for path in paths]
         hashes = sorted((file, entry["sha256"]) for file, entry in files.items())
         made = repr((hashes, images, encoding, split.get("svhn_split"), partial))
     fingerprint = hashlib.sha256(made.encode(errors="surrogateescape")).hexdigest()
@@ -88,11 +87,11 @@ def prepare_official(
     def read():
         found = read_svhn(source, svhn_split) if name == "svhn" else read_cifar(name, source)
         more = {"partial": partial, **split}
-        if name == "svhn":
+        if files:
             more["sources"] = files
-            if not partial:
-                _require_counts(name, source, found, split)
-                more["official"] = {"known_by": _known_by(files)}
+        if name == "svhn" and not partial:
+            _require_counts(name, source, found, split)
+            more["official"] = {"known_by": _known_by(files)}
         if not partial:
             facts = PUBLISHED[name]
             more["published"] = {"mean": facts.mean, "std": facts.std}

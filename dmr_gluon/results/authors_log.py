@@ -18,6 +18,7 @@ anew after each such line, and Module's ``Train-`` with it. A training that is b
 continued writes on in the same file, with a start of its own.
 """
 
+import math
 import os
 import re
 
@@ -30,6 +31,7 @@ from .run import (
     AUTHORS,
     BOM,
     FINISHED,
+    MEASURES,
     MOST_STEPS,
     STOPPED,
     Epochs,
@@ -143,7 +145,7 @@ def read_authors_log(path, dataset=None, network=None, epochs=None):
     seed = named.get("seed") or log.arguments.get("rand_seed", "")
     changes = [
         f"the log is of {own}, not of {short(other)}"
-        for own, other in zip(said, given)
+        for own, other in zip(said, (named.get("dataset"), named.get("network")))
         if own and other and own != other
     ]
     images = {}
@@ -266,7 +268,14 @@ class _Log:
         if rest.startswith("Batch"):
             batch, means = _means(rest)
             self._means.setdefault(epoch, {}).update(means)
-            if means and batch <= MOST_STEPS:
+            if (
+                means
+                and 1 <= batch <= MOST_STEPS
+                and all(
+                    0 <= value <= MEASURES[name] and value < math.inf
+                    for name, value in means.items()
+                )
+            ):
                 self.points[epoch, batch] = means
             return True
         found = _VALUE.match(rest)

@@ -1,4 +1,6 @@
-"""What a log of the authors' code says of itself: network, recipe, size. Needs no MXNet.
+"""What a log of the authors' code says of itself: network, recipe, size.
+
+Needs no MXNet, without which only the number of parameters is not checked.
 
 Each function takes the arguments that stand in the log's first lines, as texts by name.
 """
@@ -7,7 +9,7 @@ import re
 from dataclasses import replace
 
 from ..errors import DMRError
-from ..recipes import OF_DATASET
+from ..recipes import OF_DATASET, RECIPES
 from .run import one_line
 
 #: Sets on which the arguments say all of the recipe; ImageNet was trained by another program.
@@ -45,7 +47,9 @@ def what_it_is_of(path, arguments):
 
 def recipe_of(dataset, spec, log, epochs):
     """The recipe that a log's arguments describe, and what of it is none of ours."""
-    paper, said, unknown = OF_DATASET[dataset], {}, []
+    paper, unknown = OF_DATASET[dataset], []
+    # What the paper leaves open is as in their code.
+    said = {"bn_momentum": RECIPES["authors"][paper.name].bn_momentum}
     for name, kind in (("batch_size", int), ("lr", float), ("lr_factor", float)):
         try:
             said[name] = kind(log.arguments.get(name, getattr(paper, name)))
@@ -54,9 +58,9 @@ def recipe_of(dataset, spec, log, epochs):
     classes = whole_number(log.arguments, "num_classes")
     if classes not in (None, spec.classes):
         unknown.append(f"{classes} classes, {dataset} has {spec.classes}")
-    steps = log.steps or re.findall(r"\d+", log.arguments.get("lr_steps", ""))
+    steps = log.steps or re.findall(r"\d+", log.arguments.get("lr_steps", ""))[:99]
     if steps:
-        said["lr_drops"] = tuple(int(step) / epochs for step in steps)
+        said["lr_drops"] = tuple(int(step[:9]) / epochs for step in steps)
     augmentation = log.arguments.get("aug_type")
     if augmentation == "0":
         said.update(pad=0, mirror=False)
@@ -74,8 +78,10 @@ def other_size(parameters, spec):
     """Where the log's number of parameters is not the network's."""
     if parameters is None:
         return
-    from ..analysis.complexity import complexity_of  # counts in the graph, which needs MXNet
-
+    try:  # counted in the graph, which needs an MXNet that works
+        from ..analysis.complexity import complexity_of
+    except (DMRError, ImportError):
+        return
     ours = f"{complexity_of(spec).parameters / 1e6:.4f}M"
     if ours != parameters:
         yield f"the log says {parameters} parameters, {spec.name} has {ours}"
@@ -97,6 +103,7 @@ def images_of(errors, whole):
     -------
     int or None
     """
+    errors = {error for error in errors if 0 < error < 100}  # equal ones say nothing more
     for count in range(50, whole, 50):
         # A share of the whole split is one of these by chance as often as it has fewer images.
         chance = (count / whole) ** len(errors)

@@ -13,7 +13,7 @@ from ..paper import TABLE4
 from ..recipes import Recipe
 from .groups import Group, grouped, published_name, shown
 from .points import PointByPoint, point_by_point
-from .run import Run
+from .run import AUTHORS, Run
 from .verdicts import NO_VERDICT, Sample, Verdict, beside_paper, between
 
 #: What the paper prints beside the test error, by the measure that the log has of it.
@@ -231,6 +231,10 @@ def _pairs(ours, theirs):
                 continue
             seen.add(both)
             verdict = between(one.sample(), other.sample())
+            tests = [group.setup.images.get("test") for group in (one, other)]
+            if None not in tests and tests[0] != tests[1]:
+                text = f"tested on {tests[0]:,} and on {tests[1]:,} images"
+                verdict = Verdict(NO_VERDICT, text, verdict.difference)
             common = len({*map(_place, one.counted)} & {*map(_place, other.counted)})
             if common:  # the tests are for runs that have nothing to do with each other
                 text = f"{common} of the runs stand on both sides"
@@ -239,6 +243,8 @@ def _pairs(ours, theirs):
 
 
 def _points(one, other):
+    if {*map(_place, one.runs)} & {*map(_place, other.runs)}:
+        return None
     return point_by_point(one, other, _unlike(one, other))
 
 
@@ -248,13 +254,17 @@ def _identity(group):
 
 def _unlike(one, other):
     """In what two trainings differ beside the network."""
+    formats = one.runs[0].format, other.runs[0].format
     if one.setup.recipe is None or other.setup.recipe is None:
         if one.runs[0].format != other.runs[0].format:
             yield "the recipe of one is not known"
     else:
         for field in dataclasses.fields(Recipe):
             ours, theirs = (getattr(group.setup.recipe, field.name) for group in (one, other))
-            if ours != theirs and field.name not in ("model", "name", "epochs"):
+            if field.name == "shuffle_chunk" and AUTHORS in formats:
+                if ours == theirs:  # their records, and so how many make 8 MB, are not known
+                    yield "one shuffled as a whole, the authors' in chunks of 8 MB of records"
+            elif ours != theirs and field.name not in ("model", "name", "epochs"):
                 yield f"{field.name} {shown(ours)} and {shown(theirs)}"
     if one.setup.epochs != other.setup.epochs:
         yield f"{one.setup.epochs} and {other.setup.epochs} epochs"

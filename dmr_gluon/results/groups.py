@@ -23,8 +23,7 @@ _HOW_KNOWN = {
     "one by one",
     "counts": "its images are known by their number alone: no published MD5 of their archives was "
     "found",
-    None: "nothing says whether its images are the official ones: they were prepared by a version "
-    "that did not look",
+    None: "nothing says whether its images are the official ones",
 }
 #: Images over which the paper's GPUs take BN's statistics (sections 4.2 and 4.5).
 _BN_IMAGES = 32
@@ -209,7 +208,8 @@ def _group(runs):
     elif published_name(setup.dataset) and setup.bn_images not in (None, _BN_IMAGES):
         remarks.insert(0, f"BN over {setup.bn_images} images, the paper's over {_BN_IMAGES}")
     if published_name(setup.dataset) and runs[0].format != AUTHORS:
-        remarks += filter(None, [_HOW_KNOWN.get(setup.known_by, _HOW_KNOWN[None])])
+        known = dict.fromkeys(_HOW_KNOWN.get(r.setup.known_by, _HOW_KNOWN[None]) for r in runs)
+        remarks += filter(None, known)
     return Group(
         tuple(runs),
         tuple(counted),

@@ -295,13 +295,18 @@ def _setup(config):
         images={name: _whole(name, dataset[f"{name}_images"]) for name in ("train", "test")},
         bn_images=max(1, recipe.batch_size // parts),
         seed=None if seed is None else _whole("seed", seed, least=0),
-        known_by=(dataset.get("official") or {}).get("known_by"),
+        known_by=_known_by(dataset.get("official")),
         environment={
             name: config[name]
             for name, kind in _ENVIRONMENT.items()
             if type(config.get(name)) is kind
         },
     )
+
+
+def _known_by(official):
+    found = official.get("known_by") if isinstance(official, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def _whole(name, value, least=1, most=10**12):

@@ -193,5 +193,6 @@ def point_by_point(item):
         values = (point.ours.mean, point.theirs, point.difference, point.half)
         middle = [Cell(signed("{}", text(t)), value) for t, value in zip(texts[2:6], values)]
         rows.append([text(texts[0]), text(texts[1]), *middle, text(texts[6])])
-    key = "points-" + hashlib.sha256(item.title.encode()).hexdigest()[:10]
+    what = f"{item.title} {item.theirs.path}".encode("utf-8", "surrogateescape")
+    key = "points-" + hashlib.sha256(what).hexdigest()[:10]
     return table(key, columns, rows, f"{item.title}, point by point") + bullets(point_notes(item))

@@ -50,6 +50,7 @@ def draw_point_by_point(item):
 def _draw_panel(axes, item, points):
     ours, theirs = styles(["dmrnet", "resnet"])
     inner = [point for point in points if point.step is not None]
+    first = min(point.epoch for point in item.points)
     axes.axhline(0, color=ours.colour, linewidth=1)
     # Each epoch by itself: its means begin anew.
     for epoch in sorted({point.epoch for point in inner}):
@@ -57,12 +58,12 @@ def _draw_panel(axes, item, points):
         at = [_place(item, point) for point in part]
         if all(point.half is not None for point in part):
             half = [point.half for point in part]
-            label = "95% of one more run of ours" if epoch == 1 else None
+            label = "95% of one more run of ours" if epoch == first else None
             low = [-value for value in half]
             axes.fill_between(at, low, half, color=ours.colour, alpha=0.2, linewidth=0, label=label)
         for number, run in enumerate(item.runs):
             own = [run.points[p.epoch, p.step][p.measure] - p.ours.mean for p in part]
-            label = "our runs" if epoch == 1 and not number else None
+            label = "our runs" if epoch == first and not number else None
             axes.plot(at, own, color=ours.colour, linewidth=0.5, label=label)
         axes.plot(at, [-point.difference for point in part], color=theirs.colour, linewidth=0.8)
     for point in points:
@@ -89,5 +90,7 @@ def _place(item, point):
     if point.step is None:
         return point.epoch
     setup = item.ours.setup
-    steps = setup.images["train"] / setup.recipe.batch_size
+    steps = max(each.step for each in item.points if each.step is not None)
+    if setup.recipe and setup.images.get("train"):
+        steps = max(steps, setup.images["train"] / setup.recipe.batch_size)
     return point.epoch - 1 + point.step / steps

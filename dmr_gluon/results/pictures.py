@@ -96,8 +96,11 @@ def pictures_of(comparison):
             _add_points(found, title, trained)
     for item in comparison.points:
         kind = f"points-{slug(item.ours.setup.network)}-{slug(item.theirs.name)}"
-        found[_name(found, kind, item.ours)] = Picture(
-            f"{item.title}, point by point",
+        name, title = _name(found, kind, item.ours), f"{item.title}, point by point"
+        if name in found:  # another log that is called so
+            name, title = f"{name}-{digest(item.theirs.path)}", f"{title} ({item.theirs.path})"
+        found[name] = Picture(
+            title,
             _CAPTIONS["points"],
             functools.partial(draw_point_by_point, item),
         )

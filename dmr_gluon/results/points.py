@@ -27,6 +27,7 @@ from .verdicts import (
     Sample,
     Verdict,
     prediction,
+    tested,
     two_sided,
 )
 
@@ -86,7 +87,9 @@ class PointByPoint:
     ----------
     ours : Group
     runs : tuple of Run
-        Those of ours that have all the points.
+        Those of ours that count, or all where none does, without those that have no points.
+    left_out : int
+        How many have none.
     theirs : Run
     points : tuple of Point
         In the order of the training.
@@ -101,6 +104,7 @@ class PointByPoint:
 
     ours: Group
     runs: Tuple[Run, ...]
+    left_out: int
     theirs: Run
     points: Tuple[Point, ...]
     test_images: Optional[int]
@@ -135,8 +139,9 @@ def point_by_point(ours, others, unlike=()):
         and published_name(one.dataset) == published_name(other.dataset)
         and (one.network, one.epochs) == (other.network, other.epochs)
     )
-    runs = ours.counted or ours.runs
-    if not alike or theirs in ours.runs or not theirs.points:
+    all_runs = ours.counted or ours.runs
+    runs = [run for run in all_runs if run.points]
+    if not alike or not runs or not theirs.points:
         return None
     places = [place for place in sorted(theirs.points) if all(place in r.points for r in runs)]
     if not places:
@@ -159,7 +164,14 @@ def point_by_point(ours, others, unlike=()):
         titles = dataset_title(one.dataset), dataset_title(other.dataset)
         unlike = (f"{titles[0]} and {titles[1]}", *unlike)
     return PointByPoint(
-        *(ours, tuple(runs), theirs, tuple(points), fewer, tuple(unlike), joint(points))
+        ours,
+        tuple(runs),
+        len(all_runs) - len(runs),
+        theirs,
+        tuple(points),
+        fewer,
+        tuple(unlike),
+        joint(points),
     )
 
 
@@ -198,7 +210,8 @@ def joint(points):
     outside = sum(not point.within for point in inner)
     text = (
         f"{len(inner)} points within epochs, {outside} of them outside; root mean square of "
-        f"their t {t:.2f}, {freedom} degrees of freedom, p = {p:.3f} as of a single point"
+        f"their t {t:.2f}, taken as of one point with {freedom} degrees of freedom"
     )
+    text = tested(text, p)
     unlike = LOWER if (difference or 0) < 0 else HIGHER
     return Verdict(CONSISTENT if p >= LEVEL else unlike, text, difference, p=p)

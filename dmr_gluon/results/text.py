@@ -29,6 +29,8 @@ JOINT_WORDS = {
     LOWER: "ours are lower than chance explains",
     HIGHER: "ours are higher than chance explains",
 }
+#: Points that are all shown.
+_MOST_POINTS = 100
 #: Problems of one log that are listed before the rest are only counted.
 _MOST_PROBLEMS = 5
 
@@ -251,8 +253,17 @@ def _beside_each_other(comparison, dataset):
 
 
 def point_rows(item):
-    """The rows of a :class:`.points.PointByPoint`: texts, and the point of each."""
-    for point in item.points:
+    """The rows of a :class:`.points.PointByPoint`: texts, and the point of each.
+
+    Of many points those of some epochs, evenly spaced, and of these the last ones.
+    """
+    points = item.points
+    if len(points) > _MOST_POINTS:
+        last = {(point.epoch, point.measure): point for point in points}
+        epochs = sorted({point.epoch for point in points})
+        kept = epochs[:: -(-len(epochs) // 20)] + epochs[-1:]
+        points = [last[key] for key in last if key[0] in kept]
+    for point in points:
         place = f"epoch {point.epoch}" + (f", step {point.step}" if point.step else "")
         digits = 4 if point.measure == "train_loss" else 2
         ours, theirs = f"{point.ours.mean:.{digits}f}", f"{point.theirs:.{digits}f}"
@@ -273,6 +284,10 @@ def point_notes(item):
         yield f"no joint verdict: {text}"
     else:
         yield f"together: {JOINT_WORDS[kind]}: {text}"
+    if len(item.points) > _MOST_POINTS:
+        yield f"{len(item.points):,} points in all, which --json lists"
+    if item.left_out:
+        yield f"left out: {counted(item.left_out, 'run')} without means within epochs (--log-steps)"
     if item.test_images:
         yield (
             f"theirs were tested on {item.test_images} images, which the intervals of test errors "

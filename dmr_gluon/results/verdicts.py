@@ -175,7 +175,7 @@ def beside_paper(ours, published):
             difference,
         )
     difference, interval, p = welch(ours, published)
-    return Verdict(_kind(difference, p), _tested("Welch test", p), difference, interval, p)
+    return Verdict(_kind(difference, p), tested("Welch test", p), difference, interval, p)
 
 
 def _beside_a_number(ours, published, difference):
@@ -187,7 +187,7 @@ def _beside_a_number(ours, published, difference):
         return Verdict(NO_VERDICT, text, difference)
     error = ours.std / math.sqrt(ours.count)
     interval, p = _student(difference, error, ours.count - 1)
-    text = _tested("one-sample t-test; the paper prints no spread", p)
+    text = tested("one-sample t-test; the paper prints no spread", p)
     return Verdict(_kind(difference, p), text, difference, interval, p)
 
 
@@ -224,7 +224,7 @@ def between(one, other):
     if not one.std and not other.std:
         return Verdict(NO_VERDICT, "neither side has any spread: no test is possible", difference)
     difference, interval, p = welch(one, other)
-    return Verdict(_kind(difference, p), _tested("Welch test", p), difference, interval, p)
+    return Verdict(_kind(difference, p), tested("Welch test", p), difference, interval, p)
 
 
 def _kind(difference, p):
@@ -235,7 +235,8 @@ def _direction(difference):
     return LOWER if difference < 0 else HIGHER
 
 
-def _tested(test, p):
+def tested(test, p):
+    """A test in words, with its p."""
     shown = f"p = {p:.2f}" if p >= 0.1 else f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
     # Rounded it would stand on the other side of the level.
     shown = f"p < {LEVEL}" if p < LEVEL and shown == f"p = {LEVEL:.3f}" else shown

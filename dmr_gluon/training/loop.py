@@ -233,16 +233,15 @@ class Training(StepsOfEpoch):
         if finished:
             return
         done = self.plan.done(at)
-        more = {name: kind for name, kind in (("changes", changes), ("moved", moved)) if kind}
-        more.update((name, config[name]) for name in ("processor", "threads"))
+        more = {name: config[name] for name in ("processor", "threads")}
+        more.update((k, v) for k, v in (("changes", changes), ("moved", moved)) if v)
         runlog.append(log, "resume", epoch=at.epoch, step=done, **more)
         here = place_of(config)
-        if changes or here != place_of(begun):
+        if changes or here != place_of(begun) or config["log_steps"] != begun.get("log_steps"):
             # Only now, so that no change goes without a line of the log.
-            changed = {name: config[name] for name in ("recipe", "unlike_the_paper")}
+            changed = {n: config[n] for n in ("recipe", "unlike_the_paper", "log_steps")}
             self.run.create({**begun, **changed, "resumed_on": here})
-        pairs = {**changes, **moved}.items()
-        told = "".join(f"; {name} {old} -> {new}" for name, (old, new) in pairs)
+        told = "".join(f"; {n} {old} -> {new}" for n, (old, new) in {**changes, **moved}.items())
         say(f"continuing {self.run.path} after {at}{told}")
 
     # The end of an epoch
@@ -385,7 +384,8 @@ class Training(StepsOfEpoch):
             test_error=done[-1]["test_error"],
             best=self.at.best,
         )
-        plots.learning_curve([log], picture := self.run.file("curve.png"))
+        picture = self.run.file("curve.png")
+        plots.learning_curve([log], picture)
         with contextlib.suppress(FileNotFoundError):
             os.remove(self.heart.path)
         if self.board:
