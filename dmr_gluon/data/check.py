@@ -21,16 +21,8 @@ from tqdm import tqdm
 
 from ..errors import DMRError
 from ..machine import usable_cores
-from . import form
-from .datasets import (
-    MANIFEST,
-    making_command,
-    manifest_faults,
-    official_fault,
-    open_prepared,
-    read_manifest,
-    split_faults,
-)
+from . import datasets, form
+from .datasets import MANIFEST, manifest_faults, open_prepared, read_manifest, split_faults
 
 _BLOCK = 1 << 20
 _KEPT = 20  # problems of a split's records; the others are counted
@@ -126,9 +118,6 @@ def check(directory, sample=None, hashes=True) -> Report:
     if manifest is None:
         open_prepared(directory)  # says that there is none, and how to make one
     faults = faults or list(manifest_faults(manifest))
-    unofficial = None if faults else official_fault(manifest)
-    if unofficial:
-        faults = [f"it was prepared as {manifest['dataset']} {unofficial}"]
     splits = {}
     for name, entry in ({} if faults else manifest["splits"]).items():
         wrong = list(split_faults(entry, len(manifest["classes"])))
@@ -144,7 +133,7 @@ def check(directory, sample=None, hashes=True) -> Report:
         others={name: split.others for name, split in splits.items()},
         records={name: split.found for name, split in splits.items()},
         summaries={name: split.summary() for name, split in splits.items()},
-        repair=f"to repair, prepare the set again: {making_command(manifest, directory)}",
+        repair=f"to repair, prepare the set again: {datasets.making_command(manifest, directory)}",
     )
 
 

@@ -196,6 +196,9 @@ def manifest_faults(manifest):
                 yield f"its {key} is not three numbers"
     if not (isinstance(splits, dict) and splits and all(map(is_plain, splits))):
         yield "it names no splits"
+    unofficial = official_fault(manifest)
+    if unofficial:
+        yield f"it was prepared as {manifest['dataset']} {unofficial}"
 
 
 def split_faults(entry, classes):
@@ -256,7 +259,7 @@ def making_command(manifest, directory):
 def official_fault(manifest):
     """Why a set with an official name cannot be taken for that, or None."""
     name, official = manifest.get("dataset"), manifest.get("official")
-    if name not in PUBLISHED:
+    if not isinstance(name, str) or name not in PUBLISHED:
         return None
     if not isinstance(official, dict) or not isinstance(official.get("known_by"), str):
         return "by a version of dmr-gluon that did not look whether its images are that set's"
@@ -283,18 +286,18 @@ def open_prepared(directory) -> PreparedSet:
             f"'dmr prepare digits --out DIR' or 'dmr prepare folder SRC --out DIR' and name it "
             f"with --data-dir"
         )
-    faults = list(manifest_faults(manifest))
-    for name, entry in {} if faults else manifest["splits"].items():
-        wrong = split_faults(entry, len(manifest["classes"]))
-        faults += [f"the split {name}: {fault}" for fault in wrong]
-    if faults:
-        raise DMRError(f"{os.path.join(directory, MANIFEST)}: {faults[0]}; {_AGAIN}")
     fault = official_fault(manifest)
     if fault:
         raise DMRError(
             f"{directory} was prepared as {manifest['dataset']} {fault}; prepare it again: "
             f"{making_command(manifest, directory)}"
         )
+    faults = list(manifest_faults(manifest))
+    for name, entry in {} if faults else manifest["splits"].items():
+        wrong = split_faults(entry, len(manifest["classes"]))
+        faults += [f"the split {name}: {fault}" for fault in wrong]
+    if faults:
+        raise DMRError(f"{os.path.join(directory, MANIFEST)}: {faults[0]}; {_AGAIN}")
     splits = {}
     for name, entry in manifest["splits"].items():
         for key, kind in (("records", "record file"), ("index", "index")):
