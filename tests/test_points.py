@@ -168,6 +168,9 @@ def test_what_is_not_the_same_training_is_not_set_beside(tmp_path):
         log.write_text(log.read_text().replace(old, new).replace("0.3494M", "?"))
         assert compare(ours, read_runs([log])).points == (), new
     assert compare(ours, ours).points == ()
+    # Another training of our own is no further run of this one.
+    other = our_runs(tmp_path / "other", [0.1], devices=1)
+    assert compare(ours, other).points == ()
     assert compare(our_runs(tmp_path / "none", SHIFTS, places=()), their_log(log, 1)).points == ()
 
 
@@ -241,7 +244,7 @@ def test_logs_of_one_name_have_pictures_of_their_own(tmp_path):
 def test_of_many_points_some_are_shown(tmp_path):
     places = [(epoch, step) for epoch in range(1, 6) for step in range(10, 780, 10)]
     ours = our_runs(tmp_path / "ours", SHIFTS[:5], places=places)
-    theirs = our_runs(tmp_path / "theirs", [0.1], places=places, devices=1)
+    theirs = our_runs(tmp_path / "theirs", [0.1], places=places)
     comparison = compare(ours, theirs)
     assert len(only(comparison.points).points) == 5 * 77 * 2 + 5
     (section,) = [s for s in sections(comparison) if s.title.endswith("point by point")]

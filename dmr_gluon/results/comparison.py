@@ -245,7 +245,12 @@ def _pairs(ours, theirs):
 def _points(one, other):
     if {*map(_place, one.runs)} & {*map(_place, other.runs)}:
         return None
-    return point_by_point(one, other, _unlike(one, other))
+    unlike = tuple(_unlike(one, other))
+    # Of our own trainings those that differ in nothing; others are compared as pairs.
+    alike = one.setup.dataset == other.setup.dataset and not unlike
+    if other.runs[0].format != AUTHORS and not alike:
+        return None
+    return point_by_point(one, other, unlike)
 
 
 def _identity(group):
