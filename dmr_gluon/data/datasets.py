@@ -251,8 +251,8 @@ def making_command(manifest, directory):
     if not (isinstance(command, str) and command.isprintable()):
         command = ""
     if not command.startswith("dmr prepare "):
-        where = directory if directory.isprintable() else ascii(directory)
-        return f"dmr prepare ... --out {shlex.quote(where)} --overwrite"
+        where = shlex.quote(directory) if directory.isprintable() else ascii(directory)[1:-1]
+        return f"dmr prepare ... --out {where} --overwrite"
     return command if "--overwrite" in command.split() else f"{command} --overwrite"
 
 
