@@ -123,10 +123,8 @@ def folder_sources(source, folders, encoding):
     DMRError
         For a tree of another form.
     """
-    classes, endings = (
-        _subfolders(os.path.join(source, folders["train"])),
-        ", ".join(IMAGE_EXTENSIONS),
-    )
+    classes = _subfolders(os.path.join(source, folders["train"]))
+    endings = ", ".join(IMAGE_EXTENSIONS)
     fingerprint = hashlib.sha256(repr((encoding, classes)).encode(errors="replace"))
     sources: Dict[str, List[Source]] = {}
     for split, folder_name in folders.items():

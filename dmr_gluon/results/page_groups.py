@@ -6,7 +6,7 @@ import json
 from ..recipes import OF_DATASET, Recipe
 from .groups import dataset_title, published_name, unlike_the_paper
 from .page_markup import Cell, bullets, name, number, table, text
-from .run import FINISHED, counted
+from .run import AUTHORS, FINISHED, counted
 
 #: Lines about one log that are shown.
 _PROBLEMS = 10
@@ -61,7 +61,7 @@ def _facts(group):
         ("images", text(images) or "not known"),
         ("epochs", text(setup.epochs)),
         ("BN over", "not known" if setup.bn_images is None else f"{setup.bn_images} images"),
-        ("log", "of the authors’ code" if group.runs[0].format == "authors" else "dmr_gluon"),
+        ("log", "of the authors’ code" if group.runs[0].format == AUTHORS else "dmr_gluon"),
     ]
     rows = "".join(f"<div><dt>{term}</dt><dd>{value}</dd></div>" for term, value in facts)
     return f'<dl class="facts">{rows}</dl>'

@@ -12,7 +12,7 @@ from ..networks import name_of
 from ..recipes import OF_DATASET
 from ..spec import PLAIN, RESIDUAL
 from .groups import dataset_title, published_name
-from .run import counted
+from .run import AUTHORS, counted
 
 _FAMILIES = {"plain": "Plain", "resnet": "ResNet", "dilnet": "DILNet", "dmrnet": "DMRNet"}
 #: Endings of networks' names.
@@ -24,7 +24,7 @@ _ENDINGS = {
     "ijcai": "IJCAI",
 }
 _NAME = re.compile(r"(?:cifar_)?(plain|resnet|dilnet|dmrnet)(\d*)(.*)")
-_LOGS = {"dmr_gluon": "this code", "authors": "authors' code"}
+_LOGS = {"dmr_gluon": "this code", AUTHORS: "authors' code"}
 
 
 def network_title(setup):
