@@ -176,6 +176,11 @@ COMMANDS = {
     "make results": By("test_our_results.py::test_the_document_is_made_from_the_logs"),
     "python train_cifar.py --data-dir data/cifar10-jpeg --model cifar_dmrnet14 --epochs 4 --seed 1 "
     "--cpus 2": Cannot("half an hour, and images that are not here"),
+    "python train_cifar.py --dataset cifar10 --model cifar_dmrnet14 --epochs 5 "
+    "--lr-drops 0.4,0.6,0.8 --cpus 2 --seed 1 --log-steps 250": Run(
+        instead="python train_cifar.py --dataset digits --model cifar_dmrnet8 --epochs 1 "
+        "--lr-drops 0.4,0.6,0.8 --cpus 2 --seed 1 --log-steps 250 --steps 2"
+    ),
     "dmr compare runs --against cross_d26w1_exp3.txt": By(
         "test_points.py::test_text_json_page_and_picture"
     ),
