@@ -139,7 +139,7 @@ class RunDirectory:
         DMRError
             Where no epoch has ended yet, or that one's parameters are not kept.
         """
-        epochs = self._model_files()
+        epochs = self.model_epochs()
         if epoch is not None and epoch not in epochs:
             raise DMRError(
                 f"{self.path} has no parameters of epoch {epoch}; kept are those of "
@@ -156,13 +156,20 @@ class RunDirectory:
 
     def keep_only_models(self, epochs):
         """Remove the parameters of all other epochs, and what was killed while it was written."""
-        for other, path in self._model_files().items():
+        for other, path in self.model_epochs().items():
             if other not in epochs:
                 os.remove(path)
         for path in glob.glob(glob.escape(self.model_prefix) + "-*.params.part"):
             os.remove(path)
 
-    def _model_files(self):
+    def kept(self):
+        """For refusals of what else a run has lost: what can be done with what it has."""
+        epochs = ", ".join(map(str, sorted(self.model_epochs())))
+        use = f"; 'dmr eval' and 'dmr export' can use its models (of epoch {epochs})"
+        return f"{use if epochs else ''}; to train anew, choose another --run-dir"
+
+    def model_epochs(self):
+        """Paths of the parameters that are kept, by epoch."""
         paths = glob.glob(glob.escape(self.model_prefix) + "-*.params")
         found = ((re.search(r"-(\d{4,})\.params$", path), path) for path in paths)
         return {int(match.group(1)): path for match, path in found if match}
@@ -264,6 +271,16 @@ def write_result(path, content):
         raise DMRError(f"{path} cannot be written ({error.strerror or error})") from error
 
 
+def _sync_folder(folder):
+    """Let a new name reach the disk: a log must not outlive the checkpoint that it speaks of."""
+    with contextlib.suppress(OSError):  # some file systems have no such thing
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def write_atomically(path, content):
     """Write a file so that it is there whole or not at all.
 
@@ -290,6 +307,7 @@ def write_atomically(path, content):
             file.flush()
             os.fsync(file.fileno())
         os.replace(path + ".part", path)
+        _sync_folder(os.path.dirname(path) or ".")
     except OSError as error:
         # What is half written would keep a full disk full.
         with contextlib.suppress(OSError):

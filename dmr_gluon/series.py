@@ -197,7 +197,8 @@ class Series:
             print(f"{job.path} was begun by another process meanwhile; left to it", flush=True)
             return None
         reason = _why(code)
-        _log_failure(RunDirectory(job.path), reason)
+        if code != DMRError.status:  # what is refused is left as it is
+            _log_failure(RunDirectory(job.path), reason)
         return reason
 
     def _wait(self, job, resume):

@@ -34,9 +34,9 @@ from dmr_gluon.signals import say
 from dmr_gluon.training import checkpoint, epoch, evaluate, loop
 from dmr_gluon.training import start as starting
 from dmr_gluon.training.distributed import ALONE
+from dmr_gluon.training.identity import changes_at_resume
 from dmr_gluon.training.log import Heartbeat, duration
 from dmr_gluon.training.loop import RunOptions, fit
-from dmr_gluon.training.start import changes_at_resume
 from dmr_gluon.training.step import TrainingStep
 from dmr_gluon.training.stopping import StopSignals
 
@@ -224,6 +224,8 @@ def test_checkpoints_within_epochs_change_nothing(runs, recipe, tmp_path, cpus):
         shutil.copytree(options.run_dir, cut)
         for later in names[names.index(name) + 1 :]:
             os.remove(cut / "checkpoints" / later)
+        runlog.forget_after(RunDirectory(cut).log, names.index(name) // 3)
+        RunDirectory(cut).keep_only_models(range(names.index(name) // 3 + 1))
         fit(recipe, replace(options, run_dir=str(cut), resume=True, checkpoint_steps=None))
         assert result(cut) == expected
 

@@ -9,6 +9,7 @@ from ..deploy.saving import load_run, save_model
 from ..errors import DMRError
 from ..runs import RunDirectory
 from ..training import checkpoint
+from ..training.identity import identity, only_of
 from ..training.step import TrainingStep
 from .equivalence import convert, convert_arrays, respecify
 
@@ -72,7 +73,7 @@ def convert_run(run, form, out):
         raise DMRError(f"{run.path} has the form {form} already")
     if os.path.exists(out) and (not os.path.isdir(out) or os.listdir(out)):
         raise DMRError(f"{out} is there already and not an empty folder; choose another")
-    found = checkpoint.read_newest(run.checkpoints, ends_only=True)
+    found = _checkpoint_of(run, config)
     config.update(network=asdict(spec), converted_from=run.path)
     config["recipe"]["model"] = spec.name
     # Under another name until it is whole: half a run would be resumed as if it were one.
@@ -87,6 +88,7 @@ def convert_run(run, form, out):
         if found:
             _, arrays, state = found
             arrays = _convert_checkpoint(arrays, net.spec, form)
+            state = {**state, "config": identity(config)}
             checkpoint.write(other.checkpoints, state["epoch"], arrays, state)
         save_model(convert(net, form), other.model_prefix, epoch)
         os.replace(other.path, out)
@@ -94,6 +96,19 @@ def convert_run(run, form, out):
         shutil.rmtree(other.path, ignore_errors=True)
         raise DMRError(f"cannot write to {out}: {error.strerror or error}") from error
     return spec
+
+
+def _checkpoint_of(run, config):
+    """The newest one of an epoch's end, or None, and a line that says what the run is then for."""
+    with_less = f"the converted run can be evaluated and exported, but not resumed: {run.path} has"
+    try:
+        found = checkpoint.read_newest(run.checkpoints, ends_only=True, accept=only_of(config))
+    except DMRError as error:
+        print(f"note: {with_less} no checkpoint that can be used ({error})", flush=True)
+        return None
+    if found is None:
+        print(f"note: {with_less} no checkpoint of an epoch's end", flush=True)
+    return found
 
 
 def _converted_event(line, config):

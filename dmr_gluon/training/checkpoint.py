@@ -148,7 +148,12 @@ def _digest(arrays):
     return digest.hexdigest()
 
 
-def read_newest(directory, ends_only=False):
+def newest(directory):
+    """Path of the newest checkpoint, whole or not; None where there is none."""
+    return next(iter(_all(directory)), None)
+
+
+def read_newest(directory, ends_only=False, accept=None):
     """The newest checkpoint that is whole.
 
     Parameters
@@ -156,6 +161,8 @@ def read_newest(directory, ends_only=False):
     directory : str
     ends_only : bool
         Only those of ends of epochs.
+    accept : callable, optional
+        Called with path and state of one that is whole; raises DMRError to pass it over.
 
     Returns
     -------
@@ -165,7 +172,7 @@ def read_newest(directory, ends_only=False):
     Raises
     ------
     DMRError
-        Where there are checkpoints but none is whole.
+        Where there are checkpoints but none can be used.
     """
     damage = None
     for path in _all(directory):
@@ -173,13 +180,15 @@ def read_newest(directory, ends_only=False):
             continue
         try:
             arrays, state = read(path)
+            if accept:
+                accept(path, state)
         except DMRError as error:
             damage = str(error)
             print(f"warning: {damage}; trying the one before", flush=True)
             continue
         return path, arrays, state
     if damage:
-        raise DMRError(f"{damage}, and there is no other; start again in another --run-dir")
+        raise DMRError(f"{damage}, and there is no other")
     return None
 
 
@@ -201,6 +210,10 @@ def read(path):
         raise DMRError(f"{path} is damaged ({error})") from error
     if not whole:
         raise DMRError(f"{path} is damaged (its SHA-256 is another)")
+    named = tuple(int(number or 0) for number in _NAME.search(path).groups())
+    told = state.get("epoch", named[0]), state.get("steps", named[1])
+    if told != named:
+        raise DMRError(f"{path} was renamed: it holds epoch {told[0]} and {told[1]} steps")
     return arrays, state
 
 

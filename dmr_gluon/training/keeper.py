@@ -2,13 +2,17 @@
 
 import itertools
 import json
+import os
 from dataclasses import asdict, fields
 
 import numpy as np
 
 from ..deploy.saving import save_model
+from ..errors import DMRError
+from ..report import runlog
 from ..runtime import mx, on_a_passing_thread
 from . import checkpoint
+from .identity import identity, only_of
 from .position import NotFinite, Position
 
 
@@ -24,10 +28,13 @@ class Keeper:
     average : WeightAverage or None
     keep : int
         How many of the last checkpoints stay.
+    config : dict
+        As in ``config.json``: what checkpoints are of.
     """
 
-    def __init__(self, run, step, average, keep):
+    def __init__(self, run, step, average, keep, config):
         self.run, self.step, self.average, self.keep = run, step, average, keep
+        self.config = config
         self.group, self.net = step.group, step.net
 
     def restore(self):
@@ -38,7 +45,7 @@ class Keeper:
         (str, Position) or None
             None where there is no checkpoint.
         """
-        found = checkpoint.read_newest(self.run.checkpoints)
+        found = checkpoint.read_newest(self.run.checkpoints, accept=only_of(self.config))
         if found is None:
             return None
         path, arrays, state = found
@@ -48,6 +55,45 @@ class Keeper:
             self.step.loss_scale.restore(state["loss_scale"])
         known = {item.name: state[item.name] for item in fields(Position) if item.name in state}
         return path, Position(**known)
+
+    def resume(self):
+        """Go to the newest checkpoint that is whole, if nothing that the run has is lost by it.
+
+        Returns
+        -------
+        Position
+            The beginning where the run has no epoch yet.
+
+        Raises
+        ------
+        DMRError
+            Where the log or the models are of epochs that no checkpoint goes on from. Nothing
+            has been changed then.
+        """
+        run, log = self.run, self.run.log
+        if os.path.islink(run.checkpoints) and not os.path.exists(run.checkpoints):
+            place = os.readlink(run.checkpoints)
+            raise DMRError(
+                f"{run.checkpoints} is a link to {place}, which is not there{run.kept()}"
+            )
+        try:
+            path, at = self.restore() or (None, Position())
+        except DMRError as error:
+            raise DMRError(f"{error}{run.kept()}") from error
+        events = runlog.read(log) if os.path.exists(log) else []
+        epochs = {event["epoch"] for event in events if event["event"] == "epoch"}
+        last = max(epochs | set(run.model_epochs()) if path is None else epochs, default=0)
+        ended = any(event["event"] == "end" for event in events)
+        # What a newer one that is damaged had, is trained again from the one before.
+        damaged = path and path != checkpoint.newest(run.checkpoints)
+        if at.epoch < last and (ended or not damaged):
+            there = f"the newest that is whole is of {at}" if path else "there is none"
+            raise DMRError(
+                f"{run.path} has {'all its' if ended else last} epochs, and no checkpoint in "
+                f"{run.checkpoints} goes on from there ({there}){run.kept()}"
+            )
+        os.makedirs(run.checkpoints, exist_ok=True)
+        return at
 
     def save(self, at):
         """Write a checkpoint.
@@ -79,18 +125,18 @@ class Keeper:
         same = (arrays[name] for name in sorted(set(arrays) - own))
         self.group.check_equal("checkpoint", same, "weights")
         if self.group.first:
-            state = asdict(at)
+            state = {**asdict(at), "config": identity(self.config)}
             if self.step.loss_scale:
                 state["loss_scale"] = self.step.loss_scale.state()
             path = checkpoint.write(self.run.checkpoints, at.epoch, arrays, state, at.steps)
             checkpoint.keep_only(path, self.keep, (at.best or {}).get("epoch"))
 
-    def check_equal(self, config):
+    def check_equal(self):
         """Refuse workers that begin with different weights, recipes, seeds or data."""
         weights = (p.list_data()[0].asnumpy() for p in self.step.buckets.arrays)
         self.group.check_equal("weights", weights, "weights")
-        what = [config["recipe"], config["network"], config["seed"], config["dataset"]["sha256"]]
-        text = np.frombuffer(json.dumps(what, sort_keys=True).encode(), np.uint8)
+        what = json.dumps([self.config["recipe"], identity(self.config)], sort_keys=True)
+        text = np.frombuffer(what.encode(), np.uint8)
         self.group.check_equal("config", [text], "recipe, seed or data set")
 
     def save_model(self, at):

@@ -24,11 +24,12 @@ from .devices import check_kvstore, choose_algorithms, make_devices
 from .distributed import join
 from .epoch import StepsOfEpoch
 from .evaluate import Interrupted, evaluate
+from .identity import changes_at_resume
 from .keeper import Keeper
 from .log import Clock, Heartbeat, duration, epoch_line
 from .optimizer import make_optimizer
 from .position import NotFinite, Position
-from .start import Plan, RunOptions, announce, changes_at_resume, configuration, estimate
+from .start import Plan, RunOptions, announce, configuration, estimate
 from .step import TrainingStep, WeightAverage
 from .stopping import StopSignals
 
@@ -117,7 +118,7 @@ def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
             if run is None:
                 return estimate(step, recipe, prepared, plan, options)
             config = configuration(recipe, options, spec, prepared, devices, group, plan)
-            Training(recipe, options, prepared, plan, step, run, stop, clock).go(config)
+            Training(recipe, options, prepared, plan, step, run, stop, clock, config).go()
             return run.path
     except BrokenPipeError:
         raise  # the reader of the output has gone
@@ -159,12 +160,12 @@ def _check_devices(recipe, devices):
 class Training(StepsOfEpoch):
     """One run, from its beginning or from where it stopped, to its end."""
 
-    def __init__(self, recipe, options, prepared, plan, step, run, stop, clock):
+    def __init__(self, recipe, options, prepared, plan, step, run, stop, clock, config):
         self.recipe, self.options, self.prepared, self.plan = recipe, options, prepared, plan
-        self.step, self.group, self.run, self.stop, self.clock = step, step.group, run, stop, clock
-        self.net, self.devices = step.net, step.devices
+        self.step, self.run, self.stop, self.clock, self.config = step, run, stop, clock, config
+        self.net, self.devices, self.group = step.net, step.devices, step.group
         self.average = WeightAverage(step.buckets, recipe.ema_decay) if recipe.ema_decay else None
-        self.keeper = Keeper(run, step, self.average, options.keep)
+        self.keeper = Keeper(run, step, self.average, options.keep, config)
         self.at = Position()
         self.recent: Deque[Tuple[int, Any]] = deque(maxlen=5)  # (step, loss) of the last steps
         self.rollbacks = 0
@@ -173,9 +174,9 @@ class Training(StepsOfEpoch):
         self.unlogged = None  # an epoch that the log lacked
         self.heart = Heartbeat(run.file("progress.json"), plan.epochs)
 
-    def go(self, config):
+    def go(self):
         """Train until the end, from the beginning or where the run stopped."""
-        self._begin(config)
+        self._begin()
         self.saved = time.monotonic()
         while self.at.epoch < self.plan.epochs:
             try:
@@ -189,15 +190,15 @@ class Training(StepsOfEpoch):
 
     # Beginning
 
-    def _begin(self, config):
+    def _begin(self):
         with self.group.agreeing():
             if self.options.resume:
-                self._resume(config)
+                self._resume(self.config)
             elif self.group.first:
                 self.run.require_empty()
-                self.run.create(config)
-                runlog.append(self.run.log, "start", **config)
-        self.keeper.check_equal(config)
+                self.run.create(self.config)
+                runlog.append(self.run.log, "start", **self.config)
+        self.keeper.check_equal()
         self.clock.lap("start")
         if not self.options.resume:
             self.save()
@@ -211,8 +212,7 @@ class Training(StepsOfEpoch):
         """Load the newest checkpoint, and mend what a sudden stop left undone after it."""
         begun = self.run.config()
         changes, moved = changes_at_resume(self.run, begun, config)
-        found = self.keeper.restore()
-        self.at = found[1] if found else self.at
+        self.at = self.keeper.resume()
         at, log = self.at, self.run.log
         ended = at.epoch == self.plan.epochs
         if changes and ended:

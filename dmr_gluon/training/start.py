@@ -1,7 +1,6 @@
 """What is settled before a run's first step: its plan, its configuration, what is said of it."""
 
 import contextlib
-import json
 import math
 import os
 import platform
@@ -17,17 +16,12 @@ from .. import __version__
 from ..data.iterators import training_batches
 from ..errors import DMRError
 from ..machine import processor
-from ..recipes import DIGITS, Recipe, differences
-from ..runs import place_of
+from ..recipes import DIGITS, differences
 from ..runtime import installed_wheels, mx
-from ..spec import NetworkSpec
 from .buckets import trained_parameters
 from .log import duration
 from .optimizer import learning_rate
 from .step import split_over
-
-#: Fields of a recipe that may be changed when a run is resumed.
-CHANGEABLE = ("lr", "lr_drops", "lr_factor")
 
 
 @dataclass(frozen=True)
@@ -206,68 +200,6 @@ def configuration(recipe, options, spec, prepared, devices, group, plan):
             **installed_wheels(),
         },
     }
-
-
-def changes_at_resume(run, begun, config):
-    """What of a run's recipe is changed on purpose, and where it goes on: (old, new) by name.
-
-    Returns
-    -------
-    dict, dict
-        Fields of the recipe; and ``devices`` and ``workers``, where their number or kind is
-        another than when the run last went on.
-
-    Raises
-    ------
-    DMRError
-        Where anything else that decides the result is not the same.
-    """
-    # Fields that networks and recipes have got since then, with the values that they had
-    # without them.
-    begun = {
-        **begun,
-        "network": asdict(NetworkSpec.from_json(begun["network"])),
-        "recipe": asdict(Recipe.from_json(begun["recipe"])),
-    }
-    changes = {}
-    compared = {key: config[key] for key in ("recipe", "network", "dataset", "seed")}
-    for key, old, new in _differences(*(json.loads(json.dumps(c)) for c in (begun, compared))):
-        if key not in CHANGEABLE:
-            raise DMRError(
-                f"{run.path} was started with {key} {old}, not {new}; resume it with the same, or "
-                f"start another --run-dir"
-            )
-        changes[key] = [old, new]
-    return changes, _moved(begun, config)
-
-
-#: What of a data set's description says nothing of its images, which ``sha256`` tells apart.
-_NOT_DECISIVE = ("directory", "official")
-
-
-def _moved(begun, config):
-    """Which GPU it is makes no difference; how many there are does, to BN's statistics."""
-    found = {}
-    for name, place in place_of(begun).items():
-        told = {"devices": _counted, "workers": int}[name]
-        if told(place) != told(config[name]):
-            found[name] = [told(place), told(config[name])]
-    return found
-
-
-def _counted(devices):
-    """``["gpu(0)", "gpu(1)"]`` as ``2 gpu``."""
-    return f"{len(devices)} {devices[0].partition('(')[0]}"
-
-
-def _differences(begun, config):
-    """(name, old value, new value) of what decides the result and is not the same."""
-    for key, new in config.items():
-        old = begun.get(key)
-        if isinstance(new, dict) and isinstance(old, dict):
-            yield from _differences(old, new)
-        elif old != new and key not in _NOT_DECISIVE:
-            yield key, old, new
 
 
 def announce(recipe, spec, prepared, devices, net, run, plan, options, group):
