@@ -141,7 +141,7 @@ class PreparedSet:
     image_size : tuple of int, optional
         (height, width) if all images have the same.
     splits : dict of Split
-        ``train`` and ``test``.
+        ``train`` and ``test``; ``validation`` too in SVHN's split of the paper.
     official : dict, optional
         Of an official set, by what it is known to be that: ``known_by`` is ``content`` (then
         ``digests`` has those of its splits), ``archives`` (their MD5) or ``counts``.
@@ -160,7 +160,7 @@ class PreparedSet:
         """One split by name."""
         if name not in self.splits:
             raise DMRError(
-                f"{self.directory} has no split {name!r}; there are {', '.join(self.splits)}"
+                f"{self.directory} has no split {name!r}; name one of {', '.join(self.splits)}"
             )
         return self.splits[name]
 
