@@ -72,7 +72,6 @@ def _eval(options):
     try:
         devices = make_devices(options.gpus)
         prepared = open_as_trained(config["dataset"], options.data_dir)
-        prepared.split(options.split)  # refuse one that is not there before minutes of checking
         check_quickly(prepared)
         net = load_run(run_directory, devices, options.epoch)
         result = evaluate(net, prepared, recipe, devices, options.split)

@@ -251,9 +251,35 @@ def making_command(manifest, directory):
     if not (isinstance(command, str) and command.isprintable()):
         command = ""
     if not command.startswith("dmr prepare "):
-        where = shlex.quote(directory) if directory.isprintable() else ascii(directory)[1:-1]
-        return f"dmr prepare ... --out {where} --overwrite"
+        return f"dmr prepare ... --out {_quoted(directory)} --overwrite"
     return command if "--overwrite" in command.split() else f"{command} --overwrite"
+
+
+def preparing_command(directory, name=None):
+    """The command that makes a set which is not there yet.
+
+    Parameters
+    ----------
+    directory : str
+        Where it belongs.
+    name : str, optional
+        Which set it must be; default: the one that the folder is named after, or any.
+
+    Returns
+    -------
+    str
+    """
+    called = name or os.path.basename(os.path.abspath(directory))
+    if called in PUBLISHED or called == "digits":
+        # ImageNet cannot be downloaded.
+        what = f"{called} --source DIR" if called == "imagenet" else called
+    else:
+        what = f"folder SRC --name {_quoted(name)}" if name else "folder SRC"
+    return f"dmr prepare {what} --out {_quoted(directory)}"
+
+
+def _quoted(directory):
+    return shlex.quote(directory) if directory.isprintable() else ascii(directory)[1:-1]
 
 
 def official_fault(manifest):
@@ -268,8 +294,14 @@ def official_fault(manifest):
     return None
 
 
-def open_prepared(directory) -> PreparedSet:
+def open_prepared(directory, name=None) -> PreparedSet:
     """Open a prepared set after a quick look at its files (names and sizes).
+
+    Parameters
+    ----------
+    directory : str
+    name : str, optional
+        Which set is wanted there, for what to do where there is none.
 
     Raises
     ------
@@ -282,9 +314,8 @@ def open_prepared(directory) -> PreparedSet:
     if manifest is None:
         what = "has no manifest.json" if os.path.isdir(directory) else "does not exist"
         raise DMRError(
-            f"no prepared data set: {directory} {what}; make one with "
-            f"'dmr prepare digits --out DIR' or 'dmr prepare folder SRC --out DIR' and name it "
-            f"with --data-dir"
+            f"no prepared data set: {directory} {what}; make it with "
+            f"'{preparing_command(directory, name)}', or name the folder of another set"
         )
     fault = official_fault(manifest)
     if fault:
