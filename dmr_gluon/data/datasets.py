@@ -145,6 +145,8 @@ class PreparedSet:
     official : dict, optional
         Of an official set, by what it is known to be that: ``known_by`` is ``content`` (then
         ``digests`` has those of its splits), ``archives`` (their MD5) or ``counts``.
+    words : tuple of str, optional
+        What the classes are called, where ``classes`` are numbers, as ImageNet's are.
     """
 
     directory: str
@@ -155,6 +157,7 @@ class PreparedSet:
     image_size: Optional[Tuple[int, int]]
     splits: Dict[str, Split]
     official: Optional[Dict[str, Any]] = None
+    words: Optional[Tuple[str, ...]] = None
 
     def split(self, name: str) -> Split:
         """One split by name."""
@@ -182,11 +185,14 @@ def read_manifest(directory):
 
 def manifest_faults(manifest):
     """Each thing that is wrong with a manifest, its splits aside."""
-    classes, size, splits = (manifest.get(key) for key in ("classes", "image_size", "splits"))
+    classes, words = manifest.get("classes"), manifest.get("words")
+    size, splits = manifest.get("image_size"), manifest.get("splits")
     if not isinstance(manifest.get("dataset"), str):
         yield "it lacks the data set's name"
-    if not (isinstance(classes, list) and classes and all(isinstance(c, str) for c in classes)):
+    if not (_texts(classes) and classes):
         yield "its classes are no list of names"
+    elif words is not None and not (_texts(words) and len(words) == len(classes)):
+        yield "its words are not one text for each class"
     if size is not None and not (_numbers(size, 2) and all(map(_whole, size)) and min(size) > 0):
         yield "its image_size is neither null nor a height and a width"
     published = manifest.get("published")
@@ -218,6 +224,10 @@ def split_faults(entry, classes):
             yield f"{key} has no number of bytes"
         if not re.fullmatch("[0-9a-f]{64}", str(file.get("sha256"))):
             yield f"{key} has no SHA-256"
+
+
+def _texts(value):
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def _numbers(value, length):
@@ -264,10 +274,6 @@ def preparing_command(directory, name=None):
         Where it belongs.
     name : str, optional
         Which set it must be; default: the one that the folder is named after, or any.
-
-    Returns
-    -------
-    str
     """
     called = name or os.path.basename(os.path.abspath(directory))
     if called in PUBLISHED or called == "digits":
@@ -352,6 +358,7 @@ def open_prepared(directory, name=None) -> PreparedSet:
         image_size=tuple(size) if size else None,
         splits=splits,
         official=manifest.get("official"),
+        words=tuple(manifest["words"]) if manifest.get("words") else None,
     )
 
 

@@ -184,6 +184,7 @@ def configuration(recipe, options, spec, prepared, devices, group, plan):
             "name": prepared.name,
             "directory": os.path.abspath(prepared.directory),
             "classes": list(prepared.classes),
+            "words": list(prepared.words) if prepared.words else None,
             "mean": list(prepared.mean),
             "std": list(prepared.std),
             "train_images": prepared.split("train").count,
@@ -243,7 +244,7 @@ def changes_at_resume(run, begun, config):
 
 
 #: What of a data set's description says nothing of its images, which ``sha256`` tells apart.
-_NOT_DECISIVE = ("directory", "official")
+_NOT_DECISIVE = ("directory", "official", "words")
 
 
 def _moved(begun, config):
