@@ -48,7 +48,9 @@ def _add_eval(commands):
     parser = commands.add_parser("eval", help="exact error of a run's network")
     parser.add_argument("run", metavar="RUN", help="a run's folder")
     parser.add_argument("--data-dir", help="folder of the prepared set (default: the run's)")
-    parser.add_argument("--split", choices=("test", "train"), default="test")
+    parser.add_argument(
+        "--split", default="test", help="test (default), train, or validation (the paper's of SVHN)"
+    )
     add_epoch(parser)
     parser.add_argument("--gpus", help="GPUs to use: 0, 0-7 or 0,2,4-6; without it, the CPU")
     parser.set_defaults(function=_eval)

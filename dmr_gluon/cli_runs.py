@@ -66,7 +66,9 @@ def _keep_unknown(parser):
 
 def _train(options):
     from .experiments import select
+    from .series import Series, check, jobs, refuse_own
 
+    refuse_own(options.flags)
     places = {"table": options.table, "figure": options.figure}
     named = [f"{kind} {number}" for kind, number in places.items() if number is not None]
     if not named and not options.list:
@@ -79,8 +81,6 @@ def _train(options):
             raise DMRError(f"--list trains nothing; {options.flags[0]} would do nothing with it")
         print(_table_of_cells(cells))
         return
-
-    from .series import Series, check, jobs
 
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     todo = jobs(cells, seeds, options.out, options.data_root)

@@ -231,7 +231,7 @@ def parse_training_flags(description, recipe, dataset, others=None, arguments=No
     if options["gpus"] is not None:
         parse_gpus(options["gpus"])
     data_dir = data_dir or os.path.join("data", wanted or dataset)
-    found = open_prepared(data_dir).name
+    found = open_prepared(data_dir, wanted).name
     if wanted and wanted != found:
         raise DMRError(f"{data_dir} holds the data set {found!r}, not {wanted!r}; leave out one")
     names = [item.name for item in _recipe_fields()]

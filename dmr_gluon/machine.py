@@ -7,12 +7,14 @@ import platform
 import re
 import time
 
+#: Where the kernel tells this process's cgroups and mounts.
+_PROCESS = "/proc/self"
 #: Versions of CUDA for which there are, or were, wheels of MXNet 1.x.
 _CUDAS = (80, 90, 91, 92, 100, 101, 102, 110, 112)
 
 
 def usable_cores():
-    """Physical cores that this process may use: affinity and cgroup quota respected."""
+    """Physical cores that this process may use, by its affinity and its cgroups' quotas."""
     if not hasattr(os, "sched_getaffinity"):  # not Linux, for which alone MXNet's wheels are
         return os.cpu_count() or 1
     allowed = os.sched_getaffinity(0)
@@ -20,13 +22,15 @@ def usable_cores():
     for cpu in allowed:
         siblings = f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
         cores.add(_read(siblings) or str(cpu))
-    quota, period = (_read("/sys/fs/cgroup/cpu.max").split() + ["max", "0"])[:2]
-    if quota == "max":
-        quota = _read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
-        period = _read("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
-    if quota.isdigit() and period.isdigit() and int(period) > 0:
-        return max(1, min(len(cores), int(quota) // int(period)))
-    return len(cores)
+    count = len(cores)
+    for folder in _cgroups("cpu"):
+        quota, _, period = _read(f"{folder}/cpu.max").partition(" ")
+        if not period:  # version 1
+            quota = _read(f"{folder}/cpu.cfs_quota_us")
+            period = _read(f"{folder}/cpu.cfs_period_us")
+        if quota.isdigit() and period.isdigit() and int(period) > 0:
+            count = min(count, int(quota) // int(period))
+    return max(1, count)
 
 
 #: Temporary workspaces of MXNet's CPU contexts, for each of them. Four would do on two cores; more
@@ -70,29 +74,27 @@ def memory():
     Returns
     -------
     dict
-        ``total``; ``available``, without swapping, to this process; ``limit`` of its cgroup, or
-        None.
+        ``total``; ``available``, without swapping, to this process; ``limit``, the smallest of
+        its cgroups', or None.
     """
     found = dict(re.findall(r"^(\w+):\s+(\d+) kB$", _read("/proc/meminfo"), re.MULTILINE))
     total, available = (int(found.get(name, 0)) << 10 for name in ("MemTotal", "MemAvailable"))
-    limit = used = ""
-    for folder, most, now in (
-        ("/sys/fs/cgroup", "memory.max", "memory.current"),
-        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
-    ):
-        limit, used = _read(f"{folder}/{most}"), _read(f"{folder}/{now}")
-        if limit:
-            break
-    # Version 1 writes a number beyond any memory where there is no limit.
-    limit = int(limit) if limit.isdigit() and int(limit) < total else None
-    if limit is not None and used.isdigit():
-        # Files that were read and written count as used, and are given up when need be.
-        cached = re.search(
-            r"^(?:total_)?inactive_file (\d+)$", _read(f"{folder}/memory.stat"), re.M
-        )
-        used = int(used) - (int(cached.group(1)) if cached else 0)
-        available = max(0, min(available, limit - used))
-    return {"total": total, "available": available, "limit": limit}
+    limits = []
+    for folder in _cgroups("memory"):
+        # Version 1 writes a number beyond any memory where there is no limit.
+        files = ("memory.max", "memory.high", "memory.limit_in_bytes")
+        most = [int(n) for n in (_read(f"{folder}/{name}") for name in files) if n.isdigit()]
+        if min(most, default=total) >= total:
+            continue
+        limits.append(min(most))
+        used = _read(f"{folder}/memory.current") or _read(f"{folder}/memory.usage_in_bytes")
+        # Files that were read and written count as used, and are given up when need be. Version
+        # 1 adds at the end what the groups below have.
+        stat = _read(f"{folder}/memory.stat")
+        cached = re.findall(r"^(?:total_)?inactive_file (\d+)$", stat, re.M) or [0]
+        if used.isdigit():
+            available = max(0, min(available, limits[-1] - int(used) + int(cached[-1])))
+    return {"total": total, "available": available, "limit": min(limits, default=None)}
 
 
 def installed_wheels():
@@ -133,9 +135,37 @@ def lock(file, patience=0.0):
             return True
 
 
+def _cgroups(controller):
+    """Folders of this process's cgroup and of all above it, innermost first: each may set a limit.
+
+    Parameters
+    ----------
+    controller : str
+        ``cpu`` or ``memory``. A system may have cgroups of version 1 and 2 at once.
+    """
+    own = {}  # paths by controller; version 2 has one for all, under an empty name
+    for line in _read(f"{_PROCESS}/cgroup").splitlines():
+        controllers, _, path = line.partition(":")[2].partition(":")
+        own.update(dict.fromkeys(controllers.split(","), path))
+    for line in _read(f"{_PROCESS}/mountinfo").splitlines():
+        before, _, after = line.partition(" - ")
+        root, mount = before.split(" ")[3:5]
+        kind, *_, options = after.split(" ")
+        name = "" if kind == "cgroup2" else controller
+        if name not in own or kind not in ("cgroup", "cgroup2"):
+            continue
+        if kind == "cgroup" and controller not in options.split(","):
+            continue
+        # In a container the path may be the host's; what is mounted is the part below the root.
+        path = os.path.relpath(own[name], root)
+        names = [] if path.split("/")[0] in (".", "..") else path.split("/")
+        for depth in range(len(names), -1, -1):
+            yield os.path.join(mount, *names[:depth])
+
+
 def _read(path):
     try:
-        with open(path) as file:
+        with open(path, errors="surrogateescape") as file:
             return file.read().strip()
     except OSError:
         return ""

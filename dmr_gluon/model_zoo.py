@@ -57,7 +57,7 @@ def get_model(
     norm_kwargs : dict, optional
         More arguments for it, such as ``{"use_global_stats": True}`` to freeze the statistics.
     prefix : str
-        Put before every parameter's name.
+        Put before every parameter's name. Two networks in one block need different ones.
     **overrides
         ``width``, ``branches``, ``mapping`` or another field of
         :class:`~dmr_gluon.spec.NetworkSpec`.

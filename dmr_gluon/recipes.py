@@ -204,7 +204,10 @@ class Recipe:
                 f"not {self.train_short_side}"
             )
         if self.pad:
-            raise DMRError("pad is for images that are taken whole; leave out train_short_side")
+            raise DMRError(
+                "pad is for images that are taken whole, not scaled; set pad to 0, or leave out "
+                "train_short_side and eval_short_side"
+            )
         assert self.eval_short_side is not None  # both or neither, see above
         smallest = min(self.train_short_side[0], self.eval_short_side)
         if smallest < self.image_size:

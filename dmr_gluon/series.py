@@ -16,6 +16,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 
+from .data.datasets import preparing_command
 from .errors import DMRError
 from .experiments import Cell, folder_of
 from .flags import parse_training_flags, run
@@ -25,15 +26,29 @@ from .report.status import FINISHED, RUNNING, RunStatus, read_status
 from .runs import RunDirectory
 from .signals import handled, say
 
-#: Flags that a series sets itself, with what to use instead.
+#: Flags that a series sets itself, with what to do instead.
 _OWN_FLAGS = {
-    "--run-dir": "--out",
-    "--resume": "nothing: runs that were begun are continued",
-    "--model": "--network",
-    "--data-dir": "--data-root",
-    "--seed": "--seeds and --first-seed",
-    "--estimate": "it with the training script",
+    "--run-dir": "use --out",
+    "--resume": "leave it out: runs that were begun are continued",
+    "--model": "use --network",
+    "--data-dir": "name the folder that holds the paper's sets with --data-root, or train on a set "
+    "of your own with 'python train_cifar.py --data-dir DIR'",
+    "--seed": "use --seeds and --first-seed",
+    "--estimate": "give it to the training script, such as train_cifar.py",
 }
+
+
+def refuse_own(flags):
+    """Refuse those of a training's flags that a series sets itself.
+
+    Raises
+    ------
+    DMRError
+    """
+    for flag in flags:
+        name = flag.partition("=")[0]
+        if name in _OWN_FLAGS:
+            raise DMRError(f"{name} is not for a series of trainings; {_OWN_FLAGS[name]}")
 
 
 @dataclass(frozen=True)
@@ -102,10 +117,7 @@ def check(todo, flags):
         For flags that do not fit, data that is not prepared, and runs that were begun with
         other settings.
     """
-    for flag in flags:
-        name = flag.partition("=")[0]
-        if name in _OWN_FLAGS:
-            raise DMRError(f"{name} is not for a series of trainings; use {_OWN_FLAGS[name]}")
+    refuse_own(flags)
     for job in todo:
         status = job.status
         if status and status.state == FINISHED and not flags:
@@ -113,8 +125,8 @@ def check(todo, flags):
         if not os.path.isdir(job.data_dir):
             raise DMRError(
                 f"{job.cell.dataset} is not prepared: {job.data_dir} is not there; make it with "
-                f"'dmr prepare {job.cell.dataset} --source ... --out {job.data_dir}', say with "
-                f"--data-root where it is, or choose others with --dataset"
+                f"'{preparing_command(job.data_dir, job.cell.dataset)}', say with --data-root "
+                f"where it is, or choose others with --dataset"
             )
         recipe, _ = _read_flags(job.cell.dataset, [*job.flags(), *flags])
         if status:

@@ -62,6 +62,9 @@ def stand_in(family, blocks, width=1, classes=10):
                     streams = tuple(S.Activation(fuse + d, act_type="relu") for d in deep)
                 x = streams[0]
                 continue
+            if family == "plain":
+                x = conv_bn(name + "_p1", x, channels, 3, stride)
+                continue
             y = line(name + "_p0", x, *shape, changes)
             for branch in ("p1", "p2") if family == "dilnet" else ("p2",):
                 y = y + two(f"{name}_{branch}", x, *shape)
@@ -116,6 +119,7 @@ def predict(prefix, images):
         ("dilnet", (1, 1, 1), 1, 100, "cifar_dilnet8"),
         pytest.param("resnet", (4, 4, 4), 1, 100, "cifar_resnet26", marks=pytest.mark.slow),
         pytest.param("dmrnet", (1, 1, 1), 2, 100, "cifar_dmrnet8_w2", marks=pytest.mark.slow),
+        ("plain", (2, 2, 2), 1, 10, "cifar_plain8"),
         # Their depths that do not divide by three give stages of unequal length.
         ("resnet", (1, 2, 1), 1, 10, "cifar_resnet10_custom"),
     ],
@@ -136,6 +140,26 @@ def test_a_checkpoint_is_recognised_and_predicts_the_same(
     ours = mx.nd.softmax(net(images)).asnumpy()
     np.testing.assert_allclose(ours, predict(prefix, images), rtol=0, atol=1e-5)
     assert ours.max() < 0.999  # else there would be nothing to compare
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda name: name.replace("_two1_", "_0_").replace("_two2_", "_1_"), "fuse3 or fuse6"),
+        (lambda name: None if "_p0_line_" in name else name.replace("_p2_two", "_p1_two"), "side"),
+    ],
+)
+def test_their_networks_that_have_no_place_here_are_refused_by_name(change, words, tmp_path):
+    def rename(parameters):
+        for name in list(parameters):
+            array, new = parameters.pop(name), change(name)
+            if new:
+                parameters[new] = array
+
+    prefix = str(tmp_path / "theirs")
+    write(prefix, stand_in("resnet", (1, 1, 1)), rename)
+    with pytest.raises(DMRError, match=f"this is the authors' {words}.*it cannot be imported"):
+        import_checkpoint(prefix, 400, str(tmp_path / "ours"))
 
 
 def test_what_is_written_says_where_every_tensor_came_from(tmp_path):

@@ -354,6 +354,18 @@ class TestFolder:
         with pytest.raises(DMRError, match=words):
             prepare_folder(source, tmp_path / "out", name="pets")
 
+    def test_a_class_may_be_written_in_both_ways_of_unicode(self, folder, tmp_path):
+        source, _ = folder
+        composed, decomposed = "caf\u00e9", "cafe\u0301"
+        (source / "train" / "cat").rename(source / "train" / decomposed)
+        (source / "test" / "cat").rename(source / "test" / composed)
+        prepared = prepare_folder(source, tmp_path / "out", name="pets")
+        assert prepared.classes == (composed, "dog")
+        assert all(split.per_class[0] for split in prepared.splits.values())
+        (source / "train" / composed).mkdir()
+        with pytest.raises(DMRError, match=r"differ only in how Unicode writes the name"):
+            prepare_folder(source, tmp_path / "other", name="pets")
+
     def test_all_images_that_are_wrong_are_named_at_once(self, folder, tmp_path, capsys):
         wrong = [
             folder[0] / path for path in ("train/cat/a.png", "train/dog/b.jpg", "test/dog/c.png")
@@ -531,7 +543,7 @@ class TestReading:
         assert (first == again).all() and not (first == other).all()
 
     def test_images_of_another_size_are_refused_with_what_to_do(self, digits):
-        with pytest.raises(DMRError, match="--resize 28x28"):
+        with pytest.raises(DMRError, match="give --image-size 32"):
             next(training_batches(open_prepared(digits), replace(DIGITS, image_size=28), 1, 1))
 
     def test_damaged_records_give_one_line(self, digits, tmp_path):

@@ -161,5 +161,5 @@ def test_the_examples_of_the_documentation(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (REPOSITORY / "docs" / "gluoncv.md").read_text()
     blocks = re.findall("```python\n(.*?)```", text, flags=re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     exec("\n".join(blocks), {})

@@ -2,8 +2,10 @@
 
 import hashlib
 import io
+import json
 import os
 import tarfile
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -13,12 +15,17 @@ from test_official import LONG_NAME, header, pax
 
 from dmr_gluon import cli
 from dmr_gluon.data import checksums, imagenet, prepare_official, writing
-from dmr_gluon.data.datasets import read_manifest
+from dmr_gluon.data.datasets import open_prepared, read_manifest
 from dmr_gluon.data.prepare_official import prepare_imagenet
 from dmr_gluon.data.writing import alone_in
+from dmr_gluon.deploy.bundle import read_bundle
+from dmr_gluon.deploy.export import export
 from dmr_gluon.errors import DMRError
+from dmr_gluon.recipes import IMAGENET
+from dmr_gluon.training.loop import RunOptions, fit
 
 CLASSES = ["n01440764", "n01443537", "n02007558"]
+WORDS = dict(zip(CLASSES, ("tench, Tinca tinca", "goldfish", "black stork, Ciconia nigra")))
 #: ILSVRC2012_ID of each; not in the order of the WordNet ids, and above them inner nodes.
 IDS = {1: "n02007558", 2: "n01440764", 3: "n01443537", 4: "n00001740"}
 
@@ -49,7 +56,12 @@ def devkit(ids=IDS, truth=(2, 3, 1, 1)):
     fields = [("ILSVRC2012_ID", object), ("WNID", object), ("words", object)]
     synsets = np.zeros((len(ids), 1), dtype=[*fields, ("num_children", object)])
     for row, (number, wordnet_id) in enumerate(ids.items()):
-        synsets[row, 0] = (number, wordnet_id, "a word", 0 if wordnet_id in CLASSES else 3)
+        synsets[row, 0] = (
+            number,
+            wordnet_id,
+            WORDS.get(wordnet_id, "entity"),
+            0 if wordnet_id in CLASSES else 3,
+        )
     meta = io.BytesIO()
     savemat(meta, {"synsets": synsets}, do_compression=True)
     return {
@@ -91,6 +103,30 @@ def test_the_archives_give_every_image_byte_for_byte(tmp_path):
     for split, expected in truth.items():
         assert sorted(read_all(prepared, split)) == sorted(expected)
     assert read_manifest(tmp_path / "out")["partial"]
+
+
+def test_classes_have_their_words_beside_their_numbers(tmp_path):
+    write(tmp_path / "source")
+    prepare_imagenet(str(tmp_path / "source"), tmp_path / "set", partial=True)
+    manifest = read_manifest(tmp_path / "set")
+    assert manifest["classes"] == CLASSES and manifest["words"] == list(WORDS.values())
+    recipe = replace(
+        IMAGENET, model="cifar_dmrnet8", steps=1, image_size=32, train_short_side=(32, 40),
+        eval_short_side=32, batch_size=9,
+    )  # fmt: skip
+    run, bundle = str(tmp_path / "run"), str(tmp_path / "bundle")
+    fit(recipe, RunOptions(data_dir=str(tmp_path / "set"), run_dir=run))
+    export(run, bundle)
+    labels = ["n01440764 tench", "n01443537 goldfish", "n02007558 black stork"]
+    assert read_bundle(bundle)["classes"] == labels
+    # A set that was prepared before there were words is the same set.
+    del manifest["words"]
+    (tmp_path / "set" / "manifest.json").write_text(json.dumps(manifest))
+    fit(recipe, RunOptions(data_dir=str(tmp_path / "set"), run_dir=run, resume=True))
+    manifest["words"] = ["tench"]
+    (tmp_path / "set" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DMRError, match="words are not one text for each class"):
+        open_prepared(tmp_path / "set")
 
 
 def test_a_tree_of_folders_gives_the_same_set(tmp_path):

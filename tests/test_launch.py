@@ -507,14 +507,20 @@ def test_a_host_file(tmp_path):
     path = tmp_path / "hosts"
     path.write_text("# ours\nalpha slots=2\n\n  me@beta.example  # the new one\n10.0.0.7\n")
     assert read_hosts(str(path)) == [Host("alpha", 2), Host("me@beta.example"), Host("10.0.0.7")]
+    # As MPICH and Horovod write it; the colons of an address are its own.
+    path.write_text("node:4\nfe80::1:4\nfe80::2 slots=3\n")
+    assert read_hosts(str(path)) == [Host("node", 4), Host("fe80::1:4"), Host("fe80::2", 3)]
 
 
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("alpha\nbeta slots=0\n", "line 2: 'beta slots=0' is not HOST or HOST slots=N"),
+        ("alpha\nbeta slots=0\n", "line 2: 'beta slots=0' is not HOST, HOST:N or HOST slots=N"),
         ("alpha slots=two\n", "line 1"),
         ("alpha slots=2 beta\n", "line 1"),
+        ("alpha:two\n", "line 1"),
+        ("alpha:2 slots=2\n", "line 1"),
+        ("alpha:2\nalpha\n", "line 2: alpha is listed twice"),
         ("-oProxyCommand=touch slots=1\n", "line 1"),
         ("a;b\n", "line 1"),
         ("alpha\nalpha\n", "line 2: alpha is listed twice"),

@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import pickle
+import re
 import struct
 import tarfile
 import tracemalloc
@@ -458,6 +459,19 @@ def test_svhns_validation_set_is_the_papers(tmp_path):
     write_svhn(tmp_path, {"train": 402, "extra": 3, "test": 1})
     with pytest.raises(DMRError, match="fewer than the 200"):
         read_svhn(str(tmp_path))
+
+
+def test_svhns_validation_set_is_evaluated(tmp_path, short_run, capsys):
+    from dmr_gluon import cli
+
+    write_svhn(tmp_path, {"train": 401, "extra": 201, "test": 1})
+    out = tmp_path / "out"
+    prepare_official("svhn", str(tmp_path), out, partial=True)
+    arguments = ["eval", short_run, "--data-dir", str(out), "--split"]  # digits, too
+    cli._main([*arguments, "validation"])
+    assert re.search(r"validation error [\d.]+% \(\d+ of 6000 images\)", capsys.readouterr().out)
+    with pytest.raises(DMRError, match="no split 'extra'; name one of train, test, validation"):
+        cli._main([*arguments, "extra"])
 
 
 @pytest.mark.parametrize(

@@ -32,11 +32,12 @@ from dmr_gluon.runs import RunDirectory
 from dmr_gluon.runtime import mx
 from dmr_gluon.signals import say
 from dmr_gluon.training import checkpoint, epoch, evaluate, loop
-from dmr_gluon.training import start as starting
+from dmr_gluon.training import estimate as estimating
 from dmr_gluon.training.distributed import ALONE
 from dmr_gluon.training.identity import changes_at_resume
 from dmr_gluon.training.log import Heartbeat, duration
 from dmr_gluon.training.loop import RunOptions, fit
+from dmr_gluon.training.start import Plan
 from dmr_gluon.training.step import TrainingStep
 from dmr_gluon.training.stopping import StopSignals
 
@@ -658,14 +659,50 @@ class TestKept:
             def net(self, part):
                 clock[0] += 0.25
 
-        monkeypatch.setattr(starting, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+        monkeypatch.setattr(estimating, "time", SimpleNamespace(monotonic=lambda: clock[0]))
         prepared, options = open_prepared(few), RunOptions(data_dir=few)
-        plan = starting.Plan.of(recipe, prepared, 1)
-        starting.estimate(Step(), recipe, prepared, plan, options)
+        plan = Plan.of(recipe, prepared, 1)
+        estimating.estimate(Step(), recipe, prepared, plan, options)
         evaluations = 2 * 0.25 * prepared.split("test").count / 16
         assert capsys.readouterr().out == (
             "estimate from 10 steps: 32 training images per second; 46 steps take 00:23, "
             f"2 evaluations {duration(evaluations)}, {duration(23 + evaluations)} in all\n"
+        )
+
+    def test_an_estimate_of_a_large_batch_times_a_part_of_it(
+        self, few, recipe, capsys, monkeypatch
+    ):
+        """An image takes 20 seconds, so that a step of all 368 would take two hours."""
+        clock, sizes = [0.0], []
+
+        class Step:
+            devices, group = [mx.cpu()], ALONE
+            buckets = SimpleNamespace(apart=contextlib.nullcontext)
+
+            def __call__(self, data, *_):
+                sizes.append(len(data))
+                clock[0] += 20.0 * len(data)
+
+            def net(self, part):
+                clock[0] += len(part)
+
+        monkeypatch.setattr(estimating, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+        monkeypatch.setattr(estimating, "_ENOUGH", 8 * 32 * 32)
+        prepared, options = open_prepared(few), RunOptions(data_dir=few)
+        recipe = replace(recipe, batch_size=1000)
+        estimating.estimate(Step(), recipe, prepared, Plan.of(recipe, prepared, 1), options)
+        count, test = prepared.split("train").count, prepared.split("test").count
+        assert sizes == [8]
+        assert capsys.readouterr().out == (
+            "estimate from 1 step of 8 images: 0.05 training images per second; 2 steps take "
+            f"{duration(2 * 20 * count)}, 2 evaluations {duration(2 * test)}, "
+            f"{duration(2 * 20 * count + 2 * test)} in all\n"
+        )
+
+    def test_a_batch_that_is_larger_than_the_set_is_said(self, few, recipe, capsys, tmp_path):
+        fit(replace(recipe, batch_size=1000), RunOptions(data_dir=few, estimate=True))
+        assert "a batch of 1000 is larger than the set, so an epoch is one step of 368 images" in (
+            capsys.readouterr().out
         )
 
     def test_how_far_it_is_can_be_read(self, half, few):

@@ -4,6 +4,8 @@ import os
 
 import pytest
 
+from dmr_gluon import machine
+
 
 def test_all_usable_cores_are_used_unless_the_user_says_otherwise(command):
     show = (
@@ -38,7 +40,6 @@ def test_fewer_cores_by_affinity(command):
 )
 def test_cpu_contexts_share_the_cores(digits, monkeypatch, contexts, before, after):
     """Before MXNet is imported, which then reads both; what the user has set stays."""
-    from dmr_gluon import machine
     from dmr_gluon.flags import parse_training_flags
     from dmr_gluon.recipes import CIFAR
 
@@ -170,3 +171,84 @@ def test_what_is_not_installed_mxnet_does_not_find(command):
         "print(translations.onnx)"
     )
     assert command("-c", code).stdout.split() == ["None"]
+
+
+#: /proc/self/cgroup, the cgroup mounts of /proc/self/mountinfo (root, mount point, kind, options),
+#: the controllers' files; the cores, limit and available memory that follow.
+CGROUPS = {
+    "systemd's CPUQuota, version 2": (
+        "0::/system.slice/training.service",
+        [("/", "cgroup", "cgroup2", "rw")],
+        {
+            "cgroup/system.slice/training.service/cpu.max": "200000 100000",
+            "cgroup/system.slice/training.service/memory.max": "max",
+            "cgroup/system.slice/training.service/memory.high": "3000000",
+            "cgroup/system.slice/training.service/memory.current": "500000",
+            "cgroup/system.slice/cpu.max": "max 100000",
+            "cgroup/system.slice/memory.max": "4000000",
+            "cgroup/system.slice/memory.current": "3900000",
+            "cgroup/system.slice/memory.stat": "active_file 7\ninactive_file 100000",
+        },
+        (2, 3_000_000, 200_000),
+    ),
+    "Slurm's memory, version 1": (
+        "4:memory:/slurm/job_7/step_0\n3:cpu,cpuacct:/slurm/job_7\n1:name=systemd:/elsewhere",
+        [
+            ("/", "cgroup/cpu,cpuacct", "cgroup", "rw,cpu,cpuacct"),
+            ("/", "cgroup/memory", "cgroup", "rw,memory"),
+        ],
+        {
+            "cgroup/cpu,cpuacct/slurm/job_7/cpu.cfs_quota_us": "-1",
+            "cgroup/cpu,cpuacct/slurm/job_7/cpu.cfs_period_us": "100000",
+            "cgroup/cpu,cpuacct/slurm/cpu.cfs_quota_us": "350000",
+            "cgroup/cpu,cpuacct/slurm/cpu.cfs_period_us": "100000",
+            "cgroup/memory/slurm/job_7/step_0/memory.limit_in_bytes": "9223372036854771712",
+            "cgroup/memory/slurm/job_7/memory.limit_in_bytes": "2000000",
+            "cgroup/memory/slurm/job_7/memory.usage_in_bytes": "1500000",
+            "cgroup/memory/slurm/job_7/memory.stat": "inactive_file 1\ntotal_inactive_file 90000",
+        },
+        (3, 2_000_000, 590_000),
+    ),
+    "a hybrid, in a container that sees the host's paths": (
+        "5:memory:/docker/abc/worker\n3:cpu:/docker/abc/worker\n0::/docker/abc/worker",
+        [
+            ("/docker/abc", "cgroup/memory", "cgroup", "rw,memory"),
+            ("/docker/abc", "cgroup/cpu", "cgroup", "rw,cpu"),
+            ("/", "cgroup/unified", "cgroup2", "rw"),
+        ],
+        {
+            "cgroup/cpu/worker/cpu.cfs_quota_us": "50000",
+            "cgroup/cpu/worker/cpu.cfs_period_us": "100000",
+            "cgroup/cpu/cpu.cfs_quota_us": "400000",
+            "cgroup/cpu/cpu.cfs_period_us": "100000",
+            "cgroup/memory/memory.limit_in_bytes": "1000000",
+        },
+        (1, 1_000_000, None),
+    ),
+}
+
+
+@pytest.mark.parametrize("own, mounts, files, found", CGROUPS.values(), ids=CGROUPS)
+def test_the_limits_of_all_cgroups_above_are_seen(own, mounts, files, found, tmp_path, monkeypatch):
+    process = tmp_path / "self"
+    process.mkdir()
+    (process / "cgroup").write_text(own)
+    (process / "mountinfo").write_text(
+        "21 1 8:1 / /a\udcff rw - ext4 /dev/sda1 rw\n"
+        + "".join(
+            f"31 23 0:28 {root} {tmp_path}/{mount} rw,relatime shared:4 - {kind} cgroup {options}\n"
+            for root, mount, kind, options in mounts
+        ),
+        errors="surrogateescape",
+    )
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+    monkeypatch.setattr(machine, "_PROCESS", str(process), raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(1000, 1008))
+    cores, limit, available = found
+    assert machine.usable_cores() == cores
+    memory = machine.memory()
+    assert memory["limit"] == limit
+    assert memory["available"] == available or available is None

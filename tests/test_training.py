@@ -233,7 +233,7 @@ class TestRun:
             fit(short_recipe, RunOptions(data_dir=str(other), run_dir=short_run, resume=True))
 
     def test_images_of_another_size_leave_no_run_behind(self, short_recipe, digits, tmp_path):
-        with pytest.raises(DMRError, match="--resize"):
+        with pytest.raises(DMRError, match="give --image-size 32"):
             fit(
                 replace(short_recipe, image_size=28),
                 RunOptions(data_dir=digits, run_dir=str(tmp_path / "run")),

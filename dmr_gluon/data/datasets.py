@@ -141,10 +141,12 @@ class PreparedSet:
     image_size : tuple of int, optional
         (height, width) if all images have the same.
     splits : dict of Split
-        ``train`` and ``test``.
+        ``train`` and ``test``; ``validation`` too in SVHN's split of the paper.
     official : dict, optional
         Of an official set, by what it is known to be that: ``known_by`` is ``content`` (then
         ``digests`` has those of its splits), ``archives`` (their MD5) or ``counts``.
+    words : tuple of str, optional
+        What the classes are called, where ``classes`` are numbers, as ImageNet's are.
     """
 
     directory: str
@@ -155,12 +157,13 @@ class PreparedSet:
     image_size: Optional[Tuple[int, int]]
     splits: Dict[str, Split]
     official: Optional[Dict[str, Any]] = None
+    words: Optional[Tuple[str, ...]] = None
 
     def split(self, name: str) -> Split:
         """One split by name."""
         if name not in self.splits:
             raise DMRError(
-                f"{self.directory} has no split {name!r}; there are {', '.join(self.splits)}"
+                f"{self.directory} has no split {name!r}; name one of {', '.join(self.splits)}"
             )
         return self.splits[name]
 
@@ -182,11 +185,14 @@ def read_manifest(directory):
 
 def manifest_faults(manifest):
     """Each thing that is wrong with a manifest, its splits aside."""
-    classes, size, splits = (manifest.get(key) for key in ("classes", "image_size", "splits"))
+    classes, words = manifest.get("classes"), manifest.get("words")
+    size, splits = manifest.get("image_size"), manifest.get("splits")
     if not isinstance(manifest.get("dataset"), str):
         yield "it lacks the data set's name"
-    if not (isinstance(classes, list) and classes and all(isinstance(c, str) for c in classes)):
+    if not (_texts(classes) and classes):
         yield "its classes are no list of names"
+    elif words is not None and not (_texts(words) and len(words) == len(classes)):
+        yield "its words are not one text for each class"
     if size is not None and not (_numbers(size, 2) and all(map(_whole, size)) and min(size) > 0):
         yield "its image_size is neither null nor a height and a width"
     published = manifest.get("published")
@@ -220,6 +226,10 @@ def split_faults(entry, classes):
             yield f"{key} has no SHA-256"
 
 
+def _texts(value):
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
 def _numbers(value, length):
     return (
         isinstance(value, list)
@@ -251,9 +261,31 @@ def making_command(manifest, directory):
     if not (isinstance(command, str) and command.isprintable()):
         command = ""
     if not command.startswith("dmr prepare "):
-        where = shlex.quote(directory) if directory.isprintable() else ascii(directory)[1:-1]
-        return f"dmr prepare ... --out {where} --overwrite"
+        return f"dmr prepare ... --out {_quoted(directory)} --overwrite"
     return command if "--overwrite" in command.split() else f"{command} --overwrite"
+
+
+def preparing_command(directory, name=None):
+    """The command that makes a set which is not there yet.
+
+    Parameters
+    ----------
+    directory : str
+        Where it belongs.
+    name : str, optional
+        Which set it must be; default: the one that the folder is named after, or any.
+    """
+    called = name or os.path.basename(os.path.abspath(directory))
+    if called in PUBLISHED or called == "digits":
+        # ImageNet cannot be downloaded.
+        what = f"{called} --source DIR" if called == "imagenet" else called
+    else:
+        what = f"folder SRC --name {_quoted(name)}" if name else "folder SRC"
+    return f"dmr prepare {what} --out {_quoted(directory)}"
+
+
+def _quoted(directory):
+    return shlex.quote(directory) if directory.isprintable() else ascii(directory)[1:-1]
 
 
 def official_fault(manifest):
@@ -268,8 +300,14 @@ def official_fault(manifest):
     return None
 
 
-def open_prepared(directory) -> PreparedSet:
+def open_prepared(directory, name=None) -> PreparedSet:
     """Open a prepared set after a quick look at its files (names and sizes).
+
+    Parameters
+    ----------
+    directory : str
+    name : str, optional
+        Which set is wanted there, for what to do where there is none.
 
     Raises
     ------
@@ -282,9 +320,8 @@ def open_prepared(directory) -> PreparedSet:
     if manifest is None:
         what = "has no manifest.json" if os.path.isdir(directory) else "does not exist"
         raise DMRError(
-            f"no prepared data set: {directory} {what}; make one with "
-            f"'dmr prepare digits --out DIR' or 'dmr prepare folder SRC --out DIR' and name it "
-            f"with --data-dir"
+            f"no prepared data set: {directory} {what}; make it with "
+            f"'{preparing_command(directory, name)}', or name the folder of another set"
         )
     fault = official_fault(manifest)
     if fault:
@@ -321,6 +358,7 @@ def open_prepared(directory) -> PreparedSet:
         image_size=tuple(size) if size else None,
         splits=splits,
         official=manifest.get("official"),
+        words=tuple(manifest["words"]) if manifest.get("words") else None,
     )
 
 

@@ -73,7 +73,7 @@ def read_archives(source) -> Tuple[List[str], Dict[str, List[Source]]]:
         Where an archive is missing, damaged or hostile, or the archives do not fit together.
     """
     paths = archive_paths(source)
-    wordnet_id, truth = _read_devkit(paths[DEVKIT])
+    wordnet_id, truth, _ = _read_devkit(paths[DEVKIT])
     train = _train_images(paths[TRAIN])
     classes = sorted(train)
     unknown = sorted(set(classes) - set(wordnet_id.values()))
@@ -102,16 +102,36 @@ def read_archives(source) -> Tuple[List[str], Dict[str, List[Source]]]:
     return classes, sources
 
 
+def read_words(source):
+    """What the devkit says of the classes, such as ``tench, Tinca tinca``, by WordNet id.
+
+    Parameters
+    ----------
+    source : str
+        The folder that may hold the devkit.
+
+    Returns
+    -------
+    dict of str to str
+        Empty where it is not there.
+
+    Raises
+    ------
+    DMRError
+        Where it is damaged or hostile.
+    """
+    path = os.path.join(source, DEVKIT)
+    return _read_devkit(path)[2] if os.path.isfile(path) else {}
+
+
 def _read_devkit(path):
-    """({id from 1: WordNet id}, [id of each validation image])."""
+    """({id from 1: WordNet id}, [id of each validation image], {WordNet id: words})."""
     members = read_members(path, _DEVKIT_FOLDER, [_META, _GROUND_TRUTH])
     meta = read_mat(f"{path}: {_META}", ["synsets"], _LARGEST_META, members[_META])
     try:
-        wordnet_id = {
-            int(entry["ILSVRC2012_ID"].item()): str(entry["WNID"].item())
-            for entry in np.ravel(meta["synsets"])
-            if int(entry["num_children"].item()) == 0
-        }
+        entries = [e for e in np.ravel(meta["synsets"]) if int(e["num_children"].item()) == 0]
+        wordnet_id = {int(e["ILSVRC2012_ID"].item()): str(e["WNID"].item()) for e in entries}
+        words = {str(e["WNID"].item()): str(e["words"].item()) for e in entries}
         truth = [int(line) for line in members[_GROUND_TRUTH].split()]
     except Exception as error:  # whatever is in there instead
         raise DMRError(f"{path} cannot be read: {error}; {ANOTHER}") from None
@@ -119,7 +139,7 @@ def _read_devkit(path):
         wordnet_id
     ):
         raise DMRError(f"{path}: its classes and its labels do not fit together; {ANOTHER}")
-    return wordnet_id, truth
+    return wordnet_id, truth, words
 
 
 def _train_images(path):

@@ -113,16 +113,20 @@ def check_image_size(prepared, recipe):
     ------
     DMRError
     """
-    size = (recipe.image_size, recipe.image_size)
-    if recipe.train_short_side is not None or prepared.image_size == size:
+    size = f"{recipe.image_size}x{recipe.image_size}"
+    height, width = prepared.image_size or (0, 0)
+    if recipe.train_short_side is not None or height == width == recipe.image_size:
         return
-    found = "of different sizes"
-    if prepared.image_size is not None:
-        found = "of {1}x{0}".format(*prepared.image_size)
+    found = f"of {width}x{height}" if height else "of different sizes"
+    remedy = f"give --image-size {height}"
+    if height != width or not height:
+        remedy = (
+            f"make it again from the images with 'dmr prepare folder SRC --resize {size} "
+            f"--out DIR', or scale and crop them with train_imagenet.py"
+        )
     raise DMRError(
-        f"{prepared.directory} has images {found}, the recipe takes whole images of "
-        f"{size[1]}x{size[0]}; prepare it again with --resize {size[1]}x{size[0]}, or set "
-        f"--image-size"
+        f"{prepared.directory} has images {found}, but the recipe takes whole images of "
+        f"{size}; {remedy}"
     )
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import stat
+import unicodedata
 from typing import Dict, List
 
 import cv2
@@ -115,28 +116,29 @@ def folder_sources(source, folders, encoding):
     Returns
     -------
     list of str, dict of str to list of Source, str
-        Classes in sorted order, images, and a hash of the encoding and all names, sizes and
-        times.
+        Classes in sorted order, with names in Unicode's NFC however folders are written; images;
+        and a hash of the encoding and all names, sizes and times.
 
     Raises
     ------
     DMRError
         For a tree of another form.
     """
-    classes = _subfolders(os.path.join(source, folders["train"]))
+    found = {name: _class_folders(os.path.join(source, name)) for name in folders.values()}
+    classes = sorted(found[folders["train"]])
     endings = ", ".join(IMAGE_EXTENSIONS)
     fingerprint = hashlib.sha256(repr((encoding, classes)).encode(errors="replace"))
     sources: Dict[str, List[Source]] = {}
     for split, folder_name in folders.items():
         folder = os.path.join(source, folder_name)
-        unknown = sorted(set(_subfolders(folder)) - set(classes))
+        unknown = sorted(set(found[folder_name]) - set(classes))
         if unknown:
-            path = os.path.join(folder, unknown[0])
+            path = os.path.join(folder, found[folder_name][unknown[0]])
             raise DMRError(f"{path!r} is a class that train/ does not have; remove it")
         sources[split] = []
         for label, class_name in enumerate(classes):
-            class_folder = os.path.join(folder, class_name)
-            for path in _images(class_folder) if os.path.isdir(class_folder) else ():
+            class_folder = os.path.join(folder, found[folder_name].get(class_name, class_name))
+            for path in _images(class_folder) if class_name in found[folder_name] else ():
                 relative = os.path.relpath(path, source)
                 fingerprint.update(os.fsencode(relative) + stamp(path))
                 sources[split].append(Source(relative, label, lambda path=path: _read(path)))
@@ -162,11 +164,20 @@ def stamp(path):
     raise DMRError(f"{path!r} {reason}; remove or replace it")
 
 
-def _subfolders(folder):
+def _class_folders(folder):
+    """Names of folders by class. macOS may write an accent as a character of its own (NFD)."""
     names = sorted(entry.name for entry in _entries(folder) if entry.is_dir())
     if not names:
         raise DMRError(f"{folder!r} has no folders; images belong in its <class>/*")
-    return names
+    found = {}
+    for name in names:
+        other = found.setdefault(unicodedata.normalize("NFC", name), name)
+        if other != name:
+            raise DMRError(
+                f"{folder!r} has two folders for {name!r}, {ascii(other)} and {ascii(name)}, which "
+                f"differ only in how Unicode writes the name; put all images into one"
+            )
+    return found
 
 
 def _entries(folder):

@@ -12,7 +12,7 @@ from .checksums import describe_archive
 from .content import DIGESTS, image_digest, require_official
 from .datasets import MANIFEST, PUBLISHED, partial_name, read_manifest
 from .encoding import Encoding, Source
-from .imagenet import TRAIN, archive_paths, is_official, read_archives
+from .imagenet import TRAIN, archive_paths, is_official, read_archives, read_words
 from .official import CIFAR_CLASSES, files_of, read_cifar, read_svhn, tree_images, tree_of
 from .prepare import folder_sources, stamp
 from .writing import alone_in, disk_errors, write_set
@@ -205,6 +205,9 @@ def prepare_imagenet(
             )
         files = {file: {"bytes": os.path.getsize(path)} for file, path in paths.items()}
         more = {"sources": files} if files else {}
+        words = read_words(source)
+        if words:
+            more["words"] = [words.get(name, "") for name in classes]
         if not partial:
             facts = PUBLISHED["imagenet"]
             more["published"] = {"mean": facts.mean, "std": facts.std}

@@ -6,9 +6,11 @@ Their symbols for 32x32 images name layers ``g0`` (stem), ``g{stage}_b{block}`` 
 merge-and-run  ``_d1``, ``_d2``: branches      ``_l1_line``, ``_l2_line``: projections
 inception      ``_p1``, ``_p2``: branches      ``_p0_line``: projection
 residual       ``_p2``: the branch             ``_p0_line``: projection
+plain          ``_p1``: its one layer
 =============  ==============================  =====================================
 
-with ``_two1`` and ``_two2`` for a branch's layers, each with ``_conv_weight``, ``_bn_gamma``,
+with ``_two1`` and ``_two2`` for a branch's layers (not in a plain block, two of which are one of
+ours), each with ``_conv_weight``, ``_bn_gamma``,
 ``_bn_beta``, ``_bn_moving_mean`` and ``_bn_moving_var``; and ``cls_fc_weight``, ``cls_fc_bias``.
 """
 
@@ -39,6 +41,7 @@ _PLACES = {
     ),
     "dilnet": ((r"p(?P<k>[12])_two(?P<layer>[12])", "branch"), (r"p0_line", "proj")),
     "resnet": ((r"p2_two(?P<layer>[12])", "branch"), (r"p0_line", "proj")),
+    "plain": ((r"p1", "branch"),),
 }
 
 
@@ -183,9 +186,21 @@ def recognise(tensors):
 
 def _family(tensors):
     names = " ".join(tensors)
+    if re.search(r"_p2_\d+_", names):
+        raise DMRError(
+            "this is the authors' fuse3 or fuse6 (Figure 6), whose shortcuts have 3x3 convolutions "
+            "where ours have 1x1 ones or none: it cannot be imported"
+        )
     if re.search(r"_d\d+_two1_", names):
         return "dmrnet"
-    return "dilnet" if re.search(r"_p1_two1_", names) else "resnet"
+    if re.search(r"_p1_two1_", names):
+        if "_p0_line_" not in names:
+            raise DMRError(
+                "this is the authors' side, which has no shortcuts and is not in the paper; there "
+                "is no such network here: it cannot be imported"
+            )
+        return "dilnet"
+    return "plain" if re.search(r"_b\d+_p1_(conv|bn)_", names) else "resnet"
 
 
 def _our_name(theirs, family):
@@ -194,19 +209,21 @@ def _our_name(theirs, family):
         return theirs.replace("cls", "head")
     match = re.fullmatch(rf"g0_{_TENSOR}", theirs)
     if match:
-        return _tensor("stem_", match)
+        return _tensor("stem_", match.groupdict())
     for place, ours in _PLACES[family]:
         match = re.fullmatch(rf"{_BLOCK}_{place}_{_TENSOR}", theirs)
         if not match:
             continue
         groups = match.groupdict()
+        if family == "plain":
+            block, second = divmod(int(groups["block"]) + 1, 2)
+            groups.update(block=block, layer=second + 1)
         where = f"stage{groups['stage']}_block{groups['block']}_{ours}{groups.get('k') or 1}_"
-        return _tensor(where, match)
+        return _tensor(where, groups)
     return None
 
 
-def _tensor(where, match):
-    groups = match.groupdict()
+def _tensor(where, groups):
     kind, part = groups["kind"], groups["part"].replace("moving", "running")
     if (kind == "conv") != (part == "weight"):
         return None

@@ -60,7 +60,7 @@ def export(
         net,
         out,
         epochs=epochs,
-        classes=dataset["classes"],
+        classes=_labels(dataset),
         preparation=Preparation(
             recipe.image_size, dataset["mean"], dataset["std"], recipe.eval_short_side
         ),
@@ -69,6 +69,13 @@ def export(
         dataset=dataset["name"],
         training=_logged(trained.log, epochs),
     )
+
+
+def _labels(dataset):
+    """Classes as people read them: ImageNet's numbers with the first of their words."""
+    words = dataset.get("words") or [""] * len(dataset["classes"])
+    firsts = [text.split(",")[0] for text in words]
+    return [f"{name} {word}" if word else name for name, word in zip(dataset["classes"], firsts)]
 
 
 def _logged(log, epoch):

@@ -2,7 +2,7 @@
 
 import os
 
-from ..data.datasets import ARCHIVES, PUBLISHED
+from ..data.datasets import ARCHIVES, PUBLISHED, preparing_command
 from ..errors import DMRError
 from ..networks import network
 from ..recipes import OF_DATASET
@@ -87,9 +87,7 @@ class Needs:
         root = facts["data"]["root"]
         if any(one["name"] == self.dataset for one in facts["data"]["sets"]):
             return
-        command = f"dmr prepare {self.dataset} --out {os.path.join(root, self.dataset)}"
-        if self.dataset == "imagenet":
-            command += " --source FOLDER_OF_THE_ARCHIVES"
+        command = preparing_command(os.path.join(root, self.dataset), self.dataset)
         prepared, archives = self._sizes()
         text = f"{self.dataset} is not prepared in {root}; it takes {gigabytes(prepared)}"
         if archives:

@@ -7,7 +7,13 @@ from typing import Optional
 
 from ..errors import DMRError
 
-_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:%-]*")
+#: HOST, HOST:N (MPICH, Horovod) or HOST slots=N (Open MPI). A colon is in IPv6 addresses, too: two
+#: at least.
+_HOST = re.compile(
+    r"(?P<name>[A-Za-z0-9_][\w.@%-]*(?:(?::[\w.@%-]*){2,})?)"
+    r"(?:(?::|\s+slots=)(?P<slots>[1-9][0-9]{0,5}))?",
+    re.ASCII,
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Task:
 
 
 def read_hosts(path):
-    """Read a host file: a line ``HOST`` or ``HOST slots=N`` for every machine.
+    """Read a host file: a line ``HOST``, ``HOST:N`` or ``HOST slots=N`` for every machine.
 
     Parameters
     ----------
@@ -66,19 +72,21 @@ def read_hosts(path):
         raise DMRError(f"--hosts {path} cannot be read ({error})") from error
     hosts = []
     for number, line in enumerate(lines, 1):
-        words = line.split("#")[0].split()
-        if not words:
+        text = line.split("#")[0].strip()
+        if not text:
             continue
-        slots = re.fullmatch(r"slots=([1-9][0-9]{0,5})", words[1], re.ASCII) if words[1:] else None
-        if len(words) > 2 or len(words) == 2 and not slots or not _HOST.fullmatch(words[0]):
+        match = _HOST.fullmatch(text)
+        if not match:
             raise DMRError(
-                f"{path}, line {number}: {line.strip()!r} is not HOST or HOST slots=N (N from 1)"
+                f"{path}, line {number}: {line.strip()!r} is not HOST, HOST:N or HOST slots=N "
+                f"(N from 1)"
             )
-        if words[0] in [host.name for host in hosts]:
+        name, slots = match.group("name", "slots")
+        if name in [host.name for host in hosts]:
             raise DMRError(
-                f"{path}, line {number}: {words[0]} is listed twice; write it once, with slots=N"
+                f"{path}, line {number}: {name} is listed twice; write it once, with slots=N"
             )
-        hosts.append(Host(words[0], int(slots.group(1)) if slots else None))
+        hosts.append(Host(name, int(slots) if slots else None))
     if not hosts:
         raise DMRError(f"--hosts {path} names no host; write one a line")
     return hosts

@@ -90,3 +90,27 @@ def choose_algorithms(autotune, devices):
     if devices[0].device_type == "cpu":
         raise DMRError("--cudnn-autotune is for GPUs; leave it out, or name some with --gpus")
     os.environ["MXNET_CUDNN_AUTOTUNE_DEFAULT"] = str(autotune)
+
+
+def check_devices(recipe, devices):
+    """Refuse a recipe that these devices cannot compute.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    devices : list of Context
+
+    Raises
+    ------
+    DMRError
+    """
+    on_cpu = devices[0].device_type == "cpu"
+    if recipe.dtype == "float16" and on_cpu:
+        raise DMRError("--dtype float16 needs GPUs: MXNet has no float16 convolutions for CPUs")
+    if recipe.sync_bn and len(devices) == 1:
+        raise DMRError("--sync-bn is for several devices; leave it out, or name more with --gpus")
+    if recipe.sync_bn and on_cpu:
+        raise DMRError(
+            "--sync-bn needs GPUs: on several CPU contexts MXNet's SyncBatchNorm now and then "
+            "waits for ever"
+        )

@@ -12,7 +12,7 @@ from ..errors import DMRError
 from ..report import runlog
 from ..runtime import mx
 from ..signals import say
-from .log import Progress, duration
+from .log import Progress, duration, speed
 from .position import NotFinite
 
 #: Steps of a process after which it says how long the run will take. The first few are slow.
@@ -132,9 +132,9 @@ class StepsOfEpoch:
         self.looked_at += 1
         if self.looked_at == _FORETOLD_AFTER:
             steps = self.plan.total - self.plan.done(self.at)
-            left = duration(steps * self.plan.batch / progress.rate)
+            left = duration(steps * self.plan.images_per_step / progress.rate)
             say(
-                f"{progress.rate:.0f} images per second in the first {self.looked_at} steps: "
+                f"{speed(progress.rate)} images per second in the first {self.looked_at} steps: "
                 f"{steps:,} more take {left}, and evaluations beside"
             )
 

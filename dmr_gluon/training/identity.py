@@ -83,7 +83,7 @@ def _decisive_differences(begun, config):
 
 
 #: What of a data set's description says nothing of its images, which ``sha256`` tells apart.
-_NOT_DECISIVE = ("directory", "official")
+_NOT_DECISIVE = ("directory", "official", "words")
 
 
 def _moved(begun, config):

@@ -84,6 +84,11 @@ class Progress:
             self.bar.close()
 
 
+def speed(rate):
+    """Images per second, as text that does not round a slow network's to 0."""
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
 def epoch_line(values, epochs, seconds_left, top5=False):
     """One line for one epoch, from the fields of its log event."""
     top5 = f"top-5 {values['test_top5_error']:.2f}%  " if top5 else ""
@@ -91,7 +96,7 @@ def epoch_line(values, epochs, seconds_left, top5=False):
         f"epoch {values['epoch']:>{len(str(epochs))}}/{epochs}  lr {values['lr']:g}  "
         f"train loss {values['train_loss']:.4f} error {values['train_error']:.2f}%  "
         f"test error {values['test_error']:.2f}%  {top5}"
-        f"{values['images_per_second_overall']:.0f} img/s  left {duration(seconds_left)}"
+        f"{speed(values['images_per_second_overall'])} img/s  left {duration(seconds_left)}"
     )
 
 

@@ -20,16 +20,17 @@ from ..report.tensorboard import TensorBoard, require_tensorboard
 from ..runs import RunDirectory, claim_run_directory, place_of
 from ..runtime import mx
 from ..signals import say
-from .devices import check_kvstore, choose_algorithms, make_devices
+from .devices import check_devices, check_kvstore, choose_algorithms, make_devices
 from .distributed import join
 from .epoch import StepsOfEpoch
+from .estimate import estimate
 from .evaluate import Interrupted, evaluate
 from .identity import changes_at_resume
 from .keeper import Keeper
-from .log import Clock, Heartbeat, duration, epoch_line
+from .log import Clock, Heartbeat, duration, epoch_line, speed
 from .optimizer import make_optimizer
 from .position import NotFinite, Position
-from .start import Plan, RunOptions, announce, configuration, estimate
+from .start import Plan, RunOptions, announce, configuration
 from .step import TrainingStep, WeightAverage
 from .stopping import StopSignals
 
@@ -80,7 +81,7 @@ def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
     try:
         devices = make_devices(options.gpus, options.cpus)
         check_kvstore(options.kv_store, devices)
-        _check_devices(recipe, devices)
+        check_devices(recipe, devices)
         choose_algorithms(options.cudnn_autotune, devices)
         prepared = open_prepared(options.data_dir)
         check_quickly(prepared)
@@ -142,19 +143,6 @@ def _kept(run):
     if not _begun(run):
         return "nothing was begun: mend this and start again"
     return "what was saved before is kept: mend this and go on with --resume and the same --run-dir"
-
-
-def _check_devices(recipe, devices):
-    on_cpu = devices[0].device_type == "cpu"
-    if recipe.dtype == "float16" and on_cpu:
-        raise DMRError("--dtype float16 needs GPUs: MXNet has no float16 convolutions for CPUs")
-    if recipe.sync_bn and len(devices) == 1:
-        raise DMRError("--sync-bn is for several devices; leave it out, or name more with --gpus")
-    if recipe.sync_bn and on_cpu:
-        raise DMRError(
-            "--sync-bn needs GPUs: on several CPU contexts MXNet's SyncBatchNorm now and then "
-            "waits for ever"
-        )
 
 
 class Training(StepsOfEpoch):
@@ -343,9 +331,10 @@ class Training(StepsOfEpoch):
         last, position = self.keeper.restore() or ("none", self.at)
         if last == "none" or self.options.on_nan != "rollback" or self.rollbacks == _MOST_ROLLBACKS:
             tried = f", after {self.rollbacks} rollbacks" if self.rollbacks else ""
+            more = "" if self.options.on_nan == "rollback" else ", or --resume --on-nan rollback"
             raise DMRError(
                 f"{trouble}{tried}; the last good checkpoint is {last}: try a lower --lr in "
-                f"another --run-dir, a lower --lr with --resume, or --resume --on-nan rollback"
+                f"another --run-dir, a lower --lr with --resume{more}"
             )
         self.rollbacks += 1
         done = self.plan.done(self.at)
@@ -393,8 +382,8 @@ class Training(StepsOfEpoch):
         parts = [(text, seconds.get(name, 0.0)) for name, text in _SPENT.items()]
         say(
             f"done: test error {done[-1]['test_error']:.2f}% after {len(done)} epochs, "
-            f"{images / whole:.0f} training images per second with evaluation and saving included, "
-            f"{duration(whole)} in all\n"
+            f"{speed(images / whole)} training images per second with evaluation and saving "
+            f"included, {duration(whole)} in all\n"
             f"time: {', '.join(f'{100 * value / whole:.1f}% {text}' for text, value in parts)}\n"
             f"learning curve: {picture}"
         )

@@ -6,22 +6,18 @@ import os
 import platform
 import shlex
 import sys
-import time
 from dataclasses import asdict, dataclass
 from typing import Optional
 
 import numpy as np
 
 from .. import __version__
-from ..data.iterators import training_batches
 from ..errors import DMRError
 from ..machine import processor
 from ..recipes import DIGITS, differences
 from ..runtime import installed_wheels, mx
 from .buckets import trained_parameters
-from .log import duration
 from .optimizer import learning_rate
-from .step import split_over
 
 
 @dataclass(frozen=True)
@@ -143,6 +139,11 @@ class Plan:
         """Of a step of an epoch, counted from 0."""
         return min(self.batch, self.count - step * self.batch)
 
+    @property
+    def images_per_step(self):
+        """Mean over an epoch."""
+        return min(self.batch * self.per_epoch, self.count) / self.per_epoch
+
     def lr(self, recipe, epoch, step):
         """The learning rate of a step, counted from 0, of an epoch, counted from 1."""
         return learning_rate(
@@ -177,6 +178,7 @@ def configuration(recipe, options, spec, prepared, devices, group, plan):
             "name": prepared.name,
             "directory": os.path.abspath(prepared.directory),
             "classes": list(prepared.classes),
+            "words": list(prepared.words) if prepared.words else None,
             "mean": list(prepared.mean),
             "std": list(prepared.std),
             "train_images": prepared.split("train").count,
@@ -233,6 +235,12 @@ def announce(recipe, spec, prepared, devices, net, run, plan, options, group):
             f"{plan.count:,}",
             flush=True,
         )
+    if recipe.batch_size > plan.count:
+        print(
+            f"note: a batch of {recipe.batch_size} is larger than the set, so an epoch is one step "
+            f"of {plan.count} images; a smaller --batch-size makes more",
+            flush=True,
+        )
     size, copies = parameters * 4 / 1e6, 2 + bool(recipe.ema_decay)
     print(
         f"run directory {run.path if run else '(none)'}: models of {size:.1f} MB (last and best), "
@@ -268,53 +276,3 @@ def _unlike_the_paper(recipe):
     return f"unlike {usual}: " + ", ".join(
         f"{name} {shown(new)} ({shown(old)})" for name, (new, old) in unlike.items()
     )
-
-
-def estimate(step, recipe, prepared, plan, options):
-    """Time some steps and an evaluation's batch, and say how long the run would take.
-
-    The network's weights are changed.
-
-    Parameters
-    ----------
-    step : TrainingStep
-    recipe : Recipe
-    prepared : PreparedSet
-    plan : Plan
-    options : RunOptions
-    """
-    threads = options.reading_threads
-    batches = training_batches(
-        prepared, recipe, options.seed, 1, part=step.group.part, threads=threads
-    )
-    timed, images, started = 0, 0, time.monotonic()
-    for number, (data, label) in enumerate(batches):
-        size = plan.images_in(number)
-        step(data, label, plan.lr(recipe, 1, 0), size)
-        mx.nd.waitall()
-        timed, images = timed + 1, images + size
-        if number == 1 and plan.per_epoch > 3:  # they also allocate memory and choose algorithms
-            timed, images, started = 0, 0, time.monotonic()
-        # Workers must all make the same number of steps.
-        long = step.group.kv is None and time.monotonic() - started > 10
-        if number == min(plan.per_epoch, 12) - 1 or long and timed:
-            break
-    batches.close()
-    per_step = (time.monotonic() - started) / timed
-    parts = split_over(step.devices, data)
-    with step.buckets.apart():
-        for _ in range(2):  # the first one allocates memory
-            started = time.monotonic()
-            [step.net(part) for part in parts]
-            mx.nd.waitall()
-    per_batch = time.monotonic() - started
-    test = prepared.split("test").count / (len(label) * step.group.count)
-    training, evaluation = per_step * plan.total, per_batch * test * plan.epochs
-    if step.group.first:
-        rate = images / (per_step * timed)
-        print(
-            f"estimate from {timed} steps: {rate:.0f} training images per second; "
-            f"{plan.total:,} steps take {duration(training)}, {plan.epochs} evaluations "
-            f"{duration(evaluation)}, {duration(training + evaluation)} in all",
-            flush=True,
-        )

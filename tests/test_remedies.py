@@ -1,0 +1,453 @@
+"""What a refusal advises is done to the letter, and the refusal is gone."""
+
+import ast
+import os
+import re
+import runpy
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dmr_gluon import cli
+from dmr_gluon.errors import DMRError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+#: What stands for the beginnings of trainings: of a step on a small set or on any, on photographs
+#: with ImageNet's recipe, and one whose loss is soon infinite.
+ABBREVIATIONS = {
+    "MINE": "CIFAR --data-dir data/mine",
+    "CIFAR": "train_cifar.py --model cifar_dmrnet8 --steps 1 --batch-size 4",
+    "CROPS": "train_imagenet.py --model cifar_dmrnet8 --steps 1 --batch-size 4 --image-size 32 "
+    "--train-short-side 32,40 --eval-short-side 32",
+    "LOST": "train_cifar.py --model cifar_dmrnet8 --batch-size 4 --epochs 2 --lr 1e10 "
+    "--data-dir data/mine",
+}
+
+#: A command that is refused; words of the advice; commands that follow it, which must all go
+#: through. After ``else`` stands one that may be refused for another reason, since what it asks for
+#: is not here. {0} is the command that the refusal quotes.
+CASES = """
+# Data that is not there
+CIFAR --dataset digits
+    says make it with '
+    then {0}
+    then CIFAR --dataset digits
+CIFAR --dataset pets
+    says make it with '
+    then {0}
+    then CIFAR --dataset pets
+CIFAR --data-dir pets
+    says make it with '
+    then {0}
+    then CIFAR --data-dir pets
+CIFAR --dataset digits --data-dir pets
+    says make it with '
+    then {0}
+    then CIFAR --dataset digits --data-dir pets
+dmr check pets
+    says or name the folder of another set
+    then dmr check data/mine
+MINE --dataset digits
+    says ; leave out one
+    then MINE
+    then dmr prepare digits --out data/digits
+    then CIFAR --dataset digits
+dmr eval runs/short --data-dir data/mine
+    says name the right one with --data-dir
+    then dmr eval runs/short --data-dir digits
+dmr eval runs/short --split validation
+    says ; name one of
+    then dmr eval runs/short --split test
+# Data of another form
+CIFAR --data-dir data/photos
+    says make it again from the images with 'dmr prepare folder SRC --resize
+    then {0}
+    then CIFAR --data-dir DIR
+CIFAR --data-dir data/photos
+    says or scale and crop them with train_imagenet.py
+    then CROPS --data-dir data/photos
+MINE --image-size 40
+    says give --image-size
+    then MINE --image-size 32
+MINE --train-short-side 32,40 --eval-short-side 32
+    says set pad to 0, or leave out
+    then MINE --train-short-side 32,40 --eval-short-side 32 --pad 0
+    then MINE
+MINE --train-short-side 32,40 --pad 0
+    says give both train_short_side and eval_short_side
+    then MINE --train-short-side 32,40 --eval-short-side 32 --pad 0
+    then MINE --pad 0
+MINE --pca-noise 0.1
+    says needs train_short_side
+    then MINE --pca-noise 0.1 --train-short-side 32,40 --eval-short-side 32 --pad 0
+CROPS --data-dir data/photos --image-size 48
+    says lower image_size or raise
+    then CROPS --data-dir data/photos --image-size 32
+# Data that is damaged
+rm data/mine/train.idx && MINE
+    says is missing; prepare the data set again
+    then dmr prepare folder images --out data/mine --overwrite
+    then MINE
+truncate data/mine/train.rec && MINE
+    says half copied: prepare the data set again
+    then dmr prepare folder images --out data/mine --overwrite
+    then MINE
+truncate data/mine/manifest.json && MINE
+    says prepare the data set again with --overwrite
+    then dmr prepare folder images --out data/mine --overwrite
+    then MINE
+# Preparing
+dmr prepare digits --out data/mine
+    says choose another --out, or replace it with --overwrite
+    then dmr prepare digits --out data/other
+    then dmr prepare digits --out data/mine --overwrite
+rm data/mine/manifest.json && dmr prepare digits --out data/mine
+    says is there without a manifest; choose another --out, or replace it with --overwrite
+    then dmr prepare digits --out data/mine --overwrite
+dmr prepare folder images --out o --name cifar10
+    says ; give another with --name
+    then dmr prepare folder images --out o --name mine
+dmr prepare folder images --out o --name a/b
+    says ; give another with --name
+    then dmr prepare folder images --out o --name ab
+dmr prepare folder images --out o --encoding png --quality 90
+    says leave it out with --encoding png
+    then dmr prepare folder images --out o --encoding png
+dmr prepare folder images --out o --resize 32,32
+    says write 32x32 (width x height)
+    then dmr prepare folder images --out o --resize 32x32
+dmr prepare svhn --source svhn --out o
+    says use --svhn-split authors
+    else dmr prepare svhn --source svhn --out o --svhn-split authors
+dmr prepare svhn --source svhn --out o --svhn-split authors
+    says take what is there, under a name of its own, with --partial
+    then dmr prepare svhn --source svhn --out o --svhn-split authors --partial
+dmr prepare svhn --source images --out o --partial
+    says name the folder that holds it with --source
+    then dmr prepare svhn --source svhn --out o --partial --svhn-split authors
+dmr prepare svhn --source svhn --out o --mirror x
+    says leave it out with --source
+    else dmr prepare svhn --source svhn --out o
+dmr prepare imagenet --source tree --out o --checksums --partial
+    says : leave it out
+    then dmr prepare imagenet --source tree --out o --partial
+dmr prepare imagenet --source tree --out o
+    says take what is there, under a name of its own
+    then dmr prepare imagenet --source tree --out o --partial
+# Training
+MINE --run-dir runs/short
+    says ; continue it with --resume, or choose another --run-dir
+    then train_cifar.py --run-dir runs/short --resume --epochs 2
+    then MINE --run-dir runs/other
+MINE --run-dir images
+    says could replace its files; choose another --run-dir
+    then MINE --run-dir runs/other
+train_cifar.py --resume
+    says needs the run to continue: --run-dir RUN
+    then train_cifar.py --resume --run-dir runs/short
+train_cifar.py --resume --run-dir runs/short --recipe paper
+    says leave out --recipe
+    then train_cifar.py --resume --run-dir runs/short
+train_cifar.py --resume --run-dir runs/short --seed 2
+    says resume it with the same, or
+    then train_cifar.py --resume --run-dir runs/short --seed 1
+    then MINE --seed 2 --run-dir runs/x
+train_cifar.py --resume --run-dir runs/short --lr 0.01
+    says would change nothing; leave it out
+    then train_cifar.py --resume --run-dir runs/short
+MINE --estimate --run-dir x
+    says leaves nothing behind; leave out
+    then MINE --estimate
+MINE --schedule cosine --lr-drops 0.5
+    says leave it out with a cosine
+    then MINE --schedule cosine
+    then MINE --lr-drops 0.5 --schedule steps
+CIFAR --data-dir digits --recipe authors
+    says ; leave out --recipe
+    then CIFAR --data-dir digits
+MINE --gpus 0 --cpus 2
+    says give --gpus or --cpus, not both
+    then MINE --cpus 2
+MINE --gpus x
+    says ; write 0, 0-7 or 0,2,4-6
+    else MINE --gpus 0
+MINE --kv-store nccl
+    says on CPUs use device or local
+    then MINE --kv-store device
+    then MINE --kv-store local
+MINE --cudnn-autotune 1
+    says is for GPUs; leave it out
+    then MINE
+MINE --sync-bn
+    says is for several devices; leave it out
+    then MINE
+MINE --batch-size 1 --cpus 2
+    says give each at least one image
+    then MINE --batch-size 2 --cpus 2
+LOST --run-dir runs/lost
+    says a lower --lr with --resume
+    then LOST --run-dir runs/other --lr 0.1
+    then train_cifar.py --run-dir runs/lost --resume --lr 0.1
+# dmr train
+dmr train --data-dir data/mine
+    says of your own with 'python train_cifar.py --data-dir DIR'
+    then MINE
+dmr train --table 2 --data-dir data/mine
+    says the paper's sets with --data-root
+    else dmr train --table 2 --data-root data
+dmr train
+    says say what to train: --table 2 or --figure 6; --list shows what there is
+    then dmr train --list
+    else dmr train --table 2
+    else dmr train --figure 6
+dmr train --list --epochs 3
+    says trains nothing;
+    then dmr train --list
+dmr train --table 2 --run-dir x
+    says use --out
+    else dmr train --table 2 --out x
+dmr train --table 2 --resume
+    says leave it out: runs
+    else dmr train --table 2
+dmr train --table 2 --model dmrnet
+    says use --network
+    else dmr train --table 2 --network dmrnet
+dmr train --table 2 --seed 3
+    says use --seeds and --first-seed
+    else dmr train --table 2 --seeds 1 --first-seed 3
+dmr train --table 2 --estimate
+    says give it to the training script
+    then MINE --estimate
+# Runs
+dmr eval images
+    says name the folder that a training script wrote
+    then dmr eval runs/short
+rm runs/short/model-0002.params && dmr eval runs/short
+    says ; train it with --run-dir
+    then train_cifar.py --run-dir runs/short --resume
+    then dmr eval runs/short
+dmr compare x.log
+    says or give --log-dataset and --log-network
+    then dmr compare x.log --log-dataset cifar10 --log-network cifar_dmrnet56
+dmr status images
+    says name a folder that a training has written
+    then dmr status runs/short
+dmr status runs/short --watch 1
+    says is for a terminal; leave it out
+    then dmr status runs/short
+dmr plot runs/short runs/short
+    says goes; give it
+    then dmr plot runs/short runs/short --out c.png
+dmr compare runs/short --live 1 --json
+    says is written once; leave out --live
+    then dmr compare runs/short --json
+dmr export runs/short --out o --forms ,
+    says leave it out, or write some, such as folded,onnx
+    then dmr export runs/short --out o
+dmr export runs/short --out o --int8-limit 1
+    says is for INT8; leave it out
+    then dmr export runs/short --out o
+dmr export runs/short --out runs/short
+    says whose files would be overwritten; choose another --out
+    then dmr export runs/short --out o
+dmr publish bundle store --epoch 2
+    says is a bundle of one epoch; leave out --epoch
+    then dmr publish bundle store
+dmr predict bundle images/test/a/0.png --form folded
+    says (dmr export --forms)
+    then dmr export runs/short --out o --forms folded
+    then dmr predict o images/test/a/0.png --form folded
+# Networks
+dmr networks --classes 5
+    says is for one network: dmr networks NAME
+    then dmr networks cifar_dmrnet8 --classes 5
+dmr paths cifar_dmrnet8 --blocks 9
+    says Figure 3; leave out the names
+    then dmr paths --blocks 9
+dmr paths --blocks x
+    says write numbers from 1 to 500, such as 9,24
+    then dmr paths --blocks 9,24
+dmr paths cifar_dmrnet8 --plot p.png
+    says draws the networks of Figure 3; leave out the names
+    then dmr paths --plot p.png
+"""
+
+
+def cases():
+    """(refused, words, commands that follow) of each."""
+    found = []
+    for line in CASES.strip().splitlines():
+        kind, _, rest = line.strip().partition(" ")
+        if kind in ("then", "else"):
+            found[-1][2].append(line.strip())
+        elif kind == "says":
+            found[-1][1] = rest
+        elif kind != "#":
+            found.append([line, None, []])
+    return found
+
+
+@pytest.fixture(scope="module")
+def origin(digits, short_run, plain_bundle, tmp_path_factory):
+    """Small sets, a run and a bundle, copied for each case."""
+    import cv2
+    from scipy.io import savemat
+
+    folder = tmp_path_factory.mktemp("origin")
+    random = np.random.RandomState(0)
+
+    def draw(path, height, width):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), random.randint(0, 256, (height, width, 3)).astype(np.uint8))
+
+    for name in "ab":
+        for number in range(5):
+            draw(folder / f"images/train/{name}/{number}.png", 32, 32)
+            draw(folder / f"photos/train/{name}/{number}.png", 40 + number, 60)
+            draw(folder / f"tree/train/n0000000{'ab'.index(name)}/{number}.JPEG", 50, 60)
+        draw(folder / f"images/test/{name}/0.png", 32, 32)
+        draw(folder / f"photos/test/{name}/0.png", 60, 40)
+        draw(folder / f"tree/val/n0000000{'ab'.index(name)}/0.JPEG", 50, 60)
+    (folder / "x.log").write_text(
+        "2016-11-25 08:00:00,000 Node[0] Epoch[0] Validation-accuracy=0.9\n"
+    )
+    (folder / "svhn").mkdir()
+    for part in ("train", "extra", "test"):
+        pixels = random.randint(0, 256, (32, 32, 3, 20)).astype(np.uint8)
+        content = {"X": pixels, "y": np.repeat(np.arange(1, 11), 2).astype(np.uint8)[:, None]}
+        savemat(folder / "svhn" / f"{part}_32x32.mat", content)
+    shutil.copytree(short_run, folder / "runs/short")
+    shutil.copytree(plain_bundle, folder / "bundle")
+    (folder / "digits").symlink_to(digits)
+    for source, name in (("images", "mine"), ("photos", "photos")):
+        cli._main(["prepare", "folder", str(folder / source), "--out", str(folder / "data" / name)])
+    return folder
+
+
+@pytest.fixture
+def run(origin, tmp_path, monkeypatch):
+    """Run a command line as a shell would, but in this process."""
+    shutil.copytree(origin, tmp_path / "here", symlinks=True)
+    monkeypatch.chdir(tmp_path / "here")
+
+    def call(line):
+        for short, text in ABBREVIATIONS.items():
+            line = re.sub(rf"\b{short}\b", text, line)
+        for command in line.split(" && "):
+            program, *arguments = shlex.split(command)
+            monkeypatch.setattr(sys, "argv", [program, *arguments])
+            if program == "rm":
+                os.remove(arguments[0])
+            elif program == "truncate":
+                os.truncate(arguments[0], 100)
+            elif program == "dmr":
+                cli._main(arguments)
+            else:
+                runpy.run_path(str(REPOSITORY / program), run_name="script")["main"]()
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "refused, words, follow",
+    [
+        # An export proves what it writes in other processes.
+        pytest.param(*case, marks=pytest.mark.slow if "export" in case[0] + case[2][0] else ())
+        for case in cases()
+    ],
+)
+def test_doing_what_a_refusal_says_removes_it(refused, words, follow, run):
+    with pytest.raises(DMRError) as refusal:
+        run(refused)
+    message = str(refusal.value)
+    assert words in message
+    # SRC stands for the reader's own folder.
+    quoted = re.findall("'(dmr .*?)'", message.replace(" SRC ", " images "))
+    for line in follow:
+        kind, _, command = line.partition(" ")
+        try:
+            run(command.format(*quoted))
+        except DMRError as other:
+            assert kind == "else" and words not in str(other), other
+
+
+#: Advice that is not tried here, by words of it, and why.
+UNTRIED = {
+    # It would take minutes, many processes or more of a machine than there is.
+    "if memory was short": "memory would have to run out",
+    "measures one GPU; name one": "needs GPUs",
+    "measures on the CPU; leave out --gpus": "a benchmark takes minutes",
+    "add training or inference to --only": "a benchmark takes minutes",
+    "has no training speed of ": "a benchmark takes minutes",
+    "does nothing for one machine; ": "test_bench_predict.py has both command lines",
+    "--model and --batch-size are a training's": "test_doctor.py; it trains in another process",
+    "say what the workers run: ": "test_launch.py starts such jobs",
+    "needs the host of process 0: ": "needs MPI's or Slurm's environment; test_launch.py",
+    "does not say which hosts ": "needs Slurm; test_launch.py",
+    "is not known here (": "needs a host's name; test_launch.py",
+    "needs scheduler and servers, but ": "test_distributed.py starts such a job",
+    "this is a worker of a started job": "test_distributed.py starts such a job",
+    "several workers need one run directory": "test_distributed.py starts such a job",
+    "is being trained by another process; ": "needs another process; test_killed.py",
+    "another process is preparing ": "needs another process; test_records.py",
+    "holds the beginning of a data set ": "needs a process that was killed; test_records.py",
+    "cannot write to ": "needs a full disk; test_records.py",
+    "needs training images to find its ranges with": "INT8 takes a while; test_export.py",
+    "percentage points more errors than the network": "INT8 takes a while; test_export.py",
+    # It would have to be downloaded or installed, or is the real data.
+    "is given to registered users only: ": "needs ImageNet",
+    "remove it, or download elsewhere with --archives": "needs a server; test_download.py",
+    "or take it as it is with --source": "needs a server; test_download.py",
+    "does not exist; name ": "needs the archive of CIFAR; test_content.py",
+    "is not prepared: ": "needs all of the paper's sets; test_experiments.py",
+    "the digits come with scikit-learn": "installs packages",
+    "the form onnx needs": "installs packages",
+    "needs tensorboardX (": "installs packages",
+    "MXNet 1.9.1 cannot work with NumPy 2; ": "installs packages",
+    "MXNet is not installed; ": "installs packages",
+    # The advice is more than a command.
+    "get them: a set needs some": "the images have to be found",
+    "name another --markdown": "a file that cannot be read; test_compare.py",
+    "would be overwritten by what is made of it": "needs a checkpoint; test_authors.py",
+    "no weights of ": "of a call in Python; test_store.py",
+    "name a folder that dmr publish wrote": "of a call in Python; test_store.py",
+    "is there and not of a bundle": "as with a run in the place of the bundle",
+    "is there and is another program's": "as with a run in the place of the bundle",
+    "; see ": "the parser's own; test_cli.py",
+    "; give the same flags ": "needs all of the paper's sets; test_experiments.py",
+    ", and there is no other; ": "needs damaged checkpoints; test_resume.py",
+}
+
+
+def advice():
+    """The text of every refusal that names a flag or a command to use, with the place of it."""
+    for path in [*sorted((REPOSITORY / "dmr_gluon").rglob("*.py"))]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(node, ast.Call) and getattr(node.func, "id", "") == "DMRError"):
+                continue
+            parts = [
+                value.value if isinstance(value, ast.Constant) else "\0"
+                for each in node.args
+                for value in getattr(each, "values", [each])
+            ]
+            text = "".join(part for part in parts if isinstance(part, str))
+            if re.search(r"[;:,].*(--[a-z]|\bdmr [a-z]|pip install)", text) and not re.search(
+                r"must be|: there are", text
+            ):
+                yield f"{path.relative_to(REPOSITORY)}:{node.lineno}", text
+
+
+def test_all_advice_is_tried_or_listed_with_the_reason():
+    tried = [*UNTRIED, *(words for _, words, _ in cases())]
+    missing = [
+        f"{place}: {text}" for place, text in advice() if not any(words in text for words in tried)
+    ]
+    assert not missing, "\n".join(missing)
+    texts = [text for _, text in advice()]
+    assert not [words for words in UNTRIED if not any(words in text for text in texts)]
