@@ -12,6 +12,7 @@ import numpy as np
 from deployment import export_by_mxnet
 
 from dmr_gluon.bench.answering import BEGAN
+from dmr_gluon.child import command
 from dmr_gluon.deploy.bundle import read_bundle
 from dmr_gluon.deploy.proof import Worker
 from dmr_gluon.processes import Process
@@ -135,10 +136,9 @@ def twin(case, kind):
 
 def training(case, batch):
     """All that train a network; ours first."""
-    command = [sys.executable, "-m", "dmr_gluon.bench.worker", "train", case.network]
-    command += ["--batch", str(batch)]
+    program = command("dmr_gluon.bench.worker", "train", case.network, "--batch", str(batch))
     return [
-        Contestant("ours", OURS, "float32", lambda: Peer("ours", command)),
+        Contestant("ours", OURS, "float32", lambda: Peer("ours", program)),
         _authors(case, "train", (batch,)),
         *(_pytorch(case, "train", (batch,), *one) for one in case.of_pytorch(TRAINING_FORMS)),
     ]

@@ -25,6 +25,7 @@ import time
 import numpy as np
 from tqdm import tqdm
 
+from dmr_gluon import child
 from dmr_gluon.bench.conditions import describe, machine
 from dmr_gluon.bench.predict import Hardware, gradients_of, predict
 from dmr_gluon.errors import DMRError
@@ -115,7 +116,7 @@ def in_processes(name, what, count, options):
     command += ["--batch", str(options.batch), "--steps", str(options.steps)]
     if what == "workers":
         job = ["launch", "-n", str(count), "-s", "1", "--", *command]
-        command = [sys.executable, "-m", "dmr_gluon.cli", *job]
+        command = child.command("dmr_gluon.cli", *job)
     else:
         command += ["--cpus", str(count)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -41,6 +41,11 @@ def _add_prepare(commands):
     folder.add_argument(
         "--quality", type=int, help="encode all JPEGs anew with it, 1 to 100 (default: keep them)"
     )
+    folder.add_argument(
+        "--ignore-orientation",
+        action="store_true",
+        help="leave photographs as they lie in their files (default: upright, as EXIF says)",
+    )
     parsers = [(digits, _prepare_digits), (folder, _prepare_folder)]
     tree = ", its folder, or a tree of train/<class>/* and test/<class>/* of lossless images"
     for name, text, source in (
@@ -144,7 +149,9 @@ def _prepare_folder(options):
     _check_quality(options.quality)
     if options.quality is not None and options.encoding == "png":
         raise DMRError("--quality is for JPEGs; leave it out with --encoding png")
-    encoding = Encoding(options.resize, options.encoding, options.quality)
+    encoding = Encoding(
+        options.resize, options.encoding, options.quality, not options.ignore_orientation
+    )
     _tell(prepare_folder(options.source, options.out, options.name, encoding, options.overwrite))
 
 

@@ -7,6 +7,7 @@ import shutil
 import sys
 
 from .errors import DMRError, flag_of
+from .machine import check_threads
 
 #: Options and what they go with: given with anything else they would do nothing.
 _ONLY_WITH = {
@@ -77,6 +78,7 @@ def _launch(options):
     if program is None:
         raise DMRError(f"there is no program {command[0]}; after -- comes what the workers run")
     command = (program, *command[1:])
+    check_threads()  # here, and not in every process of the job
     if options.from_env:
         _become(options, command)
     sys.exit(_supervise(options, command))

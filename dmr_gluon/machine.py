@@ -7,6 +7,8 @@ import platform
 import re
 import time
 
+from .errors import DMRError
+
 #: Where the kernel tells this process's cgroups and mounts.
 _PROCESS = "/proc/self"
 #: Versions of CUDA for which there are, or were, wheels of MXNet 1.x.
@@ -33,6 +35,35 @@ def usable_cores():
     return max(1, count)
 
 
+def check_threads():
+    """Check the variables that set numbers of threads, before MXNet aborts on one it cannot read.
+
+    OpenMP allows a list, a number for each level of nesting: the first is kept. An empty variable
+    is removed.
+
+    Raises
+    ------
+    DMRError
+        For a value that is not a number of threads.
+    """
+    for name in [*filter(_COUNT.fullmatch, os.environ)]:
+        text = os.environ[name].strip()
+        first = text.split(",")[0].strip() if name == "OMP_NUM_THREADS" else text
+        if not text:
+            del os.environ[name]
+        elif re.fullmatch(r"\+?0*[1-9][0-9]{0,3}", first):
+            os.environ[name] = first
+        elif first != "0" or name not in _MAY_BE_0:
+            raise DMRError(
+                f"{name}={os.environ[name]} is not a whole number from 1 to 9999; correct it, or "
+                f"unset {name}"
+            )
+
+
+#: Variables that MXNet reads as a number of threads, or of their workspaces.
+_COUNT = re.compile("OMP_NUM_THREADS|MXNET_[A-Z_]*(THREADS|TEMP_COPY)")
+_MAY_BE_0 = ("MXNET_MP_OPENCV_NUM_THREADS", "MXNET_MP_WORKER_NTHREADS", "MXNET_OMP_MAX_THREADS")
+
 #: Temporary workspaces of MXNet's CPU contexts, for each of them. Four would do on two cores; more
 #: cost a few MiB (benchmarks/cpu_contexts.py).
 _WORKSPACES = 16
@@ -49,6 +80,7 @@ def share_cores(contexts):
     ----------
     contexts : int
     """
+    check_threads()
     if contexts > 1:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // contexts)))
         os.environ.setdefault("MXNET_CPU_TEMP_COPY", str(_WORKSPACES * contexts))

@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import tempfile
 
 from .cuda import library_folders
 from .errors import DMRError
@@ -30,7 +29,8 @@ class Process:
 
     def __init__(self, what, command, environment=None):
         self._what = what
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        # In memory: a read-only root has no temporary folder.
+        self._errors = os.fdopen(os.memfd_create("stderr"), "w+b")
         environment = {**os.environ, **(environment or {})}
         folders = [*library_folders(), *environment.get("LD_LIBRARY_PATH", "").split(":")]
         environment["LD_LIBRARY_PATH"] = ":".join(filter(None, folders))

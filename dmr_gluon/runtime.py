@@ -5,7 +5,8 @@ Every module of this project gets MXNet with ``from dmr_gluon.runtime import mx`
 happens first:
 
 1. **Threads.** MXNet 1.9.1 takes half of the processors unless OMP_NUM_THREADS
-   says otherwise; it is set to the number of cores that this process may use.
+   says otherwise; it is set to the number of cores that this process may use. It aborts
+   on a number that it cannot read, which is refused before.
 2. **NumPy's names.** MXNet uses ``numpy.bool`` and its like, which NumPy 1.24
    removed; they are put back (needed on Python 3.12, which has no older NumPy).
 3. **CUDA libraries.** With the mxnet-cu112 wheel, PyPI's CUDA 11 libraries are
@@ -15,7 +16,8 @@ happens first:
    wrong only for ``skip + branch``, and our sums read ``branch + skip``.
 5. **Other packages.** What MXNet imports and seldom uses waits: see :mod:`.imports`.
 
-A variable that the user has set is never changed.
+A variable that the user has set is never changed, but for a list of threads (``4,2``), of
+which MXNet reads no more than the first number.
 """
 
 import importlib
@@ -28,7 +30,7 @@ from concurrent.futures import ThreadPoolExecutor
 from .cuda import preload_libraries
 from .errors import DMRError
 from .imports import only_what_is_needed
-from .machine import installed_wheels, usable_cores
+from .machine import check_threads, installed_wheels, usable_cores
 
 #: NumPy's aliases of Python's types that MXNet 1.9.1 uses and NumPy 1.24 removed.
 _NUMPY_ALIASES = {
@@ -56,6 +58,7 @@ def on_a_passing_thread(function, *arguments, **keywords):
 
 
 def _set_environment():
+    check_threads()
     os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
     os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 
+from .child import command as command_of
 from .data.datasets import preparing_command
 from .errors import DMRError
 from .experiments import Cell, folder_of
@@ -145,7 +146,7 @@ def _check_same(job, recipe):
 
 def command(job, flags):
     """What trains one, as the words of a command line."""
-    return [sys.executable, "-m", __spec__.name, job.cell.dataset, *job.flags(), *flags]
+    return command_of("dmr_gluon.series", job.cell.dataset, *job.flags(), *flags)
 
 
 class Series:

@@ -12,12 +12,13 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from wrong_images import write_other_depths
 
 from dmr_gluon.cli import _main as main
 from dmr_gluon.data import form, png, reader
 from dmr_gluon.data.check import check, check_quickly
 from dmr_gluon.data.datasets import open_prepared, read_manifest
-from dmr_gluon.data.encoding import Encoding
+from dmr_gluon.data.encoding import Encoding, Source, encode_all
 from dmr_gluon.data.iterators import evaluation_batches, training_batches
 from dmr_gluon.data.prepare import prepare_digits, prepare_folder
 from dmr_gluon.errors import DMRError
@@ -169,15 +170,44 @@ class TestFolder:
         thumbnail = b"\xff\xe1\x00\x04\xff\xd9"
         cut = cut[:2] + thumbnail + cut[2 : len(cut) // 2]
         (source / "train" / "cat" / "cut.jpg").write_bytes(cut)
-        deep = np.random.RandomState(0).randint(0, 1 << 16, (32, 32, 3)).astype(np.uint16)
-        cv2.imwrite(str(source / "train" / "dog" / "deep.png"), deep)
         prepared = prepare_folder(source, tmp_path / "out", name="pets")
         assert cut in [data for _, data in read_all(prepared, "train")]
-        oddities = {"a JPEG without its end": 1, "16 bits a colour, of which 8 are kept": 1}
+        assert read_manifest(tmp_path / "out")["oddities"] == {"a JPEG without its end": 1}
+
+    def test_what_has_not_8_bits_a_colour_is_refused_by_name(self, folder, tmp_path):
+        wrong = write_other_depths(folder[0] / "train" / "dog")
+        with pytest.raises(DMRError, match=f"{len(wrong) - 1} more cannot be encoded") as refused:
+            prepare_folder(folder[0], tmp_path / "out", name="pets")
+        assert all(f"train/dog/{name}'" in str(refused.value) for name in wrong)
+        for name, reason in wrong.items():
+            source = Source(name, 0, (folder[0] / "train" / "dog" / name).read_bytes)
+            faults = []
+            assert not list(encode_all([source], Encoding(), "train", 0, faults))
+            assert reason in str(faults[0][1]) and name in str(faults[0][1])
+
+    @pytest.mark.parametrize("kind", ["jpg", "png"])
+    @pytest.mark.parametrize("value", range(1, 9))
+    def test_photographs_are_turned_upright_and_counted(self, folder, tmp_path, kind, value):
+        image = Image.fromarray(write_image(tmp_path / "photo", 1, size=(20, 30)))
+        exif = image.getexif()
+        exif[0x0112] = value
+        path = folder[0] / "train" / "cat" / f"turned.{kind}"
+        image.save(path, exif=exif, quality=95)
+        prepared = prepare_folder(folder[0], tmp_path / "out", name="pets")
+        expected = np.array(ImageOps.exif_transpose(Image.open(path)))
+        (found,) = (
+            image
+            for image in (decode(data) for _, data in read_all(prepared, "train"))
+            if image.shape != (32, 32, 3)
+        )
+        assert found.shape == expected.shape
+        # A JPEG that is turned is encoded once more.
+        assert np.abs(found.astype(int) - expected).mean() < (8 if kind == "jpg" else 1e-9)
+        oddities = {} if value == 1 else {"turned upright, as EXIF says": 1}
         assert read_manifest(tmp_path / "out")["oddities"] == oddities
 
     @pytest.mark.parametrize("resize", [None, 16])
-    def test_the_exif_rotation_is_ignored(self, folder, tmp_path, resize):
+    def test_the_exif_rotation_can_be_ignored(self, folder, tmp_path, resize):
         """As by the reference pipelines; the file itself stays as it is, with its EXIF."""
         source, _ = folder
         image = Image.new("RGB", (64, 32), (0, 0, 0))
@@ -187,7 +217,12 @@ class TestFolder:
         path = source / "train" / "cat" / "turned.jpg"
         image.save(path, exif=exif, quality=95)
         assert ImageOps.exif_transpose(Image.open(path)).size == (32, 64)
-        prepared = prepare_folder(source, tmp_path / "out", name="pets", encoding=Encoding(resize))
+        out, resized = tmp_path / "out", ["--resize", str(resize)] if resize else []
+        main(
+            ["prepare", "folder", str(source), "--out", str(out), "--ignore-orientation", *resized]
+        )
+        prepared, oddities = open_prepared(out), read_manifest(out)["oddities"]
+        assert oddities == {"to be shown turned, says EXIF, which is ignored": 1}
         records = [data for _, data in read_all(prepared, "train") if data[:2] == b"\xff\xd8"]
         stored = Image.open(io.BytesIO(*records))
         assert (records == [path.read_bytes()]) == (resize is None)

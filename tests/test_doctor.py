@@ -227,6 +227,16 @@ def test_what_is_wrong_is_named_with_what_mends_it(changes, level, subject, word
     assert finding.mend and "\n" not in finding.text + finding.mend
 
 
+def test_an_empty_number_of_threads_is_none():
+    assert others(machine({"environment": {"OMP_NUM_THREADS": ""}})) == []
+
+
+def test_what_mxnet_cannot_read_is_no_reason_to_reinstall_it(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    (finding,) = others(machine({"mxnet": gathering._try_mxnet([], 60)}))
+    assert "OMP_NUM_THREADS=many" in finding.text and "unset" in finding.mend
+
+
 @pytest.mark.parametrize(
     "changes, level, subject, words, mend",
     [

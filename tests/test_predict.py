@@ -15,6 +15,7 @@ from wrong_images import photograph, write_wrong_images
 from dmr_gluon.cli import _main
 from dmr_gluon.data.augmentation import CentreCrop, Normalise
 from dmr_gluon.data.datasets import open_prepared
+from dmr_gluon.data.encoding import Encoding, Source, encode_all
 from dmr_gluon.data.iterators import evaluation_batches
 from dmr_gluon.data.reader import RecordFile
 from dmr_gluon.deploy import predict_onnx
@@ -194,13 +195,38 @@ def test_images_of_too_many_pixels_are_refused(tmp_path, monkeypatch, kind):
         read_image(path)
 
 
-def test_the_exif_rotation_is_ignored_as_in_training(tmp_path):
+def test_photographs_are_turned_upright_unless_that_is_not_wanted(predict, tmp_path):
     from PIL import Image
 
-    exif = Image.Exif()
+    exif, path = Image.Exif(), tmp_path / "turned.png"
     exif[0x0112] = 6
-    Image.fromarray(photograph(48, 64)).save(tmp_path / "turned.jpg", exif=exif)
-    assert read_image(tmp_path / "turned.jpg").shape == (48, 64, 3)
+    Image.fromarray(photograph(48, 64)).save(path, exif=exif)
+    np.testing.assert_array_equal(read_image(path), np.rot90(photograph(48, 64), -1))
+    np.testing.assert_array_equal(read_image(path, upright=False), photograph(48, 64))
+    Image.fromarray(photograph(48, 64)).save(tmp_path / "lying.png")
+    Image.fromarray(np.rot90(photograph(48, 64), -1)).save(tmp_path / "upright.png")
+
+    def probabilities(*arguments):
+        status, out, _ = predict(*arguments, "--json")
+        assert status == 0
+        return json.loads(out)["top"]
+
+    assert probabilities(path) == probabilities(tmp_path / "upright.png")
+    assert probabilities(path, "--ignore-orientation") == probabilities(tmp_path / "lying.png")
+    assert probabilities(path) != probabilities(tmp_path / "lying.png")
+
+
+@pytest.mark.parametrize("kind", ["png", "bmp", "webp", "ppm", "pgm", "tif", "jpg"])
+def test_pixels_are_those_that_are_prepared(tmp_path, kind):
+    path = tmp_path / f"a.{kind}"
+    image = photograph(48, 64)
+    cv2.imwrite(str(path), image[:, :, 0] if kind == "pgm" else image)
+    source = Source(path.name, 0, path.read_bytes)
+    (encoded,) = encode_all([source], Encoding(format="png"), "train", 0, [])
+    (tmp_path / "stored.png").write_bytes(encoded.data)
+    np.testing.assert_array_equal(read_image(path), read_image(tmp_path / "stored.png"))
+    if kind not in ("jpg", "webp", "pgm"):
+        np.testing.assert_array_equal(read_image(path), image[:, :, ::-1])
 
 
 def test_odd_names_do_not_break_the_output(predict, tmp_path):

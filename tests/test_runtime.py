@@ -5,6 +5,8 @@ import os
 import pytest
 
 from dmr_gluon import machine
+from dmr_gluon.errors import DMRError
+from dmr_gluon.machine import check_threads
 
 
 def test_all_usable_cores_are_used_unless_the_user_says_otherwise(command):
@@ -53,6 +55,41 @@ def test_cpu_contexts_share_the_cores(digits, monkeypatch, contexts, before, aft
     flags = ["--data-dir", digits, "--cpus", contexts]
     parse_training_flags("", CIFAR, "digits", arguments=flags)
     assert tuple(os.environ.get(name) for name in names) == after
+
+
+@pytest.mark.parametrize(
+    "name, value, left",
+    [
+        ("OMP_NUM_THREADS", "4,2", "4"),
+        ("OMP_NUM_THREADS", " 4 ", "4"),
+        ("OMP_NUM_THREADS", " ", None),
+        ("MXNET_CPU_WORKER_NTHREADS", "", None),
+        ("MXNET_MP_OPENCV_NUM_THREADS", "0", "0"),
+    ],
+)
+def test_a_number_of_threads_is_made_readable(monkeypatch, name, value, left):
+    monkeypatch.setenv(name, value)
+    check_threads()
+    assert os.environ.get(name) == left
+
+
+@pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "MXNET_CPU_WORKER_NTHREADS"])
+@pytest.mark.parametrize("value", ["many", "0", "-1", "4.0", "99999999999", ",4"])
+def test_what_is_no_number_of_threads_is_refused(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(DMRError, match=f"^{name}={value} is not .* unset {name}$"):
+        check_threads()
+
+
+@pytest.mark.parametrize("value, said", [("3,2", "3\n"), ("many", "refused: OMP_NUM_THREADS=many")])
+def test_mxnet_does_not_abort_on_a_number_of_threads(command, value, said):
+    code = (
+        "import os\nfrom dmr_gluon.errors import DMRError\n"
+        "try: import dmr_gluon.runtime; print(os.environ['OMP_NUM_THREADS'])\n"
+        "except DMRError as error: print('refused:', error)"
+    )
+    done = command("-c", code, OMP_NUM_THREADS=value)
+    assert done.returncode == 0 and done.stdout.startswith(said), done
 
 
 def run_with_stand_in(command, tmp_path, before):

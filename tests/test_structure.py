@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "dmr_gluon"
 LAYERS = [
     [
         *("errors", "runs", "spec", "networks", "recipes", "paper", "machine", "cuda", ""),
-        *("signals", "imports"),
+        *("signals", "imports", "child"),
         *("data.datasets", "data.content", "analysis.paths", "report.runlog", "report.tables"),
         *("launch", "experiments", "report.status", "report.tensorboard"),
         *("results.run", "results.logs", "results.authors_log", "results.authors_recipe"),

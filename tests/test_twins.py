@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import symbols
 from dmr_gluon import get_model, layers
 from dmr_gluon.analysis import twins
 from dmr_gluon.analysis.complexity import measure
@@ -15,6 +14,7 @@ from dmr_gluon.deploy.saving import save_model
 from dmr_gluon.paper import NETWORKS
 from dmr_gluon.runtime import mx
 
+symbols = twins.symbols
 #: Of these the fast tests compare numbers; of all, make test-all. `dmr verify --full` does too.
 QUICK = [name for name in KINDS if name.startswith("cifar_")]
 EVERY = [*KINDS, *(row.name for row in NETWORKS if row.name not in KINDS)]

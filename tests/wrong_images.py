@@ -14,6 +14,40 @@ def photograph(height=48, width=64, seed=0):
     return (large + random.normal(0, 6, large.shape)).clip(0, 255).astype(np.uint8)
 
 
+def write_other_depths(folder):
+    """Write images that would become dark, black or nothing; as :func:`write_wrong_images`."""
+    image = photograph()
+    deep = (image.astype(np.uint16) * 257)[:, :, ::-1]
+    cv2.imwrite(str(folder / "deep.png"), deep)
+    cv2.imwrite(str(folder / "deep-grey.png"), deep[..., 0])
+    cv2.imwrite(str(folder / "deep.tiff"), deep >> 4)  # 12 bits in 16
+    cv2.imwrite(str(folder / "float.tiff"), (image / 255).astype(np.float32))
+    for most in (15, 1023):
+        grey = (image[..., 0] * (most / 255)).astype(np.uint8 if most < 256 else ">u2")
+        (folder / f"{most}.pgm").write_bytes(
+            b"P5\n# of a camera\n64 48 %d\n" % most + grey.tobytes()
+        )
+        colours = np.repeat(grey[..., None], 3, axis=2)
+        (folder / f"{most}.ppm").write_bytes(b"P6\n64 48\n%d\n" % most + colours.tobytes())
+    clear = Image.fromarray(np.dstack([image, np.zeros_like(image[..., 0])]))
+    clear.save(folder / "clear.tiff")
+    Image.fromarray(image).convert("CMYK").save(folder / "cmyk.tiff")
+    frames = [Image.fromarray(image), Image.fromarray(image[::-1])]
+    frames[0].save(folder / "moving.webp", save_all=True, append_images=frames[1:])
+    (folder / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    return {
+        **dict.fromkeys(("deep.png", "deep-grey.png"), "16 bits"),
+        **{
+            f"{most}.{kind}": f"up to {most}, not 255"
+            for most in (15, 1023)
+            for kind in ("pgm", "ppm")
+        },
+        **dict.fromkeys(("deep.tiff", "float.tiff", "clear.tiff", "cmyk.tiff"), "a TIFF with more"),
+        "moving.webp": "an animated WebP",
+        "phone.heic": "a HEIC",
+    }
+
+
 def write_wrong_images(folder):
     """Write one of each kind.
 
@@ -30,12 +64,7 @@ def write_wrong_images(folder):
     good = {
         name: cv2.imencode(f".{name}", image)[1].tobytes() for name in ("jpg", "png", "bmp", "webp")
     }
-    deep = (image.astype(np.uint16) * 257)[:, :, ::-1]
-    for name, array in (("deep.png", deep), ("deep.tiff", deep), ("deep-grey.png", deep[..., 0])):
-        cv2.imwrite(str(folder / name), array)
-    cv2.imwrite(str(folder / "deep.ppm"), deep)
-    for name in ("cmyk.jpg", "cmyk.tiff"):
-        Image.fromarray(image).convert("CMYK").save(folder / name)
+    Image.fromarray(image).convert("CMYK").save(folder / "cmyk.jpg")
     Image.fromarray(image).save(folder / "moving.gif")
     cv2.imwrite(str(folder / "tiny.png"), image[:1, :1])
     cv2.imwrite(str(folder / "flat.png"), image[:7])
@@ -61,12 +90,10 @@ def write_wrong_images(folder):
         (folder / name).write_bytes(content)
     (folder / "gone.png").symlink_to("nowhere.png")
     return {
+        **write_other_depths(folder),
         **dict.fromkeys(contents, "truncated or damaged"),
-        **{f"deep{name}": "16 bits" for name in (".png", "-grey.png")},
         "cmyk.jpg": "CMYK",
-        **dict.fromkeys(
-            ("moving.gif", "text.jpg", "deep.tiff", "deep.ppm", "cmyk.tiff"), "is not a JPEG, PNG"
-        ),
+        **dict.fromkeys(("moving.gif", "text.jpg"), "is not a JPEG, PNG"),
         "empty.png": "empty",
         "bomb.png": "too large (100000x100000)",
         "tiny.png": "too small (1x1)",

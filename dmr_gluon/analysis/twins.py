@@ -6,15 +6,18 @@ the same images; names, outputs and gradients must agree.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
-import symbols
-
+from ..child import import_from
 from ..layers import BatchNormRelu
 from ..model import Network
 from ..networks import network
 from ..runtime import mx
+
+#: The package beside this one, not whatever else has that name in the working folder.
+symbols = import_from(Path(__file__).parents[2] / "symbols", "dmr_gluon.symbols")
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ measures that peak, in float32 on all threads, in a process of its own. It answe
 """
 
 import json
-import sys
 import time
 from dataclasses import dataclass
 
+from ..child import command
 from ..processes import Process
 
 #: What is tried, and how often at least; the fastest run of all counts.
@@ -70,8 +70,8 @@ def measured_peak(gpu=None):
     -------
     Peak
     """
-    command = [sys.executable, "-m", "dmr_gluon.bench.floor", *(("--gpu", gpu) if gpu else ())]
-    process = Process("the measurement of the peak", command)
+    program = command("dmr_gluon.bench.floor", *(("--gpu", gpu) if gpu else ()))
+    process = Process("the measurement of the peak", program)
     try:
         found = process.wait()
     finally:

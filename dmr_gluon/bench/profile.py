@@ -10,13 +10,13 @@ is watched, lies between the operators: MXNet's engine and Python.
 import contextlib
 import re
 import statistics
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from typing import Dict, Tuple
 
 from tqdm import tqdm
 
+from ..child import command
 from ..errors import DMRError
 from ..processes import Process
 from .profile_worker import WATCHING
@@ -293,8 +293,7 @@ def measure_profile(kind, name, batch, rounds):
     DMRError
         Where oneDNN writes nothing.
     """
-    program = [sys.executable, "-m", "dmr_gluon.bench.profile_worker", kind, name]
-    program += ["--batch", str(batch)]
+    program = command("dmr_gluon.bench.profile_worker", kind, name, "--batch", str(batch))
     seconds, watched = [], []
     with contextlib.ExitStack() as stack:
 

@@ -8,12 +8,14 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Optional, Tuple
 
 import numpy as np
 from tqdm import tqdm
 
 from ..analysis.complexity import complexity_of, image_size
+from ..child import command
 from ..deploy.bundle import read_bundle
 from ..deploy.forms import INT8, ONNX, PLAIN
 from ..deploy.onnx_model import require_onnx
@@ -121,9 +123,9 @@ def start(kind, name, batch, gpu=None):
     -------
     Process
     """
-    command = [sys.executable, "-m", "dmr_gluon.bench.worker", kind, name, "--batch", str(batch)]
-    command += ["--gpu", gpu] if gpu is not None else []
-    return Process(f"{name} ({kind})", command, {BEGAN: repr(time.time())})
+    program = command("dmr_gluon.bench.worker", kind, name, "--batch", str(batch))
+    program += ["--gpu", gpu] if gpu is not None else []
+    return Process(f"{name} ({kind})", program, {BEGAN: repr(time.time())})
 
 
 def measure_network(name, options, peak):
@@ -239,9 +241,13 @@ def measure_start():
         "dmr --help": help_,
     }
     found = {what: [] for what in programs}
+    # -c looks in the working folder first, where anything may have the name of a library.
+    beside = Path(__file__).parents[2]
     turns = [pair for _ in range(_STARTS) for pair in programs.items()]
     for what, code in tqdm(turns, "start", unit=" starts", disable=None, leave=False):
         began = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=True)
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=beside, stdout=subprocess.DEVNULL, check=True
+        )
         found[what].append(time.perf_counter() - began)
     return {what: statistics.median(seconds) for what, seconds in found.items()}

@@ -9,18 +9,16 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from ..deploy.predict_onnx import Problem, decode
 from ..errors import DMRError
 from ..machine import usable_cores
 from . import form, png
 
-#: Endings of files that are taken for images.
-IMAGE_EXTENSIONS = (
-    *(".jpg", ".jpeg", ".png", ".bmp", ".ppm"),
-    *(".pgm", ".tif", ".tiff", ".webp"),
-)
 #: The order in which a split's images are written; fixed, so that a set prepared twice is
 #: the same, and shuffled, so that a contiguous part of a file holds every class.
 _ORDER_SEED = 0
+_TURNED = "turned upright, as EXIF says"
+_LEFT_LYING = "to be shown turned, says EXIF, which is ignored"
 #: So many images that cannot be encoded are looked for before a set is refused.
 MOST_FAULTS = 20
 
@@ -38,11 +36,14 @@ class Encoding:
     quality : int, optional
         Encode all JPEGs anew with it, 1 to 100; None: keep those that can be kept, and
         encode the others with 95.
+    upright : bool
+        Turn photographs as EXIF says that they are to be shown.
     """
 
     resize: object = None
     format: str = "auto"
     quality: Optional[int] = None
+    upright: bool = True
 
 
 @dataclass(frozen=True)
@@ -149,12 +150,16 @@ def _encode(source, encoding):
             f"{source.name!r} cannot be read ({error.strerror}); {source.remedy}"
         ) from error
     if isinstance(content, bytes):
-        image = form.decode(content)
-        if image is None:
+        try:
+            pixels = decode(content, encoding.upright)
+        except Problem as problem:
+            raise DMRError(f"{source.name!r} {problem}") from None
+        if pixels is None:
             raise DMRError(f"{source.name!r} is not an image that can be read; {source.remedy}")
         is_jpeg = content[:2] == b"\xff\xd8"
     else:
-        image, is_jpeg = cv2.cvtColor(np.ascontiguousarray(content), cv2.COLOR_RGB2BGR), False
+        pixels, is_jpeg = np.ascontiguousarray(content), False
+    image = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     try:
         return _encoded(source, content, image, is_jpeg, encoding)
     except cv2.error:  # one side is then beyond what OpenCV or the format can do
@@ -175,8 +180,9 @@ def _encoded(source, content, image, is_jpeg, encoding):
         keep = False
     if is_jpeg and not form.has_jpegs_end(content):
         oddities.append("a JPEG without its end")
-    if isinstance(content, bytes) and form.is_16_bit(content):
-        oddities.append("16 bits a colour, of which 8 are kept")
+    if isinstance(content, bytes) and form.orientation(content) != 1:
+        oddities.append(_TURNED if encoding.upright else _LEFT_LYING)
+        keep = keep and not encoding.upright
     if not is_jpeg and source.name.lower().endswith((".jpg", ".jpeg")):
         oddities.append("named JPEG, but of another format")
     if as_jpeg and is_jpeg and keep:

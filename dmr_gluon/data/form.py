@@ -33,6 +33,8 @@ _INDEX_LINE = re.compile(rb"(0|[1-9][0-9]{0,17})\t(0|[1-9][0-9]{0,17})\n")
 _BLOCK = 1 << 20
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
+_EXIF = re.compile(rb"(?:Exif\0\0|eXIf)(II(?=\*\0)|MM(?=\0\*))")
+_ORIENTATION = 0x112
 _MOST_PIXELS_PER_BYTE = 2000  # a JPEG has at most about 500, a PNG of 8 bits 1032
 
 
@@ -236,7 +238,8 @@ def image_fault(image, size=None):
 def decode(image):
     """An encoded image's pixels, (height, width, 3) of uint8, BGR as OpenCV has it, or None.
 
-    The EXIF rotation is ignored, as by ImageRecordIter and the reference pipelines.
+    EXIF is ignored, as by ImageRecordIter and the reference pipelines: `dmr prepare` has turned
+    what was to be turned.
     """
     try:
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
@@ -266,9 +269,20 @@ def has_jpegs_end(image):
     return image.find(b"\xff\xd9", jpeg_frame(image) or 0) >= 0
 
 
-def is_16_bit(image):
-    """Is it a PNG with 16 bits a colour?"""
-    return image[:8] == _PNG and image[24:25] == b"\x10"
+def orientation(image):
+    """How EXIF says that a JPEG or a PNG lies: 1 (upright) to 8, as OpenCV reads it."""
+    is_jpeg = image[:2] == _JPEG
+    end = jpeg_frame(image) or 0 if is_jpeg else len(image) if image[:8] == _PNG else 0
+    found = _EXIF.search(image, 0, end)
+    if found:
+        tiff, order = image[found.start(1) :], "little" if found[1] == b"II" else "big"
+        first = int.from_bytes(tiff[4:8], order)  # a count of entries, then 12 bytes each
+        count = int.from_bytes(tiff[first : first + 2], order)
+        for at in range(first + 2, first + 2 + 12 * count, 12):
+            tag, value = (int.from_bytes(tiff[i : i + 2], order) for i in (at, at + 8))
+            if tag == _ORIENTATION:
+                return value if 1 <= value <= 8 else 1
+    return 1
 
 
 def _png_fault(image):

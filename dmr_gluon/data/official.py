@@ -14,11 +14,11 @@ from typing import Dict, Sequence, Tuple
 import cv2
 import numpy as np
 
+from ..deploy.predict_onnx import EXTENSIONS
 from ..errors import DMRError
 from ..machine import usable_cores
 from . import form
 from .archives import ANOTHER, read_mat, read_members, unpacked_paths
-from .encoding import IMAGE_EXTENSIONS
 from .pickles import unpickle
 
 _PIXELS = 3 * 32 * 32
@@ -218,7 +218,7 @@ def tree_images(folder):
     for path, folders, files in os.walk(folder, onerror=_refuse_folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         names = (name for name in sorted(files) if not name.startswith("."))
-        found += [os.path.join(path, n) for n in names if n.lower().endswith(IMAGE_EXTENSIONS)]
+        found += [os.path.join(path, n) for n in names if n.lower().endswith(EXTENSIONS)]
     return found
 
 

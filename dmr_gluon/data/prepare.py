@@ -9,9 +9,10 @@ from typing import Dict, List
 import cv2
 import numpy as np
 
+from ..deploy.predict_onnx import EXTENSIONS
 from ..errors import DMRError
 from .datasets import PUBLISHED, is_plain
-from .encoding import IMAGE_EXTENSIONS, Encoding, Source
+from .encoding import Encoding, Source
 from .writing import write_set
 
 
@@ -64,7 +65,7 @@ def _read_digits():
 def prepare_folder(source, out, name=None, encoding=Encoding(), overwrite=False):
     """Any tree of ``train/<class>/*`` and ``test/<class>/*`` images.
 
-    Images that are JPEG already are taken as they are unless they are CMYK or to be
+    Images that are JPEG already are taken as they are unless they are CMYK, to be turned or to be
     resized; others become lossless PNG.
 
     Parameters
@@ -126,7 +127,7 @@ def folder_sources(source, folders, encoding):
     """
     found = {name: _class_folders(os.path.join(source, name)) for name in folders.values()}
     classes = sorted(found[folders["train"]])
-    endings = ", ".join(IMAGE_EXTENSIONS)
+    endings = ", ".join(EXTENSIONS)
     fingerprint = hashlib.sha256(repr((encoding, classes)).encode(errors="replace"))
     sources: Dict[str, List[Source]] = {}
     for split, folder_name in folders.items():
@@ -197,7 +198,7 @@ def _images(folder):
     paths = [
         entry.path
         for entry in entries
-        if entry.name.lower().endswith(IMAGE_EXTENSIONS) and not entry.is_dir()
+        if entry.name.lower().endswith(EXTENSIONS) and not entry.is_dir()
     ]
     if len(paths) < len(entries):
         print(f"note: {len(entries) - len(paths)} entries of {folder!r} are no images; left out")

@@ -174,7 +174,7 @@ def prepare_imagenet(
         For archives that are missing, damaged, hostile or not whole or cannot be read, an
         unreadable image, or an ``out`` that holds something else.
     """
-    encoding = Encoding(short_side, "jpeg", quality)
+    encoding = Encoding(short_side, "jpeg", quality, upright=False)  # as the reference pipelines
     paths = archive_paths(source) if is_official(source) else {}
     if paths:
         made = hashlib.sha256(repr(encoding).encode())

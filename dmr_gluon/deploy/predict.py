@@ -47,7 +47,7 @@ def predict(bundle, options, form, gpu=None):
         predict_onnx.check_arguments(options, network.description)
     except predict_onnx.Problem as problem:
         raise DMRError(str(problem)) from None
-    results = predict_onnx.predictions(paths, about, network.logits, options.batch_size)
+    results = predict_onnx.predictions(paths, about, network.logits, options)
     # Not through what is being written to the same terminal.
     hidden = True if sys.stdout.isatty() else None
     with tqdm(results, "predict", len(paths), unit=" images", disable=hidden) as progress:

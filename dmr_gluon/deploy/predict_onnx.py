@@ -2,18 +2,16 @@
 
     python predict_onnx.py IMAGE [IMAGE ...]
 
-Lies in a bundle that has ``model.onnx``; needs Python 3.8 or later, numpy, onnxruntime, and OpenCV
-or Pillow. OpenCV gives the pixels that the network was tested on; Pillow scales a little otherwise.
-As in training, alpha is dropped and the EXIF rotation ignored.
+Lies in a bundle that has ``model.onnx``; needs Python 3.8 or later, numpy, onnxruntime and OpenCV,
+with which images are read as ``dmr prepare`` and ``dmr predict`` read them: alpha is dropped, and
+photographs are turned upright as EXIF says, unless ``--ignore-orientation`` is given.
 """
 
 import argparse
 import contextlib
 import csv
-import functools
 import glob
 import hashlib
-import io
 import json
 import os
 import re
@@ -26,9 +24,16 @@ BUNDLE = "bundle.json"
 BUNDLE_FORMAT = 1
 #: The last field of bundle.json: the hash of that file with zeros in the place of this one.
 _SEAL = re.compile(rb'"sha256": "([0-9a-f]{64})"\s*}\s*\Z')
-_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")  # taken from folders
-#: How JPEG, PNG, BMP and WebP begin. No others: decoders disagree about TIFF's alpha and CMYK.
-_IMAGE = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|BM|RIFF....WEBP", re.S)
+EXTENSIONS = (  # of what is taken from folders; the last three to be refused by name
+    *(".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm"),
+    *(".tif", ".tiff", ".heic", ".heif", ".avif"),
+)
+#: How they begin; PPM and PGM with width, height and largest value.
+_IMAGE = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|BM|RIFF....WEBP|II\*\0|MM\0\*|P[2356]"
+    + rb"(?:\s|#[^\n]*\n)+(\d+)" * 3,
+    re.S,
+)
 _MOST_BYTES, _MOST_PIXELS = 1 << 29, 1 << 27
 _MOST_ENLARGED = 4  # of the shorter side
 _MOST_ASPECT = 8  # longer side by shorter one, of what is scaled; in evaluations too
@@ -43,8 +48,7 @@ class Problem(Exception):
 def read_bundle(folder, others=True):
     """What ``bundle.json`` of a folder says, a dict.
 
-    Raises Problem with the name of the first file whose hash is not the one that stands there;
-    without ``others`` none but ``bundle.json`` is looked at.
+    Raises Problem with the name of the first file (of ``others`` too) whose hash is another.
     """
     path = os.path.join(folder, BUNDLE)
     text = _content(path)
@@ -82,7 +86,7 @@ def find_images(arguments):
             matches = sorted(glob.glob(argument, recursive=True))
         paths = [path for match in matches for path in _images_below(match)]
         if not paths:
-            what = f"no images in it ({', '.join(_EXTENSIONS)})" if matches else "no such file"
+            what = f"no images in it ({', '.join(EXTENSIONS)})" if matches else "no such file"
             raise Problem(f"{shown(argument)}: {what}; name images, folders or globs")
         found.update({os.path.normpath(path): path for path in paths})
     return list(found.values())
@@ -94,16 +98,15 @@ def _images_below(path):
     found = []
     for folder, folders, names in os.walk(path, onerror=lambda error: found.append(error.filename)):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        images = [name for name in names if name.lower().endswith(_EXTENSIONS)]
+        images = [name for name in names if name.lower().endswith(EXTENSIONS)]
         found.extend(os.path.join(folder, name) for name in images if not name.startswith("."))
     return sorted(found)
 
 
-def read_image(path, least=1):
-    """An image file's pixels: (height, width, 3) of uint8, RGB.
+def read_image(path, least=1, upright=True):
+    """An image file's pixels: (height, width, 3) of uint8, RGB; ``upright``: turned as EXIF says.
 
-    Raises Problem for what is no image, not a whole one, not 8-bit grey or RGB, or has a shorter
-    side of fewer than ``least`` pixels.
+    Raises Problem as :func:`decode` does, and for what is truncated, CMYK, too large or too small.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -114,26 +117,58 @@ def read_image(path, least=1):
         raise Problem(f"cannot be read ({error.strerror}); check its name and rights") from None
     if not 0 < len(data) < _MOST_BYTES:
         raise Problem("is too large; scale it down" if data else "is empty; copy it anew")
-    if not _IMAGE.match(data):
-        raise Problem("is not a JPEG, PNG, BMP or WebP; convert it, if it is an image")
     _check_header(data)
     with _silence() as said:
-        pixels = _decode(data)
+        pixels = decode(data, upright)
         said.seek(0)
         filled_up = b"premature end of data" in said.read()
+    if not _IMAGE.match(data):
+        raise Problem("is not a JPEG, PNG, BMP, WebP, TIFF, PPM or PGM; convert it to one of them")
     if pixels is None or filled_up:
         raise Problem(_BROKEN)
     height, width = pixels.shape[:2]
-    if height * width > _MOST_PIXELS:  # a WebP, whose header is not looked at
+    if height * width > _MOST_PIXELS:  # a WebP, say, whose header does not tell
         raise Problem(f"is too large ({width}x{height}); scale it down")
     if min(height, width) < least:
         raise Problem(f"is too small ({width}x{height}); it needs {least} pixels along each side")
     return pixels
 
 
+def decode(data, upright):
+    """Pixels of an encoded image, RGB of uint8; None where it is damaged, or none at all.
+
+    ``upright``: turned as EXIF says. Raises Problem for what OpenCV would darken, or not read.
+    """
+    import cv2
+    import numpy as np
+
+    found, content, odd = _IMAGE.match(data), np.frombuffer(data, np.uint8), None
+    if data[4:8] == b"ftyp":
+        raise Problem("is a HEIC or AVIF; convert it to JPEG")
+    if not found:
+        return None
+    if data[12:16] == b"VP8X" and data[20:21] and data[20] & 2:
+        raise Problem("is an animated WebP; save one of its images")
+    if int(found[3] or 255) != 255:
+        odd = f"has values up to {int(found[3])}, not 255"
+    elif data[:1] == b"\x89" and data[24:25] > b"\x08":
+        odd = "has 16 bits a colour"
+    try:
+        if data[:1] in b"IM":  # of TIFFs, OpenCV lays alpha and CMYK over black
+            as_it_is = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+            if as_it_is.dtype != np.uint8 or as_it_is.shape[2:] == (4,):
+                odd = "is a TIFF with more than 8 bits a colour, alpha or CMYK"
+        if odd:
+            raise Problem(f"{odd}; convert it to a PNG of 8 bits")
+        ignored = 0 if upright else cv2.IMREAD_IGNORE_ORIENTATION
+        return cv2.imdecode(content, cv2.IMREAD_COLOR | ignored)[:, :, ::-1].copy()
+    except (cv2.error, MemoryError, AttributeError, TypeError):  # OpenCV's own None among them
+        return None
+
+
 def _check_header(data):
     """Refuse what decoders would fill up, misread, or run out of memory with."""
-    height, width, colours, bits, whole = 0, 0, 3, 8, True
+    height, width, colours, whole = 0, 0, 3, True
     try:
         if data[:1] == b"\xff":
             at = jpeg_frame(data)
@@ -141,16 +176,14 @@ def _check_header(data):
             whole = data.find(b"\xff\xd9", data.index(b"\xff\xda", at)) > 0
         elif data[:1] == b"\x89":
             width, height = struct.unpack_from(">II", data, 16)
-            whole, bits = b"IEND\xae\x42\x60\x82" in data, data[24]
-        elif data[:1] == b"B":
+            whole = b"IEND\xae\x42\x60\x82" in data
+        elif data[:2] == b"BM":
             sizes = "<HH" if data[14] == 12 else "<ii"  # OS/2's header is the shorter one
             width, height = map(abs, struct.unpack_from(sizes, data, 18))
     except (struct.error, TypeError, ValueError, IndexError):
         whole = False
     if not whole:
         raise Problem(_BROKEN)
-    if bits > 8:
-        raise Problem("has 16 bits a colour, the network knows 8; convert it to 8 bits")
     if colours == 4:
         raise Problem("has CMYK colours, the network knows RGB; convert it to RGB")
     if height * width > _MOST_PIXELS:
@@ -168,34 +201,11 @@ def jpeg_frame(data):
     return None
 
 
-@functools.lru_cache(maxsize=None)
-def _decoders():
-    """OpenCV, or None, and else Pillow's Image."""
-    try:
-        return __import__("cv2"), None
-    except ImportError:
-        return None, __import__("PIL.Image").Image
-
-
-def _decode(data):
-    """RGB of uint8; None where the file is damaged."""
-    import numpy as np
-
-    cv2, pillow = _decoders()
-    try:
-        if cv2:
-            flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-            return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-        return np.asarray(pillow.open(io.BytesIO(data)).convert("RGB"))
-    except Exception:  # decoders raise whatever comes to them
-        return None
-
-
 @contextlib.contextmanager
 def _silence():
     """What decoders write to stderr, which names no file, as a file."""
-    with tempfile.TemporaryFile() as said:
+    memory = getattr(os, "memfd_create", None)  # a read-only root has no temporary folder
+    with os.fdopen(memory("stderr"), "w+b") if memory else tempfile.TemporaryFile() as said:
         stderr, _ = os.dup(2), os.dup2(said.fileno(), 2)
         try:
             yield said
@@ -209,7 +219,7 @@ def crop(image, size, short_side=None):
 
     The shorter side is ``size`` if it is not given.
     """
-    import numpy as np
+    import cv2
 
     (height, width), short_side = image.shape[:2], short_side or size
     top = max(0, (height - _MOST_ASPECT * width) // 2)
@@ -218,13 +228,8 @@ def crop(image, size, short_side=None):
     scale = short_side / min(image.shape[:2])
     height, width = (max(short_side, round(side * scale)) for side in image.shape[:2])
     smaller = height * width < image.shape[0] * image.shape[1]
-    cv2, pillow = _decoders()
-    if cv2:
-        method = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
-        image = cv2.resize(image, (width, height), interpolation=method)
-    else:
-        method = pillow.HAMMING if smaller else pillow.BICUBIC
-        image = np.asarray(pillow.fromarray(image).resize((width, height), method))
+    method = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+    image = cv2.resize(image, (width, height), interpolation=method)
     top, left = (height - size) // 2, (width - size) // 2
     return image[top : top + size, left : left + size]
 
@@ -239,20 +244,21 @@ def to_batch(images, about):
     return np.ascontiguousarray(batch if about["layout"] == "NHWC" else batch.transpose(0, 3, 1, 2))
 
 
-def predictions(paths, about, logits, batch_size):
+def predictions(paths, about, logits, options):
     """Of one image after the other: path, probabilities, and what is wrong if they are None.
 
     ``logits`` makes (n, classes) of a batch.
     """
     import numpy as np
 
-    size = sorted(about["shape"])[-1]
+    size, batch_size = sorted(about["shape"])[-1], options.batch_size
     least = -(-size // _MOST_ENLARGED)
     for start in range(0, len(paths), batch_size):
         images, faults, some = {}, {}, paths[start : start + batch_size]
         for path in some:
             try:
-                images[path] = crop(read_image(path, least), size, about["short_side"])
+                image = read_image(path, least, not options.ignore_orientation)
+                images[path] = crop(image, size, about["short_side"])
             except Problem as problem:
                 faults[path] = str(problem)
         if images:
@@ -263,10 +269,7 @@ def predictions(paths, about, logits, batch_size):
 
 
 def write(results, classes, options, report):
-    """Write predictions to stdout as they come; how many images could not be predicted.
-
-    ``report`` is called with a line for each of those.
-    """
+    """Write predictions to stdout as they come; how many failed, of which ``report`` gets lines."""
     sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     table = csv.writer(sys.stdout, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     if options.csv:
@@ -304,6 +307,7 @@ def add_arguments(parser):
     forms.add_argument("--json", action="store_true", help="as JSON lines: file, top (or error)")
     parser.add_argument("--top", type=int, default=5, metavar="K", help="labels each (default: 5)")
     parser.add_argument("--batch-size", type=int, default=32, help="images at a time (default: 32)")
+    parser.add_argument("--ignore-orientation", action="store_true", help="which EXIF gives")
     parser.epilog = (
         "Exit status: 0 if all images were predicted; 1 if some could not be, of which a line on "
         "stderr says why; 2 if nothing was done."
@@ -312,10 +316,9 @@ def add_arguments(parser):
 
 def check_arguments(options, description):
     """Refuse options that do not fit a bundle."""
-    if options.top < 1:
-        raise Problem(f"--top must be at least 1, not {options.top}")
-    if options.batch_size < 1:
-        raise Problem(f"--batch-size must be at least 1, not {options.batch_size}")
+    for flag, value in (("--top", options.top), ("--batch-size", options.batch_size)):
+        if value < 1:
+            raise Problem(f"{flag} must be at least 1, not {value}")
     if description["input"]["mean"] is None:
         raise Problem(
             "it is not known on what data this network was trained, and so not what its input "
@@ -340,12 +343,11 @@ def _load(folder, description):
     """The bundle's model, a function from a batch to logits; the worked example is tried."""
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(_MOST_PIXELS))  # read when imported
     try:
+        import cv2  # noqa: F401
         import numpy as np
         import onnxruntime  # noqa: F401
-
-        _decoders()
     except ImportError as error:
-        packages = "numpy onnxruntime opencv-python-headless (or Pillow)"
+        packages = "numpy onnxruntime opencv-python-headless"
         raise Problem(f"{error}; pip install {packages}") from None
     facts, example = description["forms"]["onnx"], description["example"]["image"]
     path = os.path.join(folder, next(name for name in facts["files"] if name.endswith(".onnx")))
@@ -380,7 +382,7 @@ def _main():
     check_arguments(options, description)
     paths = find_images(options.images)
     logits = _load(folder, description)
-    results = predictions(paths, description["input"], logits, options.batch_size)
+    results = predictions(paths, description["input"], logits, options)
     return write(results, description["classes"], options, lambda x: print(x, file=sys.stderr)) > 0
 
 

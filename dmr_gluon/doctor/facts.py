@@ -11,7 +11,7 @@ import subprocess
 import sys
 from importlib import metadata
 
-from .. import __version__, cuda, machine
+from .. import __version__, child, cuda, machine
 from ..data.datasets import MANIFEST, open_prepared
 from ..errors import DMRError
 
@@ -158,7 +158,7 @@ def _try_mxnet(arguments, patience):
     """
     if os.environ.get("DMLC_ROLE") in ("server", "scheduler"):
         return {"error": None, "skipped": "DMLC_ROLE"}
-    command = [sys.executable, "-m", "dmr_gluon.doctor.probe", *arguments]
+    command = child.command("dmr_gluon.doctor.probe", *arguments)
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=patience

@@ -186,8 +186,8 @@ def _cpu(facts):
 
 
 def _threads(facts):
-    cores, text = facts["processor"]["cores"], facts["environment"].get("OMP_NUM_THREADS")
-    if text is None:
+    cores, text = facts["processor"]["cores"], facts["environment"].get("OMP_NUM_THREADS", "")
+    if not text.strip():
         yield Finding(OK, "threads", f"{cores}, one for each usable core")
         return
     first = text.split(",")[0].strip()

@@ -15,13 +15,14 @@ import time
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
+from .. import child
 from ..errors import DMRError
 from ..signals import handled, to_nowhere
 from .keeper import PID_MARK
 from .plan import Host, environment, place
 
 #: What scheduler and servers run: MXNet serves inside its own import, and exits at the end.
-SERVE = (sys.executable, "-c", "import dmr_gluon.runtime")
+SERVE = tuple(child.command("dmr_gluon.runtime"))
 
 #: No questions, and a host that has gone is noticed within half a minute.
 SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=10")
@@ -213,8 +214,8 @@ class _Attempt:
         for task in self.tasks:
             variables = environment(task, job.workers, job.servers, root, port, self.attempt)
             sharing = [other.role for other in self.tasks if other.host == task.host]
-            arguments = [sys.executable, "-m", "dmr_gluon.launch.keeper"]
-            arguments += [str(max(1, sharing.count("worker")))]
+            workers = str(max(1, sharing.count("worker")))
+            arguments = child.command("dmr_gluon.launch.keeper", workers)
             arguments += job.command if task.role == "worker" else job.serve
             if task.host:
                 arguments = [*job.ssh, task.host, _remote_line(job, variables, arguments)]

@@ -1,0 +1,65 @@
+"""A working folder whose files have the names of the standard library's modules."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from dmr_gluon import series
+from dmr_gluon.experiments import Cell
+from dmr_gluon.launch.supervisor import SERVE
+
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run a program in such a folder."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    for name in ("json", "logging", "random", "runpy", "signal", "types"):
+        (folder / f"{name}.py").write_text("raise RuntimeError('the one of the user')")
+
+    def run(*command):
+        return subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": REPOSITORY},
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["doctor"], "trains on the CPU"),
+        (["launch", "-n", "1", "-s", "1", "--", "echo", "the worker"], "the worker"),
+    ],
+)
+def test_a_command_takes_no_module_from_there(run, tmp_path, arguments, said):
+    script = tmp_path / "dmr.py"
+    script.write_text("from dmr_gluon.cli import main\nmain()\n")
+    done = run(sys.executable, script, *arguments)
+    assert said in done.stdout, done
+
+
+@pytest.mark.parametrize("what", ["training", "server"])
+def test_a_process_of_its_own_takes_no_module_from_there(run, what):
+    cell = Cell("table 2", "L=8", "dmrnet", "cifar10", "cifar_dmrnet8")
+    job = series.Job(cell, 1, "runs/one", "data/cifar10")
+    # Without DMLC_ROLE what a server runs is an import of MXNet that returns.
+    done = run(*(series.command(job, ["--help"]) if what == "training" else SERVE))
+    assert done.returncode == 0, done
+
+
+def test_another_package_called_symbols_is_not_taken_for_ours(command, tmp_path):
+    (tmp_path / "symbols").mkdir()
+    (tmp_path / "symbols" / "__init__.py").write_text("")
+    code = "from dmr_gluon.analysis import twins; print(twins.same_names('cifar_dmrnet14'))"
+    done = command("-c", code, cwd=tmp_path)
+    assert done.stdout == "True\n", done
