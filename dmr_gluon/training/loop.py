@@ -25,7 +25,7 @@ from .distributed import join
 from .epoch import StepsOfEpoch
 from .evaluate import Interrupted, evaluate
 from .keeper import Keeper
-from .log import Clock, Heartbeat, duration, epoch_line
+from .log import SPENT, Clock, Heartbeat, duration, epoch_line
 from .optimizer import make_optimizer
 from .position import NotFinite, Position
 from .start import Plan, RunOptions, announce, changes_at_resume, configuration, estimate
@@ -36,16 +36,6 @@ __all__ = ["RunOptions", "fit"]
 
 #: Rollbacks after which a run gives up.
 _MOST_ROLLBACKS = 3
-
-#: What a run's time goes into, as it is logged and as it is said.
-_SPENT = {
-    "train": "training",
-    "evaluate": "evaluation",
-    "data": "waiting for data",
-    "save": "saving",
-    "log": "logging",
-    "start": "starting",
-}
 
 
 def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
@@ -264,6 +254,7 @@ class Training(StepsOfEpoch):
                 )
             except (Interrupted, DMRError) as error:
                 trouble = error
+        parameters = self.keeper.digest()
         self.clock.lap("evaluate")
         if trouble:
             if self.group.kv is None:  # workers only save together
@@ -284,6 +275,7 @@ class Training(StepsOfEpoch):
             "test_loss": evaluation.loss,
             "test_error": evaluation.error,
             "test_top5_error": evaluation.top5_error,
+            "parameters_sha256": parameters,
             "seconds": seconds,
             "images_per_second": round(at.images / max(1e-3, seconds["train"]), 1),
             "images_per_second_overall": round(at.images / max(1e-3, sum(seconds.values())), 1),
@@ -390,7 +382,7 @@ class Training(StepsOfEpoch):
             os.remove(self.heart.path)
         if self.board:
             self.board.close()
-        parts = [(text, seconds.get(name, 0.0)) for name, text in _SPENT.items()]
+        parts = [(text, seconds.get(name, 0.0)) for name, text in SPENT.items()]
         say(
             f"done: test error {done[-1]['test_error']:.2f}% after {len(done)} epochs, "
             f"{images / whole:.0f} training images per second with evaluation and saving included, "
