@@ -84,8 +84,8 @@ def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
                 stem = f"{prepared.name}-{recipe.model}"
                 with group.agreeing():
                     run = run or RunDirectory(claim_run_directory("runs", stem))
-                    if group.first:
-                        held.enter_context(run.lock())
+                    if group.first and not held.enter_context(run.lock()):
+                        say(f"note: {run.path} cannot be locked: let no other process train it")
             net = Network(spec)
             net.use_bn_momentum(recipe.bn_momentum)
             mx.random.seed(options.seed)
