@@ -64,7 +64,7 @@ def _eval(options):
     from .runs import RunDirectory
     from .runtime import mx
     from .training.devices import make_devices
-    from .training.evaluate import evaluate
+    from .training.evaluate import check_with_log, evaluate
 
     run_directory = RunDirectory(options.run)
     config = run_directory.config()
@@ -73,7 +73,8 @@ def _eval(options):
         devices = make_devices(options.gpus)
         prepared = open_as_trained(config["dataset"], options.data_dir)
         check_quickly(prepared)
-        net = load_run(run_directory, devices, options.epoch)
+        epoch = run_directory.model_epoch(options.epoch)  # once: a run that trains may end another
+        net = load_run(run_directory, devices, epoch)
         result = evaluate(net, prepared, recipe, devices, options.split)
     except mx.base.MXNetError as error:
         raise DMRError(
@@ -86,6 +87,11 @@ def _eval(options):
         f"{options.split} error {result.error:.2f}% ({result.wrong} of {result.images} images), "
         f"{top5}loss {result.loss:.4f}"
     )
+    images = {name: split.sha256 for name, split in prepared.splits.items()}
+    if options.split == "test" and images == config["dataset"].get("sha256"):
+        note = check_with_log(result, run_directory, epoch, devices)
+        if note:
+            print(f"note: {note}")
 
 
 def _add_plot(commands):

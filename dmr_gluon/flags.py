@@ -91,6 +91,9 @@ def run(main):
     line too, or a defect; 130: Ctrl-C; 143: SIGTERM; 129: SIGHUP; 141: the reader of the output
     has gone.
     """
+    if hasattr(sys.stdout, "reconfigure"):  # not where it was replaced
+        # A path may have bytes that are not UTF-8, and a terminal no UTF-8 at all.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
         sys.stdout.flush()

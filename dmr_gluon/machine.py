@@ -151,8 +151,8 @@ def lock(file, patience=0.0):
 
     Returns
     -------
-    bool
-        False where another process keeps it. True also on a file system that has no locks.
+    bool or None
+        False where another process keeps it; None where the file system has no locks.
     """
     latest = time.monotonic() + patience
     while True:
@@ -163,8 +163,8 @@ def lock(file, patience=0.0):
             if time.monotonic() >= latest:
                 return False
             time.sleep(0.1)
-        except OSError:  # a file system that has no locks
-            return True
+        except OSError:
+            return None
 
 
 def _cgroups(controller):

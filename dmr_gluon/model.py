@@ -2,7 +2,7 @@
 
 import contextlib
 from dataclasses import replace
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from .blocks import InceptionLike, MergeAndRun, Plain, Residual
 from .ends import Concatenate, head, stem
@@ -173,6 +173,32 @@ class Network(mx.gluon.HybridBlock):
         return symbol
 
 
+def load_arrays(path: str) -> Dict[str, mx.nd.NDArray]:
+    """Read a ``.params`` file. MXNet itself opens only paths that are UTF-8."""
+    with open(path, "rb") as file:
+        return mx.nd.load_frombuffer(file.read())
+
+
+def misfit(
+    expected: Mapping[str, Tuple[int, ...]], found: Mapping[str, Tuple[int, ...]]
+) -> Optional[str]:
+    """Say which array is surplus, missing or of another shape; None where all fit.
+
+    Parameters
+    ----------
+    expected, found : dict of str to tuple of int
+        Shapes by name.
+    """
+    for name in sorted({*expected, *found}):
+        if name not in found:
+            return f"{name} is missing"
+        if name not in expected:
+            return f"{name} has no place in it"
+        if tuple(found[name]) != tuple(expected[name]):
+            return f"{name} has the shape {tuple(found[name])}, not {tuple(expected[name])}"
+    return None
+
+
 def read_parameters(net: Network, path: str, otherwise: str) -> None:
     """Fill a network from a file of MXNet's, by name.
 
@@ -188,18 +214,22 @@ def read_parameters(net: Network, path: str, otherwise: str) -> None:
     Raises
     ------
     DMRError
-        For a file that is damaged, or does not fit.
+        For a file that cannot be read, is damaged, or is not of just this network.
     """
     try:
-        arrays = {name.split(":", 1)[1]: array for name, array in mx.nd.load(path).items()}
+        arrays = {name.split(":", 1)[1]: array for name, array in load_arrays(path).items()}
+    except OSError as error:
+        raise DMRError(f"{path} cannot be read ({error.strerror}); {otherwise}") from error
     # What MXNet raises goes by the byte that is damaged; a name need no longer be text.
     except (mx.base.MXNetError, IndexError, AttributeError, ValueError, AssertionError) as error:
         raise DMRError(f"{path} is damaged; {otherwise}") from error
-    for name, parameter in net.collect_params().items():
-        plain = name[len(net.prefix) :]
-        if plain not in arrays or arrays[plain].shape != parameter.shape:
-            raise DMRError(f"{path} does not fit {net.spec.name}: {plain} is missing or differs")
-        parameter.set_data(arrays[plain])
+    parameters = {name[len(net.prefix) :]: one for name, one in net.collect_params().items()}
+    # A deeper network of the same family has all that a shallower one needs, and more.
+    fault = misfit(*({n: one.shape for n, one in part.items()} for part in (parameters, arrays)))
+    if fault:
+        raise DMRError(f"{path} does not fit {net.spec.name}: {fault}; {otherwise}")
+    for name, parameter in parameters.items():
+        parameter.set_data(arrays[name])
 
 
 #: As symbols write them.

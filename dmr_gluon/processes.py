@@ -25,9 +25,11 @@ class Process:
         Program and arguments.
     environment : dict, optional
         Variables to set beside those of this process.
+    folder : str, optional
+        That it works in; default: this process's.
     """
 
-    def __init__(self, what, command, environment=None):
+    def __init__(self, what, command, environment=None, folder=None):
         self._what = what
         # In memory: a read-only root has no temporary folder.
         self._errors = os.fdopen(os.memfd_create("stderr"), "w+b")
@@ -40,6 +42,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env=environment,
+            cwd=folder,
         )
 
     @property

@@ -58,19 +58,31 @@ class RunDirectory:
         The kernel lets go of it with the process, however that ends. One that is just ending,
         as when a job is started again, is waited for.
 
+        Yields
+        ------
+        bool
+            False where the file system has no locks, so that nothing keeps others away.
+
         Raises
         ------
         DMRError
-            Where another process holds it.
+            Where another process holds it, or its file is another user's.
         """
         os.makedirs(self.path, exist_ok=True)
-        with open(self.file("lock"), "w", encoding="ascii") as file:
-            if not lock(file, _PATIENCE):
+        path = self.file("lock")
+        if os.path.exists(path) and not os.access(path, os.W_OK):
+            raise DMRError(
+                f"{path} is another user's, who may be training {self.path}; train it as that "
+                f"user, or in another --run-dir"
+            )
+        with open(path, "w", encoding="ascii") as file:
+            locked = lock(file, _PATIENCE)
+            if locked is False:
                 raise DMRError(
                     f"{self.path} is being trained by another process; wait for it, or stop it "
                     f"(dmr status {self.path})"
                 )
-            yield
+            yield locked is True
 
     def exists(self):
         return os.path.exists(self.file("config.json"))

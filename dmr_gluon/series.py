@@ -251,9 +251,10 @@ def _log_failure(directory, reason):
     if not directory.exists():
         return
     try:
-        # Mends a last line that was cut off, so that the next stands on a line of its own.
-        runlog.forget_after(directory.log, sys.maxsize, keep_end=True)
-        runlog.append(directory.log, "failed", reason=reason)
+        with directory.lock():  # so that it is nobody else's meanwhile
+            # Mends a last line that was cut off, so that the next stands on a line of its own.
+            if not runlog.forget_after(directory.log, sys.maxsize, keep_end=True):
+                runlog.append(directory.log, "failed", reason=reason)
     except (DMRError, OSError) as error:
         print(f"{directory.log}: {error}", file=sys.stderr)
 

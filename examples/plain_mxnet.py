@@ -54,6 +54,14 @@ def main():
 
 def count_wrong(bundle, expects, data, count):
     symbol, arguments, auxiliary = mx.model.load_checkpoint(os.path.join(bundle, "model"), 0)
+    # Module ignores what is surplus.
+    shapes, _, more = symbol.infer_shape(data=(1, *expects["shape"]))
+    names = symbol.list_arguments() + symbol.list_auxiliary_states()
+    wanted = {*zip(names, [*shapes, *more])} - {("data", (1, *expects["shape"]))}
+    found = {(name, one.shape) for part in (arguments, auxiliary) for name, one in part.items()}
+    if found != wanted:
+        name = min(found ^ wanted)[0]
+        sys.exit(f"error: {bundle} holds another network's parameters: {name}; export it again")
     batch_size = 60
     module = mx.mod.Module(symbol, data_names=["data"], label_names=None)
     module.bind([("data", (batch_size, *expects["shape"]))], for_training=False)

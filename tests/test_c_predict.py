@@ -77,3 +77,21 @@ def test_c_says_what_is_wrong(run, bundle, tmp_path):
     ):
         done = run(*arguments)
         assert done.returncode == 2 and text in done.stderr, done
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda arrays: {**arrays, "arg:more_weight": mx.nd.zeros(3)},
+        lambda arrays: {name: arrays[name] for name in arrays if name != "arg:head_fc_bias"},
+        lambda arrays: {**arrays, "arg:stem_conv_weight": mx.nd.zeros((16, 3, 5, 5))},
+    ],
+)
+def test_c_refuses_another_networks_parameters(run, bundle, tmp_path, change):
+    shutil.copytree(bundle, tmp_path / "bundle")
+    path = str(tmp_path / "bundle" / "model-0000.params")
+    mx.nd.save(path, change(mx.nd.load(path)))
+    (tmp_path / "image.ppm").write_bytes(b"P6\n32 32\n255\n" + bytes(3 * 32 * 32))
+    done = run(tmp_path / "bundle", tmp_path / "image.ppm")
+    assert done.returncode == 2 and "error: " in done.stderr, done
+    assert "Stack trace" not in done.stderr

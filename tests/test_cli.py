@@ -269,7 +269,7 @@ def test_networks_are_listed_for_images_as_large_as_that(capsys):
 def test_eval_shows_a_top5_error_where_there_are_more_classes(
     capsys, short_run, monkeypatch, classes, shown
 ):
-    prepared = SimpleNamespace(classes=list(range(classes)))
+    prepared = SimpleNamespace(classes=list(range(classes)), splits={})
     for name, value in [
         ("data.datasets.open_as_trained", prepared),
         ("data.check.check_quickly", None),

@@ -1,5 +1,6 @@
 """dmr train: which trainings stand behind the paper's tables, and a series of them."""
 
+import errno
 import fcntl
 import json
 import os
@@ -15,11 +16,13 @@ from conftest import REPOSITORY
 from test_official import cifar, tar_of
 from test_status import fake_run
 
-from dmr_gluon import cli, paper, series
+from dmr_gluon import cli, paper, runs, series
 from dmr_gluon.errors import DMRError
 from dmr_gluon.experiments import folder_of, select
 from dmr_gluon.networks import network
 from dmr_gluon.report import runlog
+from dmr_gluon.report.status import read_status
+from dmr_gluon.runs import RunDirectory
 
 
 def names(*arguments, **filters):
@@ -276,6 +279,33 @@ class TestSeries:
             assert train(tmp_path, data) == 0
         assert "left to it" in capfd.readouterr().out
         assert read(path, "log.jsonl") == before
+
+    def test_without_locks_a_finished_run_stays_finished(
+        self, tmp_path, data, stand_in, monkeypatch
+    ):
+        def refuse(*_):
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        stand_in("sys.exit(3)")
+        path = fake_run(run_of(tmp_path, 1), [9.0] * 400, epochs=400, end=True)
+        before = read(path, "log.jsonl")
+        open(os.path.join(path, "lock"), "w").close()
+        monkeypatch.setattr(fcntl, "flock", refuse)
+        assert train(tmp_path, data) == 0
+        assert read(path, "log.jsonl") == before
+
+    def test_a_failure_is_not_logged_in_a_run_that_ended_or_is_held(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(runs, "_PATIENCE", 0)
+        ended = fake_run(tmp_path / "ended", [9.0] * 4, epochs=4, end=True)
+        held = fake_run(tmp_path / "held", [9.0], epochs=4)
+        with open(os.path.join(held, "lock"), "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            for path in (ended, held):
+                before = read(path, "log.jsonl")
+                series._log_failure(RunDirectory(path), "exit status 3")
+                assert read(path, "log.jsonl") == before
+        series._log_failure(RunDirectory(held), "exit status 3")
+        assert read_status(held).state == "failed"
 
     def start(self, tmp_path, data, seconds, **streams):
         """A series in a process of its own, whose trainings take so long to save."""

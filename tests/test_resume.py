@@ -1,6 +1,7 @@
 """A run that is stopped anywhere and resumed ends with the bits of one that never stopped."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY
 
+from dmr_gluon import machine
 from dmr_gluon import runs as runs_module
 from dmr_gluon.data.datasets import open_prepared
 from dmr_gluon.data.encoding import Encoding, Source
@@ -294,6 +296,22 @@ class TestResume:
             with pytest.raises(DMRError, match="another process"):
                 fit(recipe, half)
             assert time.monotonic() - began > 0.5
+
+    def test_where_it_cannot_be_locked_a_line_says_so(self, half, recipe, monkeypatch, capsys):
+        def refuse(*_):
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(machine.fcntl, "flock", refuse)
+        fit(recipe, half)
+        assert capsys.readouterr().out.count("cannot be locked: let no other process") == 1
+
+    def test_a_lock_of_another_user_is_refused(self, half, recipe, monkeypatch):
+        log = Path(half.run_dir, "log.jsonl")
+        before = log.read_bytes()
+        monkeypatch.setattr(os, "access", lambda *_: False)
+        with pytest.raises(DMRError, match="lock is another user's, who may be training"):
+            fit(recipe, half)
+        assert log.read_bytes() == before
 
     @pytest.mark.parametrize("how", ["cut", "flipped", "exchanged"])
     def test_a_damaged_checkpoint_is_passed_over(self, half, recipe, alone, capsys, how):

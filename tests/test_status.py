@@ -1,5 +1,6 @@
 """dmr status: how runs stand, from folders as trainings leave them."""
 
+import errno
 import fcntl
 import json
 import os
@@ -18,6 +19,7 @@ from dmr_gluon.networks import network
 from dmr_gluon.recipes import CIFAR
 from dmr_gluon.report import runlog
 from dmr_gluon.report.status import find_runs, read_status
+from dmr_gluon.results.logs import read_runs
 
 PROGRESS = {
     "epoch": 3, "epochs": 4, "step": 391, "steps": 782, "images_per_second": 512.3,
@@ -116,6 +118,26 @@ class TestStates:
         (tmp_path / "run" / "lock").touch()
         assert read_status(path).state == "stopped"
         locked(path)  # would raise if it were still held
+
+    @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EACCES])
+    def test_without_a_lock_to_ask_the_log_alone_decides(self, tmp_path, monkeypatch, number):
+        """On a file system without locks, or where the lock is a colleague's."""
+
+        def refuse(*_):
+            raise OSError(number, os.strerror(number))
+
+        finished = fake_run(tmp_path / "finished", [30.0, 9.0, 8.0, 8.5], end=True)
+        stopped = fake_run(tmp_path / "stopped", [30.0])
+        for path in (finished, stopped):
+            open(os.path.join(path, "lock"), "w").close()
+        monkeypatch.setattr(fcntl, "flock", refuse)
+        found = [read_status(path) for path in (finished, stopped)]
+        assert [(one.state, one.reason) for one in found] == [
+            ("finished", None),
+            ("stopped", "may be running: its lock cannot be asked"),
+        ]
+        assert [run.state for run in read_runs([finished, stopped])] == ["finished", "stopped"]
+        assert [bool(run.problems) for run in read_runs([finished, stopped])] == [False, True]
 
     def test_without_a_heartbeat_the_log_is_used(self, tmp_path, locked):
         path = fake_run(tmp_path / "run", [30.0, 9.0], epochs=12)

@@ -5,7 +5,7 @@ import os
 import shutil
 from dataclasses import asdict
 
-from ..deploy.saving import load_run, save_model
+from ..deploy.saving import digest_of, load_run, save_model
 from ..errors import DMRError
 from ..runs import RunDirectory
 from ..training import checkpoint
@@ -74,6 +74,10 @@ def convert_run(run, form, out):
     if os.path.exists(out) and (not os.path.isdir(out) or os.listdir(out)):
         raise DMRError(f"{out} is there already and not an empty folder; choose another")
     found = _checkpoint_of(run, config)
+    if found:
+        checkpoint.require_fit(found[0], found[1], net)
+    converted = convert(net, form)
+    digests = {epoch: digest_of(converted)}
     config.update(network=asdict(spec), converted_from=run.path)
     config["recipe"]["model"] = spec.name
     # Under another name until it is whole: half a run would be resumed as if it were one.
@@ -84,13 +88,14 @@ def convert_run(run, form, out):
         if os.path.exists(run.log):
             as_it_is = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
             with open(run.log, **as_it_is) as log, open(other.log, "w", **as_it_is) as copy:
-                copy.writelines(_converted_event(line, config) for line in log)
+                copy.writelines(_converted_event(line, config, digests) for line in log)
         if found:
             _, arrays, state = found
             arrays = _convert_checkpoint(arrays, net.spec, form)
             state = {**state, "config": identity(config)}
+            _identify(state.get("values") or {}, digests)
             checkpoint.write(other.checkpoints, state["epoch"], arrays, state)
-        save_model(convert(net, form), other.model_prefix, epoch)
+        save_model(converted, other.model_prefix, epoch)
         os.replace(other.path, out)
     except OSError as error:
         shutil.rmtree(other.path, ignore_errors=True)
@@ -111,16 +116,27 @@ def _checkpoint_of(run, config):
     return found
 
 
-def _converted_event(line, config):
-    """A line of the log, which begins with what is trained."""
+def _converted_event(line, config, digests):
+    """A line of the log, with the new network in the place of the old one."""
     try:
         event = json.loads(line)
     except ValueError:
         return line
-    if not isinstance(event, dict) or event.get("event") != "start":
+    kind = event.get("event") if isinstance(event, dict) else None
+    if kind == "start":
+        event.update({name: config[name] for name in ("network", "recipe", "converted_from")})
+    elif kind == "epoch":
+        _identify(event, digests)
+    else:
         return line
-    event.update({name: config[name] for name in ("network", "recipe")})
-    return json.dumps({**event, "converted_from": config["converted_from"]}) + "\n"
+    return json.dumps(event) + "\n"
+
+
+def _identify(values, digests):
+    """Put the hash of the new parameters, known by epoch, in the place of the old ones'."""
+    values.pop("parameters_sha256", None)
+    if values.get("epoch") in digests:
+        values["parameters_sha256"] = digests[values["epoch"]]
 
 
 def _convert_checkpoint(arrays, spec, form):

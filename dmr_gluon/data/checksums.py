@@ -1,4 +1,4 @@
-"""Hashes of files, with progress."""
+"""Hashes of files, with progress, and of arrays."""
 
 import hashlib
 import os
@@ -43,6 +43,24 @@ def digests_of(path, algorithms, length=None):
             left -= len(block)
             bar.update(len(block))
     return digests
+
+
+def digest(arrays):
+    """SHA-256 of the names, types, shapes and values of NumPy arrays.
+
+    Parameters
+    ----------
+    arrays : dict of str to numpy.ndarray
+
+    Returns
+    -------
+    str
+    """
+    found = hashlib.sha256()
+    for name in sorted(arrays):
+        found.update(f"{name} {arrays[name].dtype} {arrays[name].shape}\n".encode())
+        found.update(arrays[name].tobytes())
+    return found.hexdigest()
 
 
 def describe_archive(path, unpacked=False):

@@ -106,7 +106,7 @@ def fetch(url, path, opener, size, algorithm, digest, source, instead):
     """
     part = path + ".part"
     with open(part, "ab", buffering=0) as file:
-        if not lock(file):
+        if lock(file) is False:
             raise DMRError(f"another process is downloading {path}; wait for it")
         receive(url, file, opener, size, instead)
         os.fsync(file.fileno())

@@ -214,7 +214,7 @@ def alone_in(out):
         if os.path.isdir(out):
             handle = os.open(out, os.O_RDONLY)
             stack.callback(os.close, handle)
-            if not lock(handle, _PATIENCE):
+            if lock(handle, _PATIENCE) is False:
                 raise DMRError(
                     f"another process is preparing {out}; wait for it or choose another --out"
                 )

@@ -24,7 +24,7 @@ import numpy as np
 
 from ..data.datasets import PUBLISHED
 from ..errors import DMRError, last_line
-from ..model import Network
+from ..model import Network, load_arrays
 from ..networks import name_of, network
 from ..runtime import mx
 from ..spec import NetworkSpec
@@ -46,7 +46,7 @@ _PLACES = {
 
 
 #: What MXNet raises for files that are missing, empty or damaged; its messages may hold bytes.
-_UNREADABLE = (mx.base.MXNetError, UnicodeDecodeError, ValueError, IndexError, AttributeError)
+_UNREADABLE = (mx.base.MXNetError, OSError, ValueError, IndexError, AttributeError)
 #: What their networks for 32x32 images were trained on.
 _DATASETS = ("cifar10", "cifar100", "svhn")
 
@@ -273,7 +273,7 @@ def _some(names):
 def _load(path):
     """Arrays by name, without MXNet's ``arg:`` and ``aux:``."""
     try:
-        loaded = mx.nd.load(path)
+        loaded = load_arrays(path)
     except _UNREADABLE as error:
         reason = "is damaged" if os.path.exists(path) else "is not there"
         raise DMRError(f"{path} {reason}; name a checkpoint as PREFIX EPOCH") from error
@@ -295,7 +295,8 @@ def _load(path):
 
 def _load_symbol(path):
     try:
-        return mx.sym.load(path)
+        with open(path, encoding="utf-8") as file:
+            return mx.sym.load_json(file.read())
     except _UNREADABLE as error:
         raise DMRError(f"{path} is damaged; without it the parameters alone are read") from error
 

@@ -5,13 +5,11 @@ from typing import Any, Dict, Optional, Union
 
 from ..data.check import check_quickly
 from ..data.datasets import open_as_trained, read_manifest
-from ..errors import DMRError
 from ..recipes import Recipe
-from ..report import runlog
 from ..runs import RunDirectory
 from .forms import INT8
 from .images import Preparation, PreparedImages
-from .saving import load_run
+from .saving import load_run, logged_epoch
 from .writer import ExportOptions, write_bundle
 
 
@@ -67,7 +65,7 @@ def export(
         options=options,
         images=_images_of(dataset, recipe, options, data_dir),
         dataset=dataset["name"],
-        training=_logged(trained.log, epochs),
+        training=logged_epoch(trained.log, epochs),
     )
 
 
@@ -76,15 +74,6 @@ def _labels(dataset):
     words = dataset.get("words") or [""] * len(dataset["classes"])
     firsts = [text.split(",")[0] for text in words]
     return [f"{name} {word}" if word else name for name, word in zip(dataset["classes"], firsts)]
-
-
-def _logged(log, epoch):
-    """The training log's last line of an epoch; None where there is none, or no whole log."""
-    try:
-        lines = [event for event in runlog.epochs(log) if event.get("epoch") == epoch]
-    except DMRError:
-        return None
-    return lines[-1] if lines else None
 
 
 def _images_of(dataset, recipe, options, data_dir):

@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional, Union
 import numpy as np
 
 from ..errors import DMRError, last_line
+from ..model import load_arrays, misfit
 from ..runtime import mx
 from .bundle import read_bundle
 from .forms import CPU_ONLY
@@ -92,7 +93,13 @@ class Bundle:
         """
         entry = self.description["forms"][self.form]
         image = read_image(os.path.join(self.path, self.description["example"]["image"]))
-        found = self.logits(to_batch([image], self.description["input"]))[0]
+        try:
+            found = self.logits(to_batch([image], self.description["input"]))[0]
+        except mx.base.MXNetError as error:
+            raise DMRError(
+                f"{self.path}: the form {self.form} cannot be run ({last_line(error)}); export the "
+                f"run again"
+            ) from error
         difference = np.abs(found - np.float32(entry["logits"]))
         # GPUs may compute convolutions with ten bits of precision (TF32).
         allowed = entry["tolerance"] * (1 if self._device.device_type == "cpu" else 100)
@@ -153,17 +160,24 @@ def _require_gpu(device, form):
         raise DMRError(f"{device} cannot be used ({reason}); leave out the device") from error
 
 
-def _symbol_block(symbol, params, device):
+def _symbol_block(path, params, device):
+    try:
+        with open(path, encoding="utf-8") as file:
+            symbol = mx.sym.load_json(file.read())
+        arrays = {name.partition(":")[2]: array for name, array in load_arrays(params).items()}
+    except mx.base.MXNetError as error:  # such as operators of oneDNN, which it may not have
+        reason = last_line(error)
+        raise DMRError(
+            f"{path} cannot be loaded by this MXNet ({reason}); load another form, such as plain"
+        ) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that the input's type is not in the file
-        try:
-            net = mx.gluon.SymbolBlock.imports(symbol, ["data"], params, ctx=device)
-        except mx.base.MXNetError as error:  # such as operators of oneDNN, which it may not have
-            reason = last_line(error)
-            raise DMRError(
-                f"{symbol} cannot be loaded by this MXNet ({reason}); load another form, such as "
-                f"plain"
-            ) from error
+        net = mx.gluon.SymbolBlock(symbol, [mx.sym.var("data")])
+    parameters = net.collect_params()
+    fault = misfit(dict.fromkeys(parameters, ()), dict.fromkeys(arrays, ()))
+    if fault:
+        raise DMRError(f"{params} does not fit {path}: {fault}; export the run again")
+    parameters.load_dict(arrays, device, cast_dtype=True, dtype_source="saved")
     net.hybridize(static_alloc=True, static_shape=True)
     return net
 

@@ -332,7 +332,7 @@ def onnx_logits(path):
 
     onnxruntime.set_default_logger_severity(3)
     try:
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(_content(path), providers=["CPUExecutionProvider"])
     except Exception as error:  # of classes that are not exported
         said = " ".join(str(error).split())
         raise Problem(f"onnxruntime cannot load {path} ({said}); upgrade it") from None

@@ -31,12 +31,15 @@ class Worker(Process):
     runtime : str
         ``mxnet`` or ``onnxruntime``.
     files : list of str
-        Symbol and parameters, or the ONNX model.
+        Symbol and parameters, or the ONNX model; in the same folder.
     """
 
     def __init__(self, name, runtime, files):
         what = f"{' and '.join(files)} (the form {name})"
-        super().__init__(what, [sys.executable, _WORKER, runtime, *files])
+        # Neither MXNet nor ONNX Runtime opens a path that is not UTF-8.
+        names = map(os.path.basename, files)
+        command = [sys.executable, _WORKER, runtime, *names]
+        super().__init__(what, command, folder=os.path.dirname(files[0]) or None)
 
     def logits(self, images):
         """(n, ...) images as the form takes them to (n, classes) of float32."""

@@ -326,7 +326,7 @@ def _cached(root, entry):
 @contextlib.contextmanager
 def _held(path):
     with open(path, "w", encoding="ascii") as file:
-        if not lock(file, _PATIENCE):
+        if lock(file, _PATIENCE) is False:
             raise DMRError(f"another process has held {path} for {_PATIENCE} s; wait for it")
         yield
 

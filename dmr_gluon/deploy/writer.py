@@ -220,7 +220,7 @@ def _held(out):
     """No other process exports into the same folder; what killed ones left is removed."""
     folder = os.open(out, os.O_RDONLY)
     try:
-        if not lock(folder):
+        if lock(folder) is False:
             raise DMRError(f"another process is exporting into {out}; wait for it")
         for left in glob.glob(os.path.join(glob.escape(out), ".export-*")):
             shutil.rmtree(left, ignore_errors=True)

@@ -3,6 +3,7 @@
 import os
 
 from ..errors import DMRError
+from ..results.run import one_line
 from . import runlog
 
 #: Okabe and Ito's palette, which colour-blind readers can tell apart.
@@ -41,6 +42,7 @@ def learning_curve(logs, out):
             raise DMRError(f"{log} has no epoch yet; there is nothing to draw")
         numbers = [epoch["epoch"] for epoch in epochs]
         name = os.path.basename(os.path.dirname(os.path.abspath(log)))
+        name = one_line(name, len(name))  # no font has bytes that are not UTF-8
         marker = "o" if len(epochs) < 40 else None
         style = {"color": colour, "marker": marker, "markersize": 3}
         left.plot(numbers, [epoch["train_loss"] for epoch in epochs], label=name, **style)

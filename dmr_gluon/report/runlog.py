@@ -15,7 +15,8 @@ event       fields
             ``step`` (of the epoch, from 1), ``images``, ``train_loss``, ``train_error``
 ``epoch``   ``epoch`` (from 1), ``step`` (updates so far), ``lr`` (of the last
             update), ``train_loss``, ``train_error``, ``test_loss``,
-            ``test_error``, ``test_top5_error`` (errors in percent),
+            ``test_error``, ``test_top5_error`` (errors in percent), ``parameters_sha256``
+            (of the parameters and running statistics, by which eval and export recognise them),
             ``images`` (trained on), ``seconds`` by what they went into (``train``,
             ``data``: waiting for it, ``evaluate``, ``save``, ``log``, ``start``: from
             the program's start to the first step), ``images_per_second`` (training alone),

@@ -30,7 +30,7 @@ class RunStatus:
     state : str
         ``running``, ``stopped``, ``finished``, ``failed`` or ``unreadable``.
     reason : str, optional
-        Why it failed or cannot be read.
+        Why it failed or cannot be read, or may be running all the same.
     epoch, epochs : int, optional
         The epoch it is in (running) or that has ended, and how many there are to be.
     epoch_share : float, optional
@@ -104,7 +104,7 @@ def find_runs(paths):
 
 
 def is_locked(path):
-    """Whether another process is training this run."""
+    """Whether another process is training this run; None where that cannot be told."""
     try:
         with open(os.path.join(path, "lock"), "rb") as file:
             # A shared lock is refused while a training holds its exclusive one, and two that
@@ -114,6 +114,8 @@ def is_locked(path):
         return False
     except BlockingIOError:
         return True
+    except OSError:  # a file system without locks, or another user's file
+        return None
     return False
 
 
@@ -182,6 +184,8 @@ def _read(path):
     if times:
         values["last_activity"] = max(map(_time, times)).isoformat(timespec="seconds")
     reason = events[-1]["reason"] if state == FAILED else None
+    if state == STOPPED and running is None:
+        reason = "may be running: its lock cannot be asked"
     return RunStatus(path, state, reason, **values)
 
 

@@ -86,7 +86,7 @@ def read_runs(paths, dataset=None, network=None, epochs=None):
 
 def read_run(folder):
     """The run in a folder; what cannot be read is named in it."""
-    problems, config, running = Problems(), None, False
+    problems, config = Problems(), None
     try:
         config = _read_config(os.path.join(folder, "config.json"))
     except FileNotFoundError:
@@ -94,10 +94,7 @@ def read_run(folder):
     except (OSError, ValueError, RecursionError) as error:
         problems.add(f"config.json cannot be read ({short(error)})")
     # Before the log: a run that ends between the two is then finished, not stopped.
-    try:
-        running = is_locked(folder)
-    except OSError as error:
-        problems.add(f"whether it is running cannot be told: lock {error.strerror}")
+    running = is_locked(folder)
     return _read(folder, os.path.join(folder, "log.jsonl"), config, problems, running)
 
 
@@ -126,6 +123,8 @@ def _read(path, log, config, problems, running=False):
         state = FAILED
     else:
         state = STOPPED
+    if state == STOPPED and running is None:
+        problems.add("it may be running: its lock cannot be asked")
     if state == STOPPED and found.ended:
         problems.add("the log has an end, but not the last epoch's test error")
     remarks = found.moves

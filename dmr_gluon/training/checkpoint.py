@@ -10,7 +10,6 @@ name and then renamed, so it is there whole or not at all. It is read without un
 """
 
 import glob
-import hashlib
 import io
 import json
 import os
@@ -21,10 +20,13 @@ import zlib
 
 import numpy as np
 
+from ..data.checksums import digest
 from ..data.iterators import WHOLE
 from ..errors import DMRError
+from ..model import misfit
 from ..runs import write_atomically
 from ..runtime import mx
+from .buckets import trained_parameters
 
 #: What reading a damaged archive raises, by the byte that is damaged.
 _DAMAGE = (
@@ -108,7 +110,7 @@ def write(directory, epoch, arrays, state, step=0):
     """
     name = f"epoch-{epoch:04d}" + (f"-step-{step:06d}" if step else "")
     path = os.path.join(directory, name + ".npz")
-    state = json.dumps({**state, "sha256": _digest(arrays)})
+    state = json.dumps({**state, "sha256": digest(arrays)})
     # In memory first: on a full disk, NumPy's archive would complain once more when forgotten.
     archive = io.BytesIO()
     np.savez(archive, state=np.frombuffer(state.encode(), np.uint8), **arrays)
@@ -138,14 +140,6 @@ def keep_only(newest, last, best=None):
     halves = glob.glob(os.path.join(glob.escape(directory), "epoch-*.npz.part"))
     for path in [*(os.path.join(directory, name) for name in names if name not in kept), *halves]:
         os.remove(path)
-
-
-def _digest(arrays):
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}\n".encode())
-        digest.update(np.ascontiguousarray(arrays[name]).data)
-    return digest.hexdigest()
 
 
 def newest(directory):
@@ -205,7 +199,7 @@ def read(path):
             arrays = {name: archive[name] for name in archive.files}
         state = json.loads(arrays.pop("state").tobytes())
         # Checkpoints of earlier versions have no hash.
-        whole = state.get("sha256") in (None, _digest(arrays))
+        whole = state.get("sha256") in (None, digest(arrays))
     except _DAMAGE as error:
         raise DMRError(f"{path} is damaged ({error})") from error
     if not whole:
@@ -245,14 +239,12 @@ def fill(path, arrays, step, lr, average=None, part=None):
     DMRError
         For arrays of another network.
     """
-    parameters, kinds = step.net.collect_params(), {}
+    require_fit(path, arrays, step.net, average is not None)
+    kinds = {}
     for name, array in arrays.items():
         kind, _, name = name.partition("/")
         kinds.setdefault(kind, {})[name] = array
-    differing = sorted(set(kinds["parameter"]) ^ set(parameters))
-    if differing:
-        raise DMRError(f"{path} is of another network: {differing[0]} is not in both")
-    for name, parameter in parameters.items():
+    for name, parameter in step.net.collect_params().items():
         parameter.set_data(_nd(kinds["parameter"][name]))
     _fill_statistics(step.net, arrays.get("statistics"), part or WHOLE)
     velocity, master = (step.buckets.join(kinds.get(kind, {})) for kind in ("velocity", "master"))
@@ -275,6 +267,44 @@ def fill(path, arrays, step, lr, average=None, part=None):
         average.averages = [
             _nd(array, bucket.list_ctx()[0]) for array, bucket in zip(found, step.buckets.arrays)
         ]
+
+
+def require_fit(path, arrays, net, averaged=False):
+    """Refuse a checkpoint that is not of just this network.
+
+    Parameters
+    ----------
+    path : str
+        Where the arrays are from, for a refusal.
+    arrays : dict of str to numpy.ndarray
+    net : Network
+    averaged : bool
+        There must be running averages of the weights.
+
+    Raises
+    ------
+    DMRError
+        Naming an array that is surplus, missing or of another shape.
+    """
+    shapes = {name: one.shape for name, one in net.collect_params().items()}
+    trained = {one.name for one in trained_parameters(net)}
+    types = {name: getattr(arrays.get(f"parameter/{name}"), "dtype", None) for name in trained}
+    half = {name for name, dtype in types.items() if dtype == np.float16}
+    expected = {f"parameter/{name}": shape for name, shape in shapes.items()}
+    # Before the first step there is neither velocity nor master copy.
+    found = {name.partition("/")[0] for name in arrays} | ({"average"} if averaged else set())
+    for kind, names in (("velocity", trained), ("master", half), ("average", trained)):
+        if kind in found:
+            expected.update((f"{kind}/{name}", shapes[name]) for name in names)
+    if "statistics" in arrays:
+        size = sum(int(np.prod(one.shape)) for one in running_statistics(net))
+        expected["statistics"] = (*arrays["statistics"].shape[:2], size)
+    fault = misfit(expected, {name: array.shape for name, array in arrays.items()})
+    if fault:
+        raise DMRError(
+            f"{path} is of another network: {fault}; put this run's own checkpoint in its place, "
+            f"or start anew in another --run-dir"
+        )
 
 
 def _pair(state):

@@ -1,5 +1,6 @@
 """Exact evaluation: every image of a split once, at any batch size and device count."""
 
+import os
 from collections import deque
 from dataclasses import dataclass
 from typing import Any, Callable, Deque, Optional, Sequence
@@ -8,8 +9,12 @@ import numpy as np
 
 from ..data.datasets import PreparedSet
 from ..data.iterators import evaluation_batches, share_of
+from ..deploy.saving import logged_epoch
 from ..errors import DMRError
+from ..machine import processor
 from ..recipes import Recipe
+from ..report import runlog
+from ..runs import RunDirectory, place_of
 from ..runtime import mx
 from .distributed import ALONE, Group
 from .log import Progress
@@ -112,6 +117,66 @@ def evaluate(
             f"counts; prepare the data set again"
         )
     return Evaluation(total, tally.wrong, tally.wrong_top5, tally.loss / total)
+
+
+#: Of the images, how many may change sides because another machine rounds differently.
+_ROUNDING = 0.005
+
+
+def check_with_log(
+    result: Evaluation, run: RunDirectory, epoch: int, devices: Sequence[mx.Context]
+) -> Optional[str]:
+    """Compare the error on a run's own test images with the one that its log has.
+
+    Parameters
+    ----------
+    result : Evaluation
+    run : RunDirectory
+    epoch : int
+        Whose network it is of.
+    devices : list of Context
+        That it was computed on.
+
+    Returns
+    -------
+    str or None
+        What is to be noted: that there is nothing to compare with, or a small difference and
+        what explains it.
+
+    Raises
+    ------
+    DMRError
+        For a difference that nothing explains.
+    """
+    logged, config = logged_epoch(run.log, epoch), run.config()
+    if logged is None:
+        return f"{run.log} has no whole line of epoch {epoch}; there is nothing to compare with"
+    if logged["test_error"] == result.error:
+        return None
+    now = {
+        "processor": ("processor", processor()),
+        "number of threads": ("threads", os.environ.get("OMP_NUM_THREADS")),
+        "list of devices": ("devices", [str(device) for device in devices]),
+        "number of workers": ("workers", 1),
+        "form of the network": ("converted_from", None),
+    }
+    # It may have gone on elsewhere, more than once.
+    places = [config, place_of(config), *runlog.read(run.log)]
+    unlike = [
+        what
+        for what, (name, value) in now.items()
+        if any(place.get(name, value) != value for place in places)
+    ]
+    unlike += ["type of number"] * (config["recipe"].get("dtype") == "float16")
+    unlike += ["choice of cuDNN's"] * (devices[0].device_type == "gpu")
+    wrong = round(logged["test_error"] * result.images / 100)
+    said = f"{run.log} records {wrong} wrong of {result.images} images for epoch {epoch}"
+    if unlike and abs(wrong - result.wrong) <= max(1, _ROUNDING * result.images):
+        return f"{said}; another {' and another '.join(unlike)} rounds differently"
+    raise DMRError(
+        f"{said}, not {result.wrong}: these are other parameters, or other software computes "
+        f"otherwise; evaluate with the versions that config.json names"
+    )
 
 
 class _Tally:

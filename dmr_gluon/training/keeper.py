@@ -1,5 +1,6 @@
 """Saving a training, and bringing it back."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -7,7 +8,7 @@ from dataclasses import asdict, fields
 
 import numpy as np
 
-from ..deploy.saving import save_model
+from ..deploy.saving import digest_of, logged_epoch, save_model
 from ..errors import DMRError
 from ..report import runlog
 from ..runtime import mx, on_a_passing_thread
@@ -44,11 +45,24 @@ class Keeper:
         -------
         (str, Position) or None
             None where there is no checkpoint.
+
+        Raises
+        ------
+        DMRError
+            Where it is of another network or run.
         """
         found = checkpoint.read_newest(self.run.checkpoints, accept=only_of(self.config))
         if found is None:
             return None
         path, arrays, state = found
+        logged = logged_epoch(self.run.log, state["epoch"]) or {}
+        lines = (line.get("parameters_sha256") for line in (logged, state.get("values") or {}))
+        if len(set(filter(None, lines))) > 1:
+            raise DMRError(
+                f"{path} is another run's: it does not have the parameters that {self.run.log} "
+                f"records for epoch {state['epoch']}; put this run's own checkpoint in its place, "
+                f"or start anew in another --run-dir"
+            )
         part = self.group.part
         checkpoint.fill(path, arrays, self.step, state["lr"], self.average, part)
         if self.step.loss_scale and state.get("loss_scale"):
@@ -145,6 +159,11 @@ class Keeper:
             return
         on_a_passing_thread(save_model, self.net, self.run.model_prefix, at.epoch)
         self.run.keep_only_models({at.epoch, (at.best or {}).get("epoch")})
+
+    def digest(self):
+        """What the model of this epoch is recognised by: the averages' where there are such."""
+        with self.average or contextlib.nullcontext():
+            return on_a_passing_thread(digest_of, self.net)
 
     def average_running_statistics(self):
         """Give every device of every worker the mean of all BN running statistics.

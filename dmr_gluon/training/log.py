@@ -19,6 +19,16 @@ _QUIET = 60
 #: Seconds between two writings of ``progress.json``.
 _BEAT = 5
 
+#: What a run's time goes into, as it is logged and as it is said.
+SPENT = {
+    "train": "training",
+    "evaluate": "evaluation",
+    "data": "waiting for data",
+    "save": "saving",
+    "log": "logging",
+    "start": "starting",
+}
+
 
 def duration(seconds):
     """``1:02:03`` or ``02:03``."""

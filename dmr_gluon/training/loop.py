@@ -27,7 +27,7 @@ from .estimate import estimate
 from .evaluate import Interrupted, evaluate
 from .identity import changes_at_resume
 from .keeper import Keeper
-from .log import Clock, Heartbeat, duration, epoch_line, speed
+from .log import SPENT, Clock, Heartbeat, duration, epoch_line, speed
 from .optimizer import make_optimizer
 from .position import NotFinite, Position
 from .start import Plan, RunOptions, announce, configuration
@@ -38,16 +38,6 @@ __all__ = ["RunOptions", "fit"]
 
 #: Rollbacks after which a run gives up.
 _MOST_ROLLBACKS = 3
-
-#: What a run's time goes into, as it is logged and as it is said.
-_SPENT = {
-    "train": "training",
-    "evaluate": "evaluation",
-    "data": "waiting for data",
-    "save": "saving",
-    "log": "logging",
-    "start": "starting",
-}
 
 
 def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
@@ -96,8 +86,8 @@ def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
                 stem = f"{prepared.name}-{recipe.model}"
                 with group.agreeing():
                     run = run or RunDirectory(claim_run_directory("runs", stem))
-                    if group.first:
-                        held.enter_context(run.lock())
+                    if group.first and not held.enter_context(run.lock()):
+                        say(f"note: {run.path} cannot be locked: let no other process train it")
             net = Network(spec)
             net.use_bn_momentum(recipe.bn_momentum)
             mx.random.seed(options.seed)
@@ -252,6 +242,7 @@ class Training(StepsOfEpoch):
                 )
             except (Interrupted, DMRError) as error:
                 trouble = error
+        parameters = self.keeper.digest()
         self.clock.lap("evaluate")
         if trouble:
             if self.group.kv is None:  # workers only save together
@@ -272,6 +263,7 @@ class Training(StepsOfEpoch):
             "test_loss": evaluation.loss,
             "test_error": evaluation.error,
             "test_top5_error": evaluation.top5_error,
+            "parameters_sha256": parameters,
             "seconds": seconds,
             "images_per_second": round(at.images / max(1e-3, seconds["train"]), 1),
             "images_per_second_overall": round(at.images / max(1e-3, sum(seconds.values())), 1),
@@ -379,7 +371,7 @@ class Training(StepsOfEpoch):
             os.remove(self.heart.path)
         if self.board:
             self.board.close()
-        parts = [(text, seconds.get(name, 0.0)) for name, text in _SPENT.items()]
+        parts = [(text, seconds.get(name, 0.0)) for name, text in SPENT.items()]
         say(
             f"done: test error {done[-1]['test_error']:.2f}% after {len(done)} epochs, "
             f"{speed(images / whole)} training images per second with evaluation and saving "

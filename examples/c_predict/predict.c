@@ -23,7 +23,7 @@
 #include <mxnet/c_predict_api.h>
 
 static void fail(const char *what, const char *why) {
-  fprintf(stderr, "error: %s: %s\n", what, why);
+  fprintf(stderr, "error: %s: %.*s\n", what, (int)strcspn(why, "\n"), why); /* no stack trace */
   exit(2);
 }
 
@@ -75,6 +75,27 @@ static void print_label(const char *json, unsigned wanted) {
   }
 }
 
+/* MXPredCreate ignores surplus parameters, and takes missing ones to be zero. */
+static void check_parameters(const char *folder, const char *symbol, const char *params, int size) {
+  NDListHandle list;
+  mx_uint count, wanted = 0, ndim;
+  if (MXNDListCreate(params, size, &list, &count)) fail(folder, MXGetLastError());
+  const char *at = symbol;
+  for (; (at = strstr(at, "\"op\": \"null\"")); at++) wanted++;
+  if (count + 1 != wanted) fail(folder, "the parameters are another network's"); /* 1: data */
+  for (mx_uint i = 0; i < count; i++) {
+    const char *key;
+    const mx_float *values;
+    const mx_uint *shape;
+    if (MXNDListGet(list, i, &key, &values, &shape, &ndim)) fail(folder, MXGetLastError());
+    char name[256];
+    const char *colon = strchr(key, ':'); /* arg:NAME or aux:NAME */
+    snprintf(name, sizeof name, "\"name\": \"%s\"", colon ? colon + 1 : key);
+    if (!strstr(symbol, name)) fail(folder, "the parameters are another network's");
+  }
+  MXNDListFree(list);
+}
+
 int main(int argc, char **argv) {
   if (argc != 3) fail("usage", "predict BUNDLE IMAGE.ppm");
 
@@ -82,6 +103,7 @@ int main(int argc, char **argv) {
   char *json = read_file(argv[1], "bundle.json", &size);
   char *symbol = read_file(argv[1], "model-symbol.json", &size);
   char *params = read_file(argv[1], "model-0000.params", &params_size);
+  check_parameters(argv[1], symbol, params, (int)params_size);
   const char *input = strstr(json, "\"input\": {");
   if (!input) fail(argv[1], "bundle.json has no input");
   if (!strstr(input, "\"values\": \"normalised\"")) fail(argv[1], "export it without --preprocess");
