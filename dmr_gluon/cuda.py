@@ -1,9 +1,11 @@
 """NVIDIA's driver and libraries, as mxnet-cu112 needs them, without importing MXNet."""
 
+import contextlib
 import ctypes
 import glob
 import os
 import re
+import struct
 import sys
 from dataclasses import dataclass
 from typing import Optional, Tuple
@@ -30,6 +32,9 @@ LIBRARIES = (
 OLDEST, NEWEST = (5, 0), (8, 9)
 #: The CUDA version that a driver has to support; within a major version older drivers do.
 CUDA = (11, 0)
+#: The CUDA version that a driver has to support for MXNet's pointwise fusion. It compiles its
+#: kernels as the network runs, with the NVRTC that setup.py pins, whose PTX older drivers refuse.
+FUSION = (11, 8)
 
 
 @dataclass(frozen=True)
@@ -98,14 +103,31 @@ def driver(library="libcuda.so.1"):
         cuda = ctypes.CDLL(library)
     except OSError:
         return None
-    value = ctypes.c_int()
-    version = None
-    if not cuda.cuDriverGetVersion(ctypes.byref(value)):
-        version = divmod(value.value // 10, 100)
+    value, version = ctypes.c_int(), _version(cuda)
     failed = cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(value))
     if failed:
         return Driver(version, error=f"CUDA error {failed}")
     return Driver(version, tuple(_gpu(cuda, number) for number in range(value.value)))
+
+
+def newest_cuda(library="libcuda.so.1"):
+    """The newest CUDA that the driver supports, asked without initialising a GPU.
+
+    Returns
+    -------
+    (int, int) or None
+        None where there is no driver, or it does not say.
+    """
+    try:
+        return _version(ctypes.CDLL(library))
+    except OSError:
+        return None
+
+
+def _version(cuda):
+    value = ctypes.c_int()
+    failed = cuda.cuDriverGetVersion(ctypes.byref(value))
+    return None if failed else divmod(value.value // 10, 100)
 
 
 def _gpu(cuda, number):
@@ -187,4 +209,57 @@ def preload_libraries():
             ctypes.CDLL(paths[0] if paths else soname, mode=ctypes.RTLD_GLOBAL)
         except OSError:
             missing.append(package)
+    # NVRTC asks for its built-in functions, and cuDNN for NVRTC, by names that nothing in PyPI's
+    # folders has, or that the loader does not look for there.
+    with contextlib.suppress(OSError):
+        for path in found("libnvrtc-builtins.so.*"):
+            ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
+        if from_the_system("libnvrtc.so") is None:
+            name_library("libnvrtc.so", "libnvrtc.so.11.2")
     return sorted(set(missing))
+
+
+def name_library(name, loaded):
+    """Let a library that is loaded be found under another name too, in this process.
+
+    A library of a few hundred bytes is made in memory and loaded, which has the other name and
+    needs the one that is there. What is looked up in it is found in that.
+
+    Parameters
+    ----------
+    name, loaded : str
+
+    Raises
+    ------
+    OSError
+    """
+    strings = b"\0".join([b"", name.encode(), loaded.encode(), b""])
+    dynamic = 64 + 2 * 56  # behind the ELF header and two program headers
+    symbols = dynamic + 7 * 16
+    text = symbols + 24
+    size = text + len(strings)
+    needed, soname, strtab, symtab, strsz, syment = 1, 14, 5, 6, 10, 11
+    entries = [
+        *((soname, 1), (needed, 2 + len(name)), (strtab, text), (symtab, symbols)),
+        *((strsz, len(strings)), (syment, 24), (0, 0)),
+    ]
+    identity = b"\x7fELF\2\1\1".ljust(16, b"\0")  # 64 bits, little-endian
+    shared, x86_64, load, dynamic_segment, read_write = 3, 62, 1, 2, 6
+    content = b"".join(
+        [
+            struct.pack(
+                "<16sHHIQQQIHHHHHH", identity, shared, x86_64, 1, 0, 64, 0, 0, 64, 56, 2, 0, 0, 0
+            ),
+            struct.pack("<IIQQQQQQ", load, read_write, 0, 0, 0, size, size, 4096),
+            struct.pack("<IIQQQQQQ", dynamic_segment, read_write, *[dynamic] * 3, *[7 * 16] * 2, 8),
+            *(struct.pack("<qQ", *entry) for entry in entries),
+            bytes(24),
+            strings,
+        ]
+    )
+    handle = os.memfd_create(name)
+    try:
+        os.write(handle, content)
+        ctypes.CDLL(f"/proc/self/fd/{handle}", mode=ctypes.RTLD_GLOBAL)
+    finally:
+        os.close(handle)

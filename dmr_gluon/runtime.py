@@ -11,9 +11,11 @@ happens first:
    removed; they are put back (needed on Python 3.12, which has no older NumPy).
 3. **CUDA libraries.** With the mxnet-cu112 wheel, PyPI's CUDA 11 libraries are
    loaded by path, so that nothing but the driver has to be installed.
-4. **Fusion.** The messages of MXNet's graph fusion are silenced. Nothing is
+4. **Fusion.** The messages of MXNet's graph fusion are silenced. On CPUs nothing is
    switched off: oneDNN's fusion of a convolution with the addition after it is
-   wrong only for ``skip + branch``, and our sums read ``branch + skip``.
+   wrong only for ``skip + branch``, and our sums read ``branch + skip``. On GPUs the
+   fusion of pointwise operators is, where the driver is older than the compiler that
+   it uses (:data:`dmr_gluon.cuda.FUSION`): the first step would fail.
 5. **Other packages.** What MXNet imports and seldom uses waits: see :mod:`.imports`.
 
 A variable that the user has set is never changed, but for a list of threads (``4,2``), of
@@ -27,7 +29,7 @@ import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
-from .cuda import preload_libraries
+from .cuda import FUSION, newest_cuda, preload_libraries
 from .errors import DMRError
 from .imports import only_what_is_needed
 from .machine import check_threads, installed_wheels, usable_cores
@@ -98,7 +100,11 @@ def _import_mxnet():
         )
     _restore_numpy_names()
     _set_environment()
-    missing = preload_libraries() if "mxnet-cu112" in wheels else []
+    missing = []
+    if "mxnet-cu112" in wheels:
+        missing = preload_libraries()
+        if (newest_cuda() or FUSION) < FUSION:
+            os.environ.setdefault("MXNET_USE_FUSION", "0")
     try:
         with only_what_is_needed():
             return importlib.import_module("mxnet")

@@ -1,8 +1,12 @@
 """What is asked of NVIDIA's driver, with stand-ins for it; and CUDA's libraries."""
 
 import os
+import shutil
+import subprocess
+import sys
 
 import pytest
+from conftest import REPOSITORY
 
 from dmr_gluon import cuda
 from dmr_gluon.cuda import GPU, Driver, driver
@@ -83,13 +87,38 @@ def test_cuda_libraries_are_loaded_from_pypis_packages(tmp_path, monkeypatch):
     (folder / "libcudnn.so.8").write_bytes(b"")
     loaded = []
 
-    def load(path, mode):
+    def load(path, mode=None):
         loaded.append(path)
         if not os.path.isabs(path):
             raise OSError
 
     monkeypatch.setattr(cuda.ctypes, "CDLL", load)
     monkeypatch.setattr(cuda.sys, "path", [str(tmp_path)])
+    named = []
+    monkeypatch.setattr(cuda, "name_library", lambda *names: named.append(names))
     missing = cuda.preload_libraries()
-    assert str(folder / "libcudnn.so.8") == loaded[-1]
+    assert str(folder / "libcudnn.so.8") in loaded
+    assert named == [("libnvrtc.so", "libnvrtc.so.11.2")]  # as cuDNN calls it
     assert "nvidia-cudnn-cu11" not in missing and "nvidia-nccl-cu11" in missing
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc makes the library")
+def test_a_library_is_found_under_another_name(tmp_path):
+    """In a process of its own, as nothing that was loaded goes again."""
+    (tmp_path / "one.c").write_text("int answer(void) { return 42; }")
+    command = ["gcc", "-shared", "-fPIC", "-Wl,-soname,libone.so.11.2", "-o", "libone.so.11.2"]
+    subprocess.run([*command, "one.c"], cwd=tmp_path, check=True)
+    code = (
+        "import ctypes, sys; from dmr_gluon.cuda import name_library\n"
+        "ctypes.CDLL(sys.argv[1], mode=ctypes.RTLD_GLOBAL)\n"
+        "try: ctypes.CDLL('libone.so')\n"
+        "except OSError: name_library('libone.so', 'libone.so.11.2')\n"
+        "print(ctypes.CDLL('libone.so').answer())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "libone.so.11.2"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    assert done.stdout == "42\n", done.stderr

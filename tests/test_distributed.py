@@ -17,7 +17,7 @@ from dmr_gluon.errors import DMRError
 from dmr_gluon.report import runlog
 from dmr_gluon.results.logs import read_run
 from dmr_gluon.runs import RunDirectory
-from dmr_gluon.training import checkpoint
+from dmr_gluon.training import checkpoint, distributed
 from dmr_gluon.training.distributed import ALONE, Group, join
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
@@ -196,6 +196,23 @@ class TestJoining:
             join("dist_sync")
         assert join("device") is ALONE
 
+    @pytest.mark.parametrize(
+        "devices, kind",
+        [
+            (["gpu", "gpu"], "dist_device_sync"),
+            (["gpu"], "dist_sync"),
+            (["cpu", "cpu"], "dist_sync"),
+        ],
+    )
+    def test_several_gpus_are_summed_on_gpus(self, monkeypatch, devices, kind):
+        for name in ("ROLE", "PS_ROOT_URI", "PS_ROOT_PORT", "NUM_WORKER", "NUM_SERVER"):
+            monkeypatch.setenv("DMLC_" + name, "1")
+        made = []
+        store = SimpleNamespace(num_workers=1, rank=0)
+        monkeypatch.setattr(distributed.mx.kv, "create", lambda name: made.append(name) or store)
+        join("dist_sync", [SimpleNamespace(device_type=device) for device in devices])
+        assert made == [kind]
+
     def test_a_worker_must_not_train_by_itself(self, monkeypatch):
         monkeypatch.setenv("DMLC_ROLE", "worker")
         with pytest.raises(DMRError, match="--kv-store dist_sync"):
@@ -329,14 +346,14 @@ def main():
             return write(directory, number, *others)
         checkpoint.write = full
     if what == "weights" and mine == "1":
-        call, count = TrainingStep.__call__, [0]
+        call, count = TrainingStep.update, [0]
         def other(self, *arguments):
             count[0] += 1
             if count[0] == 5:
                 bias = self.net.output.bias
                 bias.set_data(bias.data() + 1e-6)
             return call(self, *arguments)
-        TrainingStep.__call__ = other
+        TrainingStep.update = other
     if what == "seed":
         options["seed"] = 1 + int(mine)
     if what == "bug" and mine == "1":

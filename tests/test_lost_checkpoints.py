@@ -133,7 +133,7 @@ def stopped(tiny_cifar10, tmp_path_factory):
     """A run that was stopped within its third and last epoch."""
     run = Run(tmp_path_factory.mktemp("stopped"), tiny_cifar10)
     with pytest.MonkeyPatch.context() as patch:
-        step, done = TrainingStep.__call__, []
+        step, done = TrainingStep.update, []
 
         def call(self, *arguments):
             done.append(step(self, *arguments))
@@ -141,7 +141,7 @@ def stopped(tiny_cifar10, tmp_path_factory):
                 signal.raise_signal(signal.SIGTERM)
             return done[-1]
 
-        patch.setattr(TrainingStep, "__call__", call)
+        patch.setattr(TrainingStep, "update", call)
         with pytest.raises(Stopped):
             run.resume(keep=9)
     assert [event["epoch"] for event in runlog.epochs(f"{run.path}/log.jsonl")] == [1, 2]

@@ -89,7 +89,7 @@ def stop_at(monkeypatch):
     """Send this process a signal in one of its steps, counted over all epochs of this process."""
 
     def arrange(step, number=signal.SIGTERM):
-        original, count = TrainingStep.__call__, [0]
+        original, count = TrainingStep.update, [0]
 
         def call(self, *arguments):
             count[0] += 1
@@ -97,7 +97,7 @@ def stop_at(monkeypatch):
                 signal.raise_signal(number)
             return original(self, *arguments)
 
-        monkeypatch.setattr(TrainingStep, "__call__", call)
+        monkeypatch.setattr(TrainingStep, "update", call)
 
     return arrange
 
@@ -446,7 +446,7 @@ class TestNotFinite:
         """Weights become NaN in a step, once or whenever that step comes."""
 
         def arrange(step, times):
-            original, count, left = TrainingStep.__call__, [0], [times]
+            original, count, left = TrainingStep.update, [0], [times]
 
             def call(self, *arguments):
                 count[0] += 1
@@ -456,7 +456,7 @@ class TestNotFinite:
                     weight.set_data(weight.data() * float("nan"))
                 return original(self, *arguments)
 
-            monkeypatch.setattr(TrainingStep, "__call__", call)
+            monkeypatch.setattr(TrainingStep, "update", call)
 
         return arrange
 
@@ -550,7 +550,7 @@ class TestNotFinite:
 
     def test_weights_that_are_not_finite_are_never_saved(self, recipe, few, tmp_path, monkeypatch):
         """The loss of the last step is finite, and the step itself was what broke the weights."""
-        original, count = TrainingStep.__call__, [0]
+        original, count = TrainingStep.update, [0]
 
         def call(self, *arguments):
             results = original(self, *arguments)
@@ -560,7 +560,7 @@ class TestNotFinite:
                 bias.set_data(bias.data() * float("inf"))
             return results
 
-        monkeypatch.setattr(TrainingStep, "__call__", call)
+        monkeypatch.setattr(TrainingStep, "update", call)
         run = str(tmp_path / "run")
         with pytest.raises(DMRError, match="head_fc_bias is not finite"):
             fit(recipe, RunOptions(data_dir=few, run_dir=run, checkpoint_steps=4))
@@ -617,7 +617,7 @@ class TestDisks:
             raise mx.base.MXNetError("Traceback ...\nCUDA: unspecified launch failure")
 
         options = RunOptions(data_dir=few, run_dir=str(tmp_path / "run"))
-        for place, name in ((loop, "make_devices"), (TrainingStep, "__call__")):
+        for place, name in ((loop, "make_devices"), (TrainingStep, "update")):
             monkeypatch.setattr(place, name, broken)
             with pytest.raises(Failed, match="MXNet stopped: CUDA: unspecified") as stopped:
                 fit(recipe, options)

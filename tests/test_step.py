@@ -13,7 +13,8 @@ from dmr_gluon.runtime import mx
 from dmr_gluon.training import buckets, checkpoint
 from dmr_gluon.training.buckets import Buckets, trained_parameters
 from dmr_gluon.training.optimizer import learning_rate, make_optimizer
-from dmr_gluon.training.step import LossScale, TrainingStep, WeightAverage, all_finite
+from dmr_gluon.training.position import NotFinite
+from dmr_gluon.training.step import LossScale, TrainingStep, WeightAverage, finite_flags
 
 ONE, TWO = [mx.cpu(0)], [mx.cpu(0), mx.cpu(1)]
 
@@ -247,12 +248,35 @@ def test_the_networks_parts_that_become_float16():
     assert "Cast" not in net.portable_symbol().tojson()
 
 
+def test_float16_fetches_the_next_batch_while_gradients_are_looked_at(monkeypatch):
+    order, step = [], scaled_step(replace(CIFAR, dtype="float16"))
+    after = step.loss_scale.after
+    monkeypatch.setattr(step.loss_scale, "after", lambda ok: order.append("look") or after(ok))
+    data, label = scaled_data(0)
+    step.update(step.place(data, label), 0.1, len(label), lambda: order.append("fetch"))
+    assert order == ["fetch", "look"]
+
+
 @pytest.mark.parametrize("value", ["inf", "nan"])
 def test_one_value_that_is_not_finite_is_seen(value):
-    arrays = [mx.nd.ones(1000) for _ in range(3)]
-    assert all_finite(arrays)
+    arrays = [mx.nd.ones(1000, dtype=dtype) for dtype in ("float16", "float32", "float32")]
+
+    def seen():
+        return [int(flag.asscalar()) for flag in finite_flags(arrays)]
+
+    assert seen() == [1, 1]  # one for each type
     arrays[1][777] = float(value)
-    assert not all_finite(arrays)
+    assert seen() == [1, 0]
+
+
+def test_a_loss_scale_that_cannot_fall_further_ends_the_run():
+    scale = LossScale()
+    while scale.scale > 1:
+        assert not scale.after(False)
+    assert scale.take() == {"loss_scale": 1.0, "skipped_steps": 16}
+    assert scale.after(True) and scale.take()["skipped_steps"] == 0
+    with pytest.raises(NotFinite, match="even with a loss scale of 1"):
+        scale.after(False)
 
 
 class TestBuckets:

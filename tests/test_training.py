@@ -3,9 +3,11 @@
 import ctypes
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -18,12 +20,12 @@ from dmr_gluon.cuda import GPU, Driver, parse_gpus
 from dmr_gluon.data.datasets import open_prepared
 from dmr_gluon.data.reader import Batch
 from dmr_gluon.deploy.saving import load_run, prepare_to_run
-from dmr_gluon.errors import DMRError
-from dmr_gluon.recipes import CIFAR
+from dmr_gluon.errors import DMRError, Failed
+from dmr_gluon.recipes import CIFAR, IMAGENET
 from dmr_gluon.report import runlog
 from dmr_gluon.runs import RunDirectory, claim_run_directory
 from dmr_gluon.runtime import mx
-from dmr_gluon.training import devices, log
+from dmr_gluon.training import devices, log, step
 from dmr_gluon.training import evaluate as evaluation
 from dmr_gluon.training.devices import check_kvstore, choose_algorithms, make_devices
 from dmr_gluon.training.distributed import ALONE
@@ -34,7 +36,7 @@ from dmr_gluon.training.loop import RunOptions, fit
 from dmr_gluon.training.optimizer import make_optimizer
 from dmr_gluon.training.position import Position
 from dmr_gluon.training.start import Plan
-from dmr_gluon.training.step import TrainingStep, host_memory, split_over
+from dmr_gluon.training.step import HostBuffers, TrainingStep, host_memory, split_over
 
 
 def without_bn():
@@ -79,24 +81,37 @@ def test_the_choice_of_algorithms_reaches_mxnet_which_is_loaded(monkeypatch):
 
 
 def test_batches_for_gpus_wait_in_pinned_memory(monkeypatch):
-    used = []
-
-    class Copied(Exception):
-        pass
-
-    def array(data, ctx):
-        used.append(ctx.device_type)
-        raise Copied
-
-    monkeypatch.setattr(mx.nd, "array", array)
-    for device in (mx.gpu(0), mx.cpu(0)):
-        with pytest.raises(Copied):
-            split_over([device], np.arange(3))
-    assert used == ["cpu_pinned", "cpu"]
-    monkeypatch.undo()
-    assert host_memory([mx.gpu(0)]).device_type == "cpu_pinned"
+    # Of the first of the devices: GPU 0 may be somebody else's.
+    assert host_memory([mx.gpu(4), mx.gpu(5)]) == mx.cpu_pinned(4)
     assert host_memory([mx.cpu(0)]).device_type == "cpu"
-    assert (mx.nd.array(np.arange(3), ctx=mx.cpu_pinned()).asnumpy() == np.arange(3)).all()
+
+
+def test_pinned_memory_is_allocated_once(monkeypatch):
+    """The wheel for CPUs has such contexts too; what they hold is ordinary memory."""
+    made, empty = [], mx.nd.empty
+
+    def counted(shape, ctx):
+        made.append(ctx)
+        return empty(shape, ctx=ctx)
+
+    host = HostBuffers([mx.gpu(0)])
+    monkeypatch.setattr(mx.nd, "empty", counted)
+    batches = [np.random.RandomState(i).rand(8 - i % 2, 3).astype(np.float32) for i in range(40)]
+    parts = [split_over([mx.cpu(0), mx.cpu(1)], batch, host) for batch in batches]
+    for batch, halves in zip(batches, parts):
+        found = np.concatenate([half.asnumpy() for half in halves])
+        assert (found == batch).all()
+    assert made == [mx.cpu_pinned(0)] * 2 * HostBuffers.COUNT  # there are two shapes
+
+
+def test_the_ring_of_pinned_buffers_changes_no_bit(monkeypatch):
+    devices = [mx.cpu(0), mx.cpu(1)]
+    expected, losses = steps_on(devices, without_bn(), batch=7)
+    monkeypatch.setattr(step, "host_memory", lambda _: mx.cpu_pinned(0))
+    found, with_ring = steps_on(devices, without_bn(), batch=7)
+    assert with_ring == losses
+    for name in expected:
+        assert all((a == b).all() for a, b in zip(expected[name], found[name])), name
 
 
 @pytest.mark.parametrize("kv_store", ["device", "local"])
@@ -124,6 +139,55 @@ def test_a_batch_is_split_in_order_into_near_equal_parts():
     assert [part.asnumpy().tolist() for part in parts] == [[0, 1], [2, 3, 4], [5, 6, 7]]
     assert [part.context for part in parts] == devices
     assert len(split_over(devices, np.arange(2))) == 2
+
+
+def test_replicas_that_drift_apart_end_the_run(digits, short_recipe, tmp_path, monkeypatch):
+    """One device's weights are changed, as by a sum that failed for it alone."""
+    options = RunOptions(data_dir=digits, run_dir=str(tmp_path / "run"), cpus=2)
+    update, steps = TrainingStep.update, []
+
+    def broken(self, *arguments):
+        results = update(self, *arguments)
+        steps.append(1)
+        if len(steps) == at:
+            self.buckets.arrays[0].list_data()[1][5] += 1e-6
+        return results
+
+    monkeypatch.setattr(TrainingStep, "update", broken)
+    for at, saved in ((1, "epoch-0000.npz"), (3, "epoch-0000.npz")):
+        steps.clear()
+        with pytest.raises(Failed, match=r"cpu\(1\) has other weights than cpu\(0\)"):
+            fit(replace(short_recipe, epochs=1, steps=5), options)
+        assert len(steps) == (1 if at == 1 else 5)
+        assert os.listdir(f"{options.run_dir}/checkpoints") == [saved]
+        shutil.rmtree(options.run_dir)
+
+
+def test_a_training_in_which_nothing_moves_says_so(capsys):
+    with log.Watch("runs/one", patience=0.2) as watch:
+        time.sleep(0.5)
+        watch.step()
+        watch.pause()
+        time.sleep(0.5)
+        assert capsys.readouterr().err == ""
+        watch.step()
+        time.sleep(0.5)
+        said = capsys.readouterr().err
+    assert said.count("no step has ended for") == 1 and "--run-dir runs/one --resume" in said
+
+
+def test_for_gpus_a_smaller_last_batch_is_filled_up(short_run, digits, short_recipe, monkeypatch):
+    """No new shape, and the same counts. The device only says that it is a GPU."""
+    prepared, net, shapes = open_prepared(digits), load_run(short_run), []
+    expected = evaluate(net, prepared, short_recipe, [mx.cpu()])
+
+    def split(devices, data, host):
+        shapes.append(data.shape)
+        return [mx.nd.array(data)]
+
+    monkeypatch.setattr(evaluation, "split_over", split)
+    assert evaluate(net, prepared, short_recipe, [mx.gpu(0)]) == expected
+    assert len(set(shapes)) == 1 and len(shapes) > 1
 
 
 class TestRun:
@@ -370,6 +434,62 @@ class TestDevices:
         monkeypatch.setattr(devices, "driver", lambda: None)
         devices.warn_of_unfit_gpus([0])
         assert capsys.readouterr().err == ""
+
+    @pytest.mark.parametrize(
+        "supported, visible, words",
+        [
+            ((10, 2), None, "the driver supports CUDA up to 10.2, mxnet-cu112 needs 11.0: install"),
+            ((11, 4), "", "MXNet finds 0 with CUDA_VISIBLE_DEVICES=,"),
+            ((11, 4), "2", "MXNet finds 0 with CUDA_VISIBLE_DEVICES=2, and counts those from 0"),
+            ((11, 4), None, "MXNet finds 0; see nvidia-smi"),
+        ],
+    )
+    def test_why_there_are_no_gpus(self, monkeypatch, supported, visible, words):
+        monkeypatch.setattr(devices, "installed_wheels", lambda: {"mxnet-cu112": "1.9.1"})
+        monkeypatch.setattr(devices, "newest_cuda", lambda: supported)
+        monkeypatch.setattr(devices, "warn_of_unfit_gpus", lambda _: None)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        with pytest.raises(DMRError) as refusal:
+            make_devices("0-7")
+        assert words in str(refusal.value)
+
+    @pytest.mark.parametrize(
+        "supported, fusion, words",
+        [
+            ((11, 4), "0", "note: the driver supports CUDA up to 11.4.*is off"),
+            ((11, 4), "1", "warning: .*will fail in the first step: unset MXNET_USE_FUSION"),
+            ((11, 8), None, ""),
+            ((12, 4), "0", ""),
+        ],
+    )
+    def test_fusion_with_older_drivers(self, monkeypatch, capsys, supported, fusion, words):
+        monkeypatch.setattr(devices, "driver", lambda: Driver(supported))
+        monkeypatch.delenv("MXNET_USE_FUSION", raising=False)
+        if fusion:
+            monkeypatch.setenv("MXNET_USE_FUSION", fusion)
+        devices.warn_of_unfit_gpus([0])
+        assert re.match(f"{words}.*$", capsys.readouterr().err)
+
+    @pytest.mark.parametrize(
+        "capability, override, found",
+        [((8, 0), None, True), ((8, 6), "0", False), ((7, 5), None, False)],
+    )
+    def test_tf32_is_said(self, monkeypatch, capability, override, found):
+        monkeypatch.setattr(devices, "driver", lambda: Driver((12, 4), (GPU(3, "x", capability),)))
+        monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+        if override:
+            monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", override)
+        assert devices.uses_tf32([mx.gpu(3)]) == found
+        assert not devices.uses_tf32([mx.gpu(1)]) and not devices.uses_tf32([mx.cpu()])
+
+    def test_sync_bn_and_float16_exclude_each_other(self):
+        gpus = [mx.gpu(0), mx.gpu(1)]
+        recipe = replace(IMAGENET, sync_bn=True)
+        devices.check_devices(recipe, gpus)
+        with pytest.raises(DMRError, match="SyncBatchNorm computes in float32 only"):
+            devices.check_devices(replace(recipe, dtype="float16"), gpus)
 
     def test_cpu_contexts(self):
         assert make_devices(cpus=2) == [mx.cpu(0), mx.cpu(1)]

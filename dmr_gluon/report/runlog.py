@@ -20,7 +20,8 @@ event       fields
             ``images`` (trained on), ``seconds`` by what they went into (``train``,
             ``data``: waiting for it, ``evaluate``, ``save``, ``log``, ``start``: from
             the program's start to the first step), ``images_per_second`` (training alone),
-            ``images_per_second_overall`` (training images over all seconds)
+            ``images_per_second_overall`` (training images over all seconds); in float16
+            ``loss_scale`` and ``skipped_steps``, whose gradients were not finite
 ``end``     ``epochs``, ``seconds``, ``seconds_by`` what they went into and
             ``images_per_second_overall`` of all epochs together, ``test_error`` of the
             last, ``best``: epoch and error of the best

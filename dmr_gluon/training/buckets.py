@@ -133,7 +133,10 @@ class Buckets:
 
     @contextlib.contextmanager
     def apart(self):
-        """In this context the network has copies of the weights, to predict with."""
+        """In this context a network on CPUs has copies of the weights, to predict with."""
+        if self.arrays[0].list_ctx()[0].device_type == "gpu":
+            yield
+            return
         before = [parameter._data for parameter in self._parameters]
         for parameter in self._parameters:
             parameter._data = [array.copy() for array in parameter._data]

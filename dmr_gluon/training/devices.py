@@ -3,7 +3,7 @@
 import os
 import sys
 
-from ..cuda import NEWEST, OLDEST, dotted, driver, parse_gpus
+from ..cuda import CUDA, FUSION, NEWEST, OLDEST, dotted, driver, newest_cuda, parse_gpus
 from ..errors import DMRError
 from ..recipes import KVSTORES
 from ..runtime import installed_wheels, mx
@@ -35,20 +35,37 @@ def make_devices(gpus=None, cpus=1):
     warn_of_unfit_gpus(wanted)
     there = mx.context.num_gpus() if mx.runtime.Features().is_enabled("CUDA") else 0
     if max(wanted) >= there:
-        if "mxnet-cu112" not in installed_wheels():
-            why = "the MXNet that is installed is for CPUs only; GPUs need mxnet-cu112"
-        else:
-            why = f"MXNet finds {there}; see nvidia-smi"
         raise DMRError(
             f"--gpus {gpus} asks for GPU {max(wanted)}, but there "
-            f"{'are only ' + str(there) if there else 'is none'} ({why})"
+            f"{'are only ' + str(there) if there else 'is none'} ({_why_no_more(there)})"
         )
     return [mx.gpu(i) for i in wanted]
+
+
+def _why_no_more(there):
+    """Why MXNet finds just so many GPUs, and what helps."""
+    if "mxnet-cu112" not in installed_wheels():
+        return "the MXNet that is installed is for CPUs only; GPUs need mxnet-cu112"
+    supported = newest_cuda()
+    if not there and supported and supported < CUDA:
+        return (
+            f"the driver supports CUDA up to {dotted(supported)}, mxnet-cu112 needs "
+            f"{dotted(CUDA)}: install a driver of version 450.80 or later"
+        )
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return (
+            f"MXNet finds {there} with CUDA_VISIBLE_DEVICES={visible}, and counts those from 0: "
+            f"unset it, or choose among them"
+        )
+    return f"MXNet finds {there}; see nvidia-smi"
 
 
 def warn_of_unfit_gpus(numbers):
     """Say which of some GPUs MXNet 1.9.1 cannot run on, before CUDA's own error does."""
     there = driver()
+    if there and there.cuda and there.cuda < FUSION:
+        _say_of_fusion(there.cuda)
     for gpu in there.gpus if there else ():
         known = gpu.capability != (0, 0)
         if gpu.number in numbers and known and not gpu.runs:
@@ -59,6 +76,33 @@ def warn_of_unfit_gpus(numbers):
                 file=sys.stderr,
                 flush=True,
             )
+
+
+def uses_tf32(devices):
+    """Whether convolutions and matrix products of float32 round their inputs to ten bits.
+
+    cuBLAS and cuDNN do so on GPUs of compute capability 8 and above, unless the environment has
+    ``NVIDIA_TF32_OVERRIDE=0``.
+    """
+    names = set(map(str, devices))
+    if "cpu(0)" in names or os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
+        return False
+    there = driver()
+    gpus = there.gpus if there else ()
+    return any(gpu.capability >= (8, 0) for gpu in gpus if f"gpu({gpu.number})" in names)
+
+
+def _say_of_fusion(supported):
+    """The driver is too old for what MXNet's pointwise fusion compiles."""
+    needs = f"the driver supports CUDA up to {dotted(supported)}, pointwise fusion needs "
+    if os.environ.get("MXNET_USE_FUSION") == "0":
+        text = f"note: {needs}{dotted(FUSION)} and is off (MXNET_USE_FUSION=0)"
+    else:
+        text = (
+            f"warning: {needs}{dotted(FUSION)} and will fail in the first step: unset "
+            f"MXNET_USE_FUSION, or install a newer driver"
+        )
+    print(text, file=sys.stderr, flush=True)
 
 
 def check_kvstore(name, devices):
@@ -113,4 +157,9 @@ def check_devices(recipe, devices):
         raise DMRError(
             "--sync-bn needs GPUs: on several CPU contexts MXNet's SyncBatchNorm now and then "
             "waits for ever"
+        )
+    if recipe.sync_bn and recipe.dtype == "float16":
+        raise DMRError(
+            "--sync-bn and --dtype float16 do not go together: MXNet's SyncBatchNorm computes in "
+            "float32 only; leave out one"
         )

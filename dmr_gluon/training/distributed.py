@@ -165,8 +165,15 @@ class Group:
 ALONE = Group()
 
 
-def join(kv_store):
+def join(kv_store, devices=()):
     """The group that ``--kv-store`` and the environment say.
+
+    Parameters
+    ----------
+    kv_store : str
+    devices : list of Context
+        Of this worker. Several GPUs' gradients are summed on them, not on the CPU, before they
+        go to the servers.
 
     Raises
     ------
@@ -186,4 +193,5 @@ def join(kv_store):
             f"--kv-store dist_sync needs scheduler and servers, but {missing[0]} is not set; start "
             f"the job with: dmr launch -n 2 -s 1 -- python train_....py ..."
         )
-    return Group(mx.kv.create("dist_sync"))
+    on_gpus = len(devices) > 1 and devices[0].device_type == "gpu"
+    return Group(mx.kv.create("dist_device_sync" if on_gpus else "dist_sync"))

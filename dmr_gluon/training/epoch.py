@@ -42,24 +42,38 @@ class StepsOfEpoch:
         )
         total = min(plan.count, steps * plan.batch)
         title = f"epoch {epoch}/{plan.epochs}"
-        waiting = deque()
+        waiting, ahead = deque(), []
+
+        def fetch():
+            """The next batch, on its way to the devices; or why there is none."""
+            try:
+                ahead.append(self.step.place(*next(batches)))
+            except DMRError as error:
+                ahead.append(error)
+
         with contextlib.closing(batches), Progress(
             title, total, at.images, shown=self.group.first
         ) as progress:
+            self.watch.step()
             while at.steps < steps:
                 self.clock.lap("train")
-                try:
-                    data, label = next(batches)
-                except DMRError:
+                if not ahead:
+                    fetch()
+                batch = ahead.pop()
+                if isinstance(batch, DMRError):
                     if self.group.kv is None:  # workers only save together
                         self._collect_all(waiting, progress)
                         self.save()
-                    raise
+                    raise batch
                 self.clock.lap("data")
                 at.averaged = False
                 at.lr = plan.lr(self.recipe, epoch, at.steps)
                 images = plan.images_in(at.steps)
-                results = self.step(data, label, at.lr, images)
+                more = at.steps + 1 < steps
+                results = self.step.update(batch, at.lr, images, fetch if more else None)
+                if not self.replicas_checked:
+                    self.keeper.check_replicas()
+                    self.replicas_checked = True
                 at.steps += 1
                 if self.average:
                     self.average.update(plan.done(at))
@@ -80,6 +94,7 @@ class StepsOfEpoch:
         # On CPUs BN updates its running statistics in the backward pass, and MXNet does not know
         # that whoever reads them has to wait for it.
         mx.nd.waitall()
+        self.watch.pause()
         self.clock.lap("train")
 
     def _later(self, results):
@@ -101,6 +116,7 @@ class StepsOfEpoch:
             rows = later.asnumpy().astype(np.float64)
             loss, wrong = rows[:, :2].sum(axis=0)
             signal, save = rows[:, 2].max(), rows[0, 3]
+        self.watch.step()
         at = self.at
         if not math.isfinite(loss):
             before = ", ".join(f"{value:.4g}" for _, value in self.recent) or "none"

@@ -18,7 +18,7 @@ from ..runs import RunDirectory, place_of
 from ..runtime import mx
 from .distributed import ALONE, Group
 from .log import Progress
-from .step import split_over
+from .step import HostBuffers, split_over
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,16 @@ def evaluate(
     waiting: Deque[Any] = deque()
     total = prepared.split(split).count
     mine = len(range(total)[share_of(total, group.part)])
+    host, full = HostBuffers(devices), None
     with Progress(f"evaluate {split}", mine, shown=group.first) as progress:
         for data, label in evaluation_batches(prepared, recipe, split, group.part, threads):
             if group.kv is None and interrupted():
                 raise Interrupted
-            parts = split_over(devices, data)
+            full = full or len(label)
+            if devices[0].device_type == "gpu" and len(label) < full:
+                # For a smaller batch memory would be planned and algorithms tried once more.
+                data = np.concatenate([data, np.repeat(data[-1:], full - len(label), axis=0)])
+            parts = split_over(devices, data, host)
             waiting.append(([net(part) for part in parts], label))
             # Two batches stay under way, so that reading and computing overlap.
             if len(waiting) > 2:
@@ -199,7 +204,8 @@ class _Tally:
                 f"a record has the label {wrong[0]}, but there are {len(self.seen)} classes; "
                 f"prepare the data set again"
             )
-        logits = np.concatenate([output.asnumpy() for output in outputs]).astype(np.float64)
+        logits = np.concatenate([output.asnumpy() for output in outputs])[: len(label)]
+        logits = logits.astype(np.float64)
         self.seen += np.bincount(label, minlength=len(self.seen))
         rows = np.arange(len(label))
         own = logits[rows, label][:, None]

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import sys
+import threading
 import time
 from collections import Counter
 from datetime import datetime, timezone
@@ -102,10 +103,11 @@ def speed(rate):
 def epoch_line(values, epochs, seconds_left, top5=False):
     """One line for one epoch, from the fields of its log event."""
     top5 = f"top-5 {values['test_top5_error']:.2f}%  " if top5 else ""
+    skipped = f"skipped {values['skipped_steps']}  " if values.get("skipped_steps") else ""
     return (
         f"epoch {values['epoch']:>{len(str(epochs))}}/{epochs}  lr {values['lr']:g}  "
         f"train loss {values['train_loss']:.4f} error {values['train_error']:.2f}%  "
-        f"test error {values['test_error']:.2f}%  {top5}"
+        f"test error {values['test_error']:.2f}%  {top5}{skipped}"
         f"{speed(values['images_per_second_overall'])} img/s  left {duration(seconds_left)}"
     )
 
@@ -134,6 +136,55 @@ class Clock:
         taken = {what: round(seconds, 3) for what, seconds in self.seconds.items()}
         self.seconds.clear()
         return taken
+
+
+class Watch:
+    """Says so when no step ends for minutes, of which MXNet itself says nothing.
+
+    Parameters
+    ----------
+    run : str
+        Its folder, for the advice.
+    patience : float
+        Seconds. A step that is slow by nature is given ten times what the slowest one took.
+    """
+
+    def __init__(self, run, patience=300.0):
+        self._run, self._patience, self._slowest = run, patience, 0.0
+        self._since = None  # the end of the last step; None: nothing is waited for
+        self._over = threading.Event()
+
+    def __enter__(self):
+        threading.Thread(target=self._look, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+
+    def step(self):
+        """A step has ended, or the first is beginning."""
+        now = time.monotonic()
+        if self._since is not None:
+            self._slowest = max(self._slowest, now - self._since)
+        self._since = now
+
+    def pause(self):
+        """No step is to come for now."""
+        self._since = None
+
+    def _look(self):
+        told = None
+        while not self._over.wait(self._patience / 60):
+            since, now = self._since, time.monotonic()
+            if since in (None, told) or now - since < max(self._patience, 10 * self._slowest):
+                continue
+            told = since
+            say(
+                f"warning: no step has ended for {duration(now - since)}; devices or workers that "
+                f"wait for each other, a disk that does not answer, or other programs? It goes on "
+                f"waiting; if nothing moves, kill it and go on with --run-dir {self._run} --resume",
+                sys.stderr,
+            )
 
 
 class Heartbeat:

@@ -27,7 +27,7 @@ from .estimate import estimate
 from .evaluate import Interrupted, evaluate
 from .identity import changes_at_resume
 from .keeper import Keeper
-from .log import SPENT, Clock, Heartbeat, duration, epoch_line, speed
+from .log import SPENT, Clock, Heartbeat, Watch, duration, epoch_line, speed
 from .optimizer import make_optimizer
 from .position import NotFinite, Position
 from .start import Plan, RunOptions, announce, configuration
@@ -77,7 +77,7 @@ def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
         check_quickly(prepared)
         check_image_size(prepared, recipe)
         spec = network(recipe.model, classes=len(prepared.classes))
-        group = join(options.kv_store)
+        group = join(options.kv_store, devices)
         if group.count > 1 and not (options.run_dir or options.estimate):
             raise DMRError("several workers need one run directory for all: name it --run-dir")
         plan = Plan.of(recipe, prepared, len(devices) * recipe.accumulate * group.count)
@@ -118,9 +118,10 @@ def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
         kind = Failed if _begun(run) else DMRError
         raise kind(f"{error.strerror or error}{name}; {_kept(run)}") from error
     except mx.base.MXNetError as error:
+        smaller = "--cudnn-autotune 2, or " if options.gpus else ""
         raise Failed(
-            f"MXNet stopped: {last_line(error)}; {_kept(run)}, with a smaller --batch-size in a "
-            f"new run if memory was short"
+            f"MXNet stopped: {last_line(error)}; {_kept(run)}; if memory was short, with "
+            f"{smaller}a smaller --batch-size in a new run"
         ) from error
 
 
@@ -148,6 +149,8 @@ class Training(StepsOfEpoch):
         self.recent: Deque[Tuple[int, Any]] = deque(maxlen=5)  # (step, loss) of the last steps
         self.rollbacks = 0
         self.looked_at = 0  # steps of this process
+        self.replicas_checked = False
+        self.watch = Watch(run.path)
         self.board = None
         self.unlogged = None  # an epoch that the log lacked
         self.heart = Heartbeat(run.file("progress.json"), plan.epochs)
@@ -156,14 +159,15 @@ class Training(StepsOfEpoch):
         """Train until the end, from the beginning or where the run stopped."""
         self._begin()
         self.saved = time.monotonic()
-        while self.at.epoch < self.plan.epochs:
-            try:
-                self.train_epoch()
-                self._end_epoch()
-            except NotFinite as trouble:
-                self._go_back(str(trouble))
-            except DMRError as trouble:
-                raise Failed(str(trouble)) from trouble
+        with self.watch:
+            while self.at.epoch < self.plan.epochs:
+                try:
+                    self.train_epoch()
+                    self._end_epoch()
+                except NotFinite as trouble:
+                    self._go_back(str(trouble))
+                except DMRError as trouble:
+                    raise Failed(str(trouble)) from trouble
         self._finish()
 
     # Beginning
@@ -268,6 +272,8 @@ class Training(StepsOfEpoch):
             "images_per_second": round(at.images / max(1e-3, seconds["train"]), 1),
             "images_per_second_overall": round(at.images / max(1e-3, sum(seconds.values())), 1),
         }
+        if self.step.loss_scale:
+            values.update(self.step.loss_scale.take())
         self.at = at = at.next_epoch()
         at.values = values
         if at.best is None or values["test_error"] < at.best["test_error"]:

@@ -17,6 +17,7 @@ from ..machine import processor
 from ..recipes import DIGITS, differences
 from ..runtime import installed_wheels, mx
 from .buckets import trained_parameters
+from .devices import uses_tf32
 from .optimizer import learning_rate
 
 
@@ -194,6 +195,7 @@ def configuration(recipe, options, spec, prepared, devices, group, plan):
         "workers": group.count,
         "kv_store": options.kv_store if several else None,
         "threads": os.environ.get("OMP_NUM_THREADS"),
+        "tf32": recipe.dtype == "float32" and uses_tf32(devices),
         "processor": processor(),
         "versions": {
             "dmr_gluon": __version__,
@@ -252,6 +254,12 @@ def announce(recipe, spec, prepared, devices, net, run, plan, options, group):
         print(
             f"note: {len(devices)} CPU contexts will wait for each other; before MXNet is "
             f"imported, call dmr_gluon.machine.share_cores({len(devices)})",
+            flush=True,
+        )
+    if recipe.dtype == "float32" and uses_tf32(devices):
+        print(
+            "note: these GPUs compute float32 convolutions as TF32, with ten bits of precision; "
+            "NVIDIA_TF32_OVERRIDE=0 in the environment gives the paper's arithmetic, more slowly",
             flush=True,
         )
     idle = 0

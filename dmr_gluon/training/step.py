@@ -1,10 +1,13 @@
 """One update of a network: forward, backward, sum over devices and workers, optimiser."""
 
+from collections import deque
+
 import numpy as np
 
 from ..runtime import mx
 from .buckets import Buckets
 from .distributed import ALONE
+from .position import NotFinite
 
 
 class _LossAndErrors(mx.gluon.HybridBlock):
@@ -76,6 +79,7 @@ class TrainingStep:
         if sync_bn and len(devices) > 1:
             net.synchronise_bn(len(devices))
         self.loss_scale = LossScale() if float16 else None
+        self.host = HostBuffers(devices)
         # Without BN's running statistics: at its beginning the Trainer copies all that it is
         # given from the first device to the others.
         self.buckets = Buckets(net, add=accumulate > 1)
@@ -94,8 +98,8 @@ class TrainingStep:
         self._losses = _LossAndErrors(smoothing)
         self._losses.hybridize(static_alloc=True, static_shape=True)
 
-    def __call__(self, data, label, lr, total=None):
-        """Make one update.
+    def place(self, data, label):
+        """Send a batch on its way to the devices.
 
         Parameters
         ----------
@@ -103,19 +107,60 @@ class TrainingStep:
             (n, 3, height, width).
         label : array
             (n,).
-        lr : float
-        total : int, optional
-            Images of this step on all workers; default: n.
+
+        Returns
+        -------
+        list of (NDArray, NDArray)
+            Images and labels of each part.
+        """
+        devices = [device for device in self.devices for _ in range(self.accumulate)]
+        if len(label) < len(devices):
+            raise ValueError(f"{len(label)} images are not enough for {len(devices)} parts")
+        pieces = (split_over(devices, array, self.host) for array in (data, label))
+        return list(zip(*pieces))
+
+    def __call__(self, data, label, lr, total=None):
+        """Make one update: :meth:`place` and :meth:`update`.
+
+        Parameters
+        ----------
+        data : NDArray or array
+            (n, 3, height, width).
+        label : array
+            (n,).
+        lr, total
+            As in :meth:`update`.
 
         Returns
         -------
         list of (NDArray, NDArray)
             For each part the sum of the losses and the number of wrong answers.
         """
-        devices = [device for device in self.devices for _ in range(self.accumulate)]
-        if len(label) < len(devices):
-            raise ValueError(f"{len(label)} images are not enough for {len(devices)} parts")
-        parts = list(zip(split_over(devices, data), split_over(devices, label)))
+        return self.update(self.place(data, label), lr, len(label) if total is None else total)
+
+    def update(self, parts, lr, total, meanwhile=None):
+        """Make one update with a batch that was placed.
+
+        Parameters
+        ----------
+        parts : list of (NDArray, NDArray)
+        lr : float
+        total : int
+            Images of this step on all workers.
+        meanwhile : callable, optional
+            Called in float16 when all is queued that does not depend on whether the gradients
+            are finite, which the processor has to wait for.
+
+        Returns
+        -------
+        list of (NDArray, NDArray)
+            For each part the sum of the losses and the number of wrong answers.
+
+        Raises
+        ------
+        NotFinite
+            Where float16's gradients are not finite whatever the scale of the loss.
+        """
         results = []
         if self.accumulate > 1:
             self.buckets.forget_gradients()
@@ -125,7 +170,7 @@ class TrainingStep:
             self._backward([loss for loss, _, _ in mine])
             results += [(total, wrong) for _, total, wrong in mine]
         self.trainer.set_learning_rate(lr)
-        self._update(len(label) if total is None else total)
+        self._update(total, meanwhile)
         return results
 
     def _backward(self, losses):
@@ -135,7 +180,7 @@ class TrainingStep:
             heads = [mx.nd.full(loss.shape, scale, ctx=loss.context) for loss in losses]
         mx.autograd.backward(losses, heads)
 
-    def _update(self, images):
+    def _update(self, images, meanwhile):
         for bucket in self.buckets.arrays:
             for array in bucket.list_data():
                 array._fresh_grad = True  # MXNet marks the parameters' parts, not the whole
@@ -143,17 +188,54 @@ class TrainingStep:
             self.trainer.step(images)
             return
         self.trainer.allreduce_grads()
-        gradients = [bucket.list_grad()[0] for bucket in self.buckets.arrays]
-        if self.loss_scale.after(all_finite(gradients)):
+        flags = finite_flags([bucket.list_grad()[0] for bucket in self.buckets.arrays])
+        if meanwhile:
+            meanwhile()
+        if self.loss_scale.after(all(bool(flag.asscalar()) for flag in flags)):
             self.trainer.update(images * self.loss_scale.used)
 
 
 def host_memory(devices):
-    """Where a batch lies before it goes to devices: from pinned memory copies do not wait."""
-    return mx.cpu_pinned() if devices[0].device_type == "gpu" else mx.cpu()
+    """Where a batch lies before it goes to devices: from pinned memory copies do not wait.
+
+    Memory is pinned through a GPU, whose context is made with it: the first of these, as others
+    may be somebody else's.
+    """
+    first = devices[0]
+    return mx.cpu_pinned(first.device_id) if first.device_type == "gpu" else mx.cpu()
 
 
-def split_over(devices, data):
+class HostBuffers:
+    """Arrays in the host's memory, from which batches go to devices.
+
+    For GPUs they are used in turn: MXNet has no pool of pinned memory, and to allocate some waits
+    for all that GPUs do. MXNet waits with writing to one until what was in it has been copied.
+
+    Parameters
+    ----------
+    devices : list of Context
+    """
+
+    #: Of a shape. Training runs two steps ahead.
+    COUNT = 3
+
+    def __init__(self, devices):
+        self._context = host_memory(devices)
+        self._rings = {}
+
+    def hold(self, data):
+        """A batch as an NDArray in host memory: (n, ...), float32."""
+        if self._context.device_type == "cpu":
+            return mx.nd.array(data, ctx=self._context)
+        ring = self._rings.setdefault(np.shape(data), deque())
+        if len(ring) < self.COUNT:
+            ring.appendleft(mx.nd.empty(np.shape(data), ctx=self._context))
+        ring.rotate(-1)
+        ring[-1][:] = data
+        return ring[-1]
+
+
+def split_over(devices, data, host=None):
     """Cut a batch into as many near-equal parts as it has images or there are devices.
 
     Parameters
@@ -161,6 +243,8 @@ def split_over(devices, data):
     devices : list of Context
     data : NDArray or array
         First axis: images.
+    host : HostBuffers, optional
+        Of these devices, where many batches of the same shapes come.
 
     Returns
     -------
@@ -168,7 +252,7 @@ def split_over(devices, data):
         One for each device, in order; fewer for a batch with fewer images than devices.
     """
     if not isinstance(data, mx.nd.NDArray):
-        data = mx.nd.array(data, ctx=host_memory(devices))
+        data = (host or HostBuffers(devices)).hold(data)
     bounds = np.linspace(0, len(data), min(len(data), len(devices)) + 1).astype(int)
     return [
         data[start:stop].as_in_context(device)
@@ -176,13 +260,18 @@ def split_over(devices, data):
     ]
 
 
-def all_finite(arrays):
-    """Whether no array holds an infinity or NaN."""
-    return all(bool(mx.nd.all_finite(array).asscalar()) for array in arrays)
+def finite_flags(arrays):
+    """For each type of number an array of one element: 1 where no array holds infinity or NaN."""
+    by_type = {}
+    for array in arrays:
+        by_type.setdefault(array.dtype, []).append(array)
+    return [mx.nd.multi_all_finite(*same, num_arrays=len(same)) for same in by_type.values()]
 
 
 class LossScale:
     """The factor of the loss in float16: halved when gradients overflow, doubled after a while.
+
+    A step whose gradients overflow is skipped.
 
     Attributes
     ----------
@@ -192,17 +281,28 @@ class LossScale:
         Of the last one.
     steps : int
         Without an overflow since the scale last changed.
+    skipped : int
+        Steps that were skipped since :meth:`take`.
     """
 
     FIRST, MOST, WAIT = 2.0**16, 2.0**24, 2000
 
     def __init__(self):
         self.scale = self.used = self.FIRST
-        self.steps = 0
+        self.steps = self.skipped = 0
 
     def after(self, finite):
-        """Adapt after a step's gradients; returns whether they can be used."""
+        """Adapt after a step's gradients; returns whether they can be used.
+
+        Raises
+        ------
+        NotFinite
+            Where they are not finite though the loss is not scaled: smaller steps would not help.
+        """
+        if not finite and self.scale == 1.0:
+            raise NotFinite("gradients in float16 are not finite, even with a loss scale of 1")
         self.used = self.scale
+        self.skipped += not finite
         self.steps = self.steps + 1 if finite else 0
         if not finite:
             self.scale = max(1.0, self.scale / 2)
@@ -211,11 +311,16 @@ class LossScale:
         return finite
 
     def state(self):
-        return {"scale": self.scale, "steps": self.steps}
+        return {"scale": self.scale, "steps": self.steps, "skipped": self.skipped}
+
+    def take(self):
+        """For an epoch's line of the log: the scale, and the steps skipped since the last one."""
+        skipped, self.skipped = self.skipped, 0
+        return {"loss_scale": self.scale, "skipped_steps": skipped}
 
     def restore(self, state):
         self.scale = self.used = state["scale"]
-        self.steps = state["steps"]
+        self.steps, self.skipped = state["steps"], state.get("skipped", 0)
 
 
 class WeightAverage:
