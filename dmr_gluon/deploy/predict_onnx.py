@@ -31,7 +31,7 @@ EXTENSIONS = (  # of what is taken from folders; the last three to be refused by
 #: How they begin; PPM and PGM with width, height and largest value.
 _IMAGE = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|BM|RIFF....WEBP|II\*\0|MM\0\*|P[2356]"
-    + rb"(?:\s|#[^\n]*\n)+(\d+)" * 3,
+    + rb"(?:\s|#[^\n]*\n)+(\d{1,9})" * 3,
     re.S,
 )
 _MOST_BYTES, _MOST_PIXELS = 1 << 29, 1 << 27
