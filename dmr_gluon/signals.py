@@ -42,6 +42,7 @@ def say(text, stream=None):
         Default: stdout.
     """
     stream = stream or sys.stdout
+    text = str(text).encode(errors="backslashreplace").decode()  # paths need not be UTF-8
     try:
         print(text, file=stream, flush=True)
     except OSError as error:

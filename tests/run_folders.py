@@ -75,6 +75,7 @@ def epoch_values(number, epochs, error, seed):
         "test_loss": 0.3 + 2 * left + rng.random() / 100,
         "test_error": wrong / 100,
         "test_top5_error": wrong / 500,
+        "parameters_sha256": f"{number:064x}",
         "seconds": {"train": 50.0, "data": 0.1, "evaluate": 4.0, "save": 0.1, "log": 0.1},
         "images_per_second": 1000.0,
         "images_per_second_overall": 900.0,

@@ -16,6 +16,7 @@ from ..errors import DMRError
 from ..machine import processor
 from ..recipes import DIGITS, differences
 from ..runtime import installed_wheels, mx
+from ..signals import say
 from .buckets import trained_parameters
 from .devices import uses_tf32
 from .optimizer import learning_rate
@@ -244,10 +245,9 @@ def announce(recipe, spec, prepared, devices, net, run, plan, options, group):
             flush=True,
         )
     size, copies = parameters * 4 / 1e6, 2 + bool(recipe.ema_decay)
-    print(
+    say(
         f"run directory {run.path if run else '(none)'}: models of {size:.1f} MB (last and best), "
-        f"checkpoints of {size * copies:.1f} MB (last {options.keep} and best)",
-        flush=True,
+        f"checkpoints of {size * copies:.1f} MB (last {options.keep} and best)"
     )
     several = len(devices) > 1 and devices[0].device_type == "cpu"
     if several and "MXNET_CPU_TEMP_COPY" not in os.environ:  # too late: MXNet has read it
