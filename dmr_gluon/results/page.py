@@ -161,9 +161,9 @@ def _made(command):
         f"are.</p>"
         f"<p>Two sets of runs are compared by <b>Welch’s t-test</b>, which does not suppose that "
         f"they scatter alike: two-sided, with the 95% interval of the difference. "
-        f"<i>Consistent</i> means that so much of a difference comes up by chance in more than "
-        f"{LEVEL:.0%} of cases, not that there is none. A single run is consistent within two of "
-        f"the paper’s standard deviations, and beside several of ours within the 95% interval in "
+        f"<i>Consistent</i> and <i>not distinguished</i> mean that p is at least {LEVEL:.0%}: "
+        f"these runs do not tell the two apart, which few runs seldom do. A single run is "
+        f"consistent within two of the paper’s standard deviations, and beside several of ours within the 95% interval in "
         f"which one more of them is to be expected. A number that the paper prints without a "
         f"spread is taken as exact. Nothing is corrected for the number of tests.</p>"
     )

@@ -4,7 +4,7 @@ import math
 import statistics
 
 from .groups import published_name
-from .picture_names import group_labels, kind_of, layers_of, training_title
+from .picture_names import group_labels, kind_of_group, layers_of, training_title
 from .picture_style import PAGE, label_lines, letters, new_figure, plain_ticks, styles, usual_order
 from .run import FINISHED, by_epoch
 
@@ -44,7 +44,7 @@ def pages_of(groups):
         Each row with its title; none where there is nothing to draw.
     """
     drawn = [group for group in groups if any(_drawn(run, group) for run in group.runs)]
-    drawn.sort(key=lambda group: usual_order(_kind(group)))
+    drawn.sort(key=lambda group: usual_order(kind_of_group(group)))
     if len(drawn) <= _LINES:
         return [[("", drawn)]] if drawn else []
     rows = {}
@@ -56,10 +56,6 @@ def pages_of(groups):
         for i in range(0, len(row), _LINES)
     ]
     return [parts[i : i + _ROWS] for i in range(0, len(parts), _ROWS)]
-
-
-def _kind(group):
-    return kind_of(group.setup.spec) if group.setup.spec else ""
 
 
 def _size(group):
@@ -78,12 +74,14 @@ def _drawn(run, group):
     return has and (run.state != FINISHED or run in group.counted)
 
 
-def draw_curves(rows):
+def draw_curves(rows, colours):
     """Draw one page.
 
     Parameters
     ----------
     rows : list of (str, list of Group)
+    colours : dict of str to int
+        By kind of network.
 
     Returns
     -------
@@ -98,7 +96,7 @@ def draw_curves(rows):
     ]
     grid = figure.subplots(len(rows), len(columns), squeeze=False, sharex=True)
     for place, ((title, groups), row) in enumerate(zip(rows, grid)):
-        _draw_row(row, groups, columns, len(rows) == 1)
+        _draw_row(row, groups, columns, colours, len(rows) == 1)
         row[0].set_title(title, loc="left")
         if place == len(rows) - 1:
             for axes in row:
@@ -107,9 +105,9 @@ def draw_curves(rows):
     return figure
 
 
-def _draw_row(row, groups, columns, alone):
+def _draw_row(row, groups, columns, colours, alone):
     labels = group_labels(groups)
-    looks = styles([_kind(group) for group in groups])
+    looks = styles([kind_of_group(group) for group in groups], colours)
     for axes, (measure, name, kind) in zip(row, columns):
         lines = {}
         for number, (group, label, style) in enumerate(zip(groups, labels, looks)):
@@ -138,7 +136,7 @@ def _draw_row(row, groups, columns, alone):
     # The last axes' lines, which the first one's look like.
     if alone and label_lines(axes, list(lines.values()), list(lines), 0.75 * 72 * _HEIGHT):
         return
-    row[0].legend(list(lines.values()), list(map(letters, lines)), loc="upper right")
+    row[0].legend(list(lines.values()), list(map(letters, lines)), loc="best")
 
 
 def _limit_logarithmic(axes, values):
