@@ -163,7 +163,8 @@ def _made(command):
         f"they scatter alike: two-sided, with the 95% interval of the difference. "
         f"<i>Consistent</i> and <i>not distinguished</i> mean that p is at least {LEVEL:.0%}: "
         f"these runs do not tell the two apart, which few runs seldom do. A single run is "
-        f"consistent within two of the paper’s standard deviations, and beside several of ours within the 95% interval in "
-        f"which one more of them is to be expected. A number that the paper prints without a "
-        f"spread is taken as exact. Nothing is corrected for the number of tests.</p>"
+        f"consistent within two of the paper’s standard deviations, and beside several of ours "
+        f"within the 95% interval in which one more of them is to be expected. A number that the "
+        f"paper prints without a spread is taken as exact. Nothing is corrected for the number of "
+        f"tests.</p>"
     )

@@ -12,7 +12,7 @@ from .run import counted
 #: Of a panel, in units that are about a pixel; around what is drawn, room for the labels.
 WIDTH, HEIGHT = 480, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 10, 8, 26
-#: A point of the last epoch reaches so far beyond the axes.
+#: A point at the right or lower end reaches so far beyond the axes.
 _BEYOND = 3
 #: Groups of which values are shown beside the pointer.
 _MOST_READ = 12
@@ -81,7 +81,7 @@ class Chart:
             f'<circle r="3.5" color="{look.colour}" data-group="{i}"/>'
             for i, look in enumerate(self.looks)
         ]
-        across += _BEYOND
+        across, down = across + _BEYOND, down + _BEYOND
         # The inner SVG cuts off what is above the axis.
         return (
             f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
