@@ -5,7 +5,7 @@ import statistics
 from contestants import AUTHORS, ONNXRUNTIME, OURS, PYTORCH
 
 from dmr_gluon.bench.conditions import describe
-from dmr_gluon.report.plots import COLOURS
+from dmr_gluon.report.plots import COLOURS, write_picture
 from dmr_gluon.report.tables import markdown_table
 from dmr_gluon.turns import Speed
 
@@ -226,15 +226,18 @@ def _failed(found):
 
 def draw(found, path):
     """Images per second as bars, a row for each network; nothing where nothing was timed."""
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
-
     rows = {}
     for one, what, part in parts_of(found):
         for batch in part.batches:
             rows.setdefault(one["network"], []).append((what, batch, part))
-    if not rows:
-        return
+    if rows:
+        write_picture(lambda: _figure(rows), str(path))
+
+
+def _figure(rows):
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
     columns = max(map(len, rows.values()))
     tallest = max(len(part.names()) for panels in rows.values() for _, _, part in panels)
     size = (6.2 * columns, (0.6 + 0.24 * tallest) * len(rows) + 0.6)
@@ -254,7 +257,7 @@ def draw(found, path):
         ncols=len(SIDES),
         frameon=False,
     )
-    figure.savefig(path)
+    return figure
 
 
 def _bars(axes, part, batch, colours):

@@ -108,9 +108,7 @@ def _plot(options):
     if not options.out and len(options.runs) > 1:
         raise DMRError("--out says where the picture of several runs goes; give it")
     out = options.out or os.path.join(options.runs[0], "curve.png")
-    write_picture(
-        lambda: learning_curve([RunDirectory(path).log for path in options.runs], out), out
-    )
+    write_picture(lambda: learning_curve([RunDirectory(path).log for path in options.runs]), out)
 
 
 if __name__ == "__main__":

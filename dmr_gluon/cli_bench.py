@@ -72,7 +72,7 @@ def _write(options, found, draw):
     if options.picture:
         from .cli_networks import write_picture
 
-        write_picture(lambda: draw(options.picture), options.picture)
+        write_picture(draw, options.picture)
 
 
 def _refuse(names, options):
@@ -164,7 +164,7 @@ def _speeds(names, wanted, found):
         print(step_table(steps) + "\n")
     if "start" in found:
         print(", ".join(f"{what}: {seconds:.3f} s" for what, seconds in found["start"].items()))
-    return lambda out: draw_speeds(speeds, out)
+    return lambda: draw_speeds(speeds)
 
 
 def _growth(_, wanted, found):
@@ -178,4 +178,4 @@ def _growth(_, wanted, found):
         "MB: the most memory, beyond that of a process that trains cifar_dmrnet8 on one image.\n"
         "exponent: c in the y = a x^c that fits best, by least squares of logarithms.\n"
     )
-    return lambda out: draw_growth(curves, out)
+    return lambda: draw_growth(curves)

@@ -153,7 +153,7 @@ def profile(options):
     ]
     values = {"machine": conditions, "network": spec.name, "kind": kind, "batch": batch}
     values.update(rounds=wanted.rounds, step=found.step, parts=found.parts, peak=vars(peak))
-    return {**values, "convolutions": every}, lambda out: draw(title, found, out)
+    return {**values, "convolutions": every}, lambda: draw(title, found)
 
 
 def predict(options):
@@ -203,7 +203,7 @@ def predict(options):
     every = [{**vars(step), **{name: getattr(step, name) for name in _DERIVED}} for step in steps]
     found = {"predicted": True, "network": spec.name, "hardware": _json(vars(hardware))}
     found["gradients"] = {"bytes": gradients.bytes, "arrays": len(gradients.sizes)}
-    return {**found, "steps": every}, lambda out: draw(spec.name, steps, out)
+    return {**found, "steps": every}, lambda: draw(spec.name, steps)
 
 
 #: What a step's JSON has beside its parts.

@@ -249,6 +249,4 @@ def _show(options):
     prepared = open_prepared(options.data_dir)
     check_quickly(prepared)
     out = options.out or os.path.join(options.data_dir, "images.png")
-    write_picture(
-        lambda: contact_sheet.draw(prepared, out, seed=options.seed, epoch=options.epoch), out
-    )
+    write_picture(lambda: contact_sheet.draw(prepared, seed=options.seed, epoch=options.epoch), out)

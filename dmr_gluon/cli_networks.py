@@ -53,7 +53,7 @@ def _networks(options):
     if options.plot:
         from .report import network_plot
 
-        write_picture(lambda: network_plot.draw(spec, complexity, options.plot), options.plot)
+        write_picture(lambda: network_plot.draw(spec, complexity), options.plot)
         return
     rows = [
         (
@@ -109,15 +109,9 @@ def _print_notes(letters):
 
 def write_picture(draw, path):
     """Draw, and say where; or refuse in one line."""
-    from .report.plots import check_picture
+    from .report import plots
 
-    check_picture(path)
-    try:
-        draw()
-    except (OSError, ValueError) as error:
-        raise DMRError(
-            f"{path} cannot be written ({error}); give another name, .png, .svg or .pdf"
-        ) from error
+    plots.write_picture(draw, path)
     print(path)
 
 
@@ -182,7 +176,7 @@ def _paths(options):
         ]
         print("\n" + text_table(("length", "paths", "percent"), shares, (0, 1, 2)))
     if options.plot:
-        write_picture(lambda: path_plot.draw(list(map(int, lengths)), options.plot), options.plot)
+        write_picture(lambda: path_plot.draw(list(map(int, lengths))), options.plot)
 
 
 def _add_verify(commands):

@@ -16,7 +16,7 @@ from .machine import share_cores
 from .networks import network
 from .recipes import KVSTORES, RECIPES, Recipe
 from .runs import RunDirectory, place_of
-from .signals import say, to_nowhere
+from .signals import open_standard_streams, say, to_nowhere
 
 #: About when the program began.
 _BEGAN = time.monotonic()
@@ -91,6 +91,7 @@ def run(main):
     line too, or a defect; 130: Ctrl-C; 143: SIGTERM; 129: SIGHUP; 141: the reader of the output
     has gone.
     """
+    open_standard_streams()
     if hasattr(sys.stdout, "reconfigure"):  # not where it was replaced
         # A path may have bytes that are not UTF-8, and a terminal no UTF-8 at all.
         sys.stdout.reconfigure(errors="backslashreplace")

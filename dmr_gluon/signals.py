@@ -1,4 +1,4 @@
-"""The signals that ask a program to end, and output to a terminal that is gone. Needs no MXNet."""
+"""The signals that ask a program to end, and output that nobody reads. Needs no MXNet."""
 
 import contextlib
 import errno
@@ -30,6 +30,23 @@ def handled(handler, numbers=ENDING):
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+def open_standard_streams():
+    """Give a program that was started without stdin, stdout or stderr ``/dev/null`` in its place.
+
+    To be called before any file is opened: that would get the free descriptor, and the output of
+    this process, of MXNet and of child processes with it.
+    """
+    for descriptor, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
+            os.set_inheritable(descriptor, True)
+        if getattr(sys, name) is None:
+            text = {"encoding": "utf-8", "errors": "backslashreplace"}
+            setattr(sys, name, open(descriptor, mode, closefd=False, **text))  # noqa: SIM115
 
 
 def say(text, stream=None):

@@ -5,6 +5,8 @@ import sys
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 
+from dmr_gluon.report.plots import write_picture
+
 INK, SKIP, FILL = "#222222", "#0072B2", "#F2EFE6"
 
 
@@ -99,7 +101,7 @@ def merge_and_run(drawing):
     drawing.label(0.0, 2.45, "run", color=SKIP, fontstyle="italic")
 
 
-def main():
+def draw_blocks():
     figure = Figure(figsize=(10, 6.4), dpi=110, constrained_layout=True)
     blocks = (
         ("Two residual blocks", "$y = H_2(z) + z$,  $z = H_1(x) + x$", residual),
@@ -108,8 +110,8 @@ def main():
     )
     for axes, (title, equation, draw) in zip(figure.subplots(1, 3), blocks):
         draw(Drawing(axes, title, equation))
-    figure.savefig(sys.argv[1], facecolor="white")
+    return figure
 
 
 if __name__ == "__main__":
-    main()
+    write_picture(draw_blocks, sys.argv[1])

@@ -241,8 +241,27 @@ class TestPairs:
     def test_without_pairs_there_is_no_table_of_them(self):
         assert "Beside each other" not in page(compare([made_up_run()]), COMMAND)
 
+    def test_few_runs_that_show_no_difference_are_not_called_chance(self):
+        runs = [made_up_run(f"/d{s}", seed=s, final=6 + s / 2) for s in (1, 2)]
+        others = [made_up_run(f"/r{s}", "cifar_resnet26", seed=s, final=7 + s) for s in (1, 2)]
+        text = page(compare(runs, others), COMMAND)
+        assert re.search(r'class="verdict consistent"><b aria-hidden="true">≈</b> not dist', text)
+        assert "not distinguished by these runs" in text and "more than chance" not in text
+        # Whose colour says neither good nor bad.
+        assert "--lower" in text and "consistent {" not in text and "--consistent" not in text
+
 
 class TestCurves:
+    def test_a_single_epoch_is_a_point(self):
+        text = page(compare([made_up_run(epochs=1)]), COMMAND)
+        assert len(re.findall(r'<circle class="point" r="3" cx="[\d.]+" cy="[\d.]+"/>', text)) == 2
+
+    def test_more_trainings_of_a_kind_than_colours_all_look_different(self):
+        names = [f"cifar_dmrnet{depth}" for depth in range(8, 62, 6)] + ["cifar_resnet26"]
+        text = page(compare([made_up_run(f"/{name}", name) for name in names]), COMMAND)
+        looks = re.findall(r'<path class="line" color="(#\w+)"( stroke-dasharray="[^"]+")? d', text)
+        assert len(looks) == len(set(looks)) == len(names)
+
     def test_the_script_has_the_values_of_the_log(self):
         run = made_up_run(epochs=12)
         (curves,) = made([run]).curves
@@ -283,8 +302,8 @@ class TestCurves:
         del rows[5], rows[7]
         text = page(compare([replace(made_up_run(epochs=12), epochs=rows)]), COMMAND)
         lines = re.findall(r'class="line" d="([^"]*)"', text)
-        # Epoch 6 stands alone, as a dot.
-        assert sum(line.count("M") == 3 and line.count("h.1") == 1 for line in lines) == 2
+        assert sum(line.count("M") == 3 for line in lines) == 2
+        assert text.count('<circle class="point"') == 2  # epoch 6 stands alone
 
 
 @pytest.mark.parametrize(

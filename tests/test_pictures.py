@@ -26,8 +26,9 @@ from dmr_gluon.paper import TABLE2_ERRORS, TABLE2_L, TABLE3
 from dmr_gluon.recipes import OF_DATASET
 from dmr_gluon.results.comparison import compare
 from dmr_gluon.results.groups import published_name
-from dmr_gluon.results.picture_names import group_labels
-from dmr_gluon.results.picture_style import house_style, styles
+from dmr_gluon.results.page import page
+from dmr_gluon.results.picture_names import group_labels, kind_of, kind_title
+from dmr_gluon.results.picture_style import colours_of, house_style, styles
 from dmr_gluon.results.pictures import as_bytes, pictures_of, write_pictures
 from dmr_gluon.results.run import FAILED, FINISHED, RUNNING, STOPPED, Run, Setup
 
@@ -241,6 +242,25 @@ def test_ends_that_lie_apart_are_labelled_there_and_others_in_a_legend():
     figure = drawn("curves-cifar10-8-epochs", *near)
     (legend,) = [axes.get_legend() for axes in figure.axes if axes.get_legend()]
     assert [text.get_text() for text in legend.get_texts()] == ["DMRNet-14", "ResNet-26"]
+
+
+@pytest.mark.parametrize("more", [[], ["cifar_dmrnet20", "cifar_dmrnet26", "cifar_dmrnet32"]])
+def test_no_legend_stands_over_an_axis(more):
+    names = ["cifar_dmrnet14"] * 4 + more
+    runs = [
+        run(name, epochs=8, bn_momentum=0.9 + n / 99, lr=0.1 + n, weight_decay=n / 9e4)
+        for n, name in enumerate(names)
+    ]
+    figure = pictures_of(compare(runs))["curves-cifar10-8-epochs"]()
+    found = [one for axes in figure.axes for one in (axes.get_legend(),) if one] + figure.legends
+    assert found
+    for legend in found:
+        box = legend.get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= legend.figure.bbox.x1
+        for axes in figure.axes:
+            own = axes.get_window_extent()
+            inside = own.x0 <= box.x0 and box.x1 <= own.x1
+            assert inside if axes is legend.axes else not box.overlaps(own)
 
 
 def test_many_networks_share_a_row_with_those_of_their_size():
@@ -468,9 +488,49 @@ def test_no_letter_is_under_7_points(comparison):
 
 
 def test_series_differ_in_more_than_their_colour():
-    looks = styles(["cifar_dmrnet"] * 3 + ["cifar_resnet", "cifar_plain", "dmrnet", "other"] * 3)
+    kinds = ["cifar_dmrnet"] * 3 + ["cifar_resnet", "cifar_plain", "dmrnet", "other"] * 3
+    looks = styles(kinds, colours_of(kinds))
     assert len({(look.line, look.marker) for look in looks}) == len(looks)
-    assert looks[0] == styles(["cifar_plain", "cifar_dmrnet"])[1]
+    assert looks[0] == styles(["cifar_plain", "cifar_dmrnet"], {})[1]
+
+
+def test_a_network_has_one_colour_in_all_pictures_and_on_the_page():
+    networks = [
+        *("cifar_dmrnet14_k4", "cifar_plain14", "cifar_dilnet14", "cifar_resnet26"),
+        *("cifar_dmrnet14", "cifar_dmrnet20", "cifar_dmrnet14_w4"),
+    ]
+    comparison = compare(
+        [run(name, dataset=kind) for name in networks for kind in ("cifar10", "svhn")]
+    )
+    seen = {}
+    for name, picture in pictures_of(comparison).items():
+        with house_style():
+            axes = picture.draw().axes
+        if name.startswith("curves-cifar10"):
+            # Rows are of one size, in the order of their legends.
+            for row in axes[::2]:
+                texts = [text.get_text() for text in row.get_legend().get_texts()]
+                for text, line in zip(texts, row.get_legend().get_lines()):
+                    seen.setdefault(re.sub(r"-\d+", "", text), set()).add(line.get_color())
+        if name.startswith("paths-"):
+            (legend,) = [one.get_legend() for one in axes]
+            for text, handle in zip(legend.get_texts(), axes[0].containers):
+                seen[text.get_text()].add(handle.lines[0].get_color())
+    text = page(comparison, "dmr compare")
+    curves = text[text.index('<section class="curves"') :]
+    for line in re.findall(r'<path class="line" (color="#.*?</label>)', curves):
+        colour, label = re.match(r'color="(#\w+)".*<bdi>(.*)</bdi>', line).groups()
+        kind = kind_title(kind_of(network(label.replace("<wbr>", ""))))
+        seen[kind].add(colour)
+    assert set(map(len, seen.values())) == {1}, seen
+    # Six kinds, six colours; DMRNets of two depths share theirs.
+    assert len(seen) == 6 and len(set.union(*seen.values())) == 6
+
+
+def test_the_last_of_the_papers_minima_is_within_the_picture():
+    runs = [run(name) for name in ("cifar_dmrnet14", "cifar_dmrnet20", "cifar_dilnet14")]
+    (axes,) = drawn("paths-cifar10-400-epochs", *runs).axes
+    assert axes.get_xlim()[1] > 21
 
 
 def test_refusals(comparison, tmp_path):

@@ -54,6 +54,17 @@ def sealed(short_run, tmp_path_factory):
     return str(folder)
 
 
+@pytest.mark.parametrize("closed", ["2>&-", ">&-"])
+def test_closed_streams_are_silent(sealed, closed):
+    words = [sys.executable, os.path.join(sealed, "predict_onnx.py"), "--top", "0", "x.png"]
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {closed}', "sh", *words], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ") == (closed == ">&-")
+    assert "Traceback" not in done.stderr
+
+
 def script_of_the_package():
     from dmr_gluon.deploy import predict_onnx
 

@@ -33,6 +33,7 @@ LAYERS = [
         *("report.plots", "report.path_plot", "report.network_plot"),
         *("results.page", "results.page_tables", "results.page_curves", "results.page_charts"),
         *("results.page_groups", "results.page_markup"),
+        *("results.picture_names", "results.picture_style"),
     ],
     [
         *("layers", "blocks"),
@@ -68,7 +69,7 @@ LAYERS = [
     [
         *("results.pictures", "results.picture_curves", "results.picture_points"),
         *("results.picture_parameters", "results.picture_labels"),
-        *("results.picture_style", "results.picture_names", "results.picture_point_by_point"),
+        "results.picture_point_by_point",
     ],
     [
         "flags",

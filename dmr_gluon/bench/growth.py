@@ -188,19 +188,21 @@ def growth_table(curves):
     return text_table(("against", "", "network", "batch", "ms a step", "MB"), rows, (1, 3, 4, 5))
 
 
-def draw_growth(curves, out):
+def draw_growth(curves):
     """Both against each size, on logarithmic axes.
 
     Parameters
     ----------
     curves : list of Curve
-    out : str
-        ``.png``, ``.svg`` or ``.pdf``.
+
+    Returns
+    -------
+    Figure
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator
 
-    figure = Figure(figsize=(9, 3.8), constrained_layout=True)
+    figure = Figure(figsize=(9, 3.8), dpi=120, constrained_layout=True)
     left, right = figure.subplots(1, 2)
     for curve, colour in zip(curves, COLOURS):
         first = curve.points[0]
@@ -221,4 +223,4 @@ def draw_growth(curves, out):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize="small")
-    figure.savefig(out, dpi=120)
+    return figure

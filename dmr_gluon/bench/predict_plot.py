@@ -13,15 +13,17 @@ def parts_of(step):
     return [1000 * part for part in (step.compute, waiting, max(0, step.seconds - computing))]
 
 
-def draw(title, steps, out):
+def draw(title, steps):
     """Draw predicted steps.
 
     Parameters
     ----------
     title : str
     steps : list of Step
-    out : str
-        ``.png``, ``.svg`` or ``.pdf``.
+
+    Returns
+    -------
+    Figure
     """
     from matplotlib.figure import Figure
 
@@ -48,4 +50,4 @@ def draw(title, steps, out):
         axes.set_xlim(-0.6, len(steps) - 0.4)
         axes.grid(alpha=0.3, axis="y")
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(out, facecolor="white")
+    return figure

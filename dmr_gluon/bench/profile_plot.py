@@ -11,15 +11,17 @@ _COLOURS = (
 )
 
 
-def draw(title, profile, out):
+def draw(title, profile):
     """Draw the shares of a step, the largest first.
 
     Parameters
     ----------
     title : str
     profile : Profile
-    out : str
-        ``.png``, ``.svg`` or ``.pdf``.
+
+    Returns
+    -------
+    Figure
     """
     from matplotlib.figure import Figure
 
@@ -41,4 +43,4 @@ def draw(title, profile, out):
     axes.set(title=f"{title}: {profile.step:.1f} ms", xlabel="percent of a step")
     axes.set_xlim(0, 1.3 * max(shares))
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(out, facecolor="white")
+    return figure

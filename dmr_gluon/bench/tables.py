@@ -61,14 +61,16 @@ def step_table(steps):
     return text_table(header, rows, range(1, len(header)))
 
 
-def draw_speeds(speeds, out):
+def draw_speeds(speeds):
     """Bars of images per second: networks below each other, kinds of work side by side.
 
     Parameters
     ----------
     speeds : list of Measured
-    out : str
-        ``.png``, ``.svg`` or ``.pdf``.
+
+    Returns
+    -------
+    Figure
     """
     from matplotlib.figure import Figure
 
@@ -77,7 +79,8 @@ def draw_speeds(speeds, out):
     most = max(Counter((one.network, one.work, one.batch) for one in speeds).values())
     # The smaller batch of inference is always 1; the larger ones differ between networks.
     works = list(dict.fromkeys((one.work, one.batch == 1) for one in speeds))
-    figure = Figure(figsize=(4.4 * len(works), 0.4 + 2.2 * len(networks)), constrained_layout=True)
+    size = (4.4 * len(works), 0.4 + 2.2 * len(networks))
+    figure = Figure(figsize=size, dpi=120, constrained_layout=True)
     grid = figure.subplots(len(networks), len(works), squeeze=False)
     for network, line in zip(networks, grid):
         for work, axes in zip(works, line):
@@ -104,4 +107,4 @@ def draw_speeds(speeds, out):
             axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[-1]:
         axes.set_xlabel("images per second (part of the arithmetic peak)")
-    figure.savefig(out, dpi=120)
+    return figure

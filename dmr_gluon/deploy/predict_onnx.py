@@ -387,6 +387,8 @@ def _main():
 
 
 if __name__.split(".")[-1] != "predict_onnx":  # not "__main__": a damaged byte there does nothing
+    streams = (one or open(os.devnull, "w") for one in (sys.stdout, sys.stderr))  # noqa: SIM115
+    sys.stdout, sys.stderr = streams  # None where it was closed
     try:
         sys.exit(_main())
     except Problem as problem:

@@ -6,8 +6,8 @@ import numpy as np
 
 from ..data.iterators import evaluation_batches, training_batches
 from ..deploy.images import Preparation
-from ..deploy.predict_onnx import shown
 from ..recipes import CIFAR, IMAGENET, OF_DATASET
+from .plots import letters
 
 #: Images in each half, in rows of COLUMNS.
 ROWS, COLUMNS = 6, 6
@@ -22,18 +22,20 @@ def recipe_of(prepared):
     return replace(CIFAR, image_size=prepared.image_size[0])
 
 
-def draw(prepared, out, recipe=None, seed=1, epoch=1):
+def draw(prepared, recipe=None, seed=1, epoch=1):
     """Draw the first images of an epoch as training sees them, and of the evaluation.
 
     Parameters
     ----------
     prepared : PreparedSet
-    out : str
-        ``.png``, ``.svg`` or ``.pdf``.
     recipe : Recipe, optional
         Whose augmentation it is; by default the set's own.
     seed, epoch : int
         As in training.
+
+    Returns
+    -------
+    Figure
     """
     from matplotlib.figure import Figure
 
@@ -45,7 +47,7 @@ def draw(prepared, out, recipe=None, seed=1, epoch=1):
     preparation = Preparation(recipe.image_size, prepared.mean, prepared.std)
     figure = Figure(figsize=(13, 7.6), dpi=100, constrained_layout=True)
     figure.suptitle(
-        f"{_plain(prepared.name)}: {len(prepared.classes)} classes, recipe {recipe.name}"
+        f"{letters(prepared.name)}: {len(prepared.classes)} classes, recipe {recipe.name}"
     )
     for half, (title, batches) in zip(figure.subfigures(1, 2), halves):
         batch = next(iter(batches))
@@ -53,9 +55,9 @@ def draw(prepared, out, recipe=None, seed=1, epoch=1):
         half.suptitle(title, fontsize=11)
         half.suppressComposite = True  # each image by itself, also in a vector format
         images = np.clip(preparation.pixels(batch.data), 0, 255).astype(np.uint8)
-        names = [_plain(_shortened(prepared.classes[label])) for label in batch.label]
+        names = [letters(_shortened(prepared.classes[label])) for label in batch.label]
         _draw_grid(half.subplots(), images, names)
-    figure.savefig(out, facecolor="white")
+    return figure
 
 
 def _draw_grid(axes, images, names):
@@ -67,11 +69,6 @@ def _draw_grid(axes, images, names):
         axes.text(left + 0.5, top - 0.03, name, fontsize=8, ha="center", va="bottom")
     axes.set(xlim=(0, 1.1 * COLUMNS - 0.1), ylim=(1.25 * ROWS - 0.25, -0.25))
     axes.axis("off")
-
-
-def _plain(text):
-    """So that Matplotlib can draw it, and takes no part of it for a formula."""
-    return shown(text).replace("$", r"\$")
 
 
 def _shortened(name):

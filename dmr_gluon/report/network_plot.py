@@ -14,7 +14,7 @@ INK, SKIP, FILL, FAINT = "#222222", "#0072B2", "#F2EFE6", "#777777"
 _SPACING, _BOX, _LINE = 3.5, 2.1, 0.46
 
 
-def draw(spec, complexity, out):
+def draw(spec, complexity):
     """Draw a network, a column for each stage.
 
     Equal blocks in a row are drawn once, with their number.
@@ -25,8 +25,10 @@ def draw(spec, complexity, out):
         In the form of branches.
     complexity : Complexity
         Of its symbol, at the size of its images.
-    out : str
-        ``.png``, ``.svg`` or ``.pdf``.
+
+    Returns
+    -------
+    Figure
 
     Raises
     ------
@@ -60,7 +62,7 @@ def draw(spec, complexity, out):
         column.draw(_Pen(axes, left + column.width / 2))
         left += column.width
     axes.text(width / 2, -height + 0.25, _legend(spec), ha="center", fontsize=9, color=FAINT)
-    figure.savefig(out, facecolor="white")
+    return figure
 
 
 def _legend(spec):

@@ -16,17 +16,19 @@ def distributions(length, layers_per_branch=2, branches=2):
     ]
 
 
-def draw(lengths, out, layers_per_branch=2, branches=2):
+def draw(lengths, layers_per_branch=2, branches=2):
     """Draw the distributions for one or more L, side by side.
 
     Parameters
     ----------
     lengths : sequence of int
         L, blocks of the DMRNet.
-    out : str
-        ``.png``, ``.svg`` or ``.pdf``.
     layers_per_branch, branches : int
         B and K.
+
+    Returns
+    -------
+    Figure
     """
     from matplotlib.figure import Figure
 
@@ -45,4 +47,4 @@ def draw(lengths, out, layers_per_branch=2, branches=2):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize="small")
-    figure.savefig(out, facecolor="white")
+    return figure

@@ -3,32 +3,35 @@
 import hashlib
 import math
 
-from ..report.plots import COLOURS
 from .page_curves import figures, nice_step, ticks
 from .page_markup import data, name, text
+from .picture_names import kind_of_group
+from .picture_style import colours_of, styles
 from .run import counted
 
 #: Of a panel, in units that are about a pixel; around what is drawn, room for the labels.
 WIDTH, HEIGHT = 480, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 10, 8, 26
+#: A point at the right or lower end reaches so far beyond the axes.
+_BEYOND = 3
 #: Groups of which values are shown beside the pointer.
 _MOST_READ = 12
-#: Seven dash patterns with six colours: the 42 first groups of a figure all differ.
-_DASHES = ("", "7 3", "2 2.5", "9 3 2 3", "16 4", "9 3 2 3 2 3", "4 4")
+#: A unit of a style's dashes in those units: about the width of a line.
+_DASH = 1.8
 
 
-def _style(i):
-    """Attributes that give the curves of a figure's group number ``i`` colour and dashes."""
-    dashes = _DASHES[i % len(_DASHES)]
+def _attributes(look):
+    """What gives the curves of a group colour and dashes."""
+    dashes = " ".join(_short(_DASH * length) for length in look.dashes)
     dashes = f' stroke-dasharray="{dashes}"' if dashes else ""
-    return f'color="{COLOURS[i % len(COLOURS)]}"{dashes}'
+    return f'color="{look.colour}"{dashes}'
 
 
-def _sample(i):
+def _sample(look):
     """A piece of line for a legend."""
     return (
         f'<svg class="sample" viewBox="0 0 34 10" width="34" height="10" aria-hidden="true">'
-        f'<path class="line" {_style(i)} d="M1 5H33"/></svg>'
+        f'<path class="line" {_attributes(look)} d="M1 5H33"/></svg>'
     )
 
 
@@ -39,10 +42,12 @@ class Chart:
     ----------
     figure : Figure
     panel : Panel
+    looks : list of Style
+        One for each group.
     """
 
-    def __init__(self, figure, panel):
-        self.figure, self.panel = figure, panel
+    def __init__(self, figure, panel, looks):
+        self.figure, self.panel, self.looks = figure, panel, looks
 
     def x(self, epoch):
         return _LEFT + epoch / self.figure.last * (WIDTH - _LEFT - _RIGHT)
@@ -69,13 +74,14 @@ class Chart:
         )
         across, down = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
         groups = [
-            f'<g data-group="{i}" {_style(i)}>{self._group(curve, alone)}</g>'
-            for i, (curve, alone) in enumerate(zip(panel.curves, panel.alone))
+            f'<g data-group="{i}" {_attributes(look)}>{self._group(curve, alone)}</g>'
+            for i, (look, curve, alone) in enumerate(zip(self.looks, panel.curves, panel.alone))
         ]
         dots = [
-            f'<circle r="3.5" color="{COLOURS[i % len(COLOURS)]}" data-group="{i}"/>'
-            for i in range(count)
+            f'<circle r="3.5" color="{look.colour}" data-group="{i}"/>'
+            for i, look in enumerate(self.looks)
         ]
+        across, down = across + _BEYOND, down + _BEYOND
         # The inner SVG cuts off what is above the axis.
         return (
             f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
@@ -108,14 +114,20 @@ class Chart:
         band = self._band(curve)
         lines = [f'<path class="line alone" d="{self._line(one)}"/>' for one in alone]
         lines.append(f'<path class="line" d="{self._line(curve)}"/>')
-        return (f'<path class="band" d="{band}"/>' if band else "") + "".join(lines)
+        points = [point for one in (*alone, curve) for point in self._points(one)]
+        return (f'<path class="band" d="{band}"/>' if band else "") + "".join(lines + points)
 
     def _line(self, curve):
-        parts = []
-        for piece in _pieces(curve.mean):
-            # A dot where the epochs beside it are missing.
-            parts.append(f"M{self._path(piece, curve.mean)}{'h.1' if len(piece) == 1 else ''}")
-        return "".join(parts)
+        return "".join(f"M{self._path(piece, curve.mean)}" for piece in _pieces(curve.mean))
+
+    def _points(self, curve):
+        """What is no line: an epoch of which those beside it are missing."""
+        return [
+            f'<circle class="point" r="{_BEYOND}" cx="{_short(self.x(self.figure.points[i]))}" '
+            f'cy="{_short(self.y(curve.mean[i]))}"/>'
+            for i, *more in _pieces(curve.mean)
+            if not more
+        ]
 
     def _band(self, curve):
         return "".join(
@@ -172,11 +184,13 @@ def curves(groups, names):
     -------
     str
     """
-    return "".join(_figure(figure, names) for figure in figures(groups))
+    colours = colours_of(map(kind_of_group, groups))
+    return "".join(_figure(figure, names, colours) for figure in figures(groups))
 
 
-def _figure(figure, names):
-    charts = [Chart(figure, panel) for panel in figure.panels]
+def _figure(figure, names, colours):
+    looks = styles([kind_of_group(group) for group in figure.groups], colours)
+    charts = [Chart(figure, panel, looks) for panel in figure.panels]
     # Of more it would cover the curves; the table has them all.
     few = len(figure.groups) <= _MOST_READ
     readout = '<div class="readout" aria-hidden="true" hidden></div>' if few else ""
@@ -199,12 +213,12 @@ def _figure(figure, names):
         f'<section class="curves" aria-labelledby="{key}"><h3 id="{key}">{name(figure.title)}'
         f'</h3><div class="panels" id="{key}-panels">{panels}</div>'
         f'<p class="muted note">{" ".join(notes)}</p>'
-        f"{_legend(figure, names, key)}"
+        f"{_legend(figure, names, key, looks)}"
         f"{_script_data(figure, charts)}</section>"
     )
 
 
-def _legend(figure, names, key):
+def _legend(figure, names, key, looks):
     rows = []
     for i, group in enumerate(figure.groups):
         label, runs = names.label(group), figure.together[i]
@@ -217,7 +231,7 @@ def _legend(figure, names, key):
         values = "".join(_values(panel, panel.curves[i]) for panel in figure.panels)
         rows.append(
             f'<tr><th scope="row"><label><input type="checkbox" checked hidden '
-            f'id="{key}-{names.key(group)}">{_sample(i)}{name(label)}</label></th>'
+            f'id="{key}-{names.key(group)}">{_sample(looks[i])}{name(label)}</label></th>'
             f"{values}<td>{count}</td></tr>"
         )
     heads = "".join(f'<th scope="col" class="number">{panel.title}</th>' for panel in figure.panels)

@@ -6,7 +6,7 @@ import re
 from .comparison import MEASURES
 from .groups import dataset_title
 from .page_markup import Cell, bullets, name, number, signed, table, text
-from .text import WORDS, point_notes, point_rows, result
+from .text import NOT_DISTINGUISHED, WORDS, point_notes, point_rows, result
 from .verdicts import CONSISTENT, HIGHER, LOWER, NO_VERDICT
 
 #: Symbol and class of a verdict: its colour is not all that tells it.
@@ -152,7 +152,7 @@ def beside_each_other(comparison, names):
             winner = getattr(pair, winner)
             better = f"{name(names.label(winner))} by {abs(verdict.difference):.2f}"
         else:
-            better = "no more than chance" if verdict.kind == CONSISTENT else "no verdict"
+            better = NOT_DISTINGUISHED if verdict.kind == CONSISTENT else "no verdict"
         rows.append(
             [
                 names.link(pair.one),

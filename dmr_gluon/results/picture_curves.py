@@ -2,9 +2,10 @@
 
 import math
 import statistics
+import textwrap
 
 from .groups import published_name
-from .picture_names import group_labels, kind_of, layers_of, training_title
+from .picture_names import group_labels, kind_of_group, layers_of, training_title
 from .picture_style import PAGE, label_lines, letters, new_figure, plain_ticks, styles, usual_order
 from .run import FINISHED, by_epoch
 
@@ -21,6 +22,8 @@ _FIGURE8 = (
 #: Lines that can still be told apart in one axes, and axes that fit on a page below each other.
 _LINES, _ROWS = 6, 4
 _HEIGHT = 1.95  # inches of a row
+#: Inches of a line of a legend below, and letters for which there is room within axes.
+_LINE, _WIDE = 0.15, 36
 #: From this many epochs on not every one gets a marker.
 _MANY = 40
 
@@ -44,7 +47,7 @@ def pages_of(groups):
         Each row with its title; none where there is nothing to draw.
     """
     drawn = [group for group in groups if any(_drawn(run, group) for run in group.runs)]
-    drawn.sort(key=lambda group: usual_order(_kind(group)))
+    drawn.sort(key=lambda group: usual_order(kind_of_group(group)))
     if len(drawn) <= _LINES:
         return [[("", drawn)]] if drawn else []
     rows = {}
@@ -56,10 +59,6 @@ def pages_of(groups):
         for i in range(0, len(row), _LINES)
     ]
     return [parts[i : i + _ROWS] for i in range(0, len(parts), _ROWS)]
-
-
-def _kind(group):
-    return kind_of(group.setup.spec) if group.setup.spec else ""
 
 
 def _size(group):
@@ -78,12 +77,14 @@ def _drawn(run, group):
     return has and (run.state != FINISHED or run in group.counted)
 
 
-def draw_curves(rows):
+def draw_curves(rows, colours):
     """Draw one page.
 
     Parameters
     ----------
     rows : list of (str, list of Group)
+    colours : dict of str to int
+        By kind of network.
 
     Returns
     -------
@@ -98,7 +99,7 @@ def draw_curves(rows):
     ]
     grid = figure.subplots(len(rows), len(columns), squeeze=False, sharex=True)
     for place, ((title, groups), row) in enumerate(zip(rows, grid)):
-        _draw_row(row, groups, columns, len(rows) == 1)
+        _draw_row(row, groups, columns, colours, len(rows) == 1)
         row[0].set_title(title, loc="left")
         if place == len(rows) - 1:
             for axes in row:
@@ -107,9 +108,9 @@ def draw_curves(rows):
     return figure
 
 
-def _draw_row(row, groups, columns, alone):
+def _draw_row(row, groups, columns, colours, alone):
     labels = group_labels(groups)
-    looks = styles([_kind(group) for group in groups])
+    looks = styles([kind_of_group(group) for group in groups], colours)
     for axes, (measure, name, kind) in zip(row, columns):
         lines = {}
         for number, (group, label, style) in enumerate(zip(groups, labels, looks)):
@@ -138,7 +139,16 @@ def _draw_row(row, groups, columns, alone):
     # The last axes' lines, which the first one's look like.
     if alone and label_lines(axes, list(lines.values()), list(lines), 0.75 * 72 * _HEIGHT):
         return
-    row[0].legend(list(lines.values()), list(map(letters, lines)), loc="upper right")
+    longest = max(map(len, lines), default=0)
+    if alone and longest > _WIDE:
+        columns = 1 if longest > 1.3 * _WIDE else 2
+        figure = row[0].figure
+        figure.set_figheight(figure.get_figheight() + _LINE * -(-len(lines) // columns))
+        names, place = list(map(letters, lines)), "outside lower center"
+        figure.legend(list(lines.values()), names, loc=place, ncol=columns)
+        return
+    names = ["\n".join(map(letters, textwrap.wrap(name, _WIDE))) for name in lines]
+    row[0].legend(list(lines.values()), names, loc="best")
 
 
 def _limit_logarithmic(axes, values):

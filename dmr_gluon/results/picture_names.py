@@ -44,6 +44,11 @@ def kind_of(spec):
     return re.sub(r"(net|plain)\d+", r"\1", name_of(spec), count=1)
 
 
+def kind_of_group(group):
+    """The same for a group; a network that is not known is a kind of its own."""
+    return kind_of(group.setup.spec) if group.setup.spec else group.setup.network
+
+
 def kind_title(name):
     """A kind, or a network's name, as it is written in a text."""
     family, depth, rest = _NAME.match(name).groups()

@@ -59,13 +59,15 @@ def parameters_of(spec):
     return complexity_of(spec).parameters
 
 
-def draw_parameters(groups):
+def draw_parameters(groups, colours):
     """Test error against parameters, of groups and of the methods in Table 3.
 
     Parameters
     ----------
     groups : list of Group
         Comparable with the paper, on one data set.
+    colours : dict of str to int
+        By kind of network.
 
     Returns
     -------
@@ -90,8 +92,8 @@ def draw_parameters(groups):
         labels += [(x, y, text, options["color"]) for text, x, y, _ in points]
         obstacles += [(x, y, y) for x, y in zip(xs, ys)]
     many = sum(len(one.points) for one in series) > _MANY
-    for one, look in zip(series, looks_of(series)):
-        handle = draw_series(axes, one, replace(look, line="none"))
+    for one, look in zip(series, looks_of(series, colours)):
+        handle = draw_series(axes, one, replace(look, dashes=None))
         if many:
             handles[f"{one.label} (ours)"] = handle
         for point in one.points:

@@ -1,5 +1,6 @@
 """Runs beside one other run, point by point, as differences from their mean. Needs no MXNet."""
 
+from .picture_names import kind_of_group
 from .picture_style import PAGE, letters, new_figure, styles
 from .points import TEST
 
@@ -10,14 +11,17 @@ _PANELS = (
     (TEST, "test error, %"),
 )
 _HEIGHT = 1.7  # inches of a panel
+_THEIRS = "#333333"  # no network's colour: both are of the same
 
 
-def draw_point_by_point(item):
+def draw_point_by_point(item, colours):
     """Draw the points of both, less the mean of our runs.
 
     Parameters
     ----------
     item : PointByPoint
+    colours : dict of str to int
+        By kind of network.
 
     Returns
     -------
@@ -31,8 +35,9 @@ def draw_point_by_point(item):
     figure = new_figure(PAGE, 0.6 + _HEIGHT * len(panels), constrained_layout=True)
     figure.suptitle(letters(item.title))
     grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True)
+    (ours,) = styles([kind_of_group(item.ours)], colours)
     for (axes,), (name, points) in zip(grid, panels):
-        _draw_panel(axes, item, points)
+        _draw_panel(axes, item, points, ours)
         axes.set_ylabel(f"{name},\nless our mean")
     last = grid[-1][0]
     last.set_xlabel("epoch")
@@ -47,8 +52,7 @@ def draw_point_by_point(item):
     return figure
 
 
-def _draw_panel(axes, item, points):
-    ours, theirs = styles(["dmrnet", "resnet"])
+def _draw_panel(axes, item, points, ours):
     inner = [point for point in points if point.step is not None]
     first = min(point.epoch for point in item.points)
     axes.axhline(0, color=ours.colour, linewidth=1)
@@ -65,7 +69,7 @@ def _draw_panel(axes, item, points):
             own = [run.points[p.epoch, p.step][p.measure] - p.ours.mean for p in part]
             label = "our runs" if epoch == first and not number else None
             axes.plot(at, own, color=ours.colour, linewidth=0.5, label=label)
-        axes.plot(at, [-point.difference for point in part], color=theirs.colour, linewidth=0.8)
+        axes.plot(at, [-point.difference for point in part], color=_THEIRS, linewidth=0.8)
     for point in points:
         if point.step is None and point.half is not None:
             axes.errorbar(point.epoch, 0, point.half, color=ours.colour, capsize=4, alpha=0.5)
@@ -79,7 +83,7 @@ def _draw_panel(axes, item, points):
                 [_place(item, point) for point in found],
                 [-point.difference for point in found],
                 look,
-                color=theirs.colour,
+                color=_THEIRS,
                 markersize=5 if outside else 4,
                 label=letters(f"{item.theirs.name}{', outside' if outside else ''}"),
             )

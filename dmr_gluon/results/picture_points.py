@@ -109,13 +109,15 @@ def has_table2(groups):
     return not groups[0].departures and any(key[0] == setup.dataset for key in TABLE2_ERRORS)
 
 
-def draw_depth(groups):
+def draw_depth(groups, colours):
     """Test error against L, beside the paper's where that can be compared.
 
     Parameters
     ----------
     groups : list of Group
         That can stand in one curve.
+    colours : dict of str to int
+        By kind of network.
 
     Returns
     -------
@@ -127,13 +129,13 @@ def draw_depth(groups):
     beside = has_table2(groups)
     places = len(series) + (len(_TABLE2) if beside else 0)
     if beside:
-        for place, (kind, look) in enumerate(zip(_TABLE2, styles(_TABLE2))):
+        for place, (kind, look) in enumerate(zip(_TABLE2, styles(_TABLE2, colours))):
             printed = TABLE2_ERRORS[groups[0].setup.dataset, kind[len("cifar_") :]]
             means, deviations = zip(*((float(mean), float(std)) for mean, std in printed))
             handles[f"{kind_title(kind)} (paper)"] = _bars(
                 axes, (TABLE2_L, means, deviations), look, _dodge(place, places), paper=True
             )
-    for place, (one, look) in enumerate(zip(series, looks_of(series, _TABLE2 if beside else ()))):
+    for place, (one, look) in enumerate(zip(series, looks_of(series, colours))):
         shift = _dodge(places - len(series) + place, places)
         handles[f"{one.label} (ours)" if beside else one.label] = draw_series(
             axes, one, look, shift
@@ -157,13 +159,15 @@ def average_path(spec):
     return paths.of_network(spec, count_projections=True).mean
 
 
-def draw_paths(groups):
+def draw_paths(groups, colours):
     """Test error against the average length of a network's paths.
 
     Parameters
     ----------
     groups : list of Group
         That can stand in one curve.
+    colours : dict of str to int
+        By kind of network.
 
     Returns
     -------
@@ -172,14 +176,16 @@ def draw_paths(groups):
     series = path_series(groups)
     figure, axes = _axes(groups)
     handles = {}
-    for one, look in zip(series, looks_of(series)):
+    for one, look in zip(series, looks_of(series, colours)):
         # Figure 6 has curves of networks of which only the length changes; others are points.
-        line = look.line if one.kind in _FIGURE6 else "none"
-        handles[one.label] = draw_series(axes, one, replace(look, line=line))
+        dashes = look.dashes if one.kind in _FIGURE6 else None
+        handles[one.label] = draw_series(axes, one, replace(look, dashes=dashes))
     axes.set_xlabel("average path length")
     axes.set_xlim(0, None)
     axes.xaxis.get_major_locator().set_params(integer=True, nbins=7, steps=[1, 2, 5, 10])
     if not groups[0].departures and groups[0].setup.dataset == "cifar10":
+        most = max(length for _, length in FIGURE6)
+        axes.set_xlim(0, max(axes.get_xlim()[1], 1.05 * most))
         _hint(axes)
     _legend(axes, handles)
     return figure
@@ -214,11 +220,9 @@ def _axes(groups):
     return figure, axes
 
 
-def looks_of(series, beside=()):
-    """A style for each series, none of them that of another kind in the same axes."""
-    kinds = [one.kind for one in series]
-    others = [kind for kind in beside if kind not in kinds]
-    return styles([*others, *kinds])[len(others) :]
+def looks_of(series, colours):
+    """A style for each series."""
+    return styles([one.kind for one in series], colours)
 
 
 def _dodge(place, places):

@@ -4,13 +4,9 @@ They are made for print: 3.4 inches wide (a column) or 7 (a page), no letter und
 nothing is said by its colour alone.
 """
 
-import contextlib
 import textwrap
-import warnings
-from dataclasses import dataclass
-from typing import Tuple, Union
 
-from ..report.plots import COLOURS
+from ..report.plots import COLOURS, letters, own_settings, style
 
 #: Inches.
 COLUMN, PAGE = 3.4, 7.0
@@ -46,30 +42,15 @@ _SETTINGS = {
 }
 #: Letters of a label for which there is room beside an axes.
 _LONG = 16
-_LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (2, 1)))
-_MARKERS = ("o", "s", "^", "D", "v", "P")
-#: Kinds of networks that look the same in every picture.
+#: Kinds of networks that have the same colour in every comparison, each one of six.
 _USUAL = ("dmrnet", "resnet", "dilnet", "resnet_blocks3", "resnet_blocks6", "plain")
+#: So many of them stand beside ours in the paper's curves, whether ours have them or not.
+_PAPERS = 3
 
 
-@dataclass(frozen=True)
-class Style:
-    """How one series looks; as matplotlib takes it."""
-
-    colour: str
-    line: Union[str, Tuple]
-    marker: str
-
-
-@contextlib.contextmanager
-def house_style():
-    """Draw and write with these settings, whatever the user's own are."""
-    import matplotlib.style
-
-    with matplotlib.style.context(["default", _SETTINGS]), warnings.catch_warnings():
-        # Of a data set's name in letters that the font lacks; they become boxes.
-        warnings.filterwarnings("ignore", "Glyph .* missing")
-        yield
+def house_style(what="the picture"):
+    """Draw and write with these settings, whatever the user's own are; see own_settings."""
+    return own_settings(_SETTINGS, what)
 
 
 def new_figure(width, height, **options):
@@ -88,46 +69,53 @@ def settle(figure):
         figure.set_constrained_layout(False)
 
 
-def styles(kinds):
-    """A style for each of some series, all different as long as there are 36 or fewer.
+def colours_of(kinds):
+    """A number for the colour of each kind of network in a comparison.
+
+    One kind has it in all pictures and on the page. Seven kinds or more share six colours.
+
+    Parameters
+    ----------
+    kinds : iterable of str
+
+    Returns
+    -------
+    dict of str to int
+    """
+    kinds = list(dict.fromkeys(kinds))
+    found = {kind: usual_order(kind) for kind in kinds if usual_order(kind) < len(_USUAL)}
+    others = [kind for kind in kinds if kind not in found]
+    taken = {*found.values(), *range(_PAPERS)}
+    free = [number for number in range(len(_USUAL) + len(others)) if number not in taken]
+    return {**found, **dict(zip(others, free))}
+
+
+def styles(kinds, colours):
+    """A style for each series in one picture, with its kind's colour and lines of its own.
 
     Parameters
     ----------
     kinds : sequence of str
-        The usual kinds of networks keep theirs; a kind may stand there twice.
+        A kind may stand there several times.
+    colours : dict of str to int
+        Of :func:`colours_of`; the usual kinds may be left out.
 
     Returns
     -------
     list of Style
     """
-    numbers = {}
-    for place, kind in enumerate(kinds):
-        number = usual_order(kind)
-        if number < len(_USUAL) and number not in numbers.values():
-            numbers[place] = number
-    free = iter(sorted(set(range(len(_USUAL) + len(kinds))) - set(numbers.values())))
-    for place in range(len(kinds)):
-        if place not in numbers:
-            numbers[place] = next(free)
-    return [_style(numbers[place]) for place in range(len(kinds))]
+    found = []
+    for kind in kinds:
+        turn, number = divmod(colours.get(kind, usual_order(kind)), len(COLOURS))
+        looks = [style(number, turn + more) for more in range(len(kinds))]
+        found.append(next((look for look in looks if look not in found), looks[0]))
+    return found
 
 
 def usual_order(kind):
     """Where a kind of network stands in legends: the usual ones first."""
     kind = kind.replace("cifar_", "")
     return _USUAL.index(kind) if kind in _USUAL else len(_USUAL)
-
-
-def _style(number):
-    turn = number // 6  # the same colours again, with other lines
-    return Style(
-        COLOURS[number % 6], _LINES[(number + turn) % 6], _MARKERS[(number + 2 * turn) % 6]
-    )
-
-
-def letters(text):
-    """Any text as matplotlib is to draw it, letter by letter: no formulas, nothing invisible."""
-    return "".join(c if c.isprintable() else "?" for c in text).replace("$", r"\$")
 
 
 def caption(figure, text, width):

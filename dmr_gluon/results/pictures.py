@@ -13,11 +13,18 @@ from ..errors import DMRError
 from ..runs import write_atomically
 from .groups import departures
 from .picture_curves import draw_curves, pages_of
-from .picture_names import digest, file_name, slug, training_key, training_title
+from .picture_names import (
+    digest,
+    file_name,
+    kind_of_group,
+    slug,
+    training_key,
+    training_title,
+)
 from .picture_parameters import draw_parameters, parameter_groups
 from .picture_point_by_point import draw_point_by_point
 from .picture_points import depth_series, draw_depth, draw_paths, path_series
-from .picture_style import house_style, settle
+from .picture_style import colours_of, house_style, settle
 from .run import Setup
 
 #: What a picture can be written as, with what would otherwise change from day to day.
@@ -58,7 +65,7 @@ class Picture:
     draw: Callable
 
     def __call__(self):
-        with house_style():
+        with house_style(f"the picture “{self.title}”"):
             figure = self.draw()
             settle(figure)
         return figure
@@ -80,6 +87,7 @@ def pictures_of(comparison):
         ``parameters-...`` beside Table 3 where the training is the paper's.
     """
     found = {}
+    colours = colours_of(map(kind_of_group, comparison.groups))
     for groups in _alike(comparison.groups, lambda g: (g.setup.dataset, g.setup.epochs)):
         title = training_title(groups[0].setup)
         pages = pages_of(groups)
@@ -90,10 +98,10 @@ def pictures_of(comparison):
             found[name] = Picture(
                 f"{title}: training and test over the epochs{part}",
                 _CAPTIONS["curves"],
-                functools.partial(draw_curves, rows),
+                functools.partial(draw_curves, rows, colours),
             )
         for trained in _alike(groups, training_key):
-            _add_points(found, title, trained)
+            _add_points(found, title, trained, colours)
     for item in comparison.points:
         kind = f"points-{slug(item.ours.setup.network)}-{slug(item.theirs.name)}"
         name, title = _name(found, kind, item.ours), f"{item.title}, point by point"
@@ -102,12 +110,12 @@ def pictures_of(comparison):
         found[name] = Picture(
             title,
             _CAPTIONS["points"],
-            functools.partial(draw_point_by_point, item),
+            functools.partial(draw_point_by_point, item, colours),
         )
     return found
 
 
-def _add_points(found, title, groups):
+def _add_points(found, title, groups, colours):
     """Those of groups whose results can stand in one curve."""
     for kind, what, series, draw in (
         ("depth", "depth", depth_series, draw_depth),
@@ -118,7 +126,7 @@ def _add_points(found, title, groups):
             found[_name(found, kind, groups[0])] = Picture(
                 f"{title}: test error against {what}",
                 _CAPTIONS[kind],
-                functools.partial(draw, groups),
+                functools.partial(draw, groups, colours),
             )
 
 

@@ -18,6 +18,8 @@ WORDS = {
     HIGHER: "higher than the paper's",
     NO_VERDICT: "no verdict",
 }
+#: The same of two groups, which need not be alike: it takes many runs to see a small difference.
+NOT_DISTINGUISHED = "not distinguished by these runs"
 #: Measures of :mod:`.points`, in words, and what its joint verdict says.
 POINT_MEASURES = {
     "train_loss": "training loss",
@@ -324,7 +326,7 @@ def better(pair):
     if kind == NO_VERDICT:
         return f"not known: {pair.verdict.text}"
     if kind == CONSISTENT:
-        return f"neither, as far as these runs show: {reasoning(pair.verdict)}"
+        return f"{NOT_DISTINGUISHED}: {reasoning(pair.verdict)}"
     winner = pair.one if kind == LOWER else pair.other
     return f"{winner.setup.network}: {reasoning(pair.verdict)}"
 

@@ -76,7 +76,7 @@ class Verdict:
     Parameters
     ----------
     kind : str
-        ``consistent``: no more than chance would make; ``lower`` or ``higher``: the first
+        ``consistent``: these runs do not tell the two apart; ``lower`` or ``higher``: the first
         one's error is; ``none``: nothing can be said.
     text : str
         The reasoning, in a few words.

@@ -54,7 +54,7 @@ class Progress:
         self.title, self.total, self.done, self.before = title, total, done, done
         self.started = self.last_line = time.monotonic()
         self.shown, self.bar = shown, None
-        if shown and sys.stderr.isatty():
+        if shown and sys.stderr and sys.stderr.isatty():  # None where it was closed
             self.bar = tqdm(
                 total=total,
                 initial=done,

@@ -371,8 +371,7 @@ class Training(StepsOfEpoch):
             test_error=done[-1]["test_error"],
             best=self.at.best,
         )
-        picture = self.run.file("curve.png")
-        plots.learning_curve([log], picture)
+        picture = plots.draw_curve_of(self.run)
         with contextlib.suppress(FileNotFoundError):
             os.remove(self.heart.path)
         if self.board:
@@ -383,5 +382,5 @@ class Training(StepsOfEpoch):
             f"{speed(images / whole)} training images per second with evaluation and saving "
             f"included, {duration(whole)} in all\n"
             f"time: {', '.join(f'{100 * value / whole:.1f}% {text}' for text, value in parts)}\n"
-            f"learning curve: {picture}"
+            f"{picture}"
         )
