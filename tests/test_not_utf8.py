@@ -17,7 +17,7 @@ from dmr_gluon.deploy.export import export
 from dmr_gluon.deploy.load import load_bundle
 from dmr_gluon.deploy.saving import load_run
 from dmr_gluon.deploy.store import publish
-from dmr_gluon.report.plots import learning_curve
+from dmr_gluon.report.plots import learning_curve, write_picture
 from dmr_gluon.report.status import read_status
 from dmr_gluon.runtime import mx
 from dmr_gluon.training.loop import RunOptions, fit
@@ -102,7 +102,9 @@ def test_classes_and_images_of_a_folder(odd, plain_bundle, capsys):
 def test_a_curve_has_a_name_that_fonts_have(odd, short_run):
     shutil.copytree(short_run, odd / ODD)
     with warnings.catch_warnings(record=True) as found:
-        learning_curve([str(odd / ODD / "log.jsonl")], str(odd / "curve.png"))
+        write_picture(
+            lambda: learning_curve([str(odd / ODD / "log.jsonl")]), str(odd / "curve.png")
+        )
     assert not [warning for warning in found if "Glyph" in str(warning.message)]
 
 
