@@ -24,8 +24,8 @@ BUNDLE = "bundle.json"
 BUNDLE_FORMAT = 1
 #: The last field of bundle.json: the hash of that file with zeros in the place of this one.
 _SEAL = re.compile(rb'"sha256": "([0-9a-f]{64})"\s*}\s*\Z')
-#: Of what is taken from folders; the last three to be refused by name.
-EXTENSIONS = (*".jpg .jpeg .png .bmp .webp .ppm .pgm .tif .tiff .heic .heif .avif".split(),)
+_TAKEN = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
+EXTENSIONS = (*_TAKEN, ".heic", ".heif", ".avif")  # in folders: to be refused by name
 #: How they begin; PPM and PGM with width, height and largest value.
 _IMAGE = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|BM|RIFF....WEBP|II\*\0|MM\0\*|P[2356]"
