@@ -244,6 +244,25 @@ def test_ends_that_lie_apart_are_labelled_there_and_others_in_a_legend():
     assert [text.get_text() for text in legend.get_texts()] == ["DMRNet-14", "ResNet-26"]
 
 
+@pytest.mark.parametrize("more", [[], ["cifar_dmrnet20", "cifar_dmrnet26", "cifar_dmrnet32"]])
+def test_no_legend_stands_over_an_axis(more):
+    names = ["cifar_dmrnet14"] * 4 + more
+    runs = [
+        run(name, epochs=8, bn_momentum=0.9 + n / 99, lr=0.1 + n, weight_decay=n / 9e4)
+        for n, name in enumerate(names)
+    ]
+    figure = pictures_of(compare(runs))["curves-cifar10-8-epochs"]()
+    found = [one for axes in figure.axes for one in (axes.get_legend(),) if one] + figure.legends
+    assert found
+    for legend in found:
+        box = legend.get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= legend.figure.bbox.x1
+        for axes in figure.axes:
+            own = axes.get_window_extent()
+            inside = own.x0 <= box.x0 and box.x1 <= own.x1
+            assert inside if axes is legend.axes else not box.overlaps(own)
+
+
 def test_many_networks_share_a_row_with_those_of_their_size():
     families = (
         "dmrnet14",

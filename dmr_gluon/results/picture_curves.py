@@ -2,6 +2,7 @@
 
 import math
 import statistics
+import textwrap
 
 from .groups import published_name
 from .picture_names import group_labels, kind_of_group, layers_of, training_title
@@ -21,6 +22,8 @@ _FIGURE8 = (
 #: Lines that can still be told apart in one axes, and axes that fit on a page below each other.
 _LINES, _ROWS = 6, 4
 _HEIGHT = 1.95  # inches of a row
+#: Inches of a line of a legend below, and letters for which there is room within axes.
+_LINE, _WIDE = 0.15, 36
 #: From this many epochs on not every one gets a marker.
 _MANY = 40
 
@@ -136,7 +139,16 @@ def _draw_row(row, groups, columns, colours, alone):
     # The last axes' lines, which the first one's look like.
     if alone and label_lines(axes, list(lines.values()), list(lines), 0.75 * 72 * _HEIGHT):
         return
-    row[0].legend(list(lines.values()), list(map(letters, lines)), loc="best")
+    longest = max(map(len, lines), default=0)
+    if alone and longest > _WIDE:
+        columns = 1 if longest > 1.3 * _WIDE else 2
+        figure = row[0].figure
+        figure.set_figheight(figure.get_figheight() + _LINE * -(-len(lines) // columns))
+        names, place = list(map(letters, lines)), "outside lower center"
+        figure.legend(list(lines.values()), names, loc=place, ncol=columns)
+        return
+    names = ["\n".join(map(letters, textwrap.wrap(name, _WIDE))) for name in lines]
+    row[0].legend(list(lines.values()), names, loc="best")
 
 
 def _limit_logarithmic(axes, values):
