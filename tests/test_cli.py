@@ -76,20 +76,20 @@ def test_a_record_file_without_its_index_is_refused(command, digits, tmp_path):
         ([], "prepare, check, show, eval, export, "),
         (["prepare"], "digits, folder, cifar10"),
         (["prepare", "digits"], "--out"),
-        (["prepare", "folder", "/nonexistent", "--out", "x"], "cannot be read"),
+        (["prepare", "folder", "/no-such-folder", "--out", "x"], "cannot be read"),
         (["prepare", "folder", ".", "--out", "x", "--resize", "0"], "--resize 0"),
         (["prepare", "imagenet", "--out", "x"], "download.php and name their folder with --source"),
         (["prepare", "svhn", "--source", ".", "--mirror", "x", "--out", "x"], "--mirror is for"),
         (["prepare", "cifar10", "--mirror", "ftp://x", "--out", "x"], "http:// or https://"),
-        (["prepare", "cifar100", "--source", "/nonexistent", "--out", "x"], "does not exist"),
+        (["prepare", "cifar100", "--source", "/no-such-folder", "--out", "x"], "does not exist"),
         (["prepare", "svhn", "--source", ".", "--out", "x"], "train_32x32.mat is missing"),
         (["prepare", "imagenet", "--source", ".", "--out", "x"], "neither ILSVRC2012_img_train"),
-        (["show", "/nonexistent"], "no prepared data set"),
-        (["check", "/nonexistent"], "no prepared data set"),
+        (["show", "/no-such-folder"], "no prepared data set"),
+        (["check", "/no-such-folder"], "no prepared data set"),
         (["check", ".", "--sample", "0"], "name 1 or more"),
-        (["eval", "/nonexistent"], "is not a run"),
-        (["export", "/nonexistent", "--out", "x"], "is not a run"),
-        (["plot", "/nonexistent"], "log.jsonl"),
+        (["eval", "/no-such-folder"], "is not a run"),
+        (["export", "/no-such-folder", "--out", "x"], "is not a run"),
+        (["plot", "/no-such-folder"], "log.jsonl"),
         (["trian"], "invalid choice"),
         (["networks", "cifar_dmrnet15"], "14 or 20"),
         (["networks", "--classes", "3"], "dmr networks NAME"),
@@ -101,8 +101,8 @@ def test_a_record_file_without_its_index_is_refused(command, digits, tmp_path):
         (["paths", "--blocks", "9,²"], "--blocks 9,²"),
         (["paths", "cifar_dmrnet8", "--blocks", "9"], "leave out the names"),
         (["paths", "cifar_dmrnet8", "--plot", "x.png"], "leave out the names"),
-        (["convert", "/nonexistent", "--form", "grouped", "--run-dir", "x"], "is not a run"),
-        (["import-authors", "/nonexistent", "3"], "nonexistent-0003.params is not there"),
+        (["convert", "/no-such-folder", "--form", "grouped", "--run-dir", "x"], "is not a run"),
+        (["import-authors", "/no-such-folder", "3"], "nonexistent-0003.params is not there"),
     ],
 )
 def test_dmr_refuses(monkeypatch, tmp_path, arguments, words):
@@ -116,7 +116,7 @@ def test_dmr_refuses(monkeypatch, tmp_path, arguments, words):
 
 @pytest.mark.parametrize(
     "arguments, words",
-    [([], "say what to do"), (["eval", "/nonexistent"], "is not a run")],
+    [([], "say what to do"), (["eval", "/no-such-folder"], "is not a run")],
 )
 def test_a_refusal_is_one_line_and_an_exit_status(command, tmp_path, arguments, words):
     assert_refused(dmr(command, *arguments, cwd=tmp_path), words)
