@@ -481,8 +481,10 @@ class TestDevices:
         monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
         if override:
             monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", override)
-        assert devices.uses_tf32([mx.gpu(3)]) == found
-        assert not devices.uses_tf32([mx.gpu(1)]) and not devices.uses_tf32([mx.cpu()])
+        assert devices.uses_tf32(IMAGENET, [mx.gpu(3)]) == found
+        assert not devices.uses_tf32(replace(IMAGENET, dtype="float16"), [mx.gpu(3)])
+        for other in (mx.gpu(1), mx.cpu()):
+            assert not devices.uses_tf32(IMAGENET, [other])
 
     def test_sync_bn_and_float16_exclude_each_other(self):
         gpus = [mx.gpu(0), mx.gpu(1)]

@@ -78,14 +78,14 @@ def warn_of_unfit_gpus(numbers):
             )
 
 
-def uses_tf32(devices):
-    """Whether convolutions and matrix products of float32 round their inputs to ten bits.
+def uses_tf32(recipe, devices):
+    """Whether a recipe's convolutions and matrix products round float32 inputs to ten bits.
 
     cuBLAS and cuDNN do so on GPUs of compute capability 8 and above, unless the environment has
     ``NVIDIA_TF32_OVERRIDE=0``.
     """
-    names = set(map(str, devices))
-    if "cpu(0)" in names or os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
+    names, off = set(map(str, devices)), os.environ.get("NVIDIA_TF32_OVERRIDE") == "0"
+    if recipe.dtype != "float32" or "cpu(0)" in names or off:
         return False
     there = driver()
     gpus = there.gpus if there else ()

@@ -153,8 +153,9 @@ class Keeper:
         """
         for bucket in self.step.buckets.arrays:
             first, *others = bucket.list_data()
+            wanted = first.asnumpy().tobytes() if others else None
             for other in others:
-                if other.asnumpy().tobytes() != first.asnumpy().tobytes():
+                if other.asnumpy().tobytes() != wanted:
                     raise DMRError(
                         f"{other.context} has other weights than {first.context}: --kv-store "
                         f"{self.step.kv_store} did not give both the same sums; what was saved "

@@ -246,7 +246,6 @@ class Training(StepsOfEpoch):
                 )
             except (Interrupted, DMRError) as error:
                 trouble = error
-        parameters = self.keeper.digest()
         self.clock.lap("evaluate")
         if trouble:
             if self.group.kv is None:  # workers only save together
@@ -256,6 +255,8 @@ class Training(StepsOfEpoch):
             raise trouble
         if not math.isfinite(evaluation.loss):
             raise NotFinite(f"the test loss is {evaluation.loss} after epoch {epoch}")
+        parameters = self.keeper.digest()
+        self.clock.lap("save")
         seconds = self._take_seconds()
         values = {
             "epoch": epoch,

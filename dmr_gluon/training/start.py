@@ -196,7 +196,7 @@ def configuration(recipe, options, spec, prepared, devices, group, plan):
         "workers": group.count,
         "kv_store": options.kv_store if several else None,
         "threads": os.environ.get("OMP_NUM_THREADS"),
-        "tf32": recipe.dtype == "float32" and uses_tf32(devices),
+        "tf32": uses_tf32(recipe, devices),
         "processor": processor(),
         "versions": {
             "dmr_gluon": __version__,
@@ -256,7 +256,7 @@ def announce(recipe, spec, prepared, devices, net, run, plan, options, group):
             f"imported, call dmr_gluon.machine.share_cores({len(devices)})",
             flush=True,
         )
-    if recipe.dtype == "float32" and uses_tf32(devices):
+    if uses_tf32(recipe, devices):
         print(
             "note: these GPUs compute float32 convolutions as TF32, with ten bits of precision; "
             "NVIDIA_TF32_OVERRIDE=0 in the environment gives the paper's arithmetic, more slowly",

@@ -122,19 +122,7 @@ class TrainingStep:
     def __call__(self, data, label, lr, total=None):
         """Make one update: :meth:`place` and :meth:`update`.
 
-        Parameters
-        ----------
-        data : NDArray or array
-            (n, 3, height, width).
-        label : array
-            (n,).
-        lr, total
-            As in :meth:`update`.
-
-        Returns
-        -------
-        list of (NDArray, NDArray)
-            For each part the sum of the losses and the number of wrong answers.
+        ``total`` is by default the n of this batch; all else is as there.
         """
         return self.update(self.place(data, label), lr, len(label) if total is None else total)
 
