@@ -46,6 +46,7 @@ def test_tables_on_the_terminal(runs, capsys):
     assert "not comparable (1)" in line_of(text, "cifar_dmrnet14", "9.00")
     assert "(1) not comparable: 12 epochs instead of 400; CIFAR-10-JPEG instead of CIFAR-10" in text
     assert "2 tests at the 5% level" in text
+    assert "whether the paper's CIFAR images were lossless or JPEGs of quality 95 is not" in text
     assert max(map(len, text.splitlines())) < 200
 
 

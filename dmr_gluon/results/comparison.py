@@ -106,6 +106,19 @@ class Comparison:
         joint = sum(item.verdict.p is not None for item in self.points)
         return joint + sum(verdict.interval is not None for verdict in verdicts)
 
+    @property
+    def caveats(self):
+        """What is not known of the paper's own trainings that rows are compared with."""
+        compared = {row.group.setup.dataset for row in self.rows if row.verdict.kind != NO_VERDICT}
+        return (_IMAGES,) if compared & {"cifar10", "cifar100"} else ()
+
+
+#: Of CIFAR; docs/results.md has the trainings.
+_IMAGES = (
+    "whether the paper's CIFAR images were lossless or JPEGs of quality 95 is not known: the "
+    "training that its authors show agrees with both (docs/results.md)"
+)
+
 
 def compare(runs, others=None):
     """Set runs beside the paper, and beside other runs.

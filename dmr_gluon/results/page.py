@@ -111,11 +111,12 @@ def _summary(comparison):
         if tests
         else ""
     )
+    caveats = "".join(f'<p class="muted note">{text(caveat)}</p>' for caveat in comparison.caveats)
     return (
         f"<h1>Runs beside the paper</h1><p>Test errors of trainings beside those that “Deep "
         f"Convolutional Neural Networks with Merge-and-Run Mappings” prints, and beside each "
         f"other: {counted(len(comparison.runs), 'run')} in "
-        f"{counted(len(comparison.groups), 'group')} of repetitions.{chance}</p>{tally}"
+        f"{counted(len(comparison.groups), 'group')} of repetitions.{chance}</p>{tally}{caveats}"
     )
 
 

@@ -343,6 +343,7 @@ def _notes(comparison):
         more = len(run.problems) - _MOST_PROBLEMS
         if more > 0:
             notes.append(f"{run.path}: {more} more problems in its log (--json lists all)")
+    notes += comparison.caveats
     if comparison.tests:
         notes.append(
             f"{comparison.tests} test{'s' * (comparison.tests > 1)} at the 5% level: where nothing "
