@@ -1,8 +1,11 @@
 """Subcommands of ``dmr`` about the networks themselves; none needs data."""
 
+import json
 import os
 import re
 import sys
+import time
+from dataclasses import asdict
 from decimal import Decimal
 
 from .errors import DMRError, flag_of
@@ -181,7 +184,9 @@ def _paths(options):
 
 def _add_verify(commands):
     parser = commands.add_parser(
-        "verify", help="check every published number that needs no data; under a minute"
+        "verify",
+        help="check every published number that needs no data, under a minute; or, with --gpus, "
+        "that these GPUs train as the CPU does",
     )
     parser.add_argument(
         "--full",
@@ -189,14 +194,68 @@ def _add_verify(commands):
         help="compare both implementations of all networks in numbers, and convert a large one "
         "too; some minutes",
     )
+    parser.add_argument(
+        "--gpus",
+        metavar="0-7",
+        help="check these GPUs instead: arithmetic, kvstores, workers, float16, sync-bn, stop and "
+        "resume, export, speed; some five minutes (docs/gpus.md)",
+    )
+    parser.add_argument(
+        "--cpus", type=int, metavar="N", help="the same checks on so many CPU contexts"
+    )
+    parser.add_argument("--json", action="store_true", help="all checks, and what machine it was")
     parser.set_defaults(function=_verify)
 
 
 def _verify(options):
+    if options.gpus is None and options.cpus is None:
+        _verify_numbers(options)
+        return
+    if options.full:
+        raise DMRError("--full is for the published numbers; leave out --gpus and --cpus")
+    _verify_devices(options)
+
+
+def _verify_devices(options):
+    """Check GPUs, or what stands for them."""
+    from .device_checks.checks import FAILED, VERDICTS
+    from .device_checks.runner import check_devices
+    from .machine import share_cores
+
+    cpus = 1 if options.cpus is None else options.cpus
+    share_cores(cpus)
+    from .training.devices import make_devices
+
+    devices = make_devices(options.gpus, cpus)
+    kind, numbers = devices[0].device_type, [device.device_id for device in devices]
+    checks, began = [], time.monotonic()
+    out = sys.stderr if options.json else sys.stdout
+    for section, found in check_devices(kind, numbers):
+        print(f"{section.title}", file=out, flush=True)
+        for check in found:
+            checks.append({"section": section.name, **asdict(check)})
+            print(f"  {check.verdict:<8} {check.what}: {check.figures}", file=out, flush=True)
+            if check.advice:
+                print(f"{'':11}-> {check.advice}", file=out, flush=True)
+    seconds = time.monotonic() - began
+    counts = {v: sum(check["verdict"] == v for check in checks) for v in VERDICTS}
+    text = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    print(
+        f"{len(checks)} checks of {', '.join(map(str, devices))}: {text}; {seconds:.0f} s", file=out
+    )
+    if options.json:
+        from .doctor.facts import gather
+
+        print(json.dumps({"checks": checks, "seconds": round(seconds), **gather()}, indent=1))
+    if counts[FAILED]:
+        sys.exit(1)
+
+
+def _verify_numbers(options):
     from .analysis import verify
     from .report.tables import text_table
 
-    checks = []
+    checks, out = [], sys.stderr if options.json else sys.stdout
     header = ("", "paper", "ours", "difference", "verdict")
     for title, found in verify.sections(options.full):
         section = []
@@ -209,13 +268,17 @@ def _verify(options):
         rows = [
             (c.what, c.published, c.ours, c.difference, f"{c.verdict} {c.note}") for c in section
         ]
-        print(text_table((title, *header[1:]), rows, (1, 2, 3)) + "\n", flush=True)
+        print(text_table((title, *header[1:]), rows, (1, 2, 3)) + "\n", file=out, flush=True)
         checks += section
     counts = {verdict: sum(c.verdict == verdict for c in checks) for verdict in verify.VERDICTS}
-    _print_notes(verify.NOTES)
+    if options.json:
+        print(json.dumps({"checks": list(map(asdict, checks)), "notes": verify.NOTES}, indent=1))
+    else:
+        _print_notes(verify.NOTES)
     print(
         f"\n{len(checks)} checks: {counts[verify.EQUAL]} equal, {counts[verify.KNOWN]} known "
-        f"discrepancies, {counts[verify.DIFFERS]} unexplained"
+        f"discrepancies, {counts[verify.DIFFERS]} unexplained",
+        file=out,
     )
     if counts[verify.DIFFERS]:
         sys.exit(1)

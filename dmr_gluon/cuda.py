@@ -110,6 +110,13 @@ def driver(library="libcuda.so.1"):
     return Driver(version, tuple(_gpu(cuda, number) for number in range(value.value)))
 
 
+def have_tf32(numbers):
+    """Whether one of some GPUs is of compute capability 8 or above, and so may use TF32."""
+    there = driver()
+    gpus = there.gpus if there else ()
+    return any(gpu.capability >= (8, 0) for gpu in gpus if gpu.number in numbers)
+
+
 def newest_cuda(library="libcuda.so.1"):
     """The newest CUDA that the driver supports, asked without initialising a GPU.
 

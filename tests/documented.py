@@ -94,6 +94,17 @@ COMMANDS = {
     "dmr paths NAME ...": Run(instead="dmr paths cifar_dmrnet8 cifar_resnet14"),
     "dmr verify": _CI,
     "dmr verify --full": By("test_verify.py::test_nothing_is_unexplained"),
+    "dmr verify --gpus 0,1": _GPUS,
+    "dmr verify --gpus 0-7 --json > verify.json": _GPUS,
+    "dmr verify --cpus 2": By("test_device_checks.py::test_all_is_green_on_two_cpu_contexts"),
+    'pip install "dmr-gluon[cu112]"': Cannot("needs GPUs; test_cu112.py installs the wheel"),
+    "dmr prepare imagenet --source /data/ILSVRC --out data/imagenet": By(
+        "test_documented.py, from another folder"
+    ),
+    "python train_imagenet.py --gpus 0-7": _GPUS,
+    "python train_imagenet.py --gpus 0-7 --estimate": _GPUS,
+    "python train_imagenet.py --gpus 0-7 --run-dir runs/imagenet-dmrnet44": _GPUS,
+    "CUDA_VISIBLE_DEVICES=4,5,6,7 python train_imagenet.py --gpus 0-3": _GPUS,
     # Data
     "dmr prepare digits --out data/digits": Run(),
     "dmr prepare folder IMAGES --out data/mine --name mine --resize 32x32": Run(),

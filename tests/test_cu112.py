@@ -84,6 +84,27 @@ def test_the_wheel_for_gpus_imports(environment):
 
 
 @pytest.mark.slow
+def test_cudnn_finds_the_compiler_by_the_name_that_it_asks_for(environment):
+    """And the compiler its built-in functions; what it writes needs a driver for CUDA 11.8."""
+    code = """
+import ctypes, os
+import dmr_gluon.runtime
+nvrtc, program, size = ctypes.CDLL("libnvrtc.so"), ctypes.c_void_p(), ctypes.c_size_t()
+source = b'extern "C" __global__ void f(float *x) { x[threadIdx.x] = tanhf(x[threadIdx.x]); }'
+options = (ctypes.c_char_p * 1)(b"--gpu-architecture=compute_80")
+assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, b"f.cu", 0, None, None) == 0
+assert nvrtc.nvrtcCompileProgram(program, 1, options) == 0
+nvrtc.nvrtcGetPTXSize(program, ctypes.byref(size))
+ptx = ctypes.create_string_buffer(size.value)
+nvrtc.nvrtcGetPTX(program, ptx)
+print([line for line in ptx.value.decode().splitlines() if line.startswith(".version")])
+print("fusion", os.environ.get("MXNET_USE_FUSION"))
+"""
+    done = run(environment, "-c", code)
+    assert done.stdout.splitlines() == ["['.version 7.8']", "fusion 0"], done.stderr
+
+
+@pytest.mark.slow
 def test_the_doctor_says_what_is_there_and_what_is_not(environment):
     facts = json.loads(run(environment, "-m", "dmr_gluon.cli", "doctor", "--json").stdout)
     assert facts["wheels"] == {"mxnet-cu112": "1.9.1"} and facts["mxnet"]["cpu"] == "ok"
@@ -107,5 +128,6 @@ def test_training_asks_for_gpus_that_are_there(environment):
     )
     script = str(REPOSITORY / "train_cifar.py")
     done = run(environment, script, "--data-dir", "digits", "--gpus", "0-7")
-    assert done.returncode == 2 and "there is none" in done.stderr
-    assert done.stderr.count("\n") == 1
+    note, refusal = done.stderr.splitlines()
+    assert done.returncode == 2 and "there is none" in refusal
+    assert note.startswith("note: ") and "fusion" in note

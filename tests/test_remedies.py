@@ -379,6 +379,7 @@ def test_doing_what_a_refusal_says_removes_it(refused, words, follow, run):
 
 #: Advice that is not tried here, by words of it, and why.
 UNTRIED = {
+    "--full is for the published numbers": "test_device_checks.py has both command lines",
     # It would take minutes, many processes or more of a machine than there is.
     "if memory was short": "memory would have to run out",
     "measures one GPU; name one": "needs GPUs",

@@ -298,6 +298,17 @@ class TestBuckets:
             assert number == 0 and start % 64 == 0 and end <= start < end + 64
             end = start + int(np.prod(parameter.shape))
 
+    @pytest.mark.parametrize("gpus", [2, 8])
+    def test_several_gpus_have_several_sums_each(self, gpus):
+        parameters = buckets.trained_parameters(get_model("cifar_dmrnet56"))
+        size = sum(int(np.prod(p.shape)) for p in parameters)
+        places = buckets.places_of(parameters, gpus)
+        filled = [0] * (max(number for number, _ in places) + 1)
+        for parameter, (number, start) in zip(parameters, places):
+            assert start >= filled[number]
+            filled[number] = start + int(np.prod(parameter.shape))
+        assert 2 * gpus <= len(filled) <= 4 * gpus and max(filled) <= size / (2 * gpus)
+
     def test_pieces_are_what_was_joined(self):
         net = get_model("cifar_dmrnet8")
         net.initialize()

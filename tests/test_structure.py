@@ -27,6 +27,7 @@ LAYERS = [
             "results.text",
         ),
         *("doctor.facts", "doctor.findings", "doctor.needs", "doctor"),
+        *("device_checks.checks", "device_checks.runner"),
     ],
     [
         *("runtime", "processes", "turns"),
@@ -65,7 +66,7 @@ LAYERS = [
         "deploy.store",
     ],
     ["training", "deploy", "model_zoo", "report.contact_sheet"],
-    ["analysis", "bench", "doctor.probe"],
+    ["analysis", "bench", "doctor.probe", "device_checks"],
     [
         *("results.pictures", "results.picture_curves", "results.picture_points"),
         *("results.picture_parameters", "results.picture_labels"),

@@ -477,7 +477,8 @@ class TestDevices:
         [((8, 0), None, True), ((8, 6), "0", False), ((7, 5), None, False)],
     )
     def test_tf32_is_said(self, monkeypatch, capability, override, found):
-        monkeypatch.setattr(devices, "driver", lambda: Driver((12, 4), (GPU(3, "x", capability),)))
+        there = Driver((12, 4), (GPU(3, "x", capability),))
+        monkeypatch.setattr("dmr_gluon.cuda.driver", lambda: there)
         monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
         if override:
             monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", override)

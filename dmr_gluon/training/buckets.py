@@ -14,6 +14,9 @@ from ..runtime import mx
 
 #: Elements of a bucket, unless one parameter alone has more: 16 MB in float32.
 _MOST = 4_000_000
+#: Several devices sum each bucket on one of them, in turn: of so many for each device none waits
+#: for a single large sum at the end, and backward passes write into several at a time.
+_FOR_EACH_DEVICE = 2
 #: Parameters begin at multiples of so many elements, as GPUs' kernels like it.
 _ALIGNMENT = 64
 
@@ -32,6 +35,8 @@ class Buckets:
         Initialised. What buckets of before did to it is undone.
     add : bool
         Gradients of several backward passes are added, until :meth:`forget_gradients`.
+    devices : int
+        That sum gradients: there are more and shorter arrays for several.
 
     Raises
     ------
@@ -44,7 +49,7 @@ class Buckets:
         The long ones, on the same devices.
     """
 
-    def __init__(self, net, add=False):
+    def __init__(self, net, add=False, devices=1):
         former = getattr(net, "_buckets", None)
         if former is not None:
             former.release()
@@ -52,7 +57,7 @@ class Buckets:
         for parameter in self._parameters:
             if (parameter.lr_mult, parameter.wd_mult) != (1, 1):
                 raise ValueError(f"{parameter.name} has an lr_mult or wd_mult other than 1")
-        self._places = places_of(self._parameters)
+        self._places = places_of(self._parameters, devices)
         numbers = sorted({number for number, _ in self._places})
         self.arrays = [self._make(number, add) for number in numbers]
         self._apart, self._hooks = False, []
@@ -171,23 +176,27 @@ def trained_parameters(net):
     return [p for p in net.collect_params().values() if p.grad_req != "null"]
 
 
-def places_of(parameters):
+def places_of(parameters, devices=1):
     """For each parameter its bucket, one type of number in each, and its first element there.
 
     Parameters
     ----------
     parameters : list of Parameter
         Initialised or not.
+    devices : int
+        As for :class:`Buckets`.
 
     Returns
     -------
     list of (int, int)
     """
-    places, count, latest = [], 0, {}
+    places, count, latest, most = [], 0, {}, _MOST
+    if devices > 1:
+        most = min(most, sum(map(_size, parameters)) // (_FOR_EACH_DEVICE * devices))
     for parameter in parameters:
         dtype = np.dtype(parameter.dtype)
         number, end = latest.get(dtype, (None, 0))
-        if number is None or end + _size(parameter) > _MOST:
+        if number is None or end + _size(parameter) > most:
             number, end, count = count, 0, count + 1
         places.append((number, end))
         end += -(-_size(parameter) // _ALIGNMENT) * _ALIGNMENT

@@ -1,9 +1,10 @@
 """From ``--gpus 0-7`` to MXNet contexts."""
 
 import os
+import re
 import sys
 
-from ..cuda import CUDA, FUSION, NEWEST, OLDEST, dotted, driver, newest_cuda, parse_gpus
+from ..cuda import CUDA, FUSION, NEWEST, OLDEST, dotted, driver, have_tf32, newest_cuda, parse_gpus
 from ..errors import DMRError
 from ..recipes import KVSTORES
 from ..runtime import installed_wheels, mx
@@ -84,12 +85,10 @@ def uses_tf32(recipe, devices):
     cuBLAS and cuDNN do so on GPUs of compute capability 8 and above, unless the environment has
     ``NVIDIA_TF32_OVERRIDE=0``.
     """
-    names, off = set(map(str, devices)), os.environ.get("NVIDIA_TF32_OVERRIDE") == "0"
-    if recipe.dtype != "float32" or "cpu(0)" in names or off:
+    if recipe.dtype != "float32" or os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
         return False
-    there = driver()
-    gpus = there.gpus if there else ()
-    return any(gpu.capability >= (8, 0) for gpu in gpus if f"gpu({gpu.number})" in names)
+    gpus = re.findall(r"gpu\((\d+)\)", " ".join(map(str, devices)))
+    return have_tf32(list(map(int, gpus)))
 
 
 def _say_of_fusion(supported):

@@ -72,7 +72,7 @@ class StepsOfEpoch:
                 more = at.steps + 1 < steps
                 results = self.step.update(batch, at.lr, images, fetch if more else None)
                 if not self.replicas_checked:
-                    self.keeper.check_replicas()
+                    self.step.check_replicas()
                     self.replicas_checked = True
                 at.steps += 1
                 if self.average:

@@ -127,7 +127,7 @@ class Keeper:
 
     def _save(self, at):
         mx.nd.waitall()
-        self.check_replicas()
+        self.step.check_replicas()
         group = None if at.averaged else self.group
         arrays = checkpoint.arrays_of(self.step, self.average, group)
         for name, array in arrays.items():
@@ -145,22 +145,6 @@ class Keeper:
                 state["loss_scale"] = self.step.loss_scale.state()
             path = checkpoint.write(self.run.checkpoints, at.epoch, arrays, state, at.steps)
             checkpoint.keep_only(path, self.keep, (at.best or {}).get("epoch"))
-
-    def check_replicas(self):
-        """Refuse to go on where the devices of this process have different weights.
-
-        MXNet says nothing of sums over GPUs that fail, and a checkpoint is of the first device.
-        """
-        for bucket in self.step.buckets.arrays:
-            first, *others = bucket.list_data()
-            wanted = first.asnumpy().tobytes() if others else None
-            for other in others:
-                if other.asnumpy().tobytes() != wanted:
-                    raise DMRError(
-                        f"{other.context} has other weights than {first.context}: --kv-store "
-                        f"{self.step.kv_store} did not give both the same sums; what was saved "
-                        f"before is good: go on with --resume and another --kv-store"
-                    )
 
     def check_equal(self):
         """Refuse workers that begin with different weights, recipes, seeds or data."""
