@@ -58,7 +58,7 @@ $(STAMP): setup.py pyproject.toml
 	echo "installing dmr-gluon, MXNet and what they need (a download of about 200 MB)"; \
 	$(RUN) -m pip install --disable-pip-version-check -e '.[$(EXTRA),digits,test]'; \
 	$(RUN) -m pip install --disable-pip-version-check --no-deps $(GLUONCV); \
-	$(RUN) -c 'import dmr_gluon.cli as c; c.run(lambda: __import__("dmr_gluon.runtime"))' \
+	$(RUN) -c 'import dmr_gluon.cli.main as c; c.run(lambda: __import__("dmr_gluon.runtime"))' \
 	    || [ "$(EXTRA)" = cu112 ]; \
 	touch "$(STAMP)"
 

@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(
-    r'__version__ = "(.+?)"', (HERE / "dmr_gluon" / "__init__.py").read_text(encoding="utf-8")
+    r'__version__ = "(.+?)"', (HERE / "dmr_gluon" / "version.py").read_text(encoding="utf-8")
 ).group(1)
 
 REQUIRED = [
@@ -87,14 +87,14 @@ setup(
     package_data={
         "dmr_gluon": ["py.typed"],
         "dmr_gluon.data": ["*.digests"],
-        "dmr_gluon.results": ["*.css", "*.js"],
+        "dmr_gluon.compare.html": ["*.css", "*.js"],
     },
     python_requires=">=3.8,<3.13",
     install_requires=REQUIRED,
     extras_require=EXTRAS,
     # Installed too, so that they can be run from any folder.
     scripts=["train_cifar.py", "train_svhn.py", "train_imagenet.py"],
-    entry_points={"console_scripts": ["dmr = dmr_gluon.cli:main"]},
+    entry_points={"console_scripts": ["dmr = dmr_gluon.cli.main:main"]},
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
         "Operating System :: POSIX :: Linux",

@@ -6,8 +6,8 @@
 Data sets are prepared with `dmr prepare`; every field of the recipe is a flag, see --help.
 """
 
-from dmr_gluon.flags import parse_training_flags, run
-from dmr_gluon.recipes import CIFAR, DIGITS
+from dmr_gluon.cli.training_flags import parse_training_flags, run
+from dmr_gluon.paper.recipes import CIFAR, DIGITS
 
 
 def main():
@@ -16,7 +16,7 @@ def main():
     )
 
     # Imported only now, so that wrong flags are refused at once.
-    from dmr_gluon.training.loop import RunOptions, fit
+    from dmr_gluon.training.trainer import RunOptions, fit
 
     fit(recipe, RunOptions(**options))
 

@@ -24,8 +24,8 @@ from inputs import batch_of, weights_from  # noqa: E402
 
 import symbols  # noqa: E402
 from dmr_gluon.bench.answering import redirected, serve  # noqa: E402
-from dmr_gluon.networks import network  # noqa: E402
-from dmr_gluon.recipes import CIFAR, IMAGENET  # noqa: E402
+from dmr_gluon.models.names import network  # noqa: E402
+from dmr_gluon.paper.recipes import CIFAR, IMAGENET  # noqa: E402
 from dmr_gluon.runtime import mx  # noqa: E402
 
 

@@ -27,20 +27,20 @@ from contestants import FORMS, OUR_FORMS, PRECISIONS, Case, inference, training
 from taking_turns import second_starts, take_turns
 from tqdm import tqdm
 
-from dmr_gluon.analysis.complexity import complexity_of, image_size
-from dmr_gluon.analysis.equivalence import arrays_of
-from dmr_gluon.analysis.twins import randomise
+from dmr_gluon.analysis.symbol_parity import randomise
 from dmr_gluon.bench.conditions import machine
 from dmr_gluon.bench.floor import measured_peak, training_multiply_adds
 from dmr_gluon.bench.random_bundle import random_bundle
+from dmr_gluon.cli.training_flags import Parser, run
 from dmr_gluon.data.datasets import open_prepared
 from dmr_gluon.deploy.bundle import read_bundle
+from dmr_gluon.deploy.bundle_writer import ExportOptions
 from dmr_gluon.deploy.onnx_model import require_onnx
-from dmr_gluon.deploy.writer import ExportOptions
 from dmr_gluon.errors import DMRError
-from dmr_gluon.flags import Parser, run
-from dmr_gluon.model import Network
-from dmr_gluon.networks import network
+from dmr_gluon.models.complexity import complexity_of, image_size
+from dmr_gluon.models.equivalence import arrays_of
+from dmr_gluon.models.names import network
+from dmr_gluon.models.network import Network
 from dmr_gluon.runtime import mx
 
 NETWORKS = ("cifar_dmrnet14", "cifar_dmrnet56", "cifar_dmrnet32_w4", "dmrnet44")
@@ -49,7 +49,7 @@ PARTS = ("training", "inference", "start", "memory")
 BEGINNINGS = {
     "Python itself": ["-c", "pass"],
     "import dmr_gluon": ["-c", "import dmr_gluon"],
-    "dmr --help": ["-m", "dmr_gluon.cli", "--help"],
+    "dmr --help": ["-m", "dmr_gluon.cli.main", "--help"],
     "import MXNet": ["-c", "from dmr_gluon.runtime import mx"],
     "import torch": ["-c", "import torch"],
 }

@@ -5,9 +5,9 @@ import statistics
 from contestants import AUTHORS, ONNXRUNTIME, OURS, PYTORCH
 
 from dmr_gluon.bench.conditions import describe
-from dmr_gluon.report.plots import COLOURS, write_picture
-from dmr_gluon.report.tables import markdown_table
-from dmr_gluon.turns import Speed
+from dmr_gluon.runs.learning_curve import COLOURS, write_picture
+from dmr_gluon.system.text_tables import markdown_table
+from dmr_gluon.system.timing import Speed
 
 SIDES = {
     OURS: "this project",

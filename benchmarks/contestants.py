@@ -12,10 +12,10 @@ import numpy as np
 from deployment import export_by_mxnet
 
 from dmr_gluon.bench.answering import BEGAN
-from dmr_gluon.child import command
 from dmr_gluon.deploy.bundle import read_bundle
-from dmr_gluon.deploy.proof import Worker
-from dmr_gluon.processes import Process
+from dmr_gluon.deploy.parity import Worker
+from dmr_gluon.system.program import command
+from dmr_gluon.system.worker_process import Process
 
 HERE = Path(__file__).resolve().parent
 OURS, AUTHORS, PYTORCH, ONNXRUNTIME = "ours", "authors", "pytorch", "onnxruntime"

@@ -15,11 +15,11 @@ import sys
 
 from dmr_gluon.bench.answering import redirected, serve
 from dmr_gluon.bench.conditions import describe, machine
-from dmr_gluon.flags import Parser, run
-from dmr_gluon.machine import usable_cores
-from dmr_gluon.processes import Process
-from dmr_gluon.report.tables import markdown_table
-from dmr_gluon.turns import measure
+from dmr_gluon.cli.training_flags import Parser, run
+from dmr_gluon.system.machine import usable_cores
+from dmr_gluon.system.text_tables import markdown_table
+from dmr_gluon.system.timing import measure
+from dmr_gluon.system.worker_process import Process
 
 
 def main():

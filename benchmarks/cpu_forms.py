@@ -11,14 +11,14 @@ import sys
 from dmr_gluon.bench.answering import redirected, serve
 from dmr_gluon.bench.conditions import describe, machine
 from dmr_gluon.bench.worker import make_run
-from dmr_gluon.blocks import MergeAndRun
-from dmr_gluon.flags import Parser, run
-from dmr_gluon.layers import BatchNormRelu, GlobalAveragePool
-from dmr_gluon.processes import Process
-from dmr_gluon.report.tables import markdown_table
+from dmr_gluon.cli.training_flags import Parser, run
+from dmr_gluon.models.blocks import MergeAndRun
+from dmr_gluon.models.layers import BatchNormRelu, GlobalAveragePool
 from dmr_gluon.runtime import mx
-from dmr_gluon.training import buckets
-from dmr_gluon.turns import measure
+from dmr_gluon.system.text_tables import markdown_table
+from dmr_gluon.system.timing import measure
+from dmr_gluon.system.worker_process import Process
+from dmr_gluon.training import flat_parameters as buckets
 
 OURS = "ours"
 FORMS = {

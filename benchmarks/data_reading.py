@@ -53,8 +53,8 @@ MOST_LEVELS = {"PNG": 0, "JPEG": 2}
 
 
 def main(arguments=None):
-    from dmr_gluon.flags import Parser
-    from dmr_gluon.runs import check_writable, write_result
+    from dmr_gluon.cli.training_flags import Parser
+    from dmr_gluon.system.files import check_writable, write_result
 
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", nargs="+", metavar="DIR", help="prepared sets of 32x32 images")
@@ -92,8 +92,8 @@ def measured(options):
 def open_sets(options, folder):
     """Kind (small, large) and prepared set, each big enough."""
     from dmr_gluon.data.datasets import open_prepared
-    from dmr_gluon.data.iterators import check_image_size
-    from dmr_gluon.data.prepare import prepare_digits
+    from dmr_gluon.data.loader import check_image_size
+    from dmr_gluon.datasets.folder import prepare_digits
 
     if not options.small:
         options.small = [os.path.join(folder, "digits")]
@@ -109,7 +109,7 @@ def open_sets(options, folder):
 
 
 def recipe_of(kind):
-    from dmr_gluon.recipes import CIFAR, IMAGENET
+    from dmr_gluon.paper.recipes import CIFAR, IMAGENET
 
     return CIFAR if kind == "small" else replace(IMAGENET, batch_size=32)
 
@@ -218,8 +218,8 @@ def check_pixels(job, prepared, options):
     """The most levels by which Pillow's pixels and ours differ, both only normalised."""
     import numpy as np
 
-    from dmr_gluon.data.augmentation import Normalise
     from dmr_gluon.data.reader import RecordFile
+    from dmr_gluon.data.transforms import Normalise
     from dmr_gluon.errors import DMRError
 
     count = 256 if job["kind"] == "small" else 8
@@ -270,8 +270,8 @@ def images_per_second(epoch, seconds):
 def do_job(job):
     """Images per second of each form of a reader that runs beside MXNet."""
     from dmr_gluon.data.datasets import PreparedSet, Split
-    from dmr_gluon.recipes import Recipe
-    from dmr_gluon.spec import tuples_from_lists
+    from dmr_gluon.models.spec import tuples_from_lists
+    from dmr_gluon.paper.recipes import Recipe
 
     splits = {name: Split(**split) for name, split in job["prepared"].pop("splits").items()}
     prepared = PreparedSet(**tuples_from_lists(job["prepared"]), splits=splits)
@@ -284,7 +284,7 @@ def do_job(job):
 
 
 def our_epoch(prepared, recipe):
-    from dmr_gluon.data.iterators import training_batches
+    from dmr_gluon.data.loader import training_batches
 
     def epoch(number):
         return (len(batch.data) for batch in training_batches(prepared, recipe, 1, number))
@@ -377,6 +377,6 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["--job"]:
         print(json.dumps(do_job(json.load(sys.stdin))))
     else:
-        from dmr_gluon.flags import run
+        from dmr_gluon.cli.training_flags import run
 
         run(main)

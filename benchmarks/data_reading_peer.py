@@ -24,7 +24,7 @@ from torchvision import transforms as v1
 from torchvision.transforms import v2
 
 _MAGIC = struct.pack("<I", 0xCED7230A)
-#: ImageNet's colours, as in dmr_gluon.data.augmentation: 0-255, and components as rows of RGB.
+#: ImageNet's colours, as in dmr_gluon.data.transforms: 0-255, and components as rows of RGB.
 _DEVIATIONS = np.array([55.46, 4.794, 1.148], np.float32)
 _COMPONENTS = np.array(
     [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]], np.float32

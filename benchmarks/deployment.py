@@ -18,15 +18,15 @@ import warnings
 import numpy as np
 
 from dmr_gluon.bench.random_bundle import random_bundle
+from dmr_gluon.cli.training_flags import Parser, run
 from dmr_gluon.deploy.bundle import read_bundle
-from dmr_gluon.deploy.forms import available
-from dmr_gluon.deploy.proof import workers
-from dmr_gluon.deploy.writer import ExportOptions
-from dmr_gluon.flags import Parser, run
-from dmr_gluon.networks import network
-from dmr_gluon.report.tables import markdown_table
+from dmr_gluon.deploy.bundle_writer import ExportOptions
+from dmr_gluon.deploy.parity import workers
+from dmr_gluon.deploy.variants import available
+from dmr_gluon.models.names import network
 from dmr_gluon.runtime import mx
-from dmr_gluon.turns import measure
+from dmr_gluon.system.text_tables import markdown_table
+from dmr_gluon.system.timing import measure
 
 THEIRS = "MXNet's ONNX export"
 

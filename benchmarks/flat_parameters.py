@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 
-from dmr_gluon.machine import share_cores
+from dmr_gluon.system.machine import share_cores
 
 #: Network, images of a worker's step, contexts, workers.
 ROWS = (
@@ -60,7 +60,7 @@ def measure(form, name, batch, contexts, workers, steps):
     command += [str(batch), str(contexts)]
     environment = dict(os.environ)
     if workers > 1:
-        launch = [sys.executable, "-m", "dmr_gluon.cli", "launch", "-n", str(workers), "--"]
+        launch = [sys.executable, "-m", "dmr_gluon.cli.main", "launch", "-n", str(workers), "--"]
         command, environment["OMP_NUM_THREADS"] = launch + command, "1"
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return float(re.search(r"([\d.]+) ms", done.stdout)[1])
@@ -71,11 +71,12 @@ def train(form, name, batch, contexts, steps):
 
     import numpy as np
 
-    from dmr_gluon.deploy.saving import prepare_to_run
-    from dmr_gluon.model import Network
-    from dmr_gluon.networks import network
+    from dmr_gluon.models.names import network
+    from dmr_gluon.models.network import Network
+    from dmr_gluon.models.serialization import prepare_to_run
     from dmr_gluon.runtime import mx
-    from dmr_gluon.training import buckets, step
+    from dmr_gluon.training import flat_parameters as buckets
+    from dmr_gluon.training import step
     from dmr_gluon.training.distributed import join
     from dmr_gluon.training.optimizer import NAG2016
 

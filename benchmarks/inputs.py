@@ -10,7 +10,7 @@ through .npz files:
 
 import numpy as np
 
-from dmr_gluon.networks import network
+from dmr_gluon.models.names import network
 
 
 def batch_of(name, count):

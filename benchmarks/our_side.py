@@ -16,10 +16,10 @@ from inputs import batch_of, weights_from  # noqa: E402
 
 from dmr_gluon.bench.answering import redirected, serve  # noqa: E402
 from dmr_gluon.bench.worker import answering, training  # noqa: E402
-from dmr_gluon.deploy.saving import prepare_to_run  # noqa: E402
-from dmr_gluon.model import Network  # noqa: E402
-from dmr_gluon.networks import network  # noqa: E402
-from dmr_gluon.recipes import CIFAR, IMAGENET  # noqa: E402
+from dmr_gluon.models.names import network  # noqa: E402
+from dmr_gluon.models.network import Network  # noqa: E402
+from dmr_gluon.models.serialization import prepare_to_run  # noqa: E402
+from dmr_gluon.paper.recipes import CIFAR, IMAGENET  # noqa: E402
 from dmr_gluon.runtime import mx  # noqa: E402
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from dmr_gluon.errors import DMRError
-from dmr_gluon.spec import MERGE_AND_RUN
+from dmr_gluon.models.spec import MERGE_AND_RUN
 
 
 def conv(in_channels, channels, kernel, stride=1):
@@ -143,7 +143,7 @@ class Network(nn.Module):
 
     Parameters
     ----------
-    spec : dmr_gluon.spec.NetworkSpec
+    spec : dmr_gluon.models.spec.NetworkSpec
 
     Raises
     ------

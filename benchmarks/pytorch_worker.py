@@ -32,9 +32,9 @@ from torch.nn import functional as F  # noqa: E402
 
 from dmr_gluon.bench.answering import redirected, serve  # noqa: E402
 from dmr_gluon.errors import DMRError  # noqa: E402
-from dmr_gluon.machine import usable_cores  # noqa: E402
-from dmr_gluon.networks import network  # noqa: E402
-from dmr_gluon.recipes import CIFAR, IMAGENET  # noqa: E402
+from dmr_gluon.models.names import network  # noqa: E402
+from dmr_gluon.paper.recipes import CIFAR, IMAGENET  # noqa: E402
+from dmr_gluon.system.machine import usable_cores  # noqa: E402
 
 FORMS = ("eager", "compiled", "compiled-cpp", "traced")
 LAYOUTS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}

@@ -25,14 +25,14 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from dmr_gluon import child
 from dmr_gluon.bench.conditions import describe, machine
 from dmr_gluon.bench.predict import Hardware, gradients_of, predict
+from dmr_gluon.cli.training_flags import run
 from dmr_gluon.errors import DMRError
-from dmr_gluon.flags import run
-from dmr_gluon.machine import usable_cores
-from dmr_gluon.report.tables import markdown_table
-from dmr_gluon.runs import check_writable, write_result
+from dmr_gluon.system import program as child
+from dmr_gluon.system.files import check_writable, write_result
+from dmr_gluon.system.machine import usable_cores
+from dmr_gluon.system.text_tables import markdown_table
 
 #: The same arrays, and sixteen times the bytes: to tell what an array costs from what a byte does.
 NETWORKS = ("cifar_dmrnet8", "cifar_dmrnet8_w4")
@@ -116,7 +116,7 @@ def in_processes(name, what, count, options):
     command += ["--batch", str(options.batch), "--steps", str(options.steps)]
     if what == "workers":
         job = ["launch", "-n", str(count), "-s", "1", "--", *command]
-        command = child.command("dmr_gluon.cli", *job)
+        command = child.command("dmr_gluon.cli.main", *job)
     else:
         command += ["--cpus", str(count)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -130,9 +130,9 @@ def in_processes(name, what, count, options):
 def work(options):
     """Be one process of a measurement; the first one prints the seconds of its steps."""
     from dmr_gluon import get_model
-    from dmr_gluon.deploy.saving import prepare_to_run
-    from dmr_gluon.recipes import CIFAR
-    from dmr_gluon.training.devices import make_devices
+    from dmr_gluon.devices import make_devices
+    from dmr_gluon.models.serialization import prepare_to_run
+    from dmr_gluon.paper.recipes import CIFAR
     from dmr_gluon.training.distributed import ALONE, join
     from dmr_gluon.training.optimizer import make_optimizer
     from dmr_gluon.training.step import TrainingStep

@@ -8,8 +8,8 @@ from contestants import OURS
 from tqdm import tqdm
 
 from dmr_gluon.errors import DMRError
-from dmr_gluon.machine import memory
-from dmr_gluon.turns import measure
+from dmr_gluon.system.machine import memory
+from dmr_gluon.system.timing import measure
 
 
 def take_turns(contestants, sizes, checks, rounds, seconds):

@@ -7,24 +7,24 @@ first used.
 import importlib
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from .version import __version__ as __version__
 
 #: Public names and the modules that hold them.
 _PUBLIC = {
     "DMRError": ".errors",
-    "NetworkSpec": ".spec",
-    "network": ".networks",
-    "Recipe": ".recipes",
-    "RunOptions": ".training.loop",
-    "Network": ".model",
+    "NetworkSpec": ".models.spec",
+    "network": ".models.names",
+    "Recipe": ".paper.recipes",
+    "RunOptions": ".training.trainer",
+    "Network": ".models.network",
     "get_model": ".model_zoo",
-    "Backbone": ".backbone",
+    "Backbone": ".models.backbone",
     "publish": ".deploy.store",
-    "Plain": ".blocks",
-    "Residual": ".blocks",
-    "InceptionLike": ".blocks",
-    "MergeAndRun": ".blocks",
-    "fit": ".training.loop",
+    "Plain": ".models.blocks",
+    "Residual": ".models.blocks",
+    "InceptionLike": ".models.blocks",
+    "MergeAndRun": ".models.blocks",
+    "fit": ".training.trainer",
     "evaluate": ".training.evaluate",
     "export": ".deploy.export",
     "load_bundle": ".deploy.load",
@@ -38,23 +38,23 @@ __all__ = ["__version__", *_PUBLIC, *_MODULES]
 
 if TYPE_CHECKING:  # mypy and editors are to notice a name that is not there
     from . import model_zoo as model_zoo
-    from .backbone import Backbone as Backbone
-    from .blocks import InceptionLike as InceptionLike
-    from .blocks import MergeAndRun as MergeAndRun
-    from .blocks import Plain as Plain
-    from .blocks import Residual as Residual
     from .deploy.export import export as export
     from .deploy.load import load_bundle as load_bundle
     from .deploy.store import publish as publish
     from .errors import DMRError as DMRError
-    from .model import Network as Network
     from .model_zoo import get_model as get_model
-    from .networks import network as network
-    from .recipes import Recipe as Recipe
-    from .spec import NetworkSpec as NetworkSpec
+    from .models.backbone import Backbone as Backbone
+    from .models.blocks import InceptionLike as InceptionLike
+    from .models.blocks import MergeAndRun as MergeAndRun
+    from .models.blocks import Plain as Plain
+    from .models.blocks import Residual as Residual
+    from .models.names import network as network
+    from .models.network import Network as Network
+    from .models.spec import NetworkSpec as NetworkSpec
+    from .paper.recipes import Recipe as Recipe
     from .training.evaluate import evaluate as evaluate
-    from .training.loop import RunOptions as RunOptions
-    from .training.loop import fit as fit
+    from .training.trainer import RunOptions as RunOptions
+    from .training.trainer import fit as fit
 
 else:
 

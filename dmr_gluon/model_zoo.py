@@ -14,12 +14,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Union
 
 from .errors import DMRError
-from .model import Network, read_parameters
-from .networks import example_names, network
-from .normalisation import replace_norms
-from .paper import NETWORKS
+from .models.names import example_names, network
+from .models.network import Network, read_parameters
+from .models.norm_layers import replace_norms
+from .models.spec import NetworkSpec
+from .paper.numbers import NETWORKS
 from .runtime import mx
-from .spec import NetworkSpec
 
 
 def get_model(
@@ -38,7 +38,7 @@ def get_model(
     Parameters
     ----------
     name : str
-        Such as ``cifar_dmrnet56`` or ``resnet101``, see :mod:`dmr_gluon.networks`.
+        Such as ``cifar_dmrnet56`` or ``resnet101``, see :mod:`dmr_gluon.models.names`.
     classes : int, optional
         Number of outputs; default 10 for the ``cifar_`` networks, else 1000, or as many as the
         trained network has.
@@ -60,7 +60,7 @@ def get_model(
         Put before every parameter's name. Two networks in one block need different ones.
     **overrides
         ``width``, ``branches``, ``mapping`` or another field of
-        :class:`~dmr_gluon.spec.NetworkSpec`.
+        :class:`~dmr_gluon.models.spec.NetworkSpec`.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def get_model(
 
 
 def get_model_list() -> List[str]:
-    """Names of the constructors; many others can be read, see :mod:`dmr_gluon.networks`."""
+    """Names of the constructors; many others can be read, see :mod:`dmr_gluon.models.names`."""
     return sorted({published.name for published in NETWORKS} | set(example_names()))
 
 

@@ -15,7 +15,7 @@ happens first:
    switched off: oneDNN's fusion of a convolution with the addition after it is
    wrong only for ``skip + branch``, and our sums read ``branch + skip``. On GPUs the
    fusion of pointwise operators is, where the driver is older than the compiler that
-   it uses (:data:`dmr_gluon.cuda.FUSION`): the first step would fail.
+   it uses (:data:`dmr_gluon.system.cuda.FUSION`): the first step would fail.
 5. **Other packages.** What MXNet imports and seldom uses waits: see :mod:`.imports`.
 
 A variable that the user has set is never changed, but for a list of threads (``4,2``), of
@@ -29,10 +29,10 @@ import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
-from .cuda import FUSION, newest_cuda, preload_libraries
 from .errors import DMRError
-from .imports import only_what_is_needed
-from .machine import check_threads, installed_wheels, usable_cores
+from .system.cuda import FUSION, newest_cuda, preload_libraries
+from .system.lazy_imports import only_what_is_needed
+from .system.machine import check_threads, installed_wheels, usable_cores
 
 #: NumPy's aliases of Python's types that MXNet 1.9.1 uses and NumPy 1.24 removed.
 _NUMPY_ALIASES = {

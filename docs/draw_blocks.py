@@ -5,7 +5,7 @@ import sys
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
 
-from dmr_gluon.report.plots import write_picture
+from dmr_gluon.runs.learning_curve import write_picture
 
 INK, SKIP, FILL = "#222222", "#0072B2", "#F2EFE6"
 

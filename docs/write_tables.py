@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from dmr_gluon.analysis.verify import EQUAL, NOTES, measure_networks
-from dmr_gluon.report.tables import markdown_table, replace_between
+from dmr_gluon.system.text_tables import markdown_table, replace_between
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 

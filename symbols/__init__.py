@@ -7,8 +7,8 @@ optimiser that has the paper's rate, momentum and weight decay.
 """
 
 from dmr_gluon.errors import DMRError
-from dmr_gluon.networks import network
-from dmr_gluon.spec import MERGE_AND_RUN, PLAIN, RESIDUAL
+from dmr_gluon.models.names import network
+from dmr_gluon.models.spec import MERGE_AND_RUN, PLAIN, RESIDUAL
 
 from . import dilnet, dmrnet, plain, resnet
 

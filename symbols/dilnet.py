@@ -1,7 +1,7 @@
 """Networks of inception-like blocks: y = ReLU(H1(x) + H2(x) + s(x)), equation 2 of the paper."""
 
+from dmr_gluon.models.spec import require_count
 from dmr_gluon.runtime import mx
-from dmr_gluon.spec import require_count
 
 from . import layers
 

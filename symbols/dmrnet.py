@@ -4,8 +4,8 @@ m = mean of s_k(x_k) over the K streams; y_k = ReLU(H_k(x_k) + m).
 """
 
 from dmr_gluon.errors import DMRError
+from dmr_gluon.models.spec import require_count
 from dmr_gluon.runtime import mx
-from dmr_gluon.spec import require_count
 
 from . import layers
 

@@ -9,8 +9,8 @@ from operator import add
 from typing import List, NamedTuple, Tuple
 
 from dmr_gluon.errors import DMRError
+from dmr_gluon.models.spec import require_count
 from dmr_gluon.runtime import mx
-from dmr_gluon.spec import require_count
 
 # [6] of the paper: Gaussian, variance 2 / fan-in.
 CONVOLUTION_INIT = mx.init.Xavier("gaussian", "in", 2)

@@ -1,7 +1,7 @@
 """Plain networks: y = ReLU(H(x)), the residual networks without their skip connections."""
 
+from dmr_gluon.models.spec import require_count
 from dmr_gluon.runtime import mx
-from dmr_gluon.spec import require_count
 
 from . import layers
 

@@ -1,8 +1,8 @@
 """Residual networks: y = ReLU(H(x) + s(x)), equation 1 of the paper."""
 
 from dmr_gluon.errors import DMRError
+from dmr_gluon.models.spec import require_count
 from dmr_gluon.runtime import mx
-from dmr_gluon.spec import require_count
 
 from . import layers
 

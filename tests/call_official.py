@@ -8,7 +8,7 @@ import os
 import sys
 
 from dmr_gluon.data.content import DIGESTS
-from dmr_gluon.data.datasets import PUBLISHED
+from dmr_gluon.paper.dataset_facts import PUBLISHED
 
 
 def call_official(directory, name):

@@ -24,7 +24,7 @@ signal.signal(signal.SIGHUP, lambda *_: None)
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
     """Folder of the prepared digits."""
-    from dmr_gluon.data.prepare import prepare_digits
+    from dmr_gluon.datasets.folder import prepare_digits
 
     folder = tmp_path_factory.mktemp("data") / "digits"
     prepare_digits(folder)
@@ -34,7 +34,7 @@ def digits(tmp_path_factory):
 @pytest.fixture(scope="session")
 def short_recipe():
     """Two epochs of the smallest network."""
-    from dmr_gluon.recipes import DIGITS
+    from dmr_gluon.paper.recipes import DIGITS
 
     return replace(DIGITS, model="cifar_dmrnet8", epochs=2)
 
@@ -42,7 +42,7 @@ def short_recipe():
 @pytest.fixture(scope="session")
 def short_run(digits, short_recipe, tmp_path_factory):
     """Folder of a run with the short recipe."""
-    from dmr_gluon.training.loop import RunOptions, fit
+    from dmr_gluon.training.trainer import RunOptions, fit
 
     folder = str(tmp_path_factory.mktemp("runs") / "short")
     fit(short_recipe, RunOptions(data_dir=digits, run_dir=folder))
@@ -53,8 +53,8 @@ def short_run(digits, short_recipe, tmp_path_factory):
 def bundle(short_run, tmp_path_factory):
     """Folder of a bundle of that run, with a form of every kind."""
     pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    from dmr_gluon.deploy.bundle_writer import ExportOptions
     from dmr_gluon.deploy.export import export
-    from dmr_gluon.deploy.writer import ExportOptions
 
     folder = str(tmp_path_factory.mktemp("bundle") / "bundle")
     # Two epochs of training: INT8 may lose what it likes.

@@ -5,8 +5,13 @@ import random
 from dataclasses import replace
 
 from dmr_gluon import network
-from dmr_gluon.recipes import CIFAR
-from dmr_gluon.results.run import FINISHED, STOPPED, Run, Setup
+from dmr_gluon.paper.recipes import CIFAR
+from dmr_gluon.runs.training_run import (
+    FINISHED,
+    STOPPED,
+    Run,
+    Setup,
+)
 
 
 def made_up_epochs(seed, epochs, final, upto=None):

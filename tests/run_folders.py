@@ -7,12 +7,13 @@ import re
 from dataclasses import replace
 from types import SimpleNamespace
 
-from dmr_gluon.data.datasets import PUBLISHED, PreparedSet, Split
-from dmr_gluon.networks import network as read_network
-from dmr_gluon.recipes import OF_DATASET
-from dmr_gluon.report import runlog
-from dmr_gluon.results.groups import published_name
-from dmr_gluon.runs import RunDirectory
+from dmr_gluon.compare.groups import published_name
+from dmr_gluon.data.datasets import PreparedSet, Split
+from dmr_gluon.models.names import network as read_network
+from dmr_gluon.paper.dataset_facts import PUBLISHED
+from dmr_gluon.paper.recipes import OF_DATASET
+from dmr_gluon.runs import log as runlog
+from dmr_gluon.runs.directory import RunDirectory
 
 
 def prepared_set(dataset, images=None, classes=10):
@@ -46,8 +47,8 @@ def configuration(
     **fields
         Changes to the paper's recipe for the data set; ``recipe`` is another one.
     """
-    from dmr_gluon.training.start import Plan, RunOptions
-    from dmr_gluon.training.start import configuration as real
+    from dmr_gluon.training.setup import Plan, RunOptions
+    from dmr_gluon.training.setup import configuration as real
 
     usual = fields.pop("recipe", OF_DATASET[published_name(dataset) or "cifar10"])
     recipe = replace(usual, model=network, **fields)

@@ -9,10 +9,10 @@ import pytest
 from test_data import collect
 
 from dmr_gluon.data import reader
-from dmr_gluon.data.augmentation import Draws
-from dmr_gluon.data.iterators import Part, evaluation_batches, training_batches
-from dmr_gluon.data.prepare import prepare_folder
-from dmr_gluon.recipes import CIFAR, RECIPES
+from dmr_gluon.data.loader import Part, evaluation_batches, training_batches
+from dmr_gluon.data.transforms import Draws
+from dmr_gluon.datasets.folder import prepare_folder
+from dmr_gluon.paper.recipes import CIFAR, RECIPES
 
 TRAIN, TEST, EPOCHS = 200, 130, 40
 

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dmr_gluon.deploy.authors import import_checkpoint, recognise
 from dmr_gluon.deploy.bundle import read_bundle
+from dmr_gluon.deploy.import_authors import import_checkpoint, recognise
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runtime import mx
 

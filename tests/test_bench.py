@@ -9,19 +9,25 @@ import time
 
 import pytest
 
-from dmr_gluon.analysis.complexity import measure
 from dmr_gluon.bench.conditions import describe
 from dmr_gluon.bench.floor import Peak, training_multiply_adds
-from dmr_gluon.bench.growth import Curve, Point, draw_growth, exponent, growth_table
+from dmr_gluon.bench.growth import (
+    Curve,
+    Point,
+    draw_growth,
+    exponent,
+    growth_table,
+)
 from dmr_gluon.bench.speeds import BenchOptions, Measured
 from dmr_gluon.bench.tables import draw_speeds, speed_table, step_table
-from dmr_gluon.cli import _main
+from dmr_gluon.cli.main import _main
 from dmr_gluon.errors import DMRError
-from dmr_gluon.model import Network
-from dmr_gluon.networks import network
-from dmr_gluon.report.plots import write_picture
+from dmr_gluon.models.complexity import measure
+from dmr_gluon.models.names import network
+from dmr_gluon.models.network import Network
+from dmr_gluon.runs.learning_curve import write_picture
 
-DMR = ("-m", "dmr_gluon.cli", "bench")
+DMR = ("-m", "dmr_gluon.cli.main", "bench")
 SHORT = ("--rounds", 1, "--seconds", 0.05, "--batch", 8)
 
 SPEEDS = [

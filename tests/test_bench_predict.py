@@ -18,7 +18,13 @@ from dmr_gluon.bench.predict import (
     predict,
     server_shares,
 )
-from dmr_gluon.bench.profile import AROUND, BETWEEN, combine, parse_log, shares_of_peak
+from dmr_gluon.bench.profile import (
+    AROUND,
+    BETWEEN,
+    combine,
+    parse_log,
+    shares_of_peak,
+)
 from dmr_gluon.bench.profile_worker import operators_of
 from dmr_gluon.errors import DMRError
 
@@ -120,9 +126,9 @@ def test_arrays_are_dealt_out_as_mxnet_does_it():
 def test_a_networks_gradients_are_its_parameters_in_buckets():
     assert len(gradients_of("cifar_dmrnet32_w4").sizes) > 1
     gradients = gradients_of("cifar_dmrnet8")
-    from dmr_gluon.analysis.complexity import measure
-    from dmr_gluon.model import Network
-    from dmr_gluon.networks import network
+    from dmr_gluon.models.complexity import measure
+    from dmr_gluon.models.names import network
+    from dmr_gluon.models.network import Network
 
     counted = measure(Network(network("cifar_dmrnet8")).portable_symbol(), (3, 32, 32))
     # Each begins at a multiple of 64 values.
@@ -146,7 +152,7 @@ def test_what_cannot_be_is_refused(changes, machines, reason):
         predict(EVEN, replace(PLAIN, **changes), machines)
 
 
-PREDICT = ("-m", "dmr_gluon.cli", "bench", "cifar_dmrnet8", "--predict")
+PREDICT = ("-m", "dmr_gluon.cli.main", "bench", "cifar_dmrnet8", "--predict")
 ONE = ("--images-per-second", 500, "--batch-per-device", 64)
 MANY = (*ONE, "--machines", "1,2,4", "--device-bandwidth", 10, "--network-bandwidth", 25)
 
@@ -196,7 +202,7 @@ def test_the_speed_can_come_from_what_was_measured(command, tmp_path):
     ],
 )
 def test_flags_that_do_not_fit_are_refused_in_one_line(monkeypatch, arguments, reason):
-    from dmr_gluon import cli
+    from dmr_gluon.cli import main as cli
 
     with pytest.raises(DMRError) as refusal:
         cli._main([*PREDICT[2:], *map(str, arguments)])
@@ -204,7 +210,7 @@ def test_flags_that_do_not_fit_are_refused_in_one_line(monkeypatch, arguments, r
 
 
 def test_flags_of_a_prediction_need_one(command):
-    done = command("-m", "dmr_gluon.cli", "bench", "--devices", 2)
+    done = command("-m", "dmr_gluon.cli.main", "bench", "--devices", 2)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "--devices does nothing without --predict" in done.stderr
 
@@ -329,7 +335,7 @@ def test_a_real_profile(command, tmp_path, more):
     out, picture, temporary = (tmp_path / name for name in ("found.json", "found.svg", "temporary"))
     temporary.mkdir()
     done = command(
-        *("-m", "dmr_gluon.cli", "bench", "cifar_dmrnet8", "--profile", "--batch", 4, *more),
+        *("-m", "dmr_gluon.cli.main", "bench", "cifar_dmrnet8", "--profile", "--batch", 4, *more),
         *("--rounds", 2, "--json", out, "--picture", picture),
         OMP_NUM_THREADS="1",
         TMPDIR=str(temporary),

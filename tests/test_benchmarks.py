@@ -348,10 +348,10 @@ def test_one_that_disagrees_ends_it_all(contest, benchmark):
 def test_the_twins_compute_what_our_networks_compute(benchmark, peer_python, tmp_path, name):
     import numpy as np
 
-    from dmr_gluon.analysis.equivalence import arrays_of
-    from dmr_gluon.analysis.twins import randomise
-    from dmr_gluon.model import Network
-    from dmr_gluon.networks import network
+    from dmr_gluon.analysis.symbol_parity import randomise
+    from dmr_gluon.models.equivalence import arrays_of
+    from dmr_gluon.models.names import network
+    from dmr_gluon.models.network import Network
 
     agreement, contestants = benchmark("agreement"), benchmark("contestants")
     case = contestants.Case(name, str(tmp_path / "weights.npz"), str(tmp_path), peer_python)

@@ -16,21 +16,26 @@ import pytest
 from conftest import EXPORTED, REPOSITORY
 
 from dmr_gluon import get_model, load_bundle
-from dmr_gluon.cli import _main
+from dmr_gluon.cli.main import _main
 from dmr_gluon.data.datasets import open_prepared
-from dmr_gluon.data.iterators import evaluation_batches
-from dmr_gluon.deploy import writer
+from dmr_gluon.data.loader import evaluation_batches
+from dmr_gluon.data.preprocessing import Preparation
+from dmr_gluon.deploy import bundle_writer as writer
 from dmr_gluon.deploy.bundle import read_bundle, write_description
+from dmr_gluon.deploy.bundle_writer import ExportOptions, write_bundle
 from dmr_gluon.deploy.export import export
-from dmr_gluon.deploy.forms import FORMS, available
-from dmr_gluon.deploy.images import Preparation
-from dmr_gluon.deploy.proof import Comparison, Worker, compare, workers
-from dmr_gluon.deploy.saving import load_run
-from dmr_gluon.deploy.worker import portion
-from dmr_gluon.deploy.writer import ExportOptions, write_bundle
+from dmr_gluon.deploy.parity import (
+    Comparison,
+    Worker,
+    compare,
+    workers,
+)
+from dmr_gluon.deploy.variants import FORMS, available
 from dmr_gluon.errors import DMRError
+from dmr_gluon.runs.trained_network import load_run
 from dmr_gluon.runtime import mx
-from dmr_gluon.turns import Speed
+from dmr_gluon.standalone.logits_worker import portion
+from dmr_gluon.system.timing import Speed
 
 
 @pytest.fixture
@@ -331,7 +336,7 @@ def test_forms_of_a_network_for_imagenet(tmp_path):
 
 def test_an_export_that_is_stopped_leaves_nothing(short_run, tmp_path):
     out = tmp_path / "out"
-    program = [sys.executable, "-m", "dmr_gluon.cli", "export", short_run, "--out", str(out)]
+    program = [sys.executable, "-m", "dmr_gluon.cli.main", "export", short_run, "--out", str(out)]
     program += ["--forms", "bn-folded,folded,fused"]  # much to do after the first file is there
     process = subprocess.Popen(program, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not list(out.glob(".export-*/*")):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY
 
-from dmr_gluon.cuda import library_folders
 from dmr_gluon.deploy.load import load_bundle
 from dmr_gluon.runtime import mx
+from dmr_gluon.system.cuda import library_folders
 
 
 @pytest.fixture

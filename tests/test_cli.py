@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dmr_gluon import cli
+from dmr_gluon.cli import main as cli
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runtime import mx
 from dmr_gluon.training.evaluate import Evaluation
@@ -17,7 +17,7 @@ NO_GPUS = pytest.mark.skipif(mx.context.num_gpus() > 0, reason="this machine has
 
 
 def dmr(command, *arguments, **options):
-    return command("-m", "dmr_gluon.cli", *arguments, **options)
+    return command("-m", "dmr_gluon.cli.main", *arguments, **options)
 
 
 def assert_refused(done, words):

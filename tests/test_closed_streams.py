@@ -7,15 +7,15 @@ import sys
 import pytest
 from conftest import REPOSITORY
 
-from dmr_gluon.report import runlog
-from dmr_gluon.runs import RunDirectory
+from dmr_gluon.runs import log as runlog
+from dmr_gluon.runs.directory import RunDirectory
 
 CLOSED = ("2>&-", ">&-", "<&- >&- 2>&-")
 
 #: Writes a file while a child process and this one say something, by all ways there are.
 PROGRAM = """
 import os, subprocess, sys, threading, warnings
-from dmr_gluon.flags import run
+from dmr_gluon.cli.training_flags import run
 def main():
     with open(sys.argv[1], "w") as file:
         assert file.fileno() > 2
@@ -63,7 +63,7 @@ def test_output_never_ends_up_in_a_file(closed, tmp_path, how):
     ],
 )
 def test_commands(closed, how, arguments, status):
-    done = closed(how, "-m", "dmr_gluon.cli", *arguments)
+    done = closed(how, "-m", "dmr_gluon.cli.main", *arguments)
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
     assert not (done.stderr if "2>&-" in how else done.stdout)

@@ -10,9 +10,9 @@ import pytest
 from conftest import REPOSITORY
 from run_folders import write_run
 
-from dmr_gluon import cli
+from dmr_gluon.cli import main as cli
 from dmr_gluon.errors import DMRError
-from dmr_gluon.machine import lock
+from dmr_gluon.system.machine import lock
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ class TestLive:
     def test_it_follows_a_run_to_its_end(self, runs, tmp_path):
         path = os.path.join(runs, "d4")
         write_run(path, 6.4, done=399, network="cifar_dmrnet14", seed=4)
-        page, command = tmp_path / "page.html", [sys.executable, "-m", "dmr_gluon.cli"]
+        page, command = tmp_path / "page.html", [sys.executable, "-m", "dmr_gluon.cli.main"]
         with open(os.path.join(path, "lock"), "w") as held:
             assert lock(held, 1)
             process = subprocess.Popen(
@@ -185,6 +185,8 @@ def test_wrong_input_is_refused_in_one_line(runs, arguments, message):
 
 
 def test_a_file_that_cannot_be_written_is_named(runs, tmp_path, command):
-    done = command("-m", "dmr_gluon.cli", "compare", runs, "--html", str(tmp_path / "no/page.html"))
+    done = command(
+        "-m", "dmr_gluon.cli.main", "compare", runs, "--html", str(tmp_path / "no/page.html")
+    )
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "no/page.html" in done.stderr

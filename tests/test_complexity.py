@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from dmr_gluon import get_model
-from dmr_gluon.analysis.complexity import measure
+from dmr_gluon.analysis import network_plot
 from dmr_gluon.errors import DMRError
-from dmr_gluon.report import network_plot
-from dmr_gluon.report.plots import write_picture
+from dmr_gluon.models.complexity import measure
+from dmr_gluon.runs.learning_curve import write_picture
 from dmr_gluon.runtime import mx
 
 

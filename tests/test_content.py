@@ -11,17 +11,18 @@ import pytest
 from test_data import decode, read_all
 from test_official import CIFAR10, cifar, images, tar_of
 
-from dmr_gluon import cli
-from dmr_gluon.data import content, datasets, prepare_official
-from dmr_gluon.data import official as official_sets
+from dmr_gluon.cli import main as cli
+from dmr_gluon.compare.comparison import cells_of
+from dmr_gluon.compare.groups import departures, published_name
+from dmr_gluon.data import content, datasets
 from dmr_gluon.data.check import check
 from dmr_gluon.data.datasets import open_prepared, read_manifest
-from dmr_gluon.data.official import CIFAR_CLASSES
+from dmr_gluon.datasets import official as official_sets
+from dmr_gluon.datasets import prepare_official
+from dmr_gluon.datasets.official import CIFAR_CLASSES
 from dmr_gluon.doctor.needs import Needs
 from dmr_gluon.errors import DMRError
-from dmr_gluon.results.comparison import cells_of
-from dmr_gluon.results.groups import departures, published_name
-from dmr_gluon.results.run import Setup
+from dmr_gluon.runs.training_run import Setup
 
 
 def save_tree(root, truth, name="{split}/{folder}/{number:04d}.png", **folders):

@@ -106,7 +106,7 @@ print("fusion", os.environ.get("MXNET_USE_FUSION"))
 
 @pytest.mark.slow
 def test_the_doctor_says_what_is_there_and_what_is_not(environment):
-    facts = json.loads(run(environment, "-m", "dmr_gluon.cli", "doctor", "--json").stdout)
+    facts = json.loads(run(environment, "-m", "dmr_gluon.cli.main", "doctor", "--json").stdout)
     assert facts["wheels"] == {"mxnet-cu112": "1.9.1"} and facts["mxnet"]["cpu"] == "ok"
     assert all("nvidia" in path for path in facts["cuda"]["libraries"].values())
     assert facts["cuda"]["driver"]["cuda"] == "11.4"
@@ -123,7 +123,9 @@ def test_without_a_driver_it_is_said_in_one_line(environment):
 @pytest.mark.slow
 def test_training_asks_for_gpus_that_are_there(environment):
     assert (
-        run(environment, "-m", "dmr_gluon.cli", "prepare", "digits", "--out", "digits").returncode
+        run(
+            environment, "-m", "dmr_gluon.cli.main", "prepare", "digits", "--out", "digits"
+        ).returncode
         == 0
     )
     script = str(REPOSITORY / "train_cifar.py")

@@ -8,8 +8,8 @@ import sys
 import pytest
 from conftest import REPOSITORY
 
-from dmr_gluon import cuda
-from dmr_gluon.cuda import GPU, Driver, driver
+from dmr_gluon.system import cuda
+from dmr_gluon.system.cuda import GPU, Driver, driver
 
 V100, H100, RTX4090 = ("V100", (7, 0), 16 << 30), ("H100", (9, 0), 80 << 30), ("4090", (8, 9), 1)
 
@@ -109,7 +109,7 @@ def test_a_library_is_found_under_another_name(tmp_path):
     command = ["gcc", "-shared", "-fPIC", "-Wl,-soname,libone.so.11.2", "-o", "libone.so.11.2"]
     subprocess.run([*command, "one.c"], cwd=tmp_path, check=True)
     code = (
-        "import ctypes, sys; from dmr_gluon.cuda import name_library\n"
+        "import ctypes, sys; from dmr_gluon.system.cuda import name_library\n"
         "ctypes.CDLL(sys.argv[1], mode=ctypes.RTLD_GLOBAL)\n"
         "try: ctypes.CDLL('libone.so')\n"
         "except OSError: name_library('libone.so', 'libone.so.11.2')\n"

@@ -22,15 +22,15 @@ from run_folders import (
     write_run,
 )
 
+from dmr_gluon.compare.comparison import compare
+from dmr_gluon.compare.groups import departures_of
+from dmr_gluon.compare.statistics import NO_VERDICT
+from dmr_gluon.compare.tables import as_json, as_text
 from dmr_gluon.errors import DMRError
-from dmr_gluon.report.runlog import EVENTS
-from dmr_gluon.results import run as results_run
-from dmr_gluon.results.comparison import compare
-from dmr_gluon.results.groups import departures_of
-from dmr_gluon.results.logs import read_runs
-from dmr_gluon.results.run import MEASURES
-from dmr_gluon.results.text import as_json, as_text
-from dmr_gluon.results.verdicts import NO_VERDICT
+from dmr_gluon.runs import training_run as results_run
+from dmr_gluon.runs.log import EVENTS
+from dmr_gluon.runs.reader import read_runs
+from dmr_gluon.runs.training_run import MEASURES
 
 EPOCHS = 12
 #: What may stand where something else is to be; as JSON.

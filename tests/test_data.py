@@ -14,15 +14,16 @@ import pytest
 from PIL import Image, ImageOps
 from wrong_images import write_other_depths
 
-from dmr_gluon.cli import _main as main
-from dmr_gluon.data import form, png, reader
+from dmr_gluon.cli.main import _main as main
+from dmr_gluon.data import png, reader
+from dmr_gluon.data import recordio as form
 from dmr_gluon.data.check import check, check_quickly
 from dmr_gluon.data.datasets import open_prepared, read_manifest
-from dmr_gluon.data.encoding import Encoding, Source, encode_all
-from dmr_gluon.data.iterators import evaluation_batches, training_batches
-from dmr_gluon.data.prepare import prepare_digits, prepare_folder
+from dmr_gluon.data.loader import evaluation_batches, training_batches
+from dmr_gluon.datasets.encoder import Encoding, Source, encode_all
+from dmr_gluon.datasets.folder import prepare_digits, prepare_folder
 from dmr_gluon.errors import DMRError
-from dmr_gluon.recipes import DIGITS, IMAGENET
+from dmr_gluon.paper.recipes import DIGITS, IMAGENET
 from dmr_gluon.runtime import mx
 
 
@@ -357,7 +358,7 @@ class TestFolder:
     def test_a_full_disk_gives_one_line_and_no_set(self, folder, tmp_path, command):
         code = (
             "import resource, signal\n"
-            "from dmr_gluon.data.prepare import prepare_folder\n"
+            "from dmr_gluon.datasets.folder import prepare_folder\n"
             "from dmr_gluon.errors import DMRError\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"

@@ -10,11 +10,23 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dmr_gluon import cli
-from dmr_gluon.device_checks import arithmetic, data_parallel, runner, section, whole_run
-from dmr_gluon.device_checks.checks import FAILED, MEASURED, PASSED, SKIPPED, bounded
-from dmr_gluon.report import runlog
-from dmr_gluon.runs import RunDirectory
+from dmr_gluon.cli import main as cli
+from dmr_gluon.device_checks import (
+    arithmetic,
+    data_parallel,
+    runner,
+    section,
+    whole_run,
+)
+from dmr_gluon.device_checks.checks import (
+    FAILED,
+    MEASURED,
+    PASSED,
+    SKIPPED,
+    bounded,
+)
+from dmr_gluon.runs import log as runlog
+from dmr_gluon.runs.directory import RunDirectory
 from dmr_gluon.runtime import mx
 from dmr_gluon.training.optimizer import NAG2016
 from dmr_gluon.training.step import LossScale, TrainingStep
@@ -29,7 +41,7 @@ def verdicts(checks):
 
 @pytest.mark.slow
 def test_all_is_green_on_two_cpu_contexts(command):
-    done = command("-m", "dmr_gluon.cli", "verify", "--cpus", "2", "--json")
+    done = command("-m", "dmr_gluon.cli.main", "verify", "--cpus", "2", "--json")
     checks = json.loads(done.stdout)["checks"]
     wrong = [check for check in checks if check["verdict"] not in (PASSED, MEASURED)]
     assert not wrong and done.returncode == 0
@@ -175,7 +187,7 @@ class TestFloat16:
 
 class TestSyncBN:
     def test_statistics_that_are_each_device_s_own(self, monkeypatch):
-        from dmr_gluon.model import Network
+        from dmr_gluon.models.network import Network
 
         monkeypatch.setattr(Network, "synchronise_bn", lambda self, devices: None)
         (check,) = data_parallel.check_sync_bn(TWO)
@@ -317,6 +329,6 @@ class TestCommand:
         ],
     )
     def test_what_does_not_go_is_refused_in_one_line(self, command, arguments, text):
-        done = command("-m", "dmr_gluon.cli", "verify", *arguments)
+        done = command("-m", "dmr_gluon.cli.main", "verify", *arguments)
         assert done.returncode == 2 and text in done.stderr
         assert done.stderr.count("\n") == 1

@@ -14,9 +14,9 @@ import pytest
 from conftest import REPOSITORY
 
 from dmr_gluon.errors import DMRError
-from dmr_gluon.report import runlog
-from dmr_gluon.results.logs import read_run
-from dmr_gluon.runs import RunDirectory
+from dmr_gluon.runs import log as runlog
+from dmr_gluon.runs.directory import RunDirectory
+from dmr_gluon.runs.reader import read_run
 from dmr_gluon.training import checkpoint, distributed
 from dmr_gluon.training.distributed import ALONE, Group, join
 
@@ -27,8 +27,8 @@ TRAIN = [sys.executable, "train_cifar.py", "--model", "cifar_dmrnet8"]
 WITHOUT_BN = """
 import json, sys
 import numpy as np
-from dmr_gluon.data.iterators import share_of
-from dmr_gluon.recipes import CIFAR
+from dmr_gluon.data.loader import share_of
+from dmr_gluon.paper.recipes import CIFAR
 from dmr_gluon.runtime import mx
 from dmr_gluon.training.distributed import join
 from dmr_gluon.training.optimizer import make_optimizer
@@ -58,7 +58,7 @@ if group.first:
 
 
 def launched(*arguments, workers=2, more=()):
-    command = [sys.executable, "-m", "dmr_gluon.cli", "launch", "-n", str(workers), "-s", "1"]
+    command = [sys.executable, "-m", "dmr_gluon.cli.main", "launch", "-n", str(workers), "-s", "1"]
     return [*command, *more, "--", *arguments]
 
 
@@ -273,7 +273,7 @@ def test_waiting_is_for_the_others():
 UNEQUAL = """
 import time
 import numpy as np
-from dmr_gluon.flags import run
+from dmr_gluon.cli.training_flags import run
 from dmr_gluon.runtime import mx
 from dmr_gluon.training.distributed import join
 
@@ -318,15 +318,15 @@ def test_what_one_worker_refuses_ends_the_job_with_its_line(digits, tmp_path):
 #: train_cifar.py with something that goes wrong on one worker alone.
 ONE_SIDED = """
 import os, sys
-from dmr_gluon.flags import parse_training_flags, run
-from dmr_gluon.recipes import DIGITS
+from dmr_gluon.cli.training_flags import parse_training_flags, run
+from dmr_gluon.paper.recipes import DIGITS
 
 def main():
     recipe, options = parse_training_flags("", DIGITS, dataset="digits", arguments=sys.argv[2:])
     import dmr_gluon.training.epoch as epoch
     from dmr_gluon.errors import DMRError
     from dmr_gluon.training import checkpoint
-    from dmr_gluon.training.loop import RunOptions, fit
+    from dmr_gluon.training.trainer import RunOptions, fit
     from dmr_gluon.training.step import TrainingStep
 
     what, mine = sys.argv[1], os.environ["DMR_WORKER"]

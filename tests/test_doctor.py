@@ -8,11 +8,16 @@ import shutil
 import pytest
 from conftest import REPOSITORY
 
-from dmr_gluon import cuda
 from dmr_gluon.doctor import facts as gathering
-from dmr_gluon.doctor.findings import OK, PROBLEM, WARNING, judge
+from dmr_gluon.doctor.findings import (
+    OK,
+    PROBLEM,
+    WARNING,
+    judge,
+)
 from dmr_gluon.doctor.needs import Needs
 from dmr_gluon.errors import DMRError
+from dmr_gluon.system import cuda
 
 GB = 1 << 30
 HEALTHY = {
@@ -381,7 +386,7 @@ class TestNeeds:
 
 class TestCommand:
     def doctor(self, command, *arguments, **options):
-        return command("-m", "dmr_gluon.cli", "doctor", *arguments, **options)
+        return command("-m", "dmr_gluon.cli.main", "doctor", *arguments, **options)
 
     def test_this_machine_trains(self, command, digits, tmp_path):
         root = os.path.dirname(digits)
@@ -435,8 +440,8 @@ class TestCommand:
 @pytest.mark.parametrize("name, batch", [("cifar_dmrnet14", 64), ("cifar_dmrnet56", 32)])
 def test_the_memory_of_a_training_is_about_what_is_said(command, digits, tmp_path, name, batch):
     code = (
-        "import sys; from dmr_gluon.training.loop import RunOptions, fit; "
-        "from dataclasses import replace; from dmr_gluon.recipes import DIGITS; "
+        "import sys; from dmr_gluon.training.trainer import RunOptions, fit; "
+        "from dataclasses import replace; from dmr_gluon.paper.recipes import DIGITS; "
         f"fit(replace(DIGITS, model={name!r}, batch_size={batch}, epochs=1, steps=6), "
         f"RunOptions(data_dir={digits!r}, run_dir={str(tmp_path / 'run')!r})); "
         "print('peak', *[l.split()[1] for l in open('/proc/self/status') if 'VmHWM' in l])"

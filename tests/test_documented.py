@@ -27,7 +27,7 @@ from documented import (
 from test_imagenet import write as write_imagenet
 from test_official import cifar, tar_of, write_svhn
 
-from dmr_gluon import cli
+from dmr_gluon.cli import main as cli
 
 
 def test_every_command_of_the_documents_is_listed_and_no_other():
@@ -128,7 +128,7 @@ def test_every_command_runs(workspace):
     """Those that are not tested elsewhere, one after the other; python and dmr are this one's."""
     bin_folder = workspace / "bin"
     bin_folder.mkdir()
-    for name, words in (("python", ""), ("dmr", " -m dmr_gluon.cli")):
+    for name, words in (("python", ""), ("dmr", " -m dmr_gluon.cli.main")):
         # A link to the Python of a virtual environment would be one outside of it.
         (bin_folder / name).write_text(f'#!/bin/sh\nexec "{sys.executable}"{words} "$@"\n')
         (bin_folder / name).chmod(0o755)

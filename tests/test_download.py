@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 from test_official import cifar, tar_of
 
-from dmr_gluon import cli, machine
-from dmr_gluon.data import checksums, download
-from dmr_gluon.data.datasets import ARCHIVES, Archive, read_manifest
+from dmr_gluon.cli import main as cli
+from dmr_gluon.data.datasets import read_manifest
+from dmr_gluon.datasets import download, published_archives
+from dmr_gluon.datasets.published_archives import ARCHIVES, Archive
 from dmr_gluon.errors import DMRError
+from dmr_gluon.system import files, machine
 
 CONTENT = np.random.RandomState(0).bytes(300_000)
 
@@ -262,7 +264,7 @@ def test_an_archive_that_is_there_and_may_not_be_read_is_named(server, tmp_path,
     def refuse(path, *_):
         raise PermissionError(13, "Permission denied", path)  # root may read everything
 
-    monkeypatch.setattr(checksums, "open", refuse, raising=False)
+    monkeypatch.setattr(files, "open", refuse, raising=False)
     with pytest.raises(DMRError, match="a.bin cannot be read .Permission denied"):
         get(tmp_path)
 
@@ -372,13 +374,13 @@ def test_a_set_is_prepared_from_what_is_downloaded(server, tmp_path, monkeypatch
     monkeypatch.setitem(
         ARCHIVES, "cifar10", (Archive(name, f"{server.url}/{name}", md5, None, "here"),)
     )
-    monkeypatch.setitem(checksums._PUBLISHED_MD5, name, md5)
+    monkeypatch.setitem(published_archives._PUBLISHED_MD5, name, md5)
     monkeypatch.chdir(tmp_path)
     arguments = ["prepare", "cifar10", "--out", "out", "--partial"]
     cli._main(arguments)
     assert "20 train, 4 test" in capsys.readouterr().out
     assert read_manifest("out")["dataset"] == "partial-cifar10"
-    monkeypatch.setattr("dmr_gluon.data.prepare_official.read_cifar", None)
+    monkeypatch.setattr("dmr_gluon.datasets.prepare_official.read_cifar", None)
     cli._main(arguments)
     assert "nothing to do" in capsys.readouterr().out
     assert len(server.requests) == 1

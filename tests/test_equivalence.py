@@ -9,20 +9,26 @@ import pytest
 from dmr_gluon import get_model
 from dmr_gluon.analysis import conversion
 from dmr_gluon.analysis.conversion import convert_run, convert_training
-from dmr_gluon.analysis.equivalence import convert, convert_arrays, fold, unfold
-from dmr_gluon.analysis.twins import randomise
-from dmr_gluon.deploy.saving import load_run, save_model
+from dmr_gluon.analysis.symbol_parity import randomise
 from dmr_gluon.errors import DMRError
-from dmr_gluon.networks import network
-from dmr_gluon.recipes import Recipe
-from dmr_gluon.report import runlog
-from dmr_gluon.results.logs import read_runs
-from dmr_gluon.runs import RunDirectory
+from dmr_gluon.models.equivalence import (
+    convert,
+    convert_arrays,
+    fold,
+    unfold,
+)
+from dmr_gluon.models.names import network
+from dmr_gluon.models.serialization import save_model
+from dmr_gluon.paper.recipes import Recipe
+from dmr_gluon.runs import log as runlog
+from dmr_gluon.runs.directory import RunDirectory
+from dmr_gluon.runs.reader import read_runs
+from dmr_gluon.runs.trained_network import load_run
 from dmr_gluon.runtime import mx
 from dmr_gluon.training import checkpoint
-from dmr_gluon.training.loop import RunOptions, fit
 from dmr_gluon.training.optimizer import NAG2016
 from dmr_gluon.training.step import TrainingStep
+from dmr_gluon.training.trainer import RunOptions, fit
 
 LR = 0.02
 

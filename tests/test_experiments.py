@@ -16,13 +16,16 @@ from conftest import REPOSITORY
 from test_official import cifar, tar_of
 from test_status import fake_run
 
-from dmr_gluon import cli, paper, runs, series
+from dmr_gluon.cli import main as cli
+from dmr_gluon.cli import sweep as series
 from dmr_gluon.errors import DMRError
-from dmr_gluon.experiments import folder_of, select
-from dmr_gluon.networks import network
-from dmr_gluon.report import runlog
-from dmr_gluon.report.status import read_status
-from dmr_gluon.runs import RunDirectory
+from dmr_gluon.models.names import network
+from dmr_gluon.paper import numbers as paper
+from dmr_gluon.paper.experiments import folder_of, select
+from dmr_gluon.runs import directory as runs
+from dmr_gluon.runs import log as runlog
+from dmr_gluon.runs.directory import RunDirectory
+from dmr_gluon.runs.status import read_status
 
 
 def names(*arguments, **filters):
@@ -322,9 +325,9 @@ class TestSeries:
         )
         program = (
             "import sys\n"
-            "from dmr_gluon import cli, flags, series\n"
-            f"series.command = lambda job, flags: [sys.executable, '-c', {training!r}]\n"
-            "flags.run(lambda: cli._main(sys.argv[1:]))\n"
+            "from dmr_gluon.cli import main as cli, sweep, training_flags\n"
+            f"sweep.command = lambda job, flags: [sys.executable, '-c', {training!r}]\n"
+            "training_flags.run(lambda: cli._main(sys.argv[1:]))\n"
         )
         arguments = [*TINY, "--seeds", "2", "--data-root", data]
         return subprocess.Popen(

@@ -10,8 +10,8 @@ import pytest
 from conftest import REPOSITORY
 
 from dmr_gluon.deploy.export import export
-from dmr_gluon.deploy.saving import load_run
 from dmr_gluon.errors import DMRError
+from dmr_gluon.runs.trained_network import load_run
 from dmr_gluon.runtime import mx
 
 

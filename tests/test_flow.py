@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from dmr_gluon import get_model
-from dmr_gluon.analysis.flow import equation_five, is_idempotent, mapping_matrix
-from dmr_gluon.analysis.twins import randomise
-from dmr_gluon.blocks import MergeAndRun
+from dmr_gluon.analysis.mapping import equation_five, is_idempotent, mapping_matrix
+from dmr_gluon.analysis.symbol_parity import randomise
 from dmr_gluon.errors import DMRError
+from dmr_gluon.models.blocks import MergeAndRun
 from dmr_gluon.runtime import mx
 
 

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from dmr_gluon import Network, get_model
-from dmr_gluon.analysis.equivalence import arrays_of
-from dmr_gluon.deploy import folding, forms
+from dmr_gluon.deploy import folding
+from dmr_gluon.deploy import variants as forms
 from dmr_gluon.deploy.folding import fold_bn, fold_scaling
-from dmr_gluon.deploy.forms import available, make
 from dmr_gluon.deploy.graph import Graph
+from dmr_gluon.deploy.variants import available, make
 from dmr_gluon.errors import DMRError
-from dmr_gluon.networks import network
+from dmr_gluon.models.equivalence import arrays_of
+from dmr_gluon.models.names import network
 from dmr_gluon.runtime import mx
 
 NETWORKS = (

@@ -6,7 +6,7 @@ import json
 import pytest
 from conftest import REPOSITORY
 
-from dmr_gluon.paper import NETWORKS
+from dmr_gluon.paper.numbers import NETWORKS
 
 GOLDEN = REPOSITORY / "tests" / "golden"
 #: Of networks.json. No test writes that file; whoever does has to change this too.

@@ -13,16 +13,18 @@ import pytest
 from test_data import decode, read_all
 from test_official import LONG_NAME, header, pax
 
-from dmr_gluon import cli
-from dmr_gluon.data import checksums, imagenet, prepare_official, writing
+from dmr_gluon.cli import main as cli
 from dmr_gluon.data.datasets import open_prepared, read_manifest
-from dmr_gluon.data.prepare_official import prepare_imagenet
-from dmr_gluon.data.writing import alone_in
+from dmr_gluon.datasets import imagenet, prepare_official, published_archives
+from dmr_gluon.datasets import writer as writing
+from dmr_gluon.datasets.prepare_official import prepare_imagenet
+from dmr_gluon.datasets.writer import alone_in
 from dmr_gluon.deploy.bundle import read_bundle
 from dmr_gluon.deploy.export import export
 from dmr_gluon.errors import DMRError
-from dmr_gluon.recipes import IMAGENET
-from dmr_gluon.training.loop import RunOptions, fit
+from dmr_gluon.paper.recipes import IMAGENET
+from dmr_gluon.system import files
+from dmr_gluon.training.trainer import RunOptions, fit
 
 CLASSES = ["n01440764", "n01443537", "n02007558"]
 WORDS = dict(zip(CLASSES, ("tench, Tinca tinca", "goldfish", "black stork, Ciconia nigra")))
@@ -168,7 +170,7 @@ def test_the_manifest_names_the_archives_and_their_hashes_if_asked(tmp_path, cap
     write(tmp_path / "source")
     contents = {path.name: path.read_bytes() for path in (tmp_path / "source").iterdir()}
     val = hashlib.md5(contents[imagenet.VALIDATION]).hexdigest()
-    monkeypatch.setitem(checksums._PUBLISHED_MD5, imagenet.VALIDATION, val)
+    monkeypatch.setitem(published_archives._PUBLISHED_MD5, imagenet.VALIDATION, val)
     for asked in (False, True):
         out = tmp_path / f"out{asked}"
         arguments = ["--source", str(tmp_path / "source"), "--out", str(out), "--partial"]
@@ -316,7 +318,7 @@ def test_an_archive_that_may_not_be_read_is_named(name, tmp_path, monkeypatch):
     # Nor where it is hashed for a set that is there, which stays as it is.
     prepare_imagenet(*arguments, partial=True)
     before = read_manifest(tmp_path / "out")
-    refuse_to_open(monkeypatch, checksums, name)
+    refuse_to_open(monkeypatch, files, name)
     with pytest.raises(DMRError, match=f"{name} cannot be read .Permission denied"):
         prepare_imagenet(*arguments, partial=True, checksums=True)
     assert read_manifest(tmp_path / "out") == before

@@ -17,8 +17,8 @@ from dmr_gluon.errors import DMRError
 
 #: Notes how far it is after every few images, so that there is something to go on with.
 CODE = (
-    "import sys; from dmr_gluon.data import records; records.SECONDS_BETWEEN_STATES = 0.02; "
-    "from dmr_gluon import cli; sys.argv[0] = 'dmr'; cli.main()"
+    "import sys; from dmr_gluon.datasets import records; records.SECONDS_BETWEEN_STATES = 0.02; "
+    "from dmr_gluon.cli import main as cli; sys.argv[0] = 'dmr'; cli.main()"
 )
 
 

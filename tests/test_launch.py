@@ -14,10 +14,15 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from dmr_gluon import cli
+from dmr_gluon.cli import main as cli
 from dmr_gluon.errors import DMRError
 from dmr_gluon.launch.clusters import attempt_number, find_root, find_task
-from dmr_gluon.launch.plan import Host, Task, place, read_hosts
+from dmr_gluon.launch.plan import (
+    Host,
+    Task,
+    place,
+    read_hosts,
+)
 
 LAUNCH = """
 import json, sys
@@ -139,7 +144,9 @@ def launched(tmp_path):
         return jobs[-1]
 
     def command(*arguments, **variables):
-        jobs.append(Started(tmp_path, ["-m", "dmr_gluon.cli", "launch", *arguments], **variables))
+        jobs.append(
+            Started(tmp_path, ["-m", "dmr_gluon.cli.main", "launch", *arguments], **variables)
+        )
         return jobs[-1]
 
     start.command = command
@@ -188,7 +195,7 @@ def test_every_process_knows_what_it_is(launched):
 
 @pytest.mark.parametrize("wanted", [None, "7"])
 def test_workers_share_the_cores_unless_the_user_says_otherwise(launched, monkeypatch, wanted):
-    from dmr_gluon.machine import usable_cores
+    from dmr_gluon.system.machine import usable_cores
 
     environment = {} if wanted is None else {"OMP_NUM_THREADS": wanted}
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -260,7 +267,7 @@ def test_a_killed_server_ends_the_job(launched, role, name):
     for pid in job.living():
         told = Path(f"/proc/{pid}/environ").read_text().split("\0")
         line = Path(f"/proc/{pid}/cmdline").read_text()
-        if f"DMLC_ROLE={role}" in told and "launch.keeper" not in line:
+        if f"DMLC_ROLE={role}" in told and "launch.guardian" not in line:
             victims.append(pid)
     victim = max(victims)
     os.kill(victim, signal.SIGKILL)
@@ -307,7 +314,7 @@ def test_a_refusal_is_not_tried_again(launched):
 def test_what_ends_a_training_that_had_begun_is_tried_again(launched):
     job = launched(
         "from dmr_gluon.errors import Failed\n"
-        "from dmr_gluon.flags import run\n"
+        "from dmr_gluon.cli.training_flags import run\n"
         "def main():\n"
         "    if attempt == 0:\n"
         "        raise Failed('No space left on device')\n"
@@ -327,7 +334,7 @@ def test_a_signal_ends_the_job_also_while_the_cause_of_a_failure_is_sought(launc
     (server,) = (
         pid
         for pid, line in job.living().items()
-        if "keeper" not in line
+        if "guardian" not in line
         and "DMLC_ROLE=server" in Path(f"/proc/{pid}/environ").read_text().split("\0")
     )
     os.kill(server, signal.SIGKILL)
@@ -683,7 +690,7 @@ def test_mxnets_own_processes_are_ended_while_they_wait(launched, role):
     victim = max(
         pid
         for pid, line in job.living().items()
-        if "keeper" not in line
+        if "guardian" not in line
         and f"DMLC_ROLE={role}" in Path(f"/proc/{pid}/environ").read_text().split("\0")
     )
     os.kill(victim, signal.SIGKILL)

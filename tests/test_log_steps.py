@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from dmr_gluon.errors import DMRError
-from dmr_gluon.report import runlog
-from dmr_gluon.results.logs import read_run
-from dmr_gluon.training.loop import RunOptions, fit
+from dmr_gluon.runs import log as runlog
+from dmr_gluon.runs.reader import read_run
+from dmr_gluon.training.trainer import RunOptions, fit
 
 
 def steps_of(run_dir):
@@ -78,8 +78,8 @@ def test_a_stop_anywhere_changes_nothing(whole, recipe, digits, tmp_path, monkey
 
 def test_a_run_that_is_resumed_logs_as_before(whole, recipe, digits, tmp_path, monkeypatch):
     """Without the flag; and a value that does not fit is refused."""
-    from dmr_gluon.flags import parse_training_flags
-    from dmr_gluon.recipes import CIFAR
+    from dmr_gluon.cli.training_flags import parse_training_flags
+    from dmr_gluon.paper.recipes import CIFAR
 
     def parsed(*arguments):
         return parse_training_flags("", CIFAR, "digits", arguments=list(arguments))[1]

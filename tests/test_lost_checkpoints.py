@@ -13,14 +13,14 @@ import pytest
 import test_experiments
 from test_experiments import run_of, train
 
-from dmr_gluon import series
 from dmr_gluon.analysis.conversion import convert_run
-from dmr_gluon.deploy.saving import load_run
+from dmr_gluon.cli import sweep as series
 from dmr_gluon.errors import DMRError, Stopped
-from dmr_gluon.recipes import OF_DATASET
-from dmr_gluon.report import runlog
-from dmr_gluon.training.loop import RunOptions, fit
+from dmr_gluon.paper.recipes import OF_DATASET
+from dmr_gluon.runs import log as runlog
+from dmr_gluon.runs.trained_network import load_run
 from dmr_gluon.training.step import TrainingStep
+from dmr_gluon.training.trainer import RunOptions, fit
 
 
 def gone(folder):
@@ -200,7 +200,7 @@ def test_dmr_launch_does_not_start_again(way, stopped, tmp_path, command):
     way(run.checkpoints)
     before = run.kept()
     done = command(
-        *("-m", "dmr_gluon.cli", "launch", "-n", "1", "--max-restarts", "3", "--"),
+        *("-m", "dmr_gluon.cli.main", "launch", "-n", "1", "--max-restarts", "3", "--"),
         *(sys.executable, "train_cifar.py", "--run-dir", run.path, "--resume", *DIST),
     )
     assert done.returncode == 2 and WAYS[way] in done.stderr, done.stderr

@@ -11,12 +11,12 @@ from test_blocks import assert_close, images, parameters_of, randomise
 
 import dmr_gluon
 from dmr_gluon import Backbone, get_model, model_zoo
-from dmr_gluon.deploy.saving import save_model
 from dmr_gluon.errors import DMRError
-from dmr_gluon.model import Network
-from dmr_gluon.networks import network
-from dmr_gluon.normalisation import replace_norms
-from dmr_gluon.paper import NETWORKS
+from dmr_gluon.models.names import network
+from dmr_gluon.models.network import Network
+from dmr_gluon.models.norm_layers import replace_norms
+from dmr_gluon.models.serialization import save_model
+from dmr_gluon.paper.numbers import NETWORKS
 from dmr_gluon.runtime import mx
 
 nn = mx.gluon.nn

@@ -7,8 +7,8 @@ from dataclasses import asdict
 import pytest
 
 from dmr_gluon.errors import DMRError
-from dmr_gluon.networks import example_names, network
-from dmr_gluon.spec import NetworkSpec
+from dmr_gluon.models.names import example_names, network
+from dmr_gluon.models.spec import NetworkSpec
 
 
 def test_every_example_name_is_a_network_of_that_depth():

@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 from test_authors import stand_in, write
 
-from dmr_gluon import cli, get_model
+from dmr_gluon import get_model
+from dmr_gluon.cli import main as cli
 from dmr_gluon.data.datasets import open_prepared
-from dmr_gluon.data.prepare import prepare_folder
-from dmr_gluon.deploy.authors import import_checkpoint
+from dmr_gluon.datasets.folder import prepare_folder
 from dmr_gluon.deploy.export import export
+from dmr_gluon.deploy.import_authors import import_checkpoint
 from dmr_gluon.deploy.load import load_bundle
-from dmr_gluon.deploy.saving import load_run
 from dmr_gluon.deploy.store import publish
-from dmr_gluon.report.plots import learning_curve, write_picture
-from dmr_gluon.report.status import read_status
+from dmr_gluon.runs.learning_curve import learning_curve, write_picture
+from dmr_gluon.runs.status import read_status
+from dmr_gluon.runs.trained_network import load_run
 from dmr_gluon.runtime import mx
-from dmr_gluon.training.loop import RunOptions, fit
+from dmr_gluon.training.trainer import RunOptions, fit
 
 #: As the name of a file in Latin-1, for one.
 ODD = os.fsdecode(b"odd-\xff")
@@ -109,7 +110,7 @@ def test_a_curve_has_a_name_that_fonts_have(odd, short_run):
 
 
 def test_what_is_printed(command):
-    program = r"from dmr_gluon.flags import run; run(lambda: print('odd-\udcff ±'))"
+    program = r"from dmr_gluon.cli.training_flags import run; run(lambda: print('odd-\udcff ±'))"
     for encoding, expected in (("utf-8:strict", r"odd-\udcff ±"), ("ascii", r"odd-\udcff \xb1")):
         done = command("-c", program, PYTHONIOENCODING=encoding)
         assert (done.returncode, done.stdout) == (0, expected + "\n"), done.stderr

@@ -15,12 +15,12 @@ import pytest
 from scipy.sparse import csc_matrix
 from test_data import decode, read_all
 
-from dmr_gluon.data import archives, checksums
-from dmr_gluon.data.archives import read_mat, read_members
 from dmr_gluon.data.datasets import open_prepared, read_manifest
-from dmr_gluon.data.official import read_cifar, read_svhn
-from dmr_gluon.data.pickles import unpickle
-from dmr_gluon.data.prepare_official import prepare_official
+from dmr_gluon.datasets import archives
+from dmr_gluon.datasets.archives import read_mat, read_members
+from dmr_gluon.datasets.official import read_cifar, read_svhn
+from dmr_gluon.datasets.pickles import unpickle
+from dmr_gluon.datasets.prepare_official import prepare_official
 from dmr_gluon.errors import DMRError
 
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -148,7 +148,7 @@ def test_a_source_that_may_not_be_read_is_one_line(tmp_path, monkeypatch, form):
     def refuse(path, *_):
         raise PermissionError(13, "Permission denied", str(path))  # root may read everything
 
-    for module in (checksums, archives):
+    for module in (files, archives):
         with monkeypatch.context() as patch:
             patch.setattr(module, "open", refuse, raising=False)
             with pytest.raises(DMRError, match="cannot be read.*Permission denied") as refused:
@@ -160,7 +160,7 @@ def test_a_second_time_the_archive_is_not_unpacked(tmp_path, capsys, monkeypatch
     files, _ = cifar(100, "python")
     path = tar_of(tmp_path / "cifar-100-python.tar.gz", files)
     first = prepare_official("cifar100", path, tmp_path / "out", partial=True)
-    monkeypatch.setattr("dmr_gluon.data.prepare_official.read_cifar", None)
+    monkeypatch.setattr("dmr_gluon.datasets.prepare_official.read_cifar", None)
     assert prepare_official("cifar100", path, tmp_path / "out", partial=True) == first
     assert "nothing to do" in capsys.readouterr().out
     # A partial set is not taken for the whole one.
@@ -283,7 +283,7 @@ TEXT = LATIN1 + b"X\x64\0\0\0" + b"a" * 100
     ],
 )  # fmt: skip
 def test_pickles_that_take_without_bounds_are_refused(content, words, monkeypatch):
-    monkeypatch.setattr("dmr_gluon.data.pickles._MOST_STEPS", 500)
+    monkeypatch.setattr("dmr_gluon.datasets.pickles._MOST_STEPS", 500)
     tracemalloc.start()
     try:
         with pytest.raises(DMRError, match=words) as refused:
@@ -378,7 +378,7 @@ def test_hostile_tar_archives_are_refused(change, words, tmp_path):
 
 
 def test_an_archive_that_unpacks_without_end_is_refused_within_bounds(tmp_path, monkeypatch):
-    monkeypatch.setattr("dmr_gluon.data.archives._LARGEST_ARCHIVE", 4 << 20)
+    monkeypatch.setattr("dmr_gluon.datasets.archives._LARGEST_ARCHIVE", 4 << 20)
     path = tmp_path / "cifar-10-binary.tar.gz"
     for content, words in (
         (header(64 << 20) + bytes(64 << 20), "unpacks to over 4,194,304 bytes"),
@@ -409,7 +409,7 @@ def test_a_tars_entries_are_not_kept(tmp_path):
 
 def test_a_file_of_an_unpacked_archive_that_is_too_large_is_refused(tmp_path, monkeypatch):
     (tmp_path / "x").write_bytes(bytes(101))
-    monkeypatch.setattr("dmr_gluon.data.archives._LARGEST_MEMBER", 100)
+    monkeypatch.setattr("dmr_gluon.datasets.archives._LARGEST_MEMBER", 100)
     with pytest.raises(DMRError, match="x is larger than any file"):
         read_members(str(tmp_path), "cifar-10-batches-bin", ["x"])
 
@@ -462,7 +462,7 @@ def test_svhns_validation_set_is_the_papers(tmp_path):
 
 
 def test_svhns_validation_set_is_evaluated(tmp_path, short_run, capsys):
-    from dmr_gluon import cli
+    from dmr_gluon.cli import main as cli
 
     write_svhn(tmp_path, {"train": 401, "extra": 201, "test": 1})
     out = tmp_path / "out"
@@ -512,7 +512,7 @@ def test_mat_files_that_are_missing_damaged_or_endless_are_refused(tmp_path, mon
         with pytest.raises(DMRError, match=words):
             read_svhn(str(tmp_path))
     path.write_bytes(content)
-    monkeypatch.setattr("dmr_gluon.data.official._MOST_IMAGES", 0)
+    monkeypatch.setattr("dmr_gluon.datasets.official._MOST_IMAGES", 0)
     with pytest.raises(DMRError, match="a variable of over"):
         read_svhn(str(tmp_path))
     from scipy.io import savemat

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dmr_gluon.recipes import CIFAR, IMAGENET
+from dmr_gluon.paper.recipes import CIFAR, IMAGENET
 from dmr_gluon.runtime import mx
 from dmr_gluon.training.optimizer import learning_rate, make_optimizer
 

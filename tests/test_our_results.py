@@ -20,7 +20,7 @@ def test_the_document_is_made_from_the_logs(command, tmp_path):
     recipe = (REPOSITORY / "Makefile").read_text().split("\nresults: install\n")[1]
     words = recipe.split("\n\n")[0].replace("\\\n", " ").split()
     assert words[0] == "$(VENV)/bin/dmr"
-    done = command("-m", "dmr_gluon.cli", *words[1:], cwd=tmp_path)
+    done = command("-m", "dmr_gluon.cli.main", *words[1:], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "docs" / "results.md").read_text() == document
     made = {path.name for path in (tmp_path / "docs" / "figures" / "results").iterdir()}

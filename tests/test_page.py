@@ -13,11 +13,16 @@ import pytest
 from conftest import REPOSITORY
 from made_up_runs import made_up_epochs, made_up_run
 
+from dmr_gluon.compare.comparison import compare
+from dmr_gluon.compare.html.page import page
 from dmr_gluon.errors import DMRError
-from dmr_gluon.recipes import CIFAR, DIGITS, IMAGENET
-from dmr_gluon.results.comparison import compare
-from dmr_gluon.results.page import page
-from dmr_gluon.results.run import FAILED, RUNNING, STOPPED, Run
+from dmr_gluon.paper.recipes import CIFAR, DIGITS, IMAGENET
+from dmr_gluon.runs.training_run import (
+    FAILED,
+    RUNNING,
+    STOPPED,
+    Run,
+)
 
 COMMAND = "dmr compare runs --html report.html"
 VOID = {"meta", "link", "img", "input"}
@@ -154,7 +159,7 @@ class TestForm:
     def test_the_files_beside_it_are_installed_with_it(self, tmp_path):
         command = [sys.executable, "setup.py", "-q", "build", "-b", str(tmp_path)]
         subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, timeout=120)
-        found = {path.name for path in tmp_path.glob("lib*/dmr_gluon/results/*")}
+        found = {path.name for path in tmp_path.glob("lib*/dmr_gluon/compare/html/*")}
         assert {"page.py", "page.css", "page.js"} <= found
 
 

@@ -8,10 +8,10 @@ import pytest
 from browser import Browser, find
 from made_up_runs import made_up_run
 
-from dmr_gluon.recipes import IMAGENET
-from dmr_gluon.results.comparison import compare
-from dmr_gluon.results.page import page
-from dmr_gluon.results.run import STOPPED, Run
+from dmr_gluon.compare.comparison import compare
+from dmr_gluon.compare.html.page import page
+from dmr_gluon.paper.recipes import IMAGENET
+from dmr_gluon.runs.training_run import STOPPED, Run
 
 pytestmark = pytest.mark.skipif(
     find() is None, reason="no chromium, chromium-browser or google-chrome is installed"

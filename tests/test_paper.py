@@ -1,7 +1,7 @@
 """The paper's numbers as data, against sums made from its text and against each other."""
 
-from dmr_gluon import paper
-from dmr_gluon.networks import network
+from dmr_gluon.models.names import network
+from dmr_gluon.paper import numbers as paper
 
 
 def hundredths(values):

@@ -9,16 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dmr_gluon import cli, get_model
+from dmr_gluon import get_model
+from dmr_gluon.cli import main as cli
 from dmr_gluon.deploy.bundle import read_bundle, write_description
 from dmr_gluon.deploy.load import load_bundle
-from dmr_gluon.deploy.saving import load_run, save_model
 from dmr_gluon.deploy.store import publish
 from dmr_gluon.errors import DMRError
-from dmr_gluon.runs import RunDirectory
+from dmr_gluon.models.serialization import save_model
+from dmr_gluon.runs.directory import RunDirectory
+from dmr_gluon.runs.trained_network import load_run
 from dmr_gluon.runtime import mx
 from dmr_gluon.training import checkpoint
-from dmr_gluon.training.loop import RunOptions, fit
+from dmr_gluon.training.trainer import RunOptions, fit
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import pytest
 
 from dmr_gluon import get_model
 from dmr_gluon.analysis import paths
+from dmr_gluon.analysis.path_plot import draw
 from dmr_gluon.errors import DMRError
-from dmr_gluon.networks import network
-from dmr_gluon.paper import NETWORKS
-from dmr_gluon.report.path_plot import draw
-from dmr_gluon.report.plots import write_picture
+from dmr_gluon.models.names import network
+from dmr_gluon.paper.numbers import NETWORKS
+from dmr_gluon.runs.learning_curve import write_picture
 
 
 def follow(symbol, count_projections=False):

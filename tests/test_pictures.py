@@ -19,18 +19,25 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cbook import is_math_text
 from matplotlib.text import Text
 
-from dmr_gluon.data.datasets import PUBLISHED
+from dmr_gluon.compare.comparison import compare
+from dmr_gluon.compare.figures.drawing import as_bytes, pictures_of, write_pictures
+from dmr_gluon.compare.figures.names import group_labels, kind_of, kind_title
+from dmr_gluon.compare.figures.style import colours_of, house_style, styles
+from dmr_gluon.compare.groups import published_name
+from dmr_gluon.compare.html.page import page
 from dmr_gluon.errors import DMRError
-from dmr_gluon.networks import network
-from dmr_gluon.paper import TABLE2_ERRORS, TABLE2_L, TABLE3
-from dmr_gluon.recipes import OF_DATASET
-from dmr_gluon.results.comparison import compare
-from dmr_gluon.results.groups import published_name
-from dmr_gluon.results.page import page
-from dmr_gluon.results.picture_names import group_labels, kind_of, kind_title
-from dmr_gluon.results.picture_style import colours_of, house_style, styles
-from dmr_gluon.results.pictures import as_bytes, pictures_of, write_pictures
-from dmr_gluon.results.run import FAILED, FINISHED, RUNNING, STOPPED, Run, Setup
+from dmr_gluon.models.names import network
+from dmr_gluon.paper.dataset_facts import PUBLISHED
+from dmr_gluon.paper.numbers import TABLE2_ERRORS, TABLE2_L, TABLE3
+from dmr_gluon.paper.recipes import OF_DATASET
+from dmr_gluon.runs.training_run import (
+    FAILED,
+    FINISHED,
+    RUNNING,
+    STOPPED,
+    Run,
+    Setup,
+)
 
 #: Data sets' names that would do harm in a path, a page, a formula or XML, or have no glyphs.
 DRAWN = [

@@ -8,9 +8,15 @@ import pytest
 from run_folders import log_of, write_run
 
 from dmr_gluon.errors import DMRError
-from dmr_gluon.report import plots, runlog
-from dmr_gluon.report.plots import learning_curve, style, told_apart, write_picture
-from dmr_gluon.training.loop import RunOptions, fit
+from dmr_gluon.runs import learning_curve as plots
+from dmr_gluon.runs import log as runlog
+from dmr_gluon.runs.learning_curve import (
+    learning_curve,
+    style,
+    told_apart,
+    write_picture,
+)
+from dmr_gluon.training.trainer import RunOptions, fit
 
 #: dmr, for a user whom the system does not know.
 NOBODY = """
@@ -19,7 +25,7 @@ def unknown(uid):
     raise KeyError(uid)
 pwd.getpwuid = unknown
 os.environ.pop("HOME")
-from dmr_gluon.cli import main
+from dmr_gluon.cli.main import main
 main()
 """
 
@@ -36,8 +42,8 @@ def pictured(tmp_path_factory):
 @pytest.mark.parametrize(
     "program, environment",
     [
-        (("-m", "dmr_gluon.cli"), {"MPLBACKEND": "nonsense"}),
-        (("-m", "dmr_gluon.cli"), {"MATPLOTLIBRC": "{rc}"}),
+        (("-m", "dmr_gluon.cli.main"), {"MPLBACKEND": "nonsense"}),
+        (("-m", "dmr_gluon.cli.main"), {"MATPLOTLIBRC": "{rc}"}),
         (("-c", NOBODY), {}),
     ],
     ids=["backend", "settings", "nobody"],

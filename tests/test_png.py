@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dmr_gluon.data import form, png
+from dmr_gluon.data import png
+from dmr_gluon.data import recordio as form
 from dmr_gluon.data.datasets import Split
-from dmr_gluon.data.encoding import Encoding, Source, encode_all
 from dmr_gluon.data.reader import RecordFile
+from dmr_gluon.datasets.encoder import Encoding, Source, encode_all
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runtime import mx
 

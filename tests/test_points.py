@@ -7,15 +7,21 @@ import numpy as np
 import pytest
 from run_folders import ARGUMENTS, append, authors_lines, write_run
 
-from dmr_gluon import cli
-from dmr_gluon.recipes import CIFAR
-from dmr_gluon.results.authors_recipe import images_of
-from dmr_gluon.results.comparison import compare
-from dmr_gluon.results.logs import read_runs
-from dmr_gluon.results.pictures import pictures_of
-from dmr_gluon.results.points import Point, joint
-from dmr_gluon.results.text import as_json, as_text, sections
-from dmr_gluon.results.verdicts import CONSISTENT, HIGHER, LOWER, NO_VERDICT, Sample
+from dmr_gluon.cli import main as cli
+from dmr_gluon.compare.comparison import compare
+from dmr_gluon.compare.figures.drawing import pictures_of
+from dmr_gluon.compare.points import Point, joint
+from dmr_gluon.compare.statistics import (
+    CONSISTENT,
+    HIGHER,
+    LOWER,
+    NO_VERDICT,
+    Sample,
+)
+from dmr_gluon.compare.tables import as_json, as_text, sections
+from dmr_gluon.paper.recipes import CIFAR
+from dmr_gluon.runs.authors_recipe import images_of
+from dmr_gluon.runs.reader import read_runs
 
 RECIPE = replace(CIFAR, model="cifar_dmrnet14", epochs=5, lr_drops=(0.4, 0.6, 0.8))
 PLACES = [(epoch, step) for epoch in range(1, 6) for step in (250, 500, 750)]

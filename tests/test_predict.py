@@ -12,14 +12,17 @@ import numpy as np
 import pytest
 from wrong_images import photograph, write_wrong_images
 
-from dmr_gluon.cli import _main
-from dmr_gluon.data.augmentation import CentreCrop, Normalise
+from dmr_gluon.cli.main import _main
 from dmr_gluon.data.datasets import open_prepared
-from dmr_gluon.data.encoding import Encoding, Source, encode_all
-from dmr_gluon.data.iterators import evaluation_batches
+from dmr_gluon.data.loader import evaluation_batches
 from dmr_gluon.data.reader import RecordFile
-from dmr_gluon.deploy import predict_onnx
-from dmr_gluon.deploy.predict_onnx import (
+from dmr_gluon.data.transforms import CentreCrop, Normalise
+from dmr_gluon.datasets.encoder import Encoding, Source, encode_all
+from dmr_gluon.errors import DMRError
+from dmr_gluon.runs.trained_network import load_run
+from dmr_gluon.runtime import mx
+from dmr_gluon.standalone import predict_onnx
+from dmr_gluon.standalone.predict_onnx import (
     Problem,
     check_arguments,
     crop,
@@ -27,9 +30,6 @@ from dmr_gluon.deploy.predict_onnx import (
     read_image,
     to_batch,
 )
-from dmr_gluon.deploy.saving import load_run
-from dmr_gluon.errors import DMRError
-from dmr_gluon.runtime import mx
 
 MEAN, STD = (125.3, 122.9, 113.9), (63.0, 62.1, 66.7)
 

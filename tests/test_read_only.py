@@ -43,7 +43,7 @@ def run(tmp_path):
 @pytest.mark.parametrize("form", ["plain", "onnx"])
 def test_images_are_predicted(run, bundle, form):
     image = os.path.join(bundle, "example.png")
-    done = run("-m", "dmr_gluon.cli", "predict", bundle, image, "--form", form, "--json")
+    done = run("-m", "dmr_gluon.cli.main", "predict", bundle, image, "--form", form, "--json")
     assert done.returncode == 0 and '"top"' in done.stdout, done
 
 
@@ -54,5 +54,5 @@ def test_the_program_in_a_bundle_predicts(run, bundle):
 
 
 def test_a_run_is_evaluated(run, short_run):
-    done = run("-m", "dmr_gluon.cli", "eval", short_run)
+    done = run("-m", "dmr_gluon.cli.main", "eval", short_run)
     assert done.returncode == 0 and "test error" in done.stdout, done

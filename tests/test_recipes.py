@@ -7,10 +7,18 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from dmr_gluon.cli.training_flags import Parser, parse_training_flags
 from dmr_gluon.errors import DMRError
-from dmr_gluon.flags import Parser, parse_training_flags
-from dmr_gluon.recipes import CIFAR, DIGITS, IMAGENET, RECIPES, SVHN, Recipe, differences
-from dmr_gluon.training.start import RunOptions
+from dmr_gluon.paper.recipes import (
+    CIFAR,
+    DIGITS,
+    IMAGENET,
+    RECIPES,
+    SVHN,
+    Recipe,
+    differences,
+)
+from dmr_gluon.training.setup import RunOptions
 
 
 def test_the_papers_numbers():

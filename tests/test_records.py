@@ -12,12 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dmr_gluon.data import encoding, form, records, writing
+from dmr_gluon.data import recordio as form
 from dmr_gluon.data.check import check
 from dmr_gluon.data.datasets import read_manifest
-from dmr_gluon.data.encoding import Encoding, Source, Statistics
-from dmr_gluon.data.prepare import prepare_folder
-from dmr_gluon.data.writing import write_set
+from dmr_gluon.datasets import encoder as encoding
+from dmr_gluon.datasets import records
+from dmr_gluon.datasets import writer as writing
+from dmr_gluon.datasets.encoder import Encoding, Source, Statistics
+from dmr_gluon.datasets.folder import prepare_folder
+from dmr_gluon.datasets.writer import write_set
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runtime import mx
 
@@ -433,8 +436,8 @@ def test_an_image_too_large_for_a_record_is_named(tmp_path, monkeypatch):
 
 def test_preparing_needs_no_mxnet(command):
     code = (
-        "import sys, dmr_gluon.data.prepare_official, dmr_gluon.data.prepare; "
-        "import dmr_gluon.data.check, dmr_gluon.data.download; print('mxnet' in sys.modules)"
+        "import sys, dmr_gluon.datasets.prepare_official, dmr_gluon.datasets.folder; "
+        "import dmr_gluon.data.check, dmr_gluon.datasets.download; print('mxnet' in sys.modules)"
     )
     assert command("-c", code).stdout == "False\n"
 

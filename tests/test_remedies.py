@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dmr_gluon import cli
+from dmr_gluon.cli import main as cli
 from dmr_gluon.errors import DMRError
 
 REPOSITORY = Path(__file__).resolve().parent.parent

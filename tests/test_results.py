@@ -19,14 +19,24 @@ from run_folders import (
     write_run,
 )
 
-from dmr_gluon.data.datasets import PUBLISHED
+from dmr_gluon.compare.comparison import compare
+from dmr_gluon.compare.groups import (
+    dataset_title,
+    departures_of,
+    grouped,
+    published_name,
+)
+from dmr_gluon.compare.statistics import (
+    CONSISTENT,
+    HIGHER,
+    LOWER,
+    NO_VERDICT,
+)
 from dmr_gluon.errors import DMRError
-from dmr_gluon.networks import name_of, network
-from dmr_gluon.recipes import DIGITS, IMAGENET, RECIPES
-from dmr_gluon.results.comparison import compare
-from dmr_gluon.results.groups import dataset_title, departures_of, grouped, published_name
-from dmr_gluon.results.logs import read_run, read_runs
-from dmr_gluon.results.verdicts import CONSISTENT, HIGHER, LOWER, NO_VERDICT
+from dmr_gluon.models.names import name_of, network
+from dmr_gluon.paper.dataset_facts import PUBLISHED
+from dmr_gluon.paper.recipes import DIGITS, IMAGENET, RECIPES
+from dmr_gluon.runs.reader import read_run, read_runs
 
 
 def only(items):

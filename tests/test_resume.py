@@ -20,28 +20,35 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY
 
-from dmr_gluon import machine
-from dmr_gluon import runs as runs_module
 from dmr_gluon.data.datasets import open_prepared
-from dmr_gluon.data.encoding import Encoding, Source
-from dmr_gluon.data.writing import write_set
-from dmr_gluon.deploy.saving import load_run
+from dmr_gluon.datasets.encoder import Encoding, Source
+from dmr_gluon.datasets.writer import write_set
 from dmr_gluon.errors import DMRError, Failed, Stopped
-from dmr_gluon.recipes import RECIPES
-from dmr_gluon.report import runlog
-from dmr_gluon.results.logs import read_run
-from dmr_gluon.runs import RunDirectory
+from dmr_gluon.paper.recipes import RECIPES
+from dmr_gluon.runs import directory as runs_module
+from dmr_gluon.runs import log as runlog
+from dmr_gluon.runs.directory import RunDirectory
+from dmr_gluon.runs.reader import read_run
+from dmr_gluon.runs.trained_network import load_run
 from dmr_gluon.runtime import mx
-from dmr_gluon.signals import say
-from dmr_gluon.training import checkpoint, epoch, evaluate, loop
+from dmr_gluon.system import machine
+from dmr_gluon.system.signals import say
+from dmr_gluon.training import (
+    checkpoint,
+    epoch,
+    evaluate,
+)
 from dmr_gluon.training import estimate as estimating
+from dmr_gluon.training import (
+    trainer as loop,
+)
 from dmr_gluon.training.distributed import ALONE
 from dmr_gluon.training.identity import changes_at_resume
-from dmr_gluon.training.log import Heartbeat, duration
-from dmr_gluon.training.loop import RunOptions, fit
-from dmr_gluon.training.start import Plan
+from dmr_gluon.training.progress import Heartbeat, duration
+from dmr_gluon.training.setup import Plan
 from dmr_gluon.training.step import TrainingStep
 from dmr_gluon.training.stopping import StopSignals
+from dmr_gluon.training.trainer import RunOptions, fit
 
 #: Of an epoch: 368 images in batches of 16.
 STEPS = 23
@@ -759,7 +766,17 @@ def command(digits, run_dir, *more, workers=1):
     training += ["--model", "cifar_dmrnet8", "--epochs", "3", "--checkpoint-steps", "5", *more]
     if workers == 1:
         return training
-    launch = [sys.executable, "-m", "dmr_gluon.cli", "launch", "-n", str(workers), "-s", "1", "--"]
+    launch = [
+        sys.executable,
+        "-m",
+        "dmr_gluon.cli.main",
+        "launch",
+        "-n",
+        str(workers),
+        "-s",
+        "1",
+        "--",
+    ]
     return [*launch, *training, "--kv-store", "dist_sync"]
 
 

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from dmr_gluon import machine
 from dmr_gluon.errors import DMRError
-from dmr_gluon.machine import check_threads
+from dmr_gluon.system import machine
+from dmr_gluon.system.machine import check_threads
 
 
 def test_all_usable_cores_are_used_unless_the_user_says_otherwise(command):
@@ -42,8 +42,8 @@ def test_fewer_cores_by_affinity(command):
 )
 def test_cpu_contexts_share_the_cores(digits, monkeypatch, contexts, before, after):
     """Before MXNet is imported, which then reads both; what the user has set stays."""
-    from dmr_gluon.flags import parse_training_flags
-    from dmr_gluon.recipes import CIFAR
+    from dmr_gluon.cli.training_flags import parse_training_flags
+    from dmr_gluon.paper.recipes import CIFAR
 
     names = ("OMP_NUM_THREADS", "MXNET_CPU_TEMP_COPY")
     for name in names:
@@ -167,7 +167,7 @@ def test_mxnet_imports_only_what_it_needs(command):
 def test_who_asks_for_it_meanwhile_gets_the_real_one(command):
     code = (
         "import inspect, sys\n"
-        "from dmr_gluon.imports import only_what_is_needed\n"
+        "from dmr_gluon.system.lazy_imports import only_what_is_needed\n"
         "with only_what_is_needed():\n"
         "    import requests.adapters\n"
         "    from scipy import stats\n"

@@ -9,10 +9,10 @@ import pytest
 from scipy import stats
 from test_data import collect
 
-from dmr_gluon.data import augmentation
-from dmr_gluon.data.iterators import training_batches
-from dmr_gluon.data.prepare import prepare_folder
-from dmr_gluon.recipes import RECIPES
+from dmr_gluon.data import transforms as augmentation
+from dmr_gluon.data.loader import training_batches
+from dmr_gluon.datasets.folder import prepare_folder
+from dmr_gluon.paper.recipes import RECIPES
 from dmr_gluon.runtime import mx
 
 HEIGHT, WIDTH, SIZE, COUNT, EPOCHS = 120, 160, 64, 40, 10

@@ -13,9 +13,9 @@ import pytest
 from wrong_images import photograph, write_wrong_images
 
 from dmr_gluon.deploy.bundle import read_bundle, write_description
+from dmr_gluon.deploy.bundle_writer import ExportOptions
 from dmr_gluon.deploy.export import export
 from dmr_gluon.deploy.load import load_bundle
-from dmr_gluon.deploy.writer import ExportOptions
 from dmr_gluon.errors import DMRError
 
 TRIALS = 200
@@ -66,7 +66,7 @@ def test_closed_streams_are_silent(sealed, closed):
 
 
 def script_of_the_package():
-    from dmr_gluon.deploy import predict_onnx
+    from dmr_gluon.standalone import predict_onnx
 
     return predict_onnx.__file__
 
@@ -118,7 +118,7 @@ def probabilities(out):
 
 
 def test_it_needs_neither_mxnet_nor_this_package(run, bundle, photographs, capfd):
-    from dmr_gluon.cli import _main
+    from dmr_gluon.cli.main import _main
 
     hidden = ["mxnet", "dmr_gluon", "PIL"]
     arguments = [photographs, "--json", "--top", "10"]

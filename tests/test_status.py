@@ -13,13 +13,13 @@ from dataclasses import asdict
 import pytest
 from conftest import REPOSITORY
 
-from dmr_gluon import cli
+from dmr_gluon.cli import main as cli
 from dmr_gluon.errors import DMRError
-from dmr_gluon.networks import network
-from dmr_gluon.recipes import CIFAR
-from dmr_gluon.report import runlog
-from dmr_gluon.report.status import find_runs, read_status
-from dmr_gluon.results.logs import read_runs
+from dmr_gluon.models.names import network
+from dmr_gluon.paper.recipes import CIFAR
+from dmr_gluon.runs import log as runlog
+from dmr_gluon.runs.reader import read_runs
+from dmr_gluon.runs.status import find_runs, read_status
 
 PROGRESS = {
     "epoch": 3, "epochs": 4, "step": 391, "steps": 782, "images_per_second": 512.3,
@@ -236,7 +236,7 @@ def test_the_table_and_json(capsys, tmp_path, locked):
 def test_a_name_that_is_not_utf8_is_shown_all_the_same(tmp_path, command):
     fake_run(os.path.join(str(tmp_path), "caf\udce9"), [9.0], end=True)
     for arguments in (("status", tmp_path), ("compare", tmp_path)):
-        done = command("-m", "dmr_gluon.cli", *arguments, PYTHONIOENCODING="utf-8:strict")
+        done = command("-m", "dmr_gluon.cli.main", *arguments, PYTHONIOENCODING="utf-8:strict")
         assert done.returncode == 0 and "caf\\udce9" in done.stdout, done.stderr
 
 
@@ -262,7 +262,7 @@ def test_watching_draws_again_until_ctrl_c(tmp_path):
     path = fake_run(tmp_path / "run", [30.0])
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "dmr_gluon.cli", "status", path, "--watch", "0.05"],
+        [sys.executable, "-m", "dmr_gluon.cli.main", "status", path, "--watch", "0.05"],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "60", "LINES": "20"},
         stdout=theirs,
     )
@@ -280,7 +280,7 @@ def test_it_needs_no_mxnet(command, tmp_path):
     fake_run(tmp_path / "run", [30.0])
     done = command(
         "-c",
-        "import sys; from dmr_gluon import cli; cli._main(['status', sys.argv[1]]); "
+        "import sys; from dmr_gluon.cli import main as cli; cli._main(['status', sys.argv[1]]); "
         "print({'mxnet', 'numpy'} & set(sys.modules))",
         tmp_path,
     )

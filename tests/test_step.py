@@ -7,14 +7,20 @@ import numpy as np
 import pytest
 
 from dmr_gluon import get_model
-from dmr_gluon.layers import BatchNorm
-from dmr_gluon.recipes import CIFAR, IMAGENET
+from dmr_gluon.models.layers import BatchNorm
+from dmr_gluon.paper.recipes import CIFAR, IMAGENET
 from dmr_gluon.runtime import mx
-from dmr_gluon.training import buckets, checkpoint
-from dmr_gluon.training.buckets import Buckets, trained_parameters
+from dmr_gluon.training import checkpoint
+from dmr_gluon.training import flat_parameters as buckets
+from dmr_gluon.training.flat_parameters import Buckets, trained_parameters
 from dmr_gluon.training.optimizer import learning_rate, make_optimizer
-from dmr_gluon.training.position import NotFinite
-from dmr_gluon.training.step import LossScale, TrainingStep, WeightAverage, finite_flags
+from dmr_gluon.training.state import NotFinite
+from dmr_gluon.training.step import (
+    LossScale,
+    TrainingStep,
+    WeightAverage,
+    finite_flags,
+)
 
 ONE, TWO = [mx.cpu(0)], [mx.cpu(0), mx.cpu(1)]
 

@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 from test_blocks import assert_close, images, randomise
 
-from dmr_gluon import cli, get_model
-from dmr_gluon.data import download
+from dmr_gluon import get_model
+from dmr_gluon.cli import main as cli
+from dmr_gluon.datasets import download
 from dmr_gluon.deploy import store as store_module
 from dmr_gluon.deploy.bundle import write_description
-from dmr_gluon.deploy.saving import load_run, save_model
 from dmr_gluon.deploy.store import _cached, find, publish
 from dmr_gluon.errors import DMRError
+from dmr_gluon.models.serialization import save_model
+from dmr_gluon.runs.trained_network import load_run
 from dmr_gluon.runtime import mx
 
 nn = mx.gluon.nn

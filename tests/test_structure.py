@@ -10,82 +10,18 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "dmr_gluon"
 
-#: Layers, lowest first. A module imports only from its own layer and from lower ones.
-#: cli and flags import their heavy parts inside functions.
-LAYERS = [
-    [
-        *("errors", "runs", "spec", "networks", "recipes", "paper", "machine", "cuda", ""),
-        *("signals", "imports", "child"),
-        *("data.datasets", "data.content", "analysis.paths", "report.runlog", "report.tables"),
-        *("launch", "experiments", "report.status", "report.tensorboard"),
-        *("results.run", "results.logs", "results.authors_log", "results.authors_recipe"),
-        *(
-            "results.groups",
-            "results.verdicts",
-            "results.points",
-            "results.comparison",
-            "results.text",
-        ),
-        *("doctor.facts", "doctor.findings", "doctor.needs", "doctor"),
-        *("device_checks.checks", "device_checks.runner"),
-    ],
-    [
-        *("runtime", "processes", "turns"),
-        *("report.plots", "report.path_plot", "report.network_plot"),
-        *("results.page", "results.page_tables", "results.page_curves", "results.page_charts"),
-        *("results.page_groups", "results.page_markup"),
-        *("results.picture_names", "results.picture_style"),
-    ],
-    [
-        *("layers", "blocks"),
-        "normalisation",
-        "backbone",
-        "grouped",
-        "ends",
-        "model",
-        "analysis.equivalence",
-        "data.checksums",
-        "data.download",
-        "data.records",
-        "data.writing",
-        "data.png",
-        "data.encoding",
-        "data.prepare",
-        "data.iterators",
-        "data.reader",
-        "data.augmentation",
-        "data.archives",
-        "data.pickles",
-        "data.official",
-        "data.imagenet",
-        "data.prepare_official",
-        "data.form",
-        "data.check",
-        "deploy.predict_onnx",
-        "deploy.bundle",
-        "deploy.store",
-    ],
-    ["training", "deploy", "model_zoo", "report.contact_sheet"],
-    ["analysis", "bench", "doctor.probe", "device_checks"],
-    [
-        *("results.pictures", "results.picture_curves", "results.picture_points"),
-        *("results.picture_parameters", "results.picture_labels"),
-        "results.picture_point_by_point",
-    ],
-    [
-        "flags",
-        "series",
-        "cli",
-        "cli_bench",
-        "cli_compare",
-        "cli_data",
-        "cli_networks",
-        "cli_launch",
-        "cli_runs",
-        "cli_deploy",
-        "cli_doctor",
-        "cli_bench_more",
-    ],
+#: Floors, lowest first: folders and modules of the top level. A module imports from its own floor
+#: and from lower ones. The package itself, which imports when asked, stands on none.
+FLOORS = [
+    ["errors", "standalone", "version"],
+    ["system"],
+    ["runtime", "models"],
+    ["paper"],
+    ["data", "runs", "devices"],
+    ["training", "datasets", "launch"],
+    ["analysis", "deploy", "model_zoo"],
+    ["compare", "bench", "doctor", "device_checks"],
+    ["cli"],
 ]
 
 
@@ -119,24 +55,36 @@ def imports(name, path):
                 yield "dmr_gluon." + (deeper if deeper in known else module), id(node) in top
 
 
-def layer_of(name):
-    for number, names in enumerate(LAYERS):
-        if name in names or name.split(".")[0] in names:
+def floor_of(name):
+    for number, names in enumerate(FLOORS):
+        if name.split(".")[0] in names:
             return number
-    return 0 if name in ("data", "report", "results", "analysis", "symbols") else None
+    return None
 
 
 @pytest.mark.parametrize("name, path", list(modules()), ids=lambda value: str(value))
 def test_imports_run_one_way(name, path):
-    assert layer_of(name) is not None, f"say in LAYERS where {name} belongs"
+    if not name:
+        return
+    assert floor_of(name) is not None, f"say in FLOORS where {name} belongs"
     for imported, at_top in imports(name, path):
-        if imported.startswith("dmr_gluon") and at_top:
-            other = imported[len("dmr_gluon.") :]
-            assert layer_of(other) <= layer_of(name), f"{name} imports {other}"
+        other = imported[len("dmr_gluon.") :]
+        if imported.startswith("dmr_gluon.") and at_top and other != "symbols":
+            assert floor_of(other) <= floor_of(name), f"{name} imports {other}"
+
+
+def test_no_two_folders_import_each_other():
+    pairs = {
+        (name.split(".")[0], imported.split(".")[1])
+        for name, path in modules()
+        for imported, _ in imports(name, path)
+        if name and imported.startswith("dmr_gluon.")
+    }
+    assert not [pair for pair in pairs if pair[0] < pair[1] and pair[::-1] in pairs]
 
 
 def test_only_the_runtime_imports_mxnet():
-    without_the_package = ("deploy.worker", "deploy.predict_onnx")
+    without_the_package = ("standalone.logits_worker", "standalone.predict_onnx")
     for name, path in modules():
         for imported, _ in imports(name, path):
             if name in without_the_package:
@@ -158,10 +106,10 @@ def test_importing_the_package_is_light(command):
     heavy = "{'mxnet', 'numpy', 'cv2', 'matplotlib', 'gluoncv', 'sklearn'}"
     for code in (
         "import dmr_gluon",
-        "import dmr_gluon.cli",
-        "import dmr_gluon.analysis.paths, dmr_gluon.paper",
-        "import dmr_gluon.flags, dmr_gluon.recipes, dmr_gluon.networks",
-        "import dmr_gluon.results.pictures",
+        "import dmr_gluon.cli.main",
+        "import dmr_gluon.analysis.paths, dmr_gluon.paper.numbers",
+        "import dmr_gluon.cli.training_flags, dmr_gluon.paper.recipes, dmr_gluon.models.names",
+        "import dmr_gluon.compare.figures.drawing",
         "from dmr_gluon import NetworkSpec, Recipe, network",
     ):
         done = command("-c", f"{code}; import sys; print({heavy} & set(sys.modules))")
@@ -195,13 +143,9 @@ def sizes():
     """Lines of code of each part of the product, as docs/architecture.md lists them."""
     root, found = PACKAGE.parent, Counter()
     for path in [*PACKAGE.rglob("*.py"), *root.glob("symbols/*.py"), *root.glob("train_*.py")]:
-        folder = path.relative_to(root).parts[-2] if path.parent != root else ""
-        part = f"`{folder}`"
-        if folder == "dmr_gluon":
-            part = "the blocks, networks, recipes and what all share"
-        if path.name.startswith(("cli", "flags", "train_")):
-            part = "the command line"
-        found[part] += lines_of_code(path)
+        parts = path.relative_to(root).parts[:-1]
+        part = parts[1] if len(parts) > 1 else parts[0] if parts else "cli"
+        found[f"`{part}`"] += lines_of_code(path)
     return found
 
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from dmr_gluon.errors import DMRError
-from dmr_gluon.report.tensorboard import TAGS, TensorBoard
+from dmr_gluon.runs.tensorboard import TAGS, TensorBoard
 
 
 def values(epoch, **changes):

@@ -15,28 +15,35 @@ import numpy as np
 import pytest
 from run_folders import configuration
 
-from dmr_gluon import get_model
-from dmr_gluon.cuda import GPU, Driver, parse_gpus
+from dmr_gluon import devices, get_model
 from dmr_gluon.data.datasets import open_prepared
 from dmr_gluon.data.reader import Batch
-from dmr_gluon.deploy.saving import load_run, prepare_to_run
+from dmr_gluon.devices import check_kvstore, choose_algorithms, make_devices
 from dmr_gluon.errors import DMRError, Failed
-from dmr_gluon.recipes import CIFAR, IMAGENET
-from dmr_gluon.report import runlog
-from dmr_gluon.runs import RunDirectory, claim_run_directory
+from dmr_gluon.models.serialization import prepare_to_run
+from dmr_gluon.paper.recipes import CIFAR, IMAGENET
+from dmr_gluon.runs import log as runlog
+from dmr_gluon.runs.directory import RunDirectory, claim_run_directory
+from dmr_gluon.runs.trained_network import load_run
 from dmr_gluon.runtime import mx
-from dmr_gluon.training import devices, log, step
+from dmr_gluon.system.cuda import GPU, Driver, parse_gpus
 from dmr_gluon.training import evaluate as evaluation
-from dmr_gluon.training.devices import check_kvstore, choose_algorithms, make_devices
+from dmr_gluon.training import progress as log
+from dmr_gluon.training import step
+from dmr_gluon.training.checkpointer import Keeper
 from dmr_gluon.training.distributed import ALONE
 from dmr_gluon.training.epoch import StepsOfEpoch
 from dmr_gluon.training.evaluate import evaluate
-from dmr_gluon.training.keeper import Keeper
-from dmr_gluon.training.loop import RunOptions, fit
 from dmr_gluon.training.optimizer import make_optimizer
-from dmr_gluon.training.position import Position
-from dmr_gluon.training.start import Plan
-from dmr_gluon.training.step import HostBuffers, TrainingStep, host_memory, split_over
+from dmr_gluon.training.setup import Plan
+from dmr_gluon.training.state import Position
+from dmr_gluon.training.step import (
+    HostBuffers,
+    TrainingStep,
+    host_memory,
+    split_over,
+)
+from dmr_gluon.training.trainer import RunOptions, fit
 
 
 def without_bn():
@@ -478,7 +485,7 @@ class TestDevices:
     )
     def test_tf32_is_said(self, monkeypatch, capability, override, found):
         there = Driver((12, 4), (GPU(3, "x", capability),))
-        monkeypatch.setattr("dmr_gluon.cuda.driver", lambda: there)
+        monkeypatch.setattr("dmr_gluon.system.cuda.driver", lambda: there)
         monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
         if override:
             monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", override)

@@ -6,12 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dmr_gluon import get_model, layers
-from dmr_gluon.analysis import twins
-from dmr_gluon.analysis.complexity import measure
+from dmr_gluon import get_model
+from dmr_gluon.analysis import symbol_parity as twins
 from dmr_gluon.analysis.verify import KINDS
-from dmr_gluon.deploy.saving import save_model
-from dmr_gluon.paper import NETWORKS
+from dmr_gluon.models import layers
+from dmr_gluon.models.complexity import measure
+from dmr_gluon.models.serialization import save_model
+from dmr_gluon.paper.numbers import NETWORKS
 from dmr_gluon.runtime import mx
 
 symbols = twins.symbols

@@ -67,9 +67,9 @@ def test_a_program_that_is_right_passes_and_its_types_are_known(mypy):
     revealed = [line.split("is ")[1].strip('"') for line in lines if "Revealed" in line]
     assert revealed == [
         "builtins.int",
-        "dmr_gluon.model.Network",
+        "dmr_gluon.models.network.Network",
         "builtins.list[builtins.str]",
-        "dmr_gluon.model.Network",
+        "dmr_gluon.models.network.Network",
         "Union[builtins.str, None]",
         "Any",
         "builtins.list[builtins.str]",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dmr_gluon.results.verdicts import (
+from dmr_gluon.compare.statistics import (
     CONSISTENT,
     HIGHER,
     LOWER,

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 from conftest import REPOSITORY
 
-from dmr_gluon import cli, paper
 from dmr_gluon.analysis import verify
 from dmr_gluon.analysis.verify import DIFFERS, EQUAL, KNOWN
+from dmr_gluon.cli import main as cli
+from dmr_gluon.paper import numbers as paper
 
 
 @pytest.fixture(scope="module")

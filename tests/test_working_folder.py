@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from dmr_gluon import series
-from dmr_gluon.experiments import Cell
+from dmr_gluon.cli import sweep as series
 from dmr_gluon.launch.supervisor import SERVE
+from dmr_gluon.paper.experiments import Cell
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -43,7 +43,7 @@ def run(tmp_path):
 )
 def test_a_command_takes_no_module_from_there(run, tmp_path, arguments, said):
     script = tmp_path / "dmr.py"
-    script.write_text("from dmr_gluon.cli import main\nmain()\n")
+    script.write_text("from dmr_gluon.cli.main import main\nmain()\n")
     done = run(sys.executable, script, *arguments)
     assert said in done.stdout, done
 
@@ -60,6 +60,9 @@ def test_a_process_of_its_own_takes_no_module_from_there(run, what):
 def test_another_package_called_symbols_is_not_taken_for_ours(command, tmp_path):
     (tmp_path / "symbols").mkdir()
     (tmp_path / "symbols" / "__init__.py").write_text("")
-    code = "from dmr_gluon.analysis import twins; print(twins.same_names('cifar_dmrnet14'))"
+    code = (
+        "from dmr_gluon.analysis import symbol_parity; "
+        "print(symbol_parity.same_names('cifar_dmrnet14'))"
+    )
     done = command("-c", code, cwd=tmp_path)
     assert done.stdout == "True\n", done

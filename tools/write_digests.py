@@ -3,16 +3,16 @@
 
     python tools/write_digests.py data/cifar10
 
-writes dmr_gluon/data/cifar10.digests: those of the training images, then those of the test images,
-each sorted.
+writes dmr_gluon/data/cifar10.digests: those of the training images, then those of the test
+images, each sorted.
 """
 
 import sys
 
+from dmr_gluon.cli.training_flags import Parser, run
 from dmr_gluon.data import content
 from dmr_gluon.data.datasets import open_prepared
 from dmr_gluon.data.reader import RecordFile
-from dmr_gluon.flags import Parser, run
 
 
 def main():

@@ -5,13 +5,14 @@ import os
 import shutil
 from dataclasses import asdict
 
-from ..deploy.saving import digest_of, load_run, save_model
 from ..errors import DMRError
-from ..runs import RunDirectory
+from ..models.equivalence import convert, convert_arrays, respecify
+from ..models.serialization import digest_of, save_model
+from ..runs.directory import RunDirectory
+from ..runs.trained_network import load_run
 from ..training import checkpoint
 from ..training.identity import identity, only_of
 from ..training.step import TrainingStep
-from .equivalence import convert, convert_arrays, respecify
 
 
 def convert_training(step, optimizer, form):

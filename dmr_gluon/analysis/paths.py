@@ -13,7 +13,12 @@ from fractions import Fraction
 from typing import Dict
 
 from ..errors import DMRError
-from ..spec import INCEPTION_LIKE, MERGE_AND_RUN, RESIDUAL, NetworkSpec
+from ..models.spec import (
+    INCEPTION_LIKE,
+    MERGE_AND_RUN,
+    RESIDUAL,
+    NetworkSpec,
+)
 
 Polynomial = Dict[int, int]  # exponent to coefficient
 

@@ -7,15 +7,18 @@ from typing import Iterator, Optional
 
 import numpy as np
 
-from .. import paper
-from ..model import Network
-from ..networks import network
+from ..models import equivalence
+from ..models.complexity import Complexity, complexity_of
+from ..models.names import network
+from ..models.network import Network
+from ..models.spec import INCEPTION_LIKE, MERGE_AND_RUN, RESIDUAL
+from ..paper import numbers as paper
 from ..runtime import mx
-from ..spec import INCEPTION_LIKE, MERGE_AND_RUN, RESIDUAL
 from ..training.optimizer import NAG2016
 from ..training.step import TrainingStep
-from . import equivalence, flow, paths, twins
-from .complexity import Complexity, complexity_of
+from . import mapping as flow
+from . import paths
+from . import symbol_parity as twins
 from .conversion import convert_training
 
 #: What a check can come to.

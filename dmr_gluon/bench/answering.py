@@ -1,4 +1,4 @@
-"""How a program that is timed answers to :class:`dmr_gluon.processes.Process`: in lines of JSON.
+"""Answers of a timed program to :class:`.worker_process.Process`: lines of JSON.
 
 First it runs once, and says ``{"ready": true, "seconds_to_first": S}``, counted from
 ``time.time()`` in DMR_BENCH_BEGAN, which the starter sets. Then:
@@ -14,7 +14,7 @@ import os
 import sys
 import time
 
-from ..deploy.worker import timed
+from ..standalone.logits_worker import timed
 
 #: When this was imported, for a process that was started without DMR_BENCH_BEGAN.
 _IMPORTED = time.time()

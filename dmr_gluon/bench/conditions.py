@@ -3,8 +3,8 @@
 import os
 import platform
 
-from .. import __version__
-from ..machine import processor, usable_cores
+from ..system.machine import processor, usable_cores
+from ..version import __version__
 
 #: Of the cores: more load than this before a measurement makes its numbers low.
 _MOST_LOAD = 0.5

@@ -3,15 +3,15 @@
     python -m dmr_gluon.bench.floor [--gpu N]
 
 measures that peak, in float32 on all threads, in a process of its own. It answers as
-:class:`dmr_gluon.processes.Process` has it: ``{"peak": multiply-adds per second, "by": "..."}``.
+:class:`.worker_process.Process` has it: ``{"peak": multiply-adds per second, "by": "..."}``.
 """
 
 import json
 import time
 from dataclasses import dataclass
 
-from ..child import command
-from ..processes import Process
+from ..system.program import command
+from ..system.worker_process import Process
 
 #: What is tried, and how often at least; the fastest run of all counts.
 _SIDES = (2048, 4096)
@@ -115,9 +115,9 @@ def _measure(device, mx):
 
 
 def _main():
-    from ..flags import Parser
+    from ..cli.training_flags import Parser
+    from ..devices import make_devices
     from ..runtime import mx
-    from ..training.devices import make_devices
     from .answering import redirected
 
     parser = Parser(prog="dmr_gluon.bench.floor", description=__doc__.splitlines()[0])
@@ -129,6 +129,6 @@ def _main():
 
 
 if __name__ == "__main__":
-    from ..flags import run
+    from ..cli.training_flags import run
 
     run(_main)

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 
 from tqdm import tqdm
 
-from ..report.plots import COLOURS
-from ..report.tables import text_table
-from ..turns import measure
+from ..runs.learning_curve import COLOURS
+from ..system.text_tables import text_table
+from ..system.timing import measure
 from .speeds import start
 
 _BASE = "cifar_dmrnet14"
@@ -110,7 +110,7 @@ def _ending(letter, number, usual):
 
 
 class _Steps:
-    """A process as :func:`dmr_gluon.turns.measure` times it: a run is a step, of any batch."""
+    """A process as :func:`.timing.measure` times it: a run is a step, of any batch."""
 
     def __init__(self, process, batch):
         self._process, self._batch = process, batch

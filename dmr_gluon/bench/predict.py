@@ -36,7 +36,7 @@ class Gradients:
     ----------
     network : str
     sizes : tuple of int
-        Values of each bucket (:mod:`dmr_gluon.training.buckets`), in the Trainer's order, whose
+        Values of each bucket (:mod:`.flat_parameters`), in the Trainer's order, whose
         numbers are their keys.
     multiply_adds : tuple of int
         Of the layers whose weights are in a bucket, for one image.
@@ -178,10 +178,10 @@ class Step:
 
 def gradients_of(name):
     """What a network's parameters are, from its name; builds it."""
-    from ..analysis.complexity import image_size, measure
-    from ..model import Network
-    from ..networks import network
-    from ..training.buckets import places_of, trained_parameters
+    from ..models.complexity import image_size, measure
+    from ..models.names import network
+    from ..models.network import Network
+    from ..training.flat_parameters import places_of, trained_parameters
 
     spec = network(name)
     net, size = Network(spec), image_size(spec)

@@ -1,6 +1,6 @@
 """A prediction as a picture: efficiency against devices, and what a step waits for."""
 
-from ..report.plots import COLOURS
+from ..runs.learning_curve import COLOURS
 
 #: The parts of a step that are drawn, from below, with the colour of each.
 PARTS = (("compute", COLOURS[0]), ("waiting for sums", COLOURS[1]), ("reading", COLOURS[4]))

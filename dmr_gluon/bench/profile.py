@@ -16,9 +16,9 @@ from typing import Dict, Tuple
 
 from tqdm import tqdm
 
-from ..child import command
 from ..errors import DMRError
-from ..processes import Process
+from ..system.program import command
+from ..system.worker_process import Process
 from .profile_worker import WATCHING
 
 DIVISION, POOLING, LOSS = "merge's division and factors", "pooling", "loss"

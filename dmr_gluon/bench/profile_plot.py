@@ -1,6 +1,6 @@
 """A profile as a picture: a bar for each kind of operator."""
 
-from ..report.plots import COLOURS
+from ..runs.learning_curve import COLOURS
 from .profile import AROUND, BETWEEN, OTHERS
 
 #: What is drawn in one colour: by how the names begin.

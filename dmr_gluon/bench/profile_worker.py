@@ -6,7 +6,7 @@ Started with the variables ``WATCHING``, oneDNN writes a line for each of its pr
 runs its operators one by one, so that its profiler can tell them apart; without them a step takes
 the time that it takes.
 :mod:`dmr_gluon.bench.worker` says what a step is. ``{"ready": true}`` comes after a few steps.
-Commands and answers are as :class:`dmr_gluon.processes.Process` has them:
+Commands and answers are as :class:`dmr_gluon.system.worker_process.Process` has them:
 
 ``{"do": "step"}``: the answer has its ``seconds``; with ``WATCHING`` also the ``log`` that
 oneDNN has written, and ``operators``, the milliseconds of each by its name
@@ -119,7 +119,7 @@ def main(arguments=None):
 
 
 def _parser():
-    from ..flags import Parser
+    from ..cli.training_flags import Parser
 
     parser = Parser(prog="dmr_gluon.bench.profile_worker", description=__doc__.splitlines()[0])
     parser.add_argument("kind", choices=("train", "infer"))
@@ -129,6 +129,6 @@ def _parser():
 
 
 if __name__ == "__main__":
-    from ..flags import run as run_program
+    from ..cli.training_flags import run as run_program
 
     run_program(main)

@@ -3,12 +3,12 @@
 import itertools
 import os
 
-from ..analysis.complexity import image_size
-from ..data.datasets import PUBLISHED
-from ..deploy.images import MadeImages, Preparation
-from ..deploy.writer import write_bundle
-from ..model import Network
-from ..networks import network
+from ..data.preprocessing import MadeImages, Preparation
+from ..deploy.bundle_writer import write_bundle
+from ..models.complexity import image_size
+from ..models.names import network
+from ..models.network import Network
+from ..paper.dataset_facts import PUBLISHED
 from ..runtime import mx
 
 

@@ -14,17 +14,17 @@ from typing import Optional, Tuple
 import numpy as np
 from tqdm import tqdm
 
-from ..analysis.complexity import complexity_of, image_size
-from ..child import command
 from ..deploy.bundle import read_bundle
-from ..deploy.forms import INT8, ONNX, PLAIN
+from ..deploy.bundle_writer import ExportOptions
 from ..deploy.onnx_model import require_onnx
-from ..deploy.proof import workers
-from ..deploy.writer import ExportOptions
+from ..deploy.parity import workers
+from ..deploy.variants import INT8, ONNX, PLAIN
 from ..errors import DMRError
-from ..networks import network
-from ..processes import Process
-from ..turns import measure as measure_in_turn
+from ..models.complexity import complexity_of, image_size
+from ..models.names import network
+from ..system.program import command
+from ..system.timing import measure as measure_in_turn
+from ..system.worker_process import Process
 from . import KINDS
 from .answering import BEGAN
 from .floor import training_multiply_adds
@@ -234,7 +234,7 @@ def measure_start():
     -------
     dict of str to float
     """
-    help_ = "import sys; sys.argv = ['dmr', '--help']; from dmr_gluon.cli import main; main()"
+    help_ = "import sys; sys.argv = ['dmr', '--help']; from dmr_gluon.cli.main import main; main()"
     programs = {
         "python -c pass": "pass",
         "import dmr_gluon": "import dmr_gluon",

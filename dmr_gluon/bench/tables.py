@@ -3,8 +3,8 @@
 import statistics
 from collections import Counter
 
-from ..report.plots import COLOURS
-from ..report.tables import text_table
+from ..runs.learning_curve import COLOURS
+from ..system.text_tables import text_table
 
 
 def speed_table(speeds):

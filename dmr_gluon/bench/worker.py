@@ -55,11 +55,11 @@ def make_run(kind, name, devices, change=None):
     """
     import numpy as np
 
-    from ..analysis.complexity import image_size
-    from ..deploy.saving import prepare_to_run
-    from ..model import Network
-    from ..networks import network
-    from ..recipes import CIFAR, IMAGENET
+    from ..models.complexity import image_size
+    from ..models.names import network
+    from ..models.network import Network
+    from ..models.serialization import prepare_to_run
+    from ..paper.recipes import CIFAR, IMAGENET
     from ..runtime import mx
 
     spec = network(name)
@@ -87,8 +87,8 @@ def main(arguments=None):
     answers = redirected()
     options = _parser().parse_args(arguments)
 
+    from ..devices import make_devices
     from ..runtime import mx
-    from ..training.devices import make_devices
 
     (device,) = make_devices(options.gpu)
     start_bytes = peak_bytes()
@@ -106,7 +106,7 @@ def main(arguments=None):
 
 
 def _parser():
-    from ..flags import Parser
+    from ..cli.training_flags import Parser
 
     parser = Parser(prog="dmr_gluon.bench.worker", description=__doc__.splitlines()[0])
     parser.add_argument("kind", choices=("train", "infer"))
@@ -117,6 +117,6 @@ def _parser():
 
 
 if __name__ == "__main__":
-    from ..flags import run as run_program
+    from ..cli.training_flags import run as run_program
 
     run_program(main)

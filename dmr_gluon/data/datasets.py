@@ -1,4 +1,4 @@
-"""Facts about the paper's data sets, and prepared sets as found on disk.
+"""Prepared sets as found on disk.
 
 A prepared set is a folder with ``manifest.json`` and, for each split, a RecordIO file
 and its index. Nothing here needs MXNet.
@@ -12,105 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Dict, Optional, Tuple
 
 from ..errors import DMRError
+from ..paper.dataset_facts import PUBLISHED
 from .content import DIGESTS
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
 
 _AGAIN = "prepare the data set again with --overwrite"
-
-
-@dataclass(frozen=True)
-class DatasetFacts:
-    """Published facts. Means and standard deviations: R, G, B in 0-255."""
-
-    classes: int
-    train_images: int
-    test_images: int
-    mean: Tuple[float, float, float]
-    std: Tuple[float, float, float]
-
-
-#: Counts: section 4.1 and 4.5. Means and standard deviations: authors' code. SVHN counts
-#: the images left for training; ImageNet's statistics are over training images whose
-#: shorter side is 480.
-PUBLISHED = {
-    "cifar10": DatasetFacts(
-        10, 50_000, 10_000, (125.307, 122.950, 113.865), (62.993, 62.089, 66.705)
-    ),
-    "cifar100": DatasetFacts(
-        100, 50_000, 10_000, (129.304, 124.070, 112.434), (68.170, 65.392, 70.418)
-    ),
-    "svhn": DatasetFacts(
-        10, 598_388, 26_032, (111.609, 113.161, 120.565), (50.498, 51.259, 50.244)
-    ),
-    "imagenet": DatasetFacts(
-        1000, 1_281_167, 50_000, (123.370, 112.757, 99.406), (68.998, 66.093, 68.292)
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Archive:
-    """One file of an official data set, as it is published.
-
-    Parameters
-    ----------
-    file : str
-    url : str, optional
-        None where it is given to registered users only.
-    md5 : str
-    bytes : int, optional
-    origin : str
-        Where the MD5 is published.
-    alternative : bool
-        The same images in another form: read where it is named, never downloaded.
-    """
-
-    file: str
-    url: Optional[str]
-    md5: str
-    bytes: Optional[int]
-    origin: str
-    alternative: bool = False
-
-
-def _cifar(file, md5, size, alternative=False):
-    page = "https://www.cs.toronto.edu/~kriz/"
-    return Archive(file, page + file, md5, size, page + "cifar.html", alternative)
-
-
-def _svhn(file, md5, size):
-    # The page has no hashes; these are what torchvision's loader demands.
-    url = "http://ufldl.stanford.edu/housenumbers/" + file
-    return Archive(file, url, md5, size, "torchvision/datasets/svhn.py")
-
-
-def _ilsvrc(file, md5, size):
-    return Archive(file, None, md5, size, "torchvision/datasets/imagenet.py")
-
-
-#: Every file of the official data sets.
-ARCHIVES = {
-    "cifar10": (
-        _cifar("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a", 170_498_071),
-        _cifar("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", 170_052_171, True),
-    ),
-    "cifar100": (
-        _cifar("cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85", 169_001_437),
-        _cifar("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", 168_513_733, True),
-    ),
-    "svhn": (
-        _svhn("train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373", 182_040_794),
-        _svhn("extra_32x32.mat", "a93ce644f1a588dc4d68dda5feec44a7", 1_329_278_602),
-        _svhn("test_32x32.mat", "eb5a983be6a315427106f1b164d9cef3", 64_275_384),
-    ),
-    "imagenet": (
-        _ilsvrc("ILSVRC2012_img_train.tar", "1d675b47d978889d74fa0da5fadfb00e", 147_897_477_120),
-        _ilsvrc("ILSVRC2012_img_val.tar", "29b22e2961454d5413ddabcf34fc5622", 6_744_924_160),
-        _ilsvrc("ILSVRC2012_devkit_t12.tar.gz", "fa75699e90414af021442c21a62c3abf", None),
-    ),
-}
 
 
 @dataclass(frozen=True)

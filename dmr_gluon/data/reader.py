@@ -10,8 +10,9 @@ import numpy as np
 import simplejpeg
 
 from ..errors import DMRError
-from ..machine import usable_cores
-from . import form, png
+from ..system.machine import usable_cores
+from . import png
+from . import recordio as form
 
 #: ``data``: array of float32, (n, 3, height, width), normalised.
 #: ``label``: array of int64, (n,).

@@ -16,7 +16,7 @@ others                further forms of the network, see :mod:`.forms`; ``forms.m
 ``format``
     1
 ``network``
-    fields of :class:`~dmr_gluon.spec.NetworkSpec`; ``name`` is among them
+    fields of :class:`~dmr_gluon.models.spec.NetworkSpec`; ``name`` is among them
 ``epochs``
     how long it was trained
 ``classes``
@@ -59,9 +59,9 @@ import os
 import re
 
 from ..errors import DMRError
-from ..runs import write_atomically
-from . import predict_onnx
-from .predict_onnx import BUNDLE, BUNDLE_FORMAT
+from ..standalone import predict_onnx
+from ..standalone.predict_onnx import BUNDLE, BUNDLE_FORMAT
+from ..system.files import write_atomically
 
 #: Stands in the place of bundle.json's own hash while that is computed.
 _ZEROS = "0" * 64

@@ -5,12 +5,12 @@ from typing import Any, Dict, Optional, Union
 
 from ..data.check import check_quickly
 from ..data.datasets import open_as_trained, read_manifest
-from ..recipes import Recipe
-from ..runs import RunDirectory
-from .forms import INT8
-from .images import Preparation, PreparedImages
-from .saving import load_run, logged_epoch
-from .writer import ExportOptions, write_bundle
+from ..data.preprocessing import Preparation, PreparedImages
+from ..paper.recipes import Recipe
+from ..runs.directory import RunDirectory
+from ..runs.trained_network import load_run, logged_epoch
+from .bundle_writer import ExportOptions, write_bundle
+from .variants import INT8
 
 
 def export(

@@ -8,12 +8,17 @@ from typing import Any, Dict, List, Optional, Union
 import numpy as np
 
 from ..errors import DMRError, last_line
-from ..model import load_arrays, misfit
+from ..models.network import load_arrays, misfit
 from ..runtime import mx
+from ..standalone.logits_worker import in_portions
+from ..standalone.predict_onnx import (
+    Problem,
+    onnx_logits,
+    read_image,
+    to_batch,
+)
 from .bundle import read_bundle
-from .forms import CPU_ONLY
-from .predict_onnx import Problem, onnx_logits, read_image, to_batch
-from .worker import in_portions
+from .variants import CPU_ONLY
 
 
 class Bundle:

@@ -5,9 +5,9 @@ import sys
 
 from tqdm import tqdm
 
+from ..devices import make_devices
 from ..errors import DMRError
-from ..training.devices import make_devices
-from . import predict_onnx
+from ..standalone import predict_onnx
 from .load import load_bundle
 
 

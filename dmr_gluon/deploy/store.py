@@ -30,13 +30,13 @@ import urllib.parse
 import urllib.request
 from typing import Any, Dict, Optional, Tuple, Union
 
-from ..data.checksums import digests_of
-from ..data.download import fetch, receive
+from ..datasets.download import fetch, receive
 from ..errors import DMRError
-from ..machine import lock
-from ..runs import RunDirectory, write_atomically
+from ..runs.directory import RunDirectory
+from ..standalone.predict_onnx import BUNDLE
+from ..system.files import digests_of, write_atomically
+from ..system.machine import lock
 from .bundle import are_files, read_bundle
-from .predict_onnx import BUNDLE
 
 STORE_FORMAT = 1
 INDEX = "index.json"

@@ -2,8 +2,8 @@
 
 import os
 
-from ..machine import processor, usable_cores
-from ..report.tables import markdown_table
+from ..system.machine import processor, usable_cores
+from ..system.text_tables import markdown_table
 
 
 def forms_table(network, forms):

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from ..analysis.twins import randomise
-from ..deploy.saving import prepare_to_run
-from ..model import Network
-from ..networks import network
+from ..analysis.symbol_parity import randomise
+from ..models.names import network
+from ..models.network import Network
+from ..models.serialization import prepare_to_run
 from ..runtime import mx
 from ..training.optimizer import NAG2016
 from .checks import bounded, relative_difference

@@ -12,17 +12,24 @@ import sys
 
 import numpy as np
 
-from .. import child
-from ..deploy.saving import prepare_to_run
 from ..errors import DMRError, last_line
-from ..layers import BatchNorm
-from ..model import Network
-from ..networks import network
+from ..models.layers import BatchNorm
+from ..models.names import network
+from ..models.network import Network
+from ..models.serialization import prepare_to_run
 from ..runtime import mx
+from ..system import program as child
 from ..training.distributed import ALONE, join
 from ..training.optimizer import NAG2016
 from ..training.step import LossScale, TrainingStep
-from .checks import FAILED, SKIPPED, Check, bounded, judged, relative_difference
+from .checks import (
+    FAILED,
+    SKIPPED,
+    Check,
+    bounded,
+    judged,
+    relative_difference,
+)
 
 STEPS, IMAGES = 4, 8  # of a part
 _LR = 0.05
@@ -154,7 +161,7 @@ def check_workers(devices, folder):
     module = child.command(
         "dmr_gluon.device_checks.worker", devices[0].device_type, ";".join(names), folder
     )
-    launch = child.command("dmr_gluon.cli", "launch", "-n", "2", "-s", "1", "--", *module)
+    launch = child.command("dmr_gluon.cli.main", "launch", "-n", "2", "-s", "1", "--", *module)
     threads = os.environ.get("OMP_NUM_THREADS", "2")
     done = subprocess.run(
         launch,

@@ -12,8 +12,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Dict
 
-from .. import child
-from ..cuda import have_tf32
+from ..system import program as child
+from ..system.cuda import have_tf32
 from .checks import FAILED, Check
 
 #: Seconds that a section may take. GPUs load kernels at their first use, for minutes at worst.

@@ -11,18 +11,24 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from ..data.encoding import Encoding, Source
-from ..data.writing import write_set
+from ..datasets.encoder import Encoding, Source
+from ..datasets.writer import write_set
 from ..deploy.export import export
 from ..deploy.load import load_bundle
-from ..deploy.saving import load_run
 from ..errors import Stopped
-from ..recipes import CIFAR, IMAGENET
-from ..report import runlog
-from ..runs import RunDirectory
+from ..paper.recipes import CIFAR, IMAGENET
+from ..runs import log as runlog
+from ..runs.directory import RunDirectory
+from ..runs.trained_network import load_run
 from ..runtime import mx
-from ..training.loop import RunOptions, fit
-from .checks import MEASURED, Check, bounded, judged, relative_difference
+from ..training.trainer import RunOptions, fit
+from .checks import (
+    MEASURED,
+    Check,
+    bounded,
+    judged,
+    relative_difference,
+)
 
 _CLASSES = 4
 #: Of losses and weights of a resumed run on GPUs, should the bits not be the same; and of losses on

@@ -11,9 +11,12 @@ import subprocess
 import sys
 from importlib import metadata
 
-from .. import __version__, child, cuda, machine
+from .. import errors
 from ..data.datasets import MANIFEST, open_prepared
 from ..errors import DMRError
+from ..system import cuda, machine
+from ..system import program as child
+from ..version import __version__
 
 #: Variables that decide how MXNet, OpenMP and CUDA work; others may hold what is nobody's business.
 _VARIABLES = re.compile(
@@ -43,7 +46,7 @@ def gather(data_root="data", network=None, size=None, patience=PATIENCE):
     dict
     """
     return {
-        "dmr_gluon": {"version": __version__, "path": os.path.dirname(machine.__file__)},
+        "dmr_gluon": {"version": __version__, "path": os.path.dirname(errors.__file__)},
         "system": {
             "system": platform.system(),
             "machine": platform.machine(),

@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
-from .. import cuda
-from ..results.run import counted
+from ..runs.training_run import counted
+from ..system import cuda
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 #: The MXNet for which this project is written, the last there is.

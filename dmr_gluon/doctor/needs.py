@@ -2,11 +2,19 @@
 
 import os
 
-from ..data.datasets import ARCHIVES, PUBLISHED, preparing_command
+from ..data.datasets import preparing_command
+from ..datasets.published_archives import ARCHIVES
 from ..errors import DMRError
-from ..networks import network
-from ..recipes import OF_DATASET
-from .findings import OK, PROBLEM, WARNING, Finding, gigabytes
+from ..models.names import network
+from ..paper.dataset_facts import PUBLISHED
+from ..paper.recipes import OF_DATASET
+from .findings import (
+    OK,
+    PROBLEM,
+    WARNING,
+    Finding,
+    gigabytes,
+)
 
 #: Bytes of a record of a 32x32 image (docs/data.md).
 _SMALL_RECORD = 3_204

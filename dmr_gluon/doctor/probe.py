@@ -64,9 +64,9 @@ def _step(mx, device):
 
 
 def _sizes(name, size):
-    from ..analysis.complexity import measure
-    from ..model import Network
-    from ..networks import network
+    from ..models.complexity import measure
+    from ..models.names import network
+    from ..models.network import Network
 
     found = measure(Network(network(name)).portable_symbol(), (3, size, size))
     return {"name": name, "parameters": found.parameters, "activations": found.activations}

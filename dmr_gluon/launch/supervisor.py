@@ -15,10 +15,10 @@ import time
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
-from .. import child
 from ..errors import DMRError
-from ..signals import handled, to_nowhere
-from .keeper import PID_MARK
+from ..system import program as child
+from ..system.signals import handled, to_nowhere
+from .guardian import PID_MARK
 from .plan import Host, environment, place
 
 #: What scheduler and servers run: MXNet serves inside its own import, and exits at the end.
@@ -215,7 +215,7 @@ class _Attempt:
             variables = environment(task, job.workers, job.servers, root, port, self.attempt)
             sharing = [other.role for other in self.tasks if other.host == task.host]
             workers = str(max(1, sharing.count("worker")))
-            arguments = child.command("dmr_gluon.launch.keeper", workers)
+            arguments = child.command("dmr_gluon.launch.guardian", workers)
             arguments += job.command if task.role == "worker" else job.serve
             if task.host:
                 arguments = [*job.ssh, task.host, _remote_line(job, variables, arguments)]

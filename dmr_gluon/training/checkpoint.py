@@ -20,13 +20,12 @@ import zlib
 
 import numpy as np
 
-from ..data.checksums import digest
-from ..data.iterators import WHOLE
+from ..data.loader import WHOLE
 from ..errors import DMRError
-from ..model import misfit
-from ..runs import write_atomically
+from ..models.network import misfit
 from ..runtime import mx
-from .buckets import trained_parameters
+from ..system.files import digest, write_atomically
+from .flat_parameters import trained_parameters
 
 #: What reading a damaged archive raises, by the byte that is damaged.
 _DAMAGE = (

@@ -12,7 +12,7 @@ import zlib
 
 import numpy as np
 
-from ..data.iterators import Part
+from ..data.loader import Part
 from ..errors import DMRError
 from ..runtime import mx
 

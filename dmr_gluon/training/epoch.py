@@ -7,13 +7,13 @@ from collections import deque
 
 import numpy as np
 
-from ..data.iterators import training_batches
+from ..data.loader import training_batches
 from ..errors import DMRError
-from ..report import runlog
+from ..runs import log as runlog
 from ..runtime import mx
-from ..signals import say
-from .log import Progress, duration, speed
-from .position import NotFinite
+from ..system.signals import say
+from .progress import Progress, duration, speed
+from .state import NotFinite
 
 #: Steps of a process after which it says how long the run will take. The first few are slow.
 _FORETOLD_AFTER = 20
@@ -22,7 +22,7 @@ _FORETOLD_AFTER = 20
 class StepsOfEpoch:
     """Makes the steps of an epoch, looks at what they gave, and sees to it that all is saved.
 
-    :class:`dmr_gluon.training.loop.Training` has the attributes, and ``save()`` and
+    :class:`dmr_gluon.training.trainer.Training` has the attributes, and ``save()`` and
     ``leave(signal)``.
     """
 

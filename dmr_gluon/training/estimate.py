@@ -3,9 +3,9 @@
 import time
 from dataclasses import replace
 
-from ..data.iterators import training_batches
+from ..data.loader import training_batches
 from ..runtime import mx
-from .log import duration, speed
+from .progress import duration, speed
 from .step import split_over
 
 #: Pixels of a timed step on CPUs: eight ImageNet crops. More at once are no faster there, and a

@@ -8,16 +8,16 @@ from typing import Any, Callable, Deque, Optional, Sequence
 import numpy as np
 
 from ..data.datasets import PreparedSet
-from ..data.iterators import evaluation_batches, share_of
-from ..deploy.saving import logged_epoch
+from ..data.loader import evaluation_batches, share_of
 from ..errors import DMRError
-from ..machine import processor
-from ..recipes import Recipe
-from ..report import runlog
-from ..runs import RunDirectory, place_of
+from ..paper.recipes import Recipe
+from ..runs import log as runlog
+from ..runs.directory import RunDirectory, place_of
+from ..runs.trained_network import logged_epoch
 from ..runtime import mx
+from ..system.machine import processor
 from .distributed import ALONE, Group
-from .log import Progress
+from .progress import Progress
 from .step import HostBuffers, split_over
 
 

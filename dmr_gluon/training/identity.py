@@ -4,9 +4,9 @@ import json
 from dataclasses import asdict
 
 from ..errors import DMRError
-from ..recipes import Recipe
-from ..runs import place_of
-from ..spec import NetworkSpec
+from ..models.spec import NetworkSpec
+from ..paper.recipes import Recipe
+from ..runs.directory import place_of
 
 #: Fields of a recipe that may be changed when a run is resumed; and what stands for them where
 #: they make no difference.

@@ -6,9 +6,9 @@ import numpy as np
 
 from ..errors import DMRError
 from ..runtime import mx
-from .buckets import Buckets
 from .distributed import ALONE
-from .position import NotFinite
+from .flat_parameters import Buckets
+from .state import NotFinite
 
 
 class _LossAndErrors(mx.gluon.HybridBlock):

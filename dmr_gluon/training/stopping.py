@@ -4,7 +4,7 @@ import contextlib
 import signal
 import threading
 
-from ..signals import handled
+from ..system.signals import handled
 
 
 class StopSignals:

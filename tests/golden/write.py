@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from dmr_gluon import get_model
-from dmr_gluon.analysis.complexity import image_size, measure
-from dmr_gluon.paper import NETWORKS
+from dmr_gluon.models.complexity import image_size, measure
+from dmr_gluon.paper.numbers import NETWORKS
 
 PATH = Path(__file__).with_name("networks.json")
 

@@ -1,0 +1,50 @@
+"""Figure 3 drawn again: how long the paths through the networks are. Needs no MXNet."""
+
+from ..models.spec import INCEPTION_LIKE, MERGE_AND_RUN, RESIDUAL
+from ..runs.learning_curve import COLOURS
+from . import paths
+
+#: The three networks that the paper compares, with blocks for each of its L.
+NETWORKS = (("ResNet", RESIDUAL, 2), ("DILNet", INCEPTION_LIKE, 1), ("DMRNet", MERGE_AND_RUN, 1))
+
+
+def distributions(length, layers_per_branch=2, branches=2):
+    """(name, distribution) of the three networks with L = ``length`` as Table 1 counts."""
+    return [
+        (name, paths.of_paper(block, factor * length, layers_per_branch, branches))
+        for name, block, factor in NETWORKS
+    ]
+
+
+def draw(lengths, layers_per_branch=2, branches=2):
+    """Draw the distributions for one or more L, side by side.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        L, blocks of the DMRNet.
+    layers_per_branch, branches : int
+        B and K.
+
+    Returns
+    -------
+    Figure
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.8 * len(lengths), 3.6), dpi=110, constrained_layout=True)
+    for axes, length in zip(figure.subplots(1, len(lengths), squeeze=False)[0], lengths):
+        for colour, (name, distribution) in zip(
+            COLOURS, distributions(length, layers_per_branch, branches)
+        ):
+            sizes = sorted(distribution.counts)
+            shares = [100 * distribution.share(size) for size in sizes]
+            label = f"{name}: {float(distribution.mean):.1f} ± {distribution.std:.1f}"
+            axes.plot(sizes, shares, "o-", color=colour, markersize=3.5, label=label)
+            axes.axvline(float(distribution.mean), color=colour, linewidth=0.8, linestyle=":")
+        axes.set(title=f"L = {length}", xlabel="layers on a path", ylabel="percent of all paths")
+        axes.set_ylim(0, None)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize="small")
+    return figure

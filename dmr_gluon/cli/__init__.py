@@ -1,0 +1,1 @@
+"""The ``dmr`` command and the flags of the training scripts."""

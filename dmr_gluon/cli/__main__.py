@@ -1,0 +1,5 @@
+"""``python -m dmr_gluon.cli``: the ``dmr`` command."""
+
+from .main import main
+
+main()

@@ -1,0 +1,147 @@
+"""The subcommand ``dmr launch``: training with several processes."""
+
+import argparse
+import os
+import shlex
+import shutil
+import sys
+
+from ..errors import DMRError, flag_of
+from ..system.machine import check_threads
+
+#: Options and what they go with: given with anything else they would do nothing.
+_ONLY_WITH = {
+    "hosts": ("ssh", "env"),
+    "from_env": ("port",),
+}
+#: Seconds of --grace.
+_LONGEST = 86_400
+
+
+def add_launch(commands):
+    """Add launch to the parser of ``dmr``."""
+    parser = commands.add_parser(
+        "launch",
+        help="train with several processes, on this machine or many (kvstore dist_sync)",
+        usage="dmr launch -n WORKERS [-s SERVERS] [options] -- COMMAND...",
+        description="Start COMMAND as every worker, with a scheduler and servers; if one dies, "
+        "say which and stop the rest. docs/machines.md",
+    )
+    parser.add_argument("-n", type=int, required=True, metavar="WORKERS", help="workers")
+    parser.add_argument("-s", type=int, default=1, metavar="SERVERS", help="servers (default: 1)")
+    parser.add_argument(
+        "--max-restarts",
+        type=int,
+        metavar="N",
+        help="after a failure start all again, N times at most (default: 0)",
+    )
+    parser.add_argument(
+        "--grace",
+        type=float,
+        metavar="SECONDS",
+        help="that workers get to save and end after Ctrl-C or SIGTERM (default: 60)",
+    )
+    parser.add_argument(
+        "--hosts", metavar="FILE", help="machines to use over ssh: a line HOST [slots=N] for each"
+    )
+    parser.add_argument("--ssh", metavar="COMMAND", help="instead of ssh and its options")
+    parser.add_argument(
+        "--env",
+        action="append",
+        metavar="NAME",
+        help="variable that processes on other hosts get too (may be repeated)",
+    )
+    parser.add_argument(
+        "--root", metavar="HOST", help="where others reach the scheduler (default: the first host)"
+    )
+    parser.add_argument(
+        "--from-env",
+        choices=("slurm", "mpi", "kubernetes"),
+        help="be one process of a job that this has started",
+    )
+    parser.add_argument(
+        "--port", type=int, help="of the scheduler, with --from-env (default: 9091)"
+    )
+    parser.add_argument(
+        "worker", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="what every worker runs"
+    )
+    parser.set_defaults(function=_launch)
+
+
+def _launch(options):
+    _check(options)
+    command = options.worker[1:] if options.worker[:1] == ["--"] else options.worker
+    if not command:
+        raise DMRError("say what the workers run: dmr launch -n 2 -s 1 -- python train_cifar.py")
+    # Looked up once, so that "python" is this environment's on other machines too.
+    program = shutil.which(command[0])
+    if program is None:
+        raise DMRError(f"there is no program {command[0]}; after -- comes what the workers run")
+    command = (program, *command[1:])
+    check_threads()  # here, and not in every process of the job
+    if options.from_env:
+        _become(options, command)
+    sys.exit(_supervise(options, command))
+
+
+def _check(options):
+    for name, least in (("n", 1), ("s", 1), ("max_restarts", 0), ("grace", 0)):
+        value = getattr(options, name)
+        # "not at least": NaN is refused too.
+        if value is not None and not value >= least:
+            raise DMRError(f"{flag_of(name)} must be at least {least}, not {value}")
+    if options.grace is not None and options.grace > _LONGEST:
+        raise DMRError(f"--grace must be at most a day ({_LONGEST} s), not {options.grace:g}")
+    if options.port is not None and not 1 <= options.port <= 65535:
+        raise DMRError(f"--port must be from 1 to 65535, not {options.port}")
+    for needed, names in _ONLY_WITH.items():
+        for name in names:
+            if getattr(options, name) is not None and not getattr(options, needed):
+                raise DMRError(f"{flag_of(name)} does nothing without {flag_of(needed)}")
+    if options.root and not (options.hosts or options.from_env):
+        raise DMRError("--root does nothing without --hosts or --from-env")
+    if options.from_env:
+        for name in ("hosts", "max_restarts", "grace"):
+            if getattr(options, name) is not None:
+                raise DMRError(
+                    f"{flag_of(name)} does not go with --from-env: there {options.from_env} starts "
+                    f"and ends the processes; docs/machines.md"
+                )
+    for name in options.env or ():
+        if name not in os.environ:
+            raise DMRError(f"--env {name}: there is no such variable here")
+
+
+def _become(options, command):
+    from ..launch.clusters import become, find_root, find_task
+    from ..launch.supervisor import SERVE
+
+    task = find_task(options.from_env, options.n, options.s)
+    root = options.root or find_root(options.from_env)
+    what = command if task.role == "worker" else SERVE
+    become(options.from_env, task, what, options.n, options.s, root, options.port or 9091)
+
+
+def _supervise(options, command):
+    from ..launch.plan import read_hosts
+    from ..launch.supervisor import SSH, Job, launch
+
+    try:
+        ssh = SSH if options.ssh is None else tuple(shlex.split(options.ssh))
+    except ValueError as error:
+        raise DMRError(f"--ssh {options.ssh}: {error}") from error
+    if options.hosts and not (ssh and shutil.which(ssh[0])):
+        raise DMRError(f"there is no program {ssh[0] if ssh else repr(options.ssh)} for --hosts")
+    return launch(
+        Job(
+            command=command,
+            workers=options.n,
+            servers=options.s,
+            hosts=tuple(read_hosts(options.hosts)) if options.hosts else (),
+            root=options.root,
+            ssh=ssh,
+            forward=tuple(options.env or ()),
+            max_restarts=options.max_restarts or 0,
+            grace=60 if options.grace is None else options.grace,
+        )
+    )

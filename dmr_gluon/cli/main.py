@@ -1,0 +1,115 @@
+"""The ``dmr`` command, one function for each subcommand."""
+
+import os
+
+from ..errors import DMRError, last_line
+from ..version import __version__
+from .bench import add_bench
+from .compare import add_compare
+from .data import add_data_commands
+from .deploy import add_deploy_commands
+from .doctor import add_doctor
+from .launch import add_launch
+from .networks import add_commands, write_picture
+from .runs import add_run_commands
+from .training_flags import Parser, add_epoch, run
+
+
+def main():
+    """Entry point of the console script ``dmr``."""
+    run(_main)
+
+
+def _main(arguments=None):
+    parser = Parser(
+        prog="dmr",
+        description="Deep merge-and-run networks in MXNet: networks, data, evaluation, export. "
+        "Training: python train_cifar.py, train_svhn.py, train_imagenet.py.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command")
+    add_data_commands(commands)
+    _add_eval(commands)
+    add_deploy_commands(commands)
+    _add_plot(commands)
+    add_run_commands(commands)
+    add_compare(commands)
+    add_commands(commands)
+    add_launch(commands)
+    add_bench(commands)
+    add_doctor(commands)
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.error("say what to do: " + ", ".join(commands.choices))
+    options.function(options)
+
+
+def _add_eval(commands):
+    parser = commands.add_parser("eval", help="exact error of a run's network")
+    parser.add_argument("run", metavar="RUN", help="a run's folder")
+    parser.add_argument("--data-dir", help="folder of the prepared set (default: the run's)")
+    parser.add_argument(
+        "--split", default="test", help="test (default), train, or validation (the paper's of SVHN)"
+    )
+    add_epoch(parser)
+    parser.add_argument("--gpus", help="GPUs to use: 0, 0-7 or 0,2,4-6; without it, the CPU")
+    parser.set_defaults(function=_eval)
+
+
+def _eval(options):
+    from ..data.check import check_quickly
+    from ..data.datasets import open_as_trained
+    from ..devices import make_devices
+    from ..paper.recipes import Recipe
+    from ..runs.directory import RunDirectory
+    from ..runs.trained_network import load_run
+    from ..runtime import mx
+    from ..training.evaluate import check_with_log, evaluate
+
+    run_directory = RunDirectory(options.run)
+    config = run_directory.config()
+    recipe = Recipe.from_json(config["recipe"])
+    try:
+        devices = make_devices(options.gpus)
+        prepared = open_as_trained(config["dataset"], options.data_dir)
+        check_quickly(prepared)
+        epoch = run_directory.model_epoch(options.epoch)  # once: a run that trains may end another
+        net = load_run(run_directory, devices, epoch)
+        result = evaluate(net, prepared, recipe, devices, options.split)
+    except mx.base.MXNetError as error:
+        raise DMRError(
+            f"MXNet stopped: {last_line(error)}; if memory was short, name more GPUs (--gpus), or "
+            f"leave them out"
+        ) from error
+    # Of five classes or fewer the right one is always among the first five.
+    top5 = f"top-5 error {result.top5_error:.2f}%, " if len(prepared.classes) > 5 else ""
+    print(
+        f"{options.split} error {result.error:.2f}% ({result.wrong} of {result.images} images), "
+        f"{top5}loss {result.loss:.4f}"
+    )
+    images = {name: split.sha256 for name, split in prepared.splits.items()}
+    if options.split == "test" and images == config["dataset"].get("sha256"):
+        note = check_with_log(result, run_directory, epoch, devices)
+        if note:
+            print(f"note: {note}")
+
+
+def _add_plot(commands):
+    parser = commands.add_parser("plot", help="learning curves of one or more runs")
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="runs' folders")
+    parser.add_argument("--out", metavar="FILE", help=".png, .svg or .pdf (default: RUN/curve.png)")
+    parser.set_defaults(function=_plot)
+
+
+def _plot(options):
+    from ..runs.directory import RunDirectory
+    from ..runs.learning_curve import learning_curve
+
+    if not options.out and len(options.runs) > 1:
+        raise DMRError("--out says where the picture of several runs goes; give it")
+    out = options.out or os.path.join(options.runs[0], "curve.png")
+    write_picture(lambda: learning_curve([RunDirectory(path).log for path in options.runs]), out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""From decoded images to a network's input: augmentation as the paper has it, or none.
+
+Whatever is random comes from numbers that depend on seed, epoch and the image's place in the
+epoch, so that an epoch is the same on any number of threads, devices and workers, and can be
+entered in the middle. A transform is called with images (RGB, uint8), their batch, their rows
+in it and the array to fill, (n, 3, height, width) of float32.
+"""
+
+import cv2
+import numpy as np
+
+from ..standalone.predict_onnx import crop
+from .recordio import resize, scaled_size
+
+#: Principal components of ImageNet's colours and the standard deviations along them (0-255):
+#: RGB, Krizhevsky et al. 2012, as in fb.resnet.torch and MXNet.
+_COLOUR_DEVIATIONS = np.array([55.46, 4.794, 1.148])
+_COLOUR_COMPONENTS = np.array(
+    [
+        [-0.5675, 0.7192, 0.4009],
+        [-0.5808, -0.0045, -0.8140],
+        [-0.5836, -0.6948, 0.4203],
+    ]
+)
+#: Pixels that OpenCV's warpAffine takes along a side.
+_LONGEST = (1 << 15) - 2
+
+
+class Draws:
+    """The random numbers of one epoch, one row for each place in it.
+
+    Parameters
+    ----------
+    count : int
+        Images of the epoch.
+    seed, epoch : int
+    fresh : sequence of int
+        Places from which on the epoch's rest was drawn anew, oldest first: a run that went back
+        to a checkpoint goes on in another order.
+    chunk : int, optional
+        Images that are shuffled among each other: the first so many of the records, then the next.
+        Default: all.
+    """
+
+    def __init__(self, count, seed, epoch, fresh=(), chunk=None):
+        self.count = count
+        # One sequence for the epoch as it began, one more for each rest of it.
+        starts = [0, *fresh]
+        sequences = [[seed, epoch, *([i] if i else [])] for i in range(len(starts))]
+        self._rests = [(at, np.random.SeedSequence(key)) for at, key in zip(starts, sequences)]
+        self._columns = 0
+        self.order = np.arange(count)
+        for at, random in self._generators(0):
+            for first in range(0, count, chunk or count):
+                part = slice(max(first, at), max(first + (chunk or count), at))
+                self.order[part] = random.permutation(self.order[part])
+
+    def _generators(self, which):
+        for at, sequence in self._rests:
+            # Not spawn(), which gives others each time that it is called.
+            key = (*sequence.spawn_key, which)
+            yield at, np.random.default_rng(np.random.SeedSequence(sequence.entropy, spawn_key=key))
+
+    def columns(self, draw):
+        """``draw(generator, n)`` for every place: an array with one row each."""
+        rows = None
+        self._columns += 1  # each has a sequence of its own, or they would follow one another
+        for at, random in self._generators(self._columns):
+            drawn = draw(random, self.count - at)
+            rows = drawn if rows is None else np.concatenate([rows[:at], drawn])
+        return rows
+
+
+class Normalise:
+    """(pixel - mean) / std, and nothing else: the evaluation of whole images."""
+
+    def __init__(self, prepared):
+        self.mean = np.array(prepared.mean, np.float32).reshape(3, 1, 1)
+        self.scale = 1 / np.array(prepared.std, np.float32).reshape(3, 1, 1)
+
+    def __call__(self, images, batch, rows, out):
+        self._normalise(_together(images), out)
+
+    def _normalise(self, images, out, mean=None):
+        # Channels last to channels first; one image or several, one below the other.
+        planes = cv2.split(images.reshape(-1, *images.shape[-2:]))
+        mean = self.mean if mean is None else mean
+        for plane, target, shift, scale in zip(planes, np.moveaxis(out, -3, 0), mean, self.scale):
+            np.subtract(plane.reshape(target.shape), shift, target)
+            target *= scale
+
+
+class PadCropMirror(Normalise):
+    """Normalise, pad with zeros, crop at a random place, mirror half (section 4.1)."""
+
+    def __init__(self, prepared, recipe, draws, places):
+        super().__init__(prepared)
+        self.pad, self.places = recipe.pad, places
+        self.offsets = draws.columns(
+            lambda random, n: random.integers(0, 2 * recipe.pad + 1, size=(n, 2))
+        )
+        mirrored = draws.columns(lambda random, n: random.integers(0, 2, size=n))
+        self.mirrored = mirrored.astype(bool) & recipe.mirror
+
+    def __call__(self, images, batch, rows, out):
+        places = self.places[batch][rows]
+        count, channels, height, width = out.shape
+        inside = np.s_[:, :, self.pad : self.pad + height, self.pad : self.pad + width]
+        padded = np.zeros((count, channels, height + 2 * self.pad, width + 2 * self.pad), out.dtype)
+        self._normalise(_together(images), out)
+        padded[inside] = out
+        corners = self.offsets[places].tolist()
+        for image, target, (top, left), mirrored in zip(
+            padded, out, corners, self.mirrored[places].tolist()
+        ):
+            seen = image[:, top : top + height, left : left + width]
+            target[...] = seen[:, :, ::-1] if mirrored else seen
+
+
+class CentreCrop(Normalise):
+    """Scale to a shorter side, cut out the centre (section 4.5)."""
+
+    def __init__(self, prepared, recipe):
+        super().__init__(prepared)
+        self.short_side, self.size = recipe.eval_short_side, recipe.image_size
+
+    def __call__(self, images, batch, rows, out):
+        for image, target in zip(images, out):
+            self._normalise(crop(image, self.size, self.short_side), target)
+
+
+class ScaleCropMirrorColour(Normalise):
+    """ImageNet's augmentation: as [7], or as the authors' code has it.
+
+    The shorter side is drawn between two numbers, the sides are stretched against each other
+    (authors), a square is cut out, half of them are mirrored, hue, saturation and lightness
+    are moved (authors), colour noise is added ([7]).
+    """
+
+    def __init__(self, prepared, recipe, draws, places):
+        super().__init__(prepared)
+        self.recipe, self.places = recipe, places
+        # Shorter side, stretching, top, left, mirroring, hue, saturation, lightness.
+        self.uniform = draws.columns(lambda random, n: random.random((n, 8), dtype=np.float32))
+        noise = draws.columns(lambda random, n: random.standard_normal((n, 3), dtype=np.float32))
+        self.noise = (
+            (recipe.pca_noise * noise * _COLOUR_DEVIATIONS) @ _COLOUR_COMPONENTS.T
+        ).astype(np.float32)
+
+    def __call__(self, images, batch, rows, out):
+        recipe, size = self.recipe, self.recipe.image_size
+        for image, place, target in zip(images, self.places[batch][rows], out):
+            side, stretch, top, left, mirror, *colour = self.uniform[place].tolist()
+            low, high = recipe.train_short_side
+            if recipe.aspect_change:
+                seen = self._stretched(image, low + side * (high - low), stretch, top, left)
+            else:
+                height, width = scaled_size(image.shape, low + int(side * (high - low + 1)))
+                # The part of the image that becomes the square, instead of scaling all of it.
+                tops, sizes = _part(top, size, height, image.shape[0])
+                lefts, widths = _part(left, size, width, image.shape[1])
+                part = image[tops : tops + sizes, lefts : lefts + widths]
+                seen = resize(part, (size, size))
+            if mirror < 0.5 and recipe.mirror:
+                seen = cv2.flip(seen, 1)
+            if any(recipe.colour_shift):
+                seen = self._move_colours(seen, colour)
+            noise = self.noise[place].reshape(3, 1, 1)
+            self._normalise(seen, target, self.mean - noise)
+
+    def _stretched(self, image, short_side, stretch, top, left):
+        """A crop of the image scaled to a shorter side and stretched about its centre therein.
+
+        In one step and between four pixels, however much it shrinks, as ImageRecordIter does.
+        What is then left free has the mean colour, which is 0 after normalising.
+        """
+        size = self.recipe.image_size
+        image = image[:_LONGEST, :_LONGEST]
+        ratio = 1 + self.recipe.aspect_change * (2 * stretch - 1)
+        across = 2 / (1 + ratio)
+        scale = short_side / min(image.shape[:2])
+        matrix = np.zeros((2, 3))
+        # Horizontally, then vertically; drawn are the places of the crop.
+        for axis, by, draw in ((1, across, left), (0, ratio * across, top)):
+            length = scale * image.shape[axis]
+            corner = int(draw * (int(length) - size + 1))
+            matrix[1 - axis, [1 - axis, 2]] = scale * by, (1 - by) * length / 2 - corner
+        grey = self.mean.ravel().tolist()
+        return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=grey)
+
+    def _move_colours(self, image, colour):
+        most = self.recipe.colour_shift
+        hue, saturation, lightness = (m * (2 * c - 1) for m, c in zip(most, colour))
+        levels = np.arange(256)
+        # OpenCV's order is another one: hue (0-180), lightness, saturation.
+        table = [
+            np.clip(levels + int(move), 0, top)
+            for move, top in ((hue, 180), (lightness, 255), (saturation, 255))
+        ]
+        table = np.stack(table, axis=1).astype(np.uint8)[None]
+        moved = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2HLS), table)
+        return cv2.cvtColor(moved, cv2.COLOR_HLS2RGB)
+
+
+def _together(images):
+    """Images of one size as one array."""
+    return images if isinstance(images, np.ndarray) else np.stack(images)
+
+
+def _part(draw, size, scaled, original):
+    """Where a crop of a scaled side begins in the original, and how long it is there."""
+    offset = int(draw * (scaled - size + 1))
+    length = min(original, max(1, round(size * original / scaled)))
+    return min(round(offset * original / scaled), original - length), length

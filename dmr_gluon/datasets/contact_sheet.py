@@ -1,0 +1,75 @@
+"""What a network is shown, as a picture: augmented training images and evaluation images."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..data.loader import evaluation_batches, training_batches
+from ..data.preprocessing import Preparation
+from ..paper.recipes import CIFAR, IMAGENET, OF_DATASET
+from ..runs.learning_curve import letters
+
+#: Images in each half, in rows of COLUMNS.
+ROWS, COLUMNS = 6, 6
+
+
+def recipe_of(prepared):
+    """The recipe that a set is trained with unless another is asked for."""
+    if prepared.name in OF_DATASET:
+        return OF_DATASET[prepared.name]
+    if prepared.image_size is None:
+        return IMAGENET
+    return replace(CIFAR, image_size=prepared.image_size[0])
+
+
+def draw(prepared, recipe=None, seed=1, epoch=1):
+    """Draw the first images of an epoch as training sees them, and of the evaluation.
+
+    Parameters
+    ----------
+    prepared : PreparedSet
+    recipe : Recipe, optional
+        Whose augmentation it is; by default the set's own.
+    seed, epoch : int
+        As in training.
+
+    Returns
+    -------
+    Figure
+    """
+    from matplotlib.figure import Figure
+
+    recipe = replace(recipe or recipe_of(prepared), batch_size=ROWS * COLUMNS)
+    halves = (
+        (f"training, epoch {epoch}, seed {seed}", training_batches(prepared, recipe, seed, epoch)),
+        ("evaluation", evaluation_batches(prepared, recipe)),
+    )
+    preparation = Preparation(recipe.image_size, prepared.mean, prepared.std)
+    figure = Figure(figsize=(13, 7.6), dpi=100, constrained_layout=True)
+    figure.suptitle(
+        f"{letters(prepared.name)}: {len(prepared.classes)} classes, recipe {recipe.name}"
+    )
+    for half, (title, batches) in zip(figure.subfigures(1, 2), halves):
+        batch = next(iter(batches))
+        batches.close()
+        half.suptitle(title, fontsize=11)
+        half.suppressComposite = True  # each image by itself, also in a vector format
+        images = np.clip(preparation.pixels(batch.data), 0, 255).astype(np.uint8)
+        names = [letters(_shortened(prepared.classes[label])) for label in batch.label]
+        _draw_grid(half.subplots(), images, names)
+    return figure
+
+
+def _draw_grid(axes, images, names):
+    """In one coordinate system: one for each image takes Matplotlib several times as long."""
+    for number, (image, name) in enumerate(zip(images, names)):
+        row, column = divmod(number, COLUMNS)
+        left, top = 1.1 * column, 1.25 * row
+        axes.imshow(image, interpolation="nearest", extent=(left, left + 1, top + 1, top))
+        axes.text(left + 0.5, top - 0.03, name, fontsize=8, ha="center", va="bottom")
+    axes.set(xlim=(0, 1.1 * COLUMNS - 0.1), ylim=(1.25 * ROWS - 0.25, -0.25))
+    axes.axis("off")
+
+
+def _shortened(name):
+    return name if len(name) <= 14 else name[:13] + "…"

@@ -1,0 +1,1 @@
+"""The paper's blocks and networks as HybridBlocks."""

@@ -1,0 +1,100 @@
+"""One feature map for each stride of a network, for detectors and for features."""
+
+from typing import Sequence
+
+from ..errors import DMRError
+from ..runtime import mx
+from .network import Network
+from .spec import MERGE_AND_RUN
+
+
+class Backbone(mx.gluon.HybridBlock):
+    """The feature maps of a network's stages, one for each stride asked for.
+
+    Between its blocks a merge-and-run network has K streams. A stage's feature map is their
+    mean: what the network itself computes there, because the mean is the merge of the
+    merge-and-run mapping, which the next block adds to every branch; it also has as many
+    channels as the stage, whatever K is. ``streams="concatenate"`` keeps the streams apart in
+    K times as many channels. A stage that ends in one tensor gives that one.
+
+    It shares the network's layers and parameters, whose names stay. The maps are named
+    ``stride8`` and so on, which is what GluonCV's FeatureExtractor, FeatureExpander and SSD
+    take as ``outputs`` or ``features`` with this block as ``network``.
+
+    Input: images, NCHW, normalised. Output: a list of feature maps (n, channels, height /
+    stride, width / stride), in the order of ``strides``; of one stride the map itself, as
+    GluonCV's FeatureExtractor has it.
+
+    Parameters
+    ----------
+    net : Network
+    strides : sequence of int
+        Of 1, 2 and 4 in networks for 32x32 images, of 4, 8, 16 and 32 in those for ImageNet.
+    streams : str
+        ``mean`` or ``concatenate``.
+
+    Raises
+    ------
+    DMRError
+        For a stride that the network does not have.
+
+    Examples
+    --------
+    >>> backbone = Backbone(dmr_gluon.get_model("dmrnet44"), strides=(8, 16, 32))
+    >>> backbone.initialize()
+    >>> [one.shape for one in backbone(mx.nd.zeros((1, 3, 224, 224)))]
+    [(1, 512, 28, 28), (1, 1024, 14, 14), (1, 2048, 7, 7)]
+    """
+
+    def __init__(
+        self, net: Network, strides: Sequence[int] = (8, 16, 32), streams: str = "mean"
+    ) -> None:
+        super().__init__(prefix=net.prefix)
+        spec = net.spec
+        first = 1 if spec.stem == "cifar" else 4
+        known = [first * 2**stage for stage in range(len(spec.blocks))]
+        missing = [stride for stride in strides if stride not in known]
+        if missing:
+            raise DMRError(
+                f"{spec.name} has no features of stride {missing[0]}; there are those of stride "
+                f"{', '.join(map(str, known))}"
+            )
+        if not strides or len(set(strides)) != len(strides):
+            raise DMRError(f"strides must name each wanted stride once, not {tuple(strides)}")
+        if streams not in ("mean", "concatenate"):
+            raise DMRError(f"streams must be 'mean' or 'concatenate', not {streams!r}")
+        self.strides, self.streams = tuple(strides), streams
+        # In the grouped form the streams stand side by side in the channels of one tensor.
+        grouped = spec.block == MERGE_AND_RUN and spec.form == "grouped"
+        self.side_by_side = spec.branches if grouped else 1
+        self.one_at = known[-1] if spec.ends == "shared" else None
+        self.known = known[: known.index(max(strides)) + 1]
+        layers = list(net.features._children.values())[: 1 + len(self.known)]
+        for name, layer in zip(["stem", *(f"stage{i}" for i in range(1, len(layers)))], layers):
+            self.register_child(layer, name)
+
+    def hybrid_forward(self, F, x):
+        stem, *stages = self._children.values()
+        x, maps = stem(x), {}
+        for stride, stage in zip(self.known, stages):
+            x = stage(x)
+            if stride in self.strides:
+                joined = self._joined(F, x, stride)
+                with mx.name.Prefix(self.prefix):  # and not that of a detector around it
+                    maps[stride] = F.identity(joined, name=f"stride{stride}")
+        wanted = [maps[stride] for stride in self.strides]
+        if len(wanted) == 1:
+            return wanted[0]
+        # GluonCV's expander wants one symbol from a block, with several outputs.
+        return F.Group(wanted) if F is mx.sym else wanted
+
+    def _joined(self, F, streams, stride):
+        if self.side_by_side > 1 and stride != self.one_at:
+            if self.streams == "concatenate":
+                return streams
+            streams = F.split(streams, num_outputs=self.side_by_side, axis=1)
+        elif not isinstance(streams, (list, tuple)):
+            return streams
+        if self.streams == "concatenate":
+            return F.concat(*streams, dim=1)
+        return F.add_n(*streams) * (1 / len(list(streams)))

@@ -1,0 +1,182 @@
+"""Sizes of a network, counted from its graph as it is built, not from formulas.
+
+Any symbol of MXNet can be measured that consists of the operators of these networks.
+"""
+
+import functools
+import json
+from dataclasses import dataclass
+from typing import Tuple
+
+import numpy as np
+
+from ..errors import DMRError
+
+#: Operators that are layers in the paper's sense: they have weights and count for the depth.
+_LAYERS = ("Convolution", "FullyConnected")
+
+#: Batch normalisation, alone and with the ReLU behind it.
+_NORMS = ("BatchNorm", "_contrib_BatchNormWithReLU")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operator with trained parameters: a convolution, BN or fully connected layer.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``stage2_block1_branch1_conv1``.
+    kind : str
+        ``conv 3x3/2``, ``fc`` or ``bn``.
+    output : tuple of int
+        Shape of its output for one image: (channels, height, width) or (features,).
+    parameters : int
+        Trained ones: weight, bias, gamma, beta.
+    multiply_adds : int
+        For one image. BN is not counted: in inference it merges into the convolution.
+    activations : int
+        Values in its output, for convolutions and FC.
+    """
+
+    name: str
+    kind: str
+    output: Tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+    activations: int
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """Sizes of a whole network, for one image.
+
+    Parameters
+    ----------
+    parameters, multiply_adds, activations : int
+        Sums over the layers, see :class:`Layer`.
+    depth : int
+        Convolutions and FC on the longest path, projections not counted.
+    layers : tuple of Layer
+        In the order of the graph.
+    """
+
+    parameters: int
+    multiply_adds: int
+    activations: int
+    depth: int
+    layers: Tuple[Layer, ...]
+
+
+def image_size(spec):
+    """Height and width of the images that the paper has for a network."""
+    return 32 if spec.stem == "cifar" else 224
+
+
+@functools.lru_cache(maxsize=None)
+def complexity_of(spec) -> Complexity:
+    """A network's sizes for the paper's images, counted once.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+    """
+    from ..models.network import Network
+
+    return measure(Network(spec).portable_symbol(), (3, image_size(spec), image_size(spec)))
+
+
+def measure(symbol, image_shape) -> Complexity:
+    """Count a network's parameters, multiply-adds, activations and depth.
+
+    Parameters
+    ----------
+    symbol : mx.sym.Symbol
+        With input ``data``; :meth:`dmr_gluon.models.network.Network.portable_symbol`, what was
+        exported, or what ``symbols`` gives.
+    image_shape : tuple of int
+        (channels, height, width).
+
+    Raises
+    ------
+    DMRError
+        For an image that the network does not take.
+    """
+    from ..runtime import mx
+
+    inside = symbol.get_internals()
+    try:
+        arguments, shapes, _ = inside.infer_shape(data=(1, *image_shape))
+    except mx.base.MXNetError as error:
+        raise DMRError(
+            f"the network does not take images of {image_shape} (channels, height, width)"
+        ) from error
+    shape_of = dict(zip(inside.list_outputs(), shapes))
+    shape_of.update(zip(inside.list_arguments(), arguments))
+    nodes = json.loads(symbol.tojson())["nodes"]
+    layers = tuple(_layers(nodes, shape_of))
+    return Complexity(
+        parameters=sum(layer.parameters for layer in layers),
+        multiply_adds=sum(layer.multiply_adds for layer in layers),
+        activations=sum(layer.activations for layer in layers),
+        depth=_depth(nodes),
+        layers=layers,
+    )
+
+
+def _layers(nodes, shape_of):
+    for node in nodes:
+        if node["op"] not in (*_LAYERS, *_NORMS):
+            continue
+        output = shape_of[node["name"] + "_output"][1:]
+        weights = {
+            nodes[i]["name"]: shape_of[nodes[i]["name"]]
+            for i, *_ in node["inputs"][1:]
+            if nodes[i]["name"] in shape_of and nodes[i]["op"] == "null"
+        }
+        trained = [
+            shape
+            for name, shape in weights.items()
+            if name.endswith(("_weight", "_bias", "_gamma", "_beta"))
+        ]
+        multiply_adds, activations, kind = 0, 0, "bn"
+        if node["op"] in _LAYERS:
+            if not trained:
+                continue  # a constant convolution, as the merge has it in the fused form
+            activations = int(np.prod(output))
+            weight = trained[0]
+            # Each output value: one multiply-add for each weight of its filter.
+            multiply_adds = activations * int(np.prod(weight[1:]))
+            kind = "fc" if node["op"] == "FullyConnected" else _convolution(node, weight)
+        yield Layer(
+            name=_layer_name(node["name"]),
+            kind=kind,
+            output=tuple(output),
+            parameters=sum(int(np.prod(shape)) for shape in trained),
+            multiply_adds=multiply_adds,
+            activations=activations,
+        )
+
+
+def _layer_name(name):
+    """Without what Gluon puts behind the layer's own name."""
+    return name[: -len("_fwd")] if name.endswith("_fwd") else name
+
+
+def _convolution(node, weight):
+    attributes = node.get("attrs", {})
+    stride = json.loads(attributes.get("stride", "(1, 1)").replace("(", "[").replace(")", "]"))
+    groups = int(attributes.get("num_group", 1))
+    text = f"conv {weight[2]}x{weight[3]}"
+    text += f"/{stride[0]}" if stride[0] > 1 else ""
+    return text + (f" in {groups} groups" if groups > 1 else "")
+
+
+def _depth(nodes):
+    """Layers on the longest path; projections stand beside the branches and do not count."""
+    longest = []
+    for node in nodes:
+        counts = node["op"] in _LAYERS and "_proj" not in node["name"]
+        before = max((longest[i] for i, *_ in node["inputs"]), default=0)
+        longest.append(before + counts)
+    return max(longest)

@@ -1,0 +1,247 @@
+"""Names of networks, and the specifications that they stand for.
+
+Nothing here needs MXNet. :mod:`dmr_gluon.models.network` turns a
+:class:`~dmr_gluon.models.spec.NetworkSpec` into a HybridBlock.
+
+A name is a family, the depth that the paper gives for that very network, and
+what differs from the plain case:
+
+==================================  ============================================
+``cifar_resnet110``                 residual network for 32x32 images (Table 1)
+``cifar_dilnet56``                  the same with inception-like blocks
+``cifar_dmrnet56``                  the same with merge-and-run blocks
+``cifar_dmrnet32_w4``               four times wider (Table 3, "DMRNet-Wide")
+``cifar_dmrnet56_k3``               three branches in every block (section 5)
+``cifar_dmrnet50_identity``         identity mapping, M = I (Table 5)
+``cifar_dmrnet50_unshared``         a stem and an FC for every branch (Table 5)
+``cifar_resnet26_blocks3``          three residual blocks, long ones (Figure 6)
+``cifar_plain26``                   no skip connections at all (Figure 6)
+``resnet101``, ``dmrnet44``         for ImageNet, bottleneck branches (Table 4)
+``resnet98_ijcai``                  the authors' later pair for ImageNet, of the
+``dmrnet50_ijcai``                  paper's second version (IJCAI 2018)
+``cifar_dmrnet56_grouped``          the branches as grouped convolutions (Fig. 5)
+``cifar_resnet14_inner2``           branches twice as wide inside (Figure 4)
+==================================  ============================================
+"""
+
+import re
+from dataclasses import fields, replace
+from typing import Any, Dict, Optional, Tuple
+
+from ..errors import DMRError
+from .spec import (
+    FAMILIES,
+    INCEPTION_LIKE,
+    MERGE_AND_RUN,
+    MOST,
+    NetworkSpec,
+    either,
+    require_count,
+    unknown,
+)
+
+#: Blocks in each of the four stages of the ImageNet networks, by depth.
+#: ResNets: [7]'s Table 1. DMRNet-44: paper, section 4.5. DMRNet-29 and -71
+#: stand beside ResNet-50 and -152 in the authors' released code.
+IMAGENET_BLOCKS: Dict[str, Dict[int, Tuple[int, ...]]] = {
+    "resnet": {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)},
+    "dmrnet": {29: (2, 2, 4, 1), 44: (2, 2, 8, 2), 71: (2, 4, 15, 2)},
+}
+
+#: The pair of the paper's version of 2018, names ending in ``_ijcai``.
+IJCAI_BLOCKS: Dict[str, Dict[int, Tuple[int, ...]]] = {
+    "resnet": {98: (2, 4, 22, 4)},
+    "dmrnet": {50: (1, 2, 11, 2)},
+}
+
+_NAME = re.compile(
+    r"(cifar_)?(plain|resnet|dilnet|dmrnet)([0-9]{1,9})((?:_[a-z]+(?:[0-9]{1,9})?)*)"
+)
+
+
+def network(
+    name: str, classes: Optional[int] = None, width: int = 1, **overrides: Any
+) -> NetworkSpec:
+    """Read a network's name.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``cifar_dmrnet56``, ``cifar_dmrnet32_w4`` or ``dmrnet44``.
+    classes : int, optional
+        Default: 10 for the ``cifar_`` networks, 1000 for the others.
+    width : int
+        Multiplies the channels of the stem and of every stage; the same as
+        ``_w4`` in a name, and not to be given beside it.
+    **overrides
+        Any other field of :class:`NetworkSpec`, such as ``branches=3`` or
+        ``mapping='identity'``. The spec's name then says so too.
+
+    Raises
+    ------
+    DMRError
+        For an unknown name, a depth that does not fit (with the nearest that
+        do), or an override that does not exist or contradicts the network.
+    """
+    spec = _read(str(name), width)
+    changes = dict(overrides)
+    if classes is not None:
+        changes["classes"] = classes
+    allowed = {field.name for field in fields(NetworkSpec)} - {"name", "stem"}
+    for key in changes:
+        if key not in allowed:
+            raise DMRError(unknown("network option", key, sorted(allowed | {"width"})))
+    spec = replace(spec, **changes)
+    return replace(spec, name=name_of(spec))
+
+
+def name_of(spec: NetworkSpec) -> str:
+    """The name that :func:`network` reads as this network, or one that ends in ``_custom``."""
+    cifar = spec.stem == "cifar"
+    usual_branches = 2 if spec.block in (INCEPTION_LIKE, MERGE_AND_RUN) else 1
+    width = spec.stem_channels // (16 if cifar else 64)
+    base = f"{'cifar_' if cifar else ''}{spec.family}{spec.depth}"
+    name = base + "".join(
+        suffix
+        for applies, suffix in (
+            (not spec.stem_norm, "_ijcai"),
+            (width != 1, f"_w{width}"),
+            (spec.branches != usual_branches, f"_k{spec.branches}"),
+            (spec.branch_layers != 2, f"_blocks{sum(spec.blocks)}"),
+            (spec.inner_width != 1, f"_inner{spec.inner_width}"),
+            (spec.mapping == "identity", "_identity"),
+            (spec.ends == "unshared", "_unshared"),
+            (spec.form == "grouped", "_grouped"),
+        )
+        if applies
+    )
+    try:
+        same = replace(_read(name), classes=spec.classes) == replace(spec, name=name)
+    except DMRError:
+        same = False
+    return name if same else f"{base}_custom"
+
+
+def _read(name, width=1):
+    match = _NAME.fullmatch(name)
+    if not match:
+        raise DMRError(unknown("model", name, example_names()))
+    cifar, family, depth, tail = match.groups()
+    suffixes = _read_suffixes(name, tail)
+    if "w" in suffixes and width != 1:
+        raise DMRError(f"model {name!r} already says its width; leave out width={width}")
+    width = suffixes.get("w", width)
+    require_count("width", width)
+    if cifar:
+        spec = _cifar(name, family, int(depth), width, suffixes.get("blocks"))
+    else:
+        spec = _imagenet(name, family, int(depth), width, "ijcai" in suffixes)
+    return replace(
+        spec,
+        branches=suffixes.get("k", spec.branches),
+        inner_width=suffixes.get("inner", 1),
+        mapping="identity" if "identity" in suffixes else "mean",
+        ends="unshared" if "unshared" in suffixes else spec.ends,
+        form="grouped" if "grouped" in suffixes else "branches",
+    )
+
+
+def _read_suffixes(name, tail):
+    """``_w4_identity`` as {"w": 4, "identity": None}."""
+    suffixes = {}
+    for word, number in re.findall(r"_([a-z]+)([0-9]*)", tail):
+        numbered = word in ("w", "k", "blocks", "inner")
+        if not numbered and word not in ("identity", "unshared", "grouped", "ijcai"):
+            raise DMRError(
+                f"model {name!r}: unknown ending _{word}{number}; there are _wN, _kN, _blocksN, "
+                f"_innerN, _identity, _unshared, _grouped, _ijcai"
+            )
+        if numbered != bool(number):
+            raise DMRError(
+                f"model {name!r}: _{word} {'needs a number' if numbered else 'takes no number'}"
+            )
+        if word in suffixes:
+            raise DMRError(f"model {name!r} says _{word} twice")
+        suffixes[word] = int(number) if numbered else None
+    cifar = name.startswith("cifar_")
+    if "blocks" in suffixes and not (cifar and name.startswith("cifar_resnet")):
+        raise DMRError(f"model {name!r}: _blocksN is for cifar_resnet networks (Figure 6)")
+    if "ijcai" in suffixes and cifar:
+        raise DMRError(f"model {name!r}: _ijcai is for ImageNet networks")
+    return suffixes
+
+
+def _cifar(name, family, depth, width, residual_blocks=None):
+    per_stage, rest = divmod(depth - 2, 6)
+    branch_layers = 2
+    if rest or per_stage < 1:
+        below = max(8, 6 * per_stage + 2)
+        nearest = [below, below + 6] if depth > 8 else [below]
+        raise DMRError(
+            f"model {name!r}: depth {depth} does not fit 6n + 2 (three stages of n blocks, two "
+            f"layers each, stem and FC); nearest that do: {either(nearest)}"
+        )
+    if residual_blocks is not None:
+        if residual_blocks < 3 or residual_blocks % 3 or (depth - 2) % residual_blocks:
+            most = min(depth - 2, 3 * MOST["blocks"])
+            fits = [n for n in range(3, most + 1, 3) if (depth - 2) % n == 0]
+            raise DMRError(
+                f"model {name!r}: {residual_blocks} blocks cannot share {depth - 2} layers "
+                f"equally over three stages; numbers that can: {either(fits)}"
+            )
+        per_stage, branch_layers = residual_blocks // 3, (depth - 2) // residual_blocks
+    return NetworkSpec(
+        name=name,
+        block=FAMILIES[family],
+        stem="cifar",
+        blocks=(per_stage,) * 3,
+        channels=(16 * width, 32 * width, 64 * width),
+        stem_channels=16 * width,
+        bottleneck=False,
+        branches=2 if family in ("dilnet", "dmrnet") else 1,
+        mapping="mean",
+        classes=10,
+        branch_layers=branch_layers,
+    )
+
+
+def _imagenet(name, family, depth, width, ijcai):
+    table = IJCAI_BLOCKS if ijcai else IMAGENET_BLOCKS
+    ending = "_ijcai" if ijcai else ""
+    if family not in table:
+        raise DMRError(
+            f"model {name!r}: the paper has no ImageNet {family}{ending}; for 32x32 images use "
+            f"cifar_{family}56, for ImageNet resnet101 or dmrnet44"
+        )
+    depths = table[family]
+    if depth not in depths:
+        nearest = sorted(sorted(depths, key=lambda known: abs(known - depth))[:2])
+        raise DMRError(
+            f"model {name!r}: no ImageNet {family}{ending} of depth {depth}; nearest that there "
+            f"are: {either(nearest)} (for 32x32 images: cifar_{family}...)"
+        )
+    return NetworkSpec(
+        name=name,
+        block=FAMILIES[family],
+        stem="imagenet",
+        blocks=depths[depth],
+        channels=tuple(channels * width for channels in (256, 512, 1024, 2048)),
+        stem_channels=64 * width,
+        bottleneck=True,
+        branches=1 if family == "resnet" else 2,
+        mapping="mean",
+        classes=1000,
+        ends="concatenated" if ijcai and family == "dmrnet" else "shared",
+        projections=not ijcai,
+        stem_norm=not ijcai,
+    )
+
+
+def example_names():
+    """Names that are sure to work, for help texts and refusals."""
+    names = [f"cifar_{family}{depth}" for depth in (14, 56, 110) for family in FAMILIES]
+    names += ["cifar_dmrnet32_w4", "cifar_dmrnet50_w4", "cifar_dmrnet56_k3"]
+    names += ["cifar_dmrnet50_identity", "cifar_dmrnet50_unshared", "cifar_resnet26_blocks3"]
+    for table, ending in ((IMAGENET_BLOCKS, ""), (IJCAI_BLOCKS, "_ijcai")):
+        names += [f"{family}{depth}{ending}" for family in table for depth in table[family]]
+    return names

@@ -1,0 +1,34 @@
+"""What the paper says of its data sets, and how its authors normalised them."""
+
+from dataclasses import dataclass
+from typing import Tuple
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """Published facts. Means and standard deviations: R, G, B in 0-255."""
+
+    classes: int
+    train_images: int
+    test_images: int
+    mean: Tuple[float, float, float]
+    std: Tuple[float, float, float]
+
+
+#: Counts: section 4.1 and 4.5. Means and standard deviations: authors' code. SVHN counts
+#: the images left for training; ImageNet's statistics are over training images whose
+#: shorter side is 480.
+PUBLISHED = {
+    "cifar10": DatasetFacts(
+        10, 50_000, 10_000, (125.307, 122.950, 113.865), (62.993, 62.089, 66.705)
+    ),
+    "cifar100": DatasetFacts(
+        100, 50_000, 10_000, (129.304, 124.070, 112.434), (68.170, 65.392, 70.418)
+    ),
+    "svhn": DatasetFacts(
+        10, 598_388, 26_032, (111.609, 113.161, 120.565), (50.498, 51.259, 50.244)
+    ),
+    "imagenet": DatasetFacts(
+        1000, 1_281_167, 50_000, (123.370, 112.757, 99.406), (68.998, 66.093, 68.292)
+    ),
+}

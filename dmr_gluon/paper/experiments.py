@@ -1,0 +1,214 @@
+"""The trainings behind Tables 2 to 5 and Figure 6, as data. Needs no MXNet.
+
+A cell is one network on one data set, at one place of the paper. Its numbers come from
+:mod:`.numbers`, its network from there too, its recipe from :mod:`.recipes`.
+"""
+
+import functools
+import re
+from dataclasses import dataclass
+from typing import Optional
+
+from ..errors import DMRError
+from ..models.names import network
+from .dataset_facts import PUBLISHED
+from .numbers import (
+    FIGURE6,
+    NETWORKS,
+    TABLE2_ERRORS,
+    TABLE2_L,
+    TABLE3,
+    TABLE4,
+    TABLE5,
+)
+from .recipes import OF_DATASET, Recipe
+
+_SMALL = [name for name in PUBLISHED if name != "imagenet"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One network on one data set.
+
+    Parameters
+    ----------
+    place : str
+        ``table 2``, ..., ``figure 6``.
+    row, column : str
+        Such as ``L=54`` and ``dmrnet``.
+    dataset : str
+    network : str
+        As :func:`dmr_gluon.models.names.network` reads it.
+    error, deviation : str, optional
+        The published test error and its standard deviation over runs, in percent.
+    top5_error : str, optional
+        The same for the top-5 error.
+    """
+
+    place: str
+    row: str
+    column: str
+    dataset: str
+    network: str
+    error: Optional[str] = None
+    deviation: Optional[str] = None
+    top5_error: Optional[str] = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """The paper's recipe, but for the model."""
+        return OF_DATASET[self.dataset]
+
+    @property
+    def title(self):
+        return f"{self.place}, {self.row}, {self.column}, {self.dataset}"
+
+    @property
+    def published(self):
+        """What the paper prints, as text; empty where it prints no number."""
+        deviation = f" ± {self.deviation}" if self.deviation else ""
+        top5 = f" (top-5 {self.top5_error})" if self.top5_error else ""
+        return f"{self.error or ''}{deviation}{top5}"
+
+
+def _of(source):
+    """The paper's networks with a source that is, or begins with, this one."""
+    found = [item for item in NETWORKS if (item.source + ", ").startswith(source + ", ")]
+    return [network(item.name) for item in found]
+
+
+def _table2():
+    for i, layers in enumerate(TABLE2_L):
+        for spec in _of(f"Table 2, L = {layers}"):
+            for dataset in _SMALL:
+                errors = TABLE2_ERRORS[dataset, spec.family][i]
+                yield Cell("table 2", f"L={layers}", spec.family, dataset, spec.name, *errors)
+
+
+def _table3():
+    for method, depth, _, *errors in TABLE3:
+        name, ours, _ = method.lower().partition(" (ours)")
+        if ours:
+            source = "Table 3" if "wide" in name else "Table 2"
+            (spec,) = [s for s in _of(source) if s.family == "dmrnet" and s.depth == depth]
+            for dataset, error in zip(_SMALL, errors):
+                yield Cell("table 3", f"depth={depth}", name, dataset, spec.name, error)
+
+
+def _table4():
+    ours = zip(TABLE4["top-1 validation error"][1:], TABLE4["top-5 validation error"][1:])
+    for spec, (top1, top5) in zip(_of("Table 4"), ours):
+        row = f"depth={spec.depth}"
+        yield Cell("table 4", row, spec.family, "imagenet", spec.name, top1, None, top5)
+
+
+def _table5():
+    for (shared, layers), errors in TABLE5.items():
+        sharing = "shared" if shared else "not shared"
+        specs = _of(f"Table 5, {sharing}, L = {layers}")
+        if shared:  # the paper's own network, which stands in Table 2
+            specs += [s for s in _of(f"Table 2, L = {layers}") if s.family == "dmrnet"]
+        by_mapping = {spec.mapping: spec for spec in specs}
+        row = f"L={layers} {'shared' if shared else 'unshared'}"
+        columns = [(d, m) for d in _SMALL[:2] for m in ("identity", "mean")]
+        for (dataset, mapping), error in zip(columns, errors):
+            column = "dmrnet merge-and-run" if mapping == "mean" else "dmrnet identity"
+            yield Cell("table 5", row, column, dataset, by_mapping[mapping].name, error)
+
+
+def _figure6(lengths=None):
+    """Without ``lengths`` those that :mod:`.numbers` names; the figure has no numbers."""
+    known = {int(item.source.split()[-1]) for item in NETWORKS if "Figure 6" in item.source}
+    for layers in lengths or sorted(known):
+        depth = 2 * layers + 2
+        networks = {"plain": f"cifar_plain{depth}"}
+        networks.update(
+            {f"resnet {n} blocks": f"cifar_resnet{depth}_blocks{n}" for n, _ in FIGURE6}
+        )
+        for column, name in networks.items():
+            # Where the branches have the usual two layers the network has a shorter name.
+            yield Cell("figure 6", f"L={layers}", column, "cifar10", network(name).name)
+
+
+_PLACES = {
+    "table 2": _table2,
+    "table 3": _table3,
+    "table 4": _table4,
+    "table 5": _table5,
+    "figure 6": _figure6,
+}
+TABLES = tuple(int(place.split()[1]) for place in _PLACES if "table" in place)
+FIGURES = tuple(int(place.split()[1]) for place in _PLACES if "figure" in place)
+
+
+def folder_of(cell):
+    """Where a cell's runs lie: ``table2``, ..., ``figure6``.
+
+    A network that stands at several places is trained once, and lies at the first.
+    """
+    return _first_places().get((cell.network, cell.dataset), cell.place).replace(" ", "")
+
+
+@functools.lru_cache(maxsize=None)
+def _first_places():
+    places = {}
+    for cells in _PLACES.values():
+        for cell in cells():
+            places.setdefault((cell.network, cell.dataset), cell.place)
+    return places
+
+
+def select(place=None, rows=(), datasets=(), networks=()):
+    """The cells of a table or figure, or those of them that are asked for.
+
+    Parameters
+    ----------
+    place : str, optional
+        ``table 2``, ...; default: all.
+    rows : sequence of str
+        ``L=54`` or ``54``; Figure 6 has a row for every L that its networks can have.
+    datasets : sequence of str
+    networks : sequence of str
+        A column, such as ``dmrnet`` or ``merge-and-run``, or a network's name.
+
+    Returns
+    -------
+    list of Cell
+
+    Raises
+    ------
+    DMRError
+        For what is not there, with what is.
+    """
+    if place is not None and place not in _PLACES:
+        raise DMRError(f"no experiments for {place}; there are {', '.join(_PLACES)}")
+    cells = [cell for name in ([place] if place else _PLACES) for cell in _PLACES[name]()]
+    where = (place or "the paper").capitalize()
+    if place == "figure 6" and rows:
+        lengths = [int(number) for row in rows for number in re.findall(r"\d+", row)]
+        cells = list(_figure6(dict.fromkeys(lengths)))
+    for kind, asked, label in (
+        ("data set", datasets, lambda cell: cell.dataset),
+        ("row", rows, lambda cell: cell.row),
+        ("network", networks, lambda cell: cell.column),
+    ):
+        cells = _filtered(cells, where, kind, asked, label)
+    return cells
+
+
+def _filtered(cells, where, kind, asked, label):
+    kept = []
+    for text in asked:
+        words = _words(text)
+        exact = [c for c in cells if text == label(c) or (kind == "network" and text == c.network)]
+        found = exact or [c for c in cells if words and words <= _words(label(c))]
+        if not found:
+            there = ", ".join(dict.fromkeys(map(label, cells)))
+            raise DMRError(f"{where} has no {kind} {text!r} here; there are {there}")
+        kept += found
+    return [cell for cell in cells if cell in kept] if asked else cells
+
+
+def _words(text):
+    """``L=54`` as {"l", "54"}: what is written between the words doesn't matter."""
+    return set(re.findall(r"[a-z]+|\d+", text.lower()))

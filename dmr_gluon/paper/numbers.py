@@ -1,0 +1,181 @@
+"""Every number that the paper publishes, as data, with its table and row.
+
+Numbers are text where they were rounded for printing, so that the digits say how far they
+can be compared. Source: Zhao et al., arXiv 1611.07718v2, unless an entry says otherwise.
+"""
+
+from dataclasses import dataclass
+from typing import Optional, Tuple
+
+#: L of Table 2, which counts layers: the ResNet has 2L + 2, the other two have L + 2.
+TABLE2_L = (12, 18, 24, 30, 36, 48, 54, 96)
+
+#: Parameters in millions, one column for all three networks of a row.
+TABLE2_PARAMETERS = ("0.4", "0.6", "0.8", "1.0", "1.2", "1.5", "1.7", "3.1")
+
+#: Test error in percent, (mean, standard deviation) of 5 runs, in the order of TABLE2_L.
+TABLE2_ERRORS = {
+    ("cifar10", "resnet"): (
+        ("6.62", "0.24"), ("5.93", "0.17"), ("5.60", "0.14"), ("5.50", "0.09"),
+        ("5.35", "0.14"), ("5.26", "0.09"), ("5.24", "0.23"), ("5.47", "0.46"),
+    ),
+    ("cifar10", "dilnet"): (
+        ("6.53", "0.12"), ("5.83", "0.09"), ("5.59", "0.17"), ("5.45", "0.09"),
+        ("5.26", "0.20"), ("5.05", "0.20"), ("5.02", "0.17"), ("4.97", "0.03"),
+    ),
+    ("cifar10", "dmrnet"): (
+        ("6.48", "0.04"), ("5.79", "0.13"), ("5.47", "0.14"), ("5.10", "0.08"),
+        ("5.18", "0.20"), ("4.99", "0.13"), ("4.96", "0.06"), ("4.84", "0.11"),
+    ),
+    ("cifar100", "resnet"): (
+        ("29.69", "0.15"), ("27.90", "0.26"), ("27.03", "0.66"), ("26.44", "0.69"),
+        ("26.00", "0.48"), ("25.44", "0.20"), ("24.56", "0.15"), ("24.41", "0.10"),
+    ),
+    ("cifar100", "dilnet"): (
+        ("29.75", "0.27"), ("27.87", "0.22"), ("26.88", "0.22"), ("26.19", "0.41"),
+        ("25.98", "0.23"), ("24.76", "0.33"), ("24.56", "0.69"), ("24.06", "0.68"),
+    ),
+    ("cifar100", "dmrnet"): (
+        ("29.62", "0.08"), ("27.80", "0.26"), ("26.76", "0.16"), ("25.87", "0.04"),
+        ("25.41", "0.19"), ("24.73", "0.40"), ("24.41", "0.09"), ("23.98", "0.15"),
+    ),
+    ("svhn", "resnet"): (
+        ("1.90", "0.08"), ("1.97", "0.09"), ("1.93", "0.17"), ("1.89", "0.03"),
+        ("1.90", "0.04"), ("1.91", "0.03"), ("2.00", "0.12"), ("1.85", "0.03"),
+    ),
+    ("svhn", "dilnet"): (
+        ("2.13", "0.09"), ("1.96", "0.10"), ("1.86", "0.14"), ("1.86", "0.07"),
+        ("1.81", "0.11"), ("1.84", "0.06"), ("1.85", "0.09"), ("1.75", "0.06"),
+    ),
+    ("svhn", "dmrnet"): (
+        ("2.00", "0.04"), ("1.87", "0.09"), ("1.86", "0.05"), ("1.81", "0.04"),
+        ("1.77", "0.11"), ("1.84", "0.15"), ("1.68", "0.02"), ("1.70", "0.03"),
+    ),
+}  # fmt: skip
+
+#: Table 3: (method, depth, parameters, error on CIFAR-10, CIFAR-100, SVHN); None: no entry.
+TABLE3 = (
+    ("Network in Network", None, None, "8.81", None, "2.35"),
+    ("All-CNN", None, None, "7.25", "33.71", None),
+    ("FitNet", None, None, "8.39", "35.04", "2.42"),
+    ("Deeply-Supervised Nets", None, None, "7.97", "34.57", "1.92"),
+    ("Swapout", 20, "1.1M", "6.85", "25.86", None),
+    ("Swapout", 32, "7.4M", "4.76", "22.72", None),
+    ("Highway", None, None, "7.72", "32.39", None),
+    ("DFN", 50, "3.7M", "6.40", "27.61", None),
+    ("DFN", 50, "3.9M", "6.24", "27.52", None),
+    ("FractalNet", 21, "38.6M", "5.22", "23.30", "2.01"),
+    ("FractalNet with dropout and droppath", 21, "38.6M", "4.60", "23.73", "1.87"),
+    ("ResNet [7]", 110, "1.7M", "6.61", None, None),
+    ("ResNet [10]", 110, "1.7M", "6.41", "27.22", "2.01"),
+    ("ResNet (pre-activation)", 164, "1.7M", "5.46", "24.33", None),
+    ("ResNet (pre-activation)", 1001, "10.2M", "4.62", "22.71", None),
+    ("ResNet with stochastic depth", 110, "1.7M", "5.23", "24.58", "1.75"),
+    ("ResNet with stochastic depth", 1202, "10.2M", "4.91", None, None),
+    ("Wide ResNet", 16, "11.0M", "4.81", "22.07", None),
+    ("Wide ResNet", 28, "36.5M", "4.17", "20.50", None),
+    ("Wide ResNet with dropout", 16, "2.7M", None, None, "1.64"),
+    ("RiR", 18, "10.3M", "5.01", "22.90", None),
+    ("Multi-ResNet", 200, "10.2M", "4.35", "20.42", None),
+    ("Multi-ResNet", 398, "20.4M", "3.92", None, None),
+    ("DenseNet", 100, "27.2M", "3.74", "19.25", "1.59"),
+    ("DMRNet (ours)", 56, "1.7M", "4.96", "24.41", "1.68"),
+    ("DMRNet-Wide (ours)", 32, "14.9M", "3.94", "19.25", "1.51"),
+    ("DMRNet-Wide (ours)", 50, "24.8M", "3.57", "19.00", "1.55"),
+)
+
+#: Table 4, errors in percent on ImageNet, one 224x224 crop: ResNet-101 as [7] printed it,
+#: ResNet-101 trained by the authors, DMRNet. None: no entry.
+TABLE4 = {
+    "top-1 validation error": ("23.60", "26.41", "23.66"),
+    "top-5 validation error": ("7.10", "8.50", "6.81"),
+    "top-1 training error": ("17.00", "25.75", "19.72"),
+    "top-5 training error": (None, "8.12", "6.59"),
+}
+
+#: Table 5, test error in percent: (first convolution and FC shared?, L) to identity and
+#: merge-and-run on CIFAR-10, identity and merge-and-run on CIFAR-100.
+TABLE5 = {
+    (True, 48): ("5.21", "4.99", "25.31", "24.73"),
+    (True, 96): ("5.10", "4.84", "24.16", "23.98"),
+    (False, 48): ("4.67", "4.41", "23.96", "23.75"),
+    (False, 96): ("4.51", "4.37", "22.23", "22.62"),
+}
+
+#: Introduction: average length of two residual blocks, of one inception-like and of one
+#: merge-and-run block, with B = 2 layers in a branch; fractions.
+BLOCK_AVERAGES = {"residual": (2, 1), "inception_like": (4, 3), "merge_and_run": (2, 3)}
+
+#: Section 3.2: average path length a B L + 2 with B layers in a branch; a as a fraction.
+PATH_AVERAGES = {"residual": (1, 1), "inception_like": (2, 3), "merge_and_run": (1, 3)}
+
+#: L of Figure 3, which counts blocks: the ResNet has 2L of them, the other two have L.
+FIGURE3_L = (9, 24)
+
+#: Figure 6: residual blocks, and the average length at which the error is least.
+FIGURE6 = ((3, 15), (6, 21))
+
+
+@dataclass(frozen=True)
+class PublishedNetwork:
+    """A network of the paper, with what is printed about its size.
+
+    Parameters
+    ----------
+    name : str
+        As :func:`dmr_gluon.models.names.network` reads it.
+    source : str
+        Where it stands in the paper.
+    parameters : str or None
+        In millions, with the digits that are printed.
+    depth : int
+    """
+
+    name: str
+    source: str
+    parameters: Optional[str]
+    depth: int
+
+
+def _networks() -> Tuple[PublishedNetwork, ...]:
+    rows = []
+    for layers, printed in zip(TABLE2_L, TABLE2_PARAMETERS):
+        source = f"Table 2, L = {layers}"
+        for family, depth in (
+            ("resnet", 2 * layers + 2),
+            ("dilnet", layers + 2),
+            ("dmrnet", layers + 2),
+        ):
+            rows.append(PublishedNetwork(f"cifar_{family}{depth}", source, printed, depth))
+    for name, source, parameters, depth in (
+        ("cifar_dmrnet32_w4", "Table 3, DMRNet-Wide", "14.9", 32),
+        ("cifar_dmrnet50_w4", "Table 3, DMRNet-Wide", "24.8", 50),
+        ("resnet101", "Table 4", "44.5", 101),
+        ("dmrnet44", "Table 4", "43.3", 44),
+        ("resnet50", "authors' code", None, 50),
+        ("dmrnet29", "authors' code", None, 29),
+        ("resnet152", "authors' code", None, 152),
+        ("dmrnet71", "authors' code", None, 71),
+        ("resnet98_ijcai", "IJCAI 2018", "45.0", 98),
+        ("dmrnet50_ijcai", "IJCAI 2018", "46.4", 50),
+        ("cifar_dmrnet50_identity", "Table 5, shared, L = 48", None, 50),
+        ("cifar_dmrnet98_identity", "Table 5, shared, L = 96", None, 98),
+        ("cifar_dmrnet50_identity_unshared", "Table 5, not shared, L = 48", None, 50),
+        ("cifar_dmrnet50_unshared", "Table 5, not shared, L = 48", None, 50),
+        ("cifar_dmrnet98_identity_unshared", "Table 5, not shared, L = 96", None, 98),
+        ("cifar_dmrnet98_unshared", "Table 5, not shared, L = 96", None, 98),
+        ("cifar_dmrnet56_k3", "section 5, K = 3", None, 56),
+        ("cifar_dmrnet56_k4", "section 5, K = 4", None, 56),
+        ("cifar_plain26", "Figure 6, L = 12", None, 26),
+        ("cifar_resnet26_blocks3", "Figure 6, L = 12", None, 26),
+        ("cifar_resnet26_blocks6", "Figure 6, L = 12", None, 26),
+        ("cifar_plain38", "Figure 6, L = 18", None, 38),
+        ("cifar_resnet38_blocks3", "Figure 6, L = 18", None, 38),
+        ("cifar_resnet38_blocks6", "Figure 6, L = 18", None, 38),
+    ):
+        rows.append(PublishedNetwork(name, source, parameters, depth))
+    return tuple(rows)
+
+
+#: Every network of the paper, once.
+NETWORKS = _networks()

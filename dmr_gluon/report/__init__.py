@@ -1,1 +1,0 @@
-"""Logs of runs, and pictures made from them."""

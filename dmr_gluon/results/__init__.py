@@ -1,1 +1,0 @@
-"""Runs beside the paper's tables and beside each other."""

@@ -1,0 +1,1 @@
+"""A run's folder, its log, and what is read from them."""

@@ -1,0 +1,59 @@
+"""The trained network of a run."""
+
+from ..errors import DMRError
+from ..models.network import Network, read_parameters
+from ..models.serialization import digest_of, prepare_to_run
+from ..models.spec import NetworkSpec
+from ..runtime import mx
+from . import log as runlog
+from .directory import RunDirectory
+
+
+def load_run(run, devices=None, epoch=None):
+    """The trained network of a run.
+
+    Parameters
+    ----------
+    run : str or RunDirectory
+    devices : list of Context, optional
+        Default: one CPU context.
+    epoch : int, optional
+        After which epoch; the best and the last one are kept. Default: the last one that ended.
+
+    Returns
+    -------
+    Network
+        Hybridized.
+
+    Raises
+    ------
+    DMRError
+        Where there is no run, no epoch has ended, or a file is damaged or another run's.
+    """
+    run = run if isinstance(run, RunDirectory) else RunDirectory(run)
+    spec = NetworkSpec.from_json(run.config()["network"])
+    epoch = run.model_epoch(epoch)
+    path = f"{run.model_prefix}-{epoch:04d}.params"
+    otherwise = f"--run-dir {run.path} --resume writes it anew from the checkpoint"
+    devices = devices or [mx.cpu()]
+    net = Network(spec)
+    net.initialize(ctx=devices)
+    read_parameters(net, path, otherwise)
+    logged = logged_epoch(run.log, epoch) or {}
+    # Earlier versions did not log it.
+    if logged.get("parameters_sha256") not in (None, digest_of(net)):
+        raise DMRError(
+            f"{path} does not hold the parameters that this run had after epoch {epoch}, as "
+            f"{run.log} identifies them: it is another run's, or was changed; {otherwise}"
+        )
+    prepare_to_run(net, devices)
+    return net
+
+
+def logged_epoch(log, epoch):
+    """The training log's last line of an epoch; None where there is none, or no whole log."""
+    try:
+        lines = [event for event in runlog.epochs(log) if event.get("epoch") == epoch]
+    except DMRError:
+        return None
+    return lines[-1] if lines else None

@@ -1,0 +1,1 @@
+"""Programs that import nothing of this package, and travel with bundles."""

@@ -1,0 +1,1 @@
+"""The machine, its libraries and processes; nothing here knows of networks."""

@@ -1,0 +1,136 @@
+"""Writing files whole or not at all, and hashing them."""
+
+import contextlib
+import hashlib
+import os
+
+from tqdm import tqdm
+
+from ..errors import DMRError
+
+_BLOCK = 1 << 20
+
+
+def check_writable(*paths):
+    """Refuse files that a user has named and that cannot be written, before they cost anything."""
+    for path in filter(None, paths):
+        folder = os.path.dirname(path) or "."
+        if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+            raise DMRError(f"{path} cannot be written; name a file in a folder that is there")
+
+
+def write_result(path, content):
+    """Write a file that a user has named.
+
+    Parameters
+    ----------
+    path : str
+    content : str or bytes
+        As for :func:`write_atomically`.
+
+    Raises
+    ------
+    DMRError
+        Where it cannot be written.
+    """
+    try:
+        # A link stays one.
+        write_atomically(os.path.realpath(path) if os.path.islink(path) else path, content)
+    except OSError as error:
+        raise DMRError(f"{path} cannot be written ({error.strerror or error})") from error
+
+
+def _sync_folder(folder):
+    """Let a new name reach the disk: a log must not outlive the checkpoint that it speaks of."""
+    with contextlib.suppress(OSError):  # some file systems have no such thing
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_atomically(path, content):
+    """Write a file so that it is there whole or not at all.
+
+    Parameters
+    ----------
+    path : str
+        What is no file, such as ``/dev/null``, is written to as it is.
+    content : str or bytes
+        To a text a line's end is added.
+
+    Raises
+    ------
+    OSError
+    """
+    if isinstance(content, str):
+        content = (content + "\n").encode()
+    if os.path.exists(path) and not os.path.isfile(path):  # /dev/null must not be replaced
+        with open(path, "wb") as file:
+            file.write(content)
+        return
+    try:
+        with open(path + ".part", "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(path + ".part", path)
+        _sync_folder(os.path.dirname(path) or ".")
+    except OSError as error:
+        # What is half written would keep a full disk full.
+        with contextlib.suppress(OSError):
+            os.remove(path + ".part")
+        raise OSError(error.errno, error.strerror, path) from error
+
+
+def digests_of(path, algorithms, length=None):
+    """Hash a file, or its beginning, reading it once.
+
+    Parameters
+    ----------
+    path : str
+    algorithms : collection of str
+        Such as ``md5``.
+    length : int, optional
+        Bytes to read; default: all.
+
+    Returns
+    -------
+    dict of str to hashlib's objects
+        By algorithm; they can be updated with what follows.
+    """
+    digests = {name: hashlib.new(name) for name in algorithms}
+    left = os.path.getsize(path) if length is None else length
+    bar = tqdm(
+        total=left, desc=f"hash of {os.path.basename(path)}", unit="B", unit_scale=True,
+        disable=None, leave=False, delay=1,
+    )  # fmt: skip
+    with bar, open(path, "rb") as file:
+        while left > 0:
+            block = file.read(min(left, _BLOCK))
+            if not block:
+                break
+            for digest in digests.values():
+                digest.update(block)
+            left -= len(block)
+            bar.update(len(block))
+    return digests
+
+
+def digest(arrays):
+    """SHA-256 of the names, types, shapes and values of NumPy arrays.
+
+    Parameters
+    ----------
+    arrays : dict of str to numpy.ndarray
+
+    Returns
+    -------
+    str
+    """
+    found = hashlib.sha256()
+    for name in sorted(arrays):
+        found.update(f"{name} {arrays[name].dtype} {arrays[name].shape}\n".encode())
+        found.update(arrays[name].tobytes())
+    return found.hexdigest()

@@ -1,0 +1,203 @@
+"""What this machine has and can do, without importing MXNet."""
+
+import contextlib
+import fcntl
+import os
+import platform
+import re
+import time
+
+from ..errors import DMRError
+
+#: Where the kernel tells this process's cgroups and mounts.
+_PROCESS = "/proc/self"
+#: Versions of CUDA for which there are, or were, wheels of MXNet 1.x.
+_CUDAS = (80, 90, 91, 92, 100, 101, 102, 110, 112)
+
+
+def usable_cores():
+    """Physical cores that this process may use, by its affinity and its cgroups' quotas."""
+    if not hasattr(os, "sched_getaffinity"):  # not Linux, for which alone MXNet's wheels are
+        return os.cpu_count() or 1
+    allowed = os.sched_getaffinity(0)
+    cores = set()
+    for cpu in allowed:
+        siblings = f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+        cores.add(_read(siblings) or str(cpu))
+    count = len(cores)
+    for folder in _cgroups("cpu"):
+        quota, _, period = _read(f"{folder}/cpu.max").partition(" ")
+        if not period:  # version 1
+            quota = _read(f"{folder}/cpu.cfs_quota_us")
+            period = _read(f"{folder}/cpu.cfs_period_us")
+        if quota.isdigit() and period.isdigit() and int(period) > 0:
+            count = min(count, int(quota) // int(period))
+    return max(1, count)
+
+
+def check_threads():
+    """Check the variables that set numbers of threads, before MXNet aborts on one it cannot read.
+
+    OpenMP allows a list, a number for each level of nesting: the first is kept. An empty variable
+    is removed.
+
+    Raises
+    ------
+    DMRError
+        For a value that is not a number of threads.
+    """
+    for name in [*filter(_COUNT.fullmatch, os.environ)]:
+        text = os.environ[name].strip()
+        first = text.split(",")[0].strip() if name == "OMP_NUM_THREADS" else text
+        if not text:
+            del os.environ[name]
+        elif re.fullmatch(r"\+?0*[1-9][0-9]{0,3}", first):
+            os.environ[name] = first
+        elif first != "0" or name not in _MAY_BE_0:
+            raise DMRError(
+                f"{name}={os.environ[name]} is not a whole number from 1 to 9999; correct it, or "
+                f"unset {name}"
+            )
+
+
+#: Variables that MXNet reads as a number of threads, or of their workspaces.
+_COUNT = re.compile("OMP_NUM_THREADS|MXNET_[A-Z_]*(THREADS|TEMP_COPY)")
+_MAY_BE_0 = ("MXNET_MP_OPENCV_NUM_THREADS", "MXNET_MP_WORKER_NTHREADS", "MXNET_OMP_MAX_THREADS")
+
+#: Temporary workspaces of MXNet's CPU contexts, for each of them. Four would do on two cores; more
+#: cost a few MiB (benchmarks/cpu_contexts.py).
+_WORKSPACES = 16
+
+
+def share_cores(contexts):
+    """Let several CPU contexts compute side by side; to be called before MXNet is imported.
+
+    Each gets its share of the cores. MXNet gives all of them together four temporary workspaces,
+    one of which every convolution locks, so that their forward passes would wait for each other.
+    A variable that the user has set is never changed.
+
+    Parameters
+    ----------
+    contexts : int
+    """
+    check_threads()
+    if contexts > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // contexts)))
+        os.environ.setdefault("MXNET_CPU_TEMP_COPY", str(_WORKSPACES * contexts))
+
+
+def processor():
+    """Its model's name, as the kernel has it."""
+    lines = _read("/proc/cpuinfo").splitlines()
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
+
+
+def instructions():
+    """What of vector and matrix instructions it has that oneDNN makes use of."""
+    flags = re.search(r"^flags\s*:(.*)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    known = ("sse4_1", "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
+    return [name for name in known if flags and name in flags.group(1).split()]
+
+
+def memory():
+    """Bytes of main memory.
+
+    Returns
+    -------
+    dict
+        ``total``; ``available``, without swapping, to this process; ``limit``, the smallest of
+        its cgroups', or None.
+    """
+    found = dict(re.findall(r"^(\w+):\s+(\d+) kB$", _read("/proc/meminfo"), re.MULTILINE))
+    total, available = (int(found.get(name, 0)) << 10 for name in ("MemTotal", "MemAvailable"))
+    limits = []
+    for folder in _cgroups("memory"):
+        # Version 1 writes a number beyond any memory where there is no limit.
+        files = ("memory.max", "memory.high", "memory.limit_in_bytes")
+        most = [int(n) for n in (_read(f"{folder}/{name}") for name in files) if n.isdigit()]
+        if min(most, default=total) >= total:
+            continue
+        limits.append(min(most))
+        used = _read(f"{folder}/memory.current") or _read(f"{folder}/memory.usage_in_bytes")
+        # Files that were read and written count as used, and are given up when need be. Version
+        # 1 adds at the end what the groups below have.
+        stat = _read(f"{folder}/memory.stat")
+        cached = re.findall(r"^(?:total_)?inactive_file (\d+)$", stat, re.M) or [0]
+        if used.isdigit():
+            available = max(0, min(available, limits[-1] - int(used) + int(cached[-1])))
+    return {"total": total, "available": available, "limit": min(limits, default=None)}
+
+
+def installed_wheels():
+    """Names and versions of the MXNet wheels that are installed, for whatever CUDA."""
+    from importlib import metadata  # a tenth of the time of dmr --help
+
+    found = {}
+    for name in ("mxnet", *(f"mxnet-cu{cuda}" for cuda in _CUDAS)):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def lock(file, patience=0.0):
+    """Lock an open file or folder for this process, which lets go of it however it ends.
+
+    Parameters
+    ----------
+    file : file or int
+    patience : float
+        Seconds to wait for another process, which may just be ending.
+
+    Returns
+    -------
+    bool or None
+        False where another process keeps it; None where the file system has no locks.
+    """
+    latest = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= latest:
+                return False
+            time.sleep(0.1)
+        except OSError:
+            return None
+
+
+def _cgroups(controller):
+    """Folders of this process's cgroup and of all above it, innermost first: each may set a limit.
+
+    Parameters
+    ----------
+    controller : str
+        ``cpu`` or ``memory``. A system may have cgroups of version 1 and 2 at once.
+    """
+    own = {}  # paths by controller; version 2 has one for all, under an empty name
+    for line in _read(f"{_PROCESS}/cgroup").splitlines():
+        controllers, _, path = line.partition(":")[2].partition(":")
+        own.update(dict.fromkeys(controllers.split(","), path))
+    for line in _read(f"{_PROCESS}/mountinfo").splitlines():
+        before, _, after = line.partition(" - ")
+        root, mount = before.split(" ")[3:5]
+        kind, *_, options = after.split(" ")
+        name = "" if kind == "cgroup2" else controller
+        if name not in own or kind not in ("cgroup", "cgroup2"):
+            continue
+        if kind == "cgroup" and controller not in options.split(","):
+            continue
+        # In a container the path may be the host's; what is mounted is the part below the root.
+        path = os.path.relpath(own[name], root)
+        names = [] if path.split("/")[0] in (".", "..") else path.split("/")
+        for depth in range(len(names), -1, -1):
+            yield os.path.join(mount, *names[:depth])
+
+
+def _read(path):
+    try:
+        with open(path, errors="surrogateescape") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,187 @@
+"""Saving a training, and bringing it back."""
+
+import contextlib
+import itertools
+import json
+import os
+from dataclasses import asdict, fields
+
+import numpy as np
+
+from ..errors import DMRError
+from ..models.serialization import digest_of, save_model
+from ..runs import log as runlog
+from ..runs.trained_network import logged_epoch
+from ..runtime import mx, on_a_passing_thread
+from . import checkpoint
+from .identity import identity, only_of
+from .state import NotFinite, Position
+
+
+class Keeper:
+    """The checkpoints and models of one run.
+
+    All workers of a group save and restore together; the first one writes.
+
+    Parameters
+    ----------
+    run : RunDirectory
+    step : TrainingStep
+    average : WeightAverage or None
+    keep : int
+        How many of the last checkpoints stay.
+    config : dict
+        As in ``config.json``: what checkpoints are of.
+    """
+
+    def __init__(self, run, step, average, keep, config):
+        self.run, self.step, self.average, self.keep = run, step, average, keep
+        self.config = config
+        self.group, self.net = step.group, step.net
+
+    def restore(self):
+        """Go to the newest checkpoint that is whole.
+
+        Returns
+        -------
+        (str, Position) or None
+            None where there is no checkpoint.
+
+        Raises
+        ------
+        DMRError
+            Where it is of another network or run.
+        """
+        found = checkpoint.read_newest(self.run.checkpoints, accept=only_of(self.config))
+        if found is None:
+            return None
+        path, arrays, state = found
+        logged = logged_epoch(self.run.log, state["epoch"]) or {}
+        lines = (line.get("parameters_sha256") for line in (logged, state.get("values") or {}))
+        if len(set(filter(None, lines))) > 1:
+            raise DMRError(
+                f"{path} is another run's: it does not have the parameters that {self.run.log} "
+                f"records for epoch {state['epoch']}; put this run's own checkpoint in its place, "
+                f"or start anew in another --run-dir"
+            )
+        part = self.group.part
+        checkpoint.fill(path, arrays, self.step, state["lr"], self.average, part)
+        if self.step.loss_scale and state.get("loss_scale"):
+            self.step.loss_scale.restore(state["loss_scale"])
+        known = {item.name: state[item.name] for item in fields(Position) if item.name in state}
+        return path, Position(**known)
+
+    def resume(self):
+        """Go to the newest checkpoint that is whole, if nothing that the run has is lost by it.
+
+        Returns
+        -------
+        Position
+            The beginning where the run has no epoch yet.
+
+        Raises
+        ------
+        DMRError
+            Where the log or the models are of epochs that no checkpoint goes on from. Nothing
+            has been changed then.
+        """
+        run, log = self.run, self.run.log
+        if os.path.islink(run.checkpoints) and not os.path.exists(run.checkpoints):
+            place = os.readlink(run.checkpoints)
+            raise DMRError(
+                f"{run.checkpoints} is a link to {place}, which is not there{run.kept()}"
+            )
+        try:
+            path, at = self.restore() or (None, Position())
+        except DMRError as error:
+            raise DMRError(f"{error}{run.kept()}") from error
+        events = runlog.read(log) if os.path.exists(log) else []
+        epochs = {event["epoch"] for event in events if event["event"] == "epoch"}
+        last = max(epochs | set(run.model_epochs()) if path is None else epochs, default=0)
+        ended = any(event["event"] == "end" for event in events)
+        # What a newer one that is damaged had, is trained again from the one before.
+        damaged = path and path != checkpoint.newest(run.checkpoints)
+        if at.epoch < last and (ended or not damaged):
+            there = f"the newest that is whole is of {at}" if path else "there is none"
+            raise DMRError(
+                f"{run.path} has {'all its' if ended else last} epochs, and no checkpoint in "
+                f"{run.checkpoints} goes on from there ({there}){run.kept()}"
+            )
+        os.makedirs(run.checkpoints, exist_ok=True)
+        return at
+
+    def save(self, at):
+        """Write a checkpoint.
+
+        Parameters
+        ----------
+        at : Position
+
+        Raises
+        ------
+        NotFinite
+            Where an array is not: such a checkpoint would be of no use.
+        DMRError
+            Where the workers' weights are not the same.
+        """
+        on_a_passing_thread(self._save, at)
+
+    def _save(self, at):
+        mx.nd.waitall()
+        self.step.check_replicas()
+        group = None if at.averaged else self.group
+        arrays = checkpoint.arrays_of(self.step, self.average, group)
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise NotFinite(f"{name} is not finite after {at}")
+        # Running statistics are each device's own.
+        own = {f"parameter/{p.name}" for p in checkpoint.running_statistics(self.net)} | {
+            "statistics"
+        }
+        same = (arrays[name] for name in sorted(set(arrays) - own))
+        self.group.check_equal("checkpoint", same, "weights")
+        if self.group.first:
+            state = {**asdict(at), "config": identity(self.config)}
+            if self.step.loss_scale:
+                state["loss_scale"] = self.step.loss_scale.state()
+            path = checkpoint.write(self.run.checkpoints, at.epoch, arrays, state, at.steps)
+            checkpoint.keep_only(path, self.keep, (at.best or {}).get("epoch"))
+
+    def check_equal(self):
+        """Refuse workers that begin with different weights, recipes, seeds or data."""
+        weights = (p.list_data()[0].asnumpy() for p in self.step.buckets.arrays)
+        self.group.check_equal("weights", weights, "weights")
+        what = json.dumps([self.config["recipe"], identity(self.config)], sort_keys=True)
+        text = np.frombuffer(what.encode(), np.uint8)
+        self.group.check_equal("config", [text], "recipe, seed or data set")
+
+    def save_model(self, at):
+        """Write the model of the last epoch, and keep only that and the best one's."""
+        if not self.group.first:
+            return
+        on_a_passing_thread(save_model, self.net, self.run.model_prefix, at.epoch)
+        self.run.keep_only_models({at.epoch, (at.best or {}).get("epoch")})
+
+    def digest(self):
+        """What the model of this epoch is recognised by: the averages' where there are such."""
+        with self.average or contextlib.nullcontext():
+            return on_a_passing_thread(digest_of, self.net)
+
+    def average_running_statistics(self):
+        """Give every device of every worker the mean of all BN running statistics.
+
+        They are what evaluation, checkpoint and export then agree on. Training does not depend
+        on them, and as they are linear in the batches, averaging now or later is the same.
+        """
+        statistics = checkpoint.running_statistics(self.net)
+        if not statistics or len(self.step.devices) * self.group.count == 1:
+            return
+        means = []
+        for parameter in statistics:
+            arrays = [array.as_in_context(mx.cpu()) for array in parameter.list_data()]
+            means.append((sum(arrays[1:], arrays[0]) / len(arrays)).asnumpy())
+        flat = mx.nd.array(np.concatenate([mean.ravel() for mean in means]))
+        flat = self.group.gather_later("means", flat).asnumpy().mean(axis=0)
+        ends = list(itertools.accumulate(mean.size for mean in means))
+        for parameter, mean, end in zip(statistics, means, ends):
+            parameter.set_data(mx.nd.array(flat[end - mean.size : end].reshape(mean.shape)))
