@@ -31,7 +31,7 @@ from dmr_gluon.analysis.symbol_parity import randomise
 from dmr_gluon.bench.conditions import machine
 from dmr_gluon.bench.floor import measured_peak, training_multiply_adds
 from dmr_gluon.bench.random_bundle import random_bundle
-from dmr_gluon.cli.training_flags import Parser, run
+from dmr_gluon.cli.program import Parser, run
 from dmr_gluon.data.datasets import open_prepared
 from dmr_gluon.deploy.bundle import read_bundle
 from dmr_gluon.deploy.bundle_writer import ExportOptions

@@ -15,7 +15,7 @@ import sys
 
 from dmr_gluon.bench.answering import redirected, serve
 from dmr_gluon.bench.conditions import describe, machine
-from dmr_gluon.cli.training_flags import Parser, run
+from dmr_gluon.cli.program import Parser, run
 from dmr_gluon.system.machine import usable_cores
 from dmr_gluon.system.text_tables import markdown_table
 from dmr_gluon.system.timing import measure

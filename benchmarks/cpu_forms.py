@@ -11,7 +11,7 @@ import sys
 from dmr_gluon.bench.answering import redirected, serve
 from dmr_gluon.bench.conditions import describe, machine
 from dmr_gluon.bench.worker import make_run
-from dmr_gluon.cli.training_flags import Parser, run
+from dmr_gluon.cli.program import Parser, run
 from dmr_gluon.models.blocks import MergeAndRun
 from dmr_gluon.models.layers import BatchNormRelu, GlobalAveragePool
 from dmr_gluon.runtime import mx

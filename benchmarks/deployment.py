@@ -18,7 +18,7 @@ import warnings
 import numpy as np
 
 from dmr_gluon.bench.random_bundle import random_bundle
-from dmr_gluon.cli.training_flags import Parser, run
+from dmr_gluon.cli.program import Parser, run
 from dmr_gluon.deploy.bundle import read_bundle
 from dmr_gluon.deploy.bundle_writer import ExportOptions
 from dmr_gluon.deploy.parity import workers

@@ -81,13 +81,13 @@ def train(form, name, batch, contexts, steps):
     from dmr_gluon.training.optimizer import NAG2016
 
     class Separate:
-        """Parameters as Gluon has them, in the place of :class:`.buckets.Buckets`."""
+        """Parameters as Gluon has them, in the place of :class:`.buckets.FlatParameters`."""
 
         def __init__(self, net, add, devices):
             self.arrays = buckets.trained_parameters(net)
 
     if form == "separate":
-        step.Buckets = Separate
+        step.FlatParameters = Separate
     devices = [mx.cpu(i) for i in range(contexts)]
     group = join("dist_sync" if "DMLC_ROLE" in os.environ else "device", devices)
     random = np.random.RandomState(0)

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from dmr_gluon.bench.conditions import describe, machine
 from dmr_gluon.bench.predict import Hardware, gradients_of, predict
-from dmr_gluon.cli.training_flags import run
+from dmr_gluon.cli.program import run
 from dmr_gluon.errors import DMRError
 from dmr_gluon.system import program as child
 from dmr_gluon.system.files import check_writable, write_result

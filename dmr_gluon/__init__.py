@@ -15,7 +15,7 @@ _PUBLIC = {
     "NetworkSpec": ".models.spec",
     "network": ".models.names",
     "Recipe": ".paper.recipes",
-    "RunOptions": ".training.trainer",
+    "RunOptions": ".training.options",
     "Network": ".models.network",
     "get_model": ".model_zoo",
     "Backbone": ".models.backbone",
@@ -24,7 +24,7 @@ _PUBLIC = {
     "Residual": ".models.blocks",
     "InceptionLike": ".models.blocks",
     "MergeAndRun": ".models.blocks",
-    "fit": ".training.trainer",
+    "fit": ".training.fit",
     "evaluate": ".training.evaluate",
     "export": ".deploy.export",
     "load_bundle": ".deploy.load",
@@ -53,8 +53,8 @@ if TYPE_CHECKING:  # mypy and editors are to notice a name that is not there
     from .models.spec import NetworkSpec as NetworkSpec
     from .paper.recipes import Recipe as Recipe
     from .training.evaluate import evaluate as evaluate
-    from .training.trainer import RunOptions as RunOptions
-    from .training.trainer import fit as fit
+    from .training.fit import fit as fit
+    from .training.options import RunOptions as RunOptions
 
 else:
 

@@ -42,7 +42,8 @@ def short_recipe():
 @pytest.fixture(scope="session")
 def short_run(digits, short_recipe, tmp_path_factory):
     """Folder of a run with the short recipe."""
-    from dmr_gluon.training.trainer import RunOptions, fit
+    from dmr_gluon.training.fit import fit
+    from dmr_gluon.training.options import RunOptions
 
     folder = str(tmp_path_factory.mktemp("runs") / "short")
     fit(short_recipe, RunOptions(data_dir=digits, run_dir=folder))

@@ -6,12 +6,7 @@ from dataclasses import replace
 
 from dmr_gluon import network
 from dmr_gluon.paper.recipes import CIFAR
-from dmr_gluon.runs.training_run import (
-    FINISHED,
-    STOPPED,
-    Run,
-    Setup,
-)
+from dmr_gluon.runs.training_run import FINISHED, STOPPED, Run, Setup
 
 
 def made_up_epochs(seed, epochs, final, upto=None):

@@ -47,7 +47,8 @@ def configuration(
     **fields
         Changes to the paper's recipe for the data set; ``recipe`` is another one.
     """
-    from dmr_gluon.training.setup import Plan, RunOptions
+    from dmr_gluon.training.options import RunOptions
+    from dmr_gluon.training.plan import Plan
     from dmr_gluon.training.setup import configuration as real
 
     usual = fields.pop("recipe", OF_DATASET[published_name(dataset) or "cifar10"])

@@ -11,13 +11,7 @@ import pytest
 
 from dmr_gluon.bench.conditions import describe
 from dmr_gluon.bench.floor import Peak, training_multiply_adds
-from dmr_gluon.bench.growth import (
-    Curve,
-    Point,
-    draw_growth,
-    exponent,
-    growth_table,
-)
+from dmr_gluon.bench.growth import Curve, Point, draw_growth, exponent, growth_table
 from dmr_gluon.bench.speeds import BenchOptions, Measured
 from dmr_gluon.bench.tables import draw_speeds, speed_table, step_table
 from dmr_gluon.cli.main import _main

@@ -18,13 +18,7 @@ from dmr_gluon.bench.predict import (
     predict,
     server_shares,
 )
-from dmr_gluon.bench.profile import (
-    AROUND,
-    BETWEEN,
-    combine,
-    parse_log,
-    shares_of_peak,
-)
+from dmr_gluon.bench.profile import AROUND, BETWEEN, combine, parse_log, shares_of_peak
 from dmr_gluon.bench.profile_worker import operators_of
 from dmr_gluon.errors import DMRError
 

@@ -4,12 +4,7 @@ import numpy as np
 import pytest
 from numpy_reference import Reference
 
-from dmr_gluon.models.blocks import (
-    InceptionLike,
-    MergeAndRun,
-    Plain,
-    Residual,
-)
+from dmr_gluon.models.blocks import InceptionLike, MergeAndRun, Plain, Residual
 from dmr_gluon.runtime import mx
 
 SHAPES = [

@@ -24,12 +24,7 @@ from dmr_gluon.deploy import bundle_writer as writer
 from dmr_gluon.deploy.bundle import read_bundle, write_description
 from dmr_gluon.deploy.bundle_writer import ExportOptions, write_bundle
 from dmr_gluon.deploy.export import export
-from dmr_gluon.deploy.parity import (
-    Comparison,
-    Worker,
-    compare,
-    workers,
-)
+from dmr_gluon.deploy.parity import Comparison, Worker, compare, workers
 from dmr_gluon.deploy.variants import FORMS, available
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runs.trained_network import load_run

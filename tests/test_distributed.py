@@ -18,7 +18,7 @@ from dmr_gluon.runs import log as runlog
 from dmr_gluon.runs.directory import RunDirectory
 from dmr_gluon.runs.reader import read_run
 from dmr_gluon.training import checkpoint, distributed
-from dmr_gluon.training.distributed import ALONE, Group, join
+from dmr_gluon.training.distributed import ALONE, WorkerGroup, join
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
 TRAIN = [sys.executable, "train_cifar.py", "--model", "cifar_dmrnet8"]
@@ -229,7 +229,7 @@ class TestJoining:
     def test_a_number_that_no_worker_has(self, monkeypatch, number):
         monkeypatch.setenv("DMR_WORKER", number)
         with pytest.raises(DMRError, match="DMR_WORKER .* must be a number below 2"):
-            Group(SimpleNamespace(num_workers=2, rank=0))
+            WorkerGroup(SimpleNamespace(num_workers=2, rank=0))
 
     def test_a_worker_that_is_alone(self):
         assert ALONE.first and ALONE.part == (0, 1)
@@ -239,7 +239,7 @@ class TestJoining:
         ALONE.wait()
 
 
-class Two(Group):
+class Two(WorkerGroup):
     """Worker 0 of two; ``other`` says what worker 1 gives in place of what this one does."""
 
     def __init__(self, other=lambda values: values):
@@ -273,7 +273,7 @@ def test_waiting_is_for_the_others():
 UNEQUAL = """
 import time
 import numpy as np
-from dmr_gluon.cli.training_flags import run
+from dmr_gluon.cli.program import run
 from dmr_gluon.runtime import mx
 from dmr_gluon.training.distributed import join
 
@@ -317,8 +317,9 @@ def test_what_one_worker_refuses_ends_the_job_with_its_line(digits, tmp_path):
 
 #: train_cifar.py with something that goes wrong on one worker alone.
 ONE_SIDED = """
-import os, sys
-from dmr_gluon.cli.training_flags import parse_training_flags, run
+import dataclasses, os, sys
+from dmr_gluon.cli.program import run
+from dmr_gluon.cli.training_flags import parse_training_flags
 from dmr_gluon.paper.recipes import DIGITS
 
 def main():
@@ -326,7 +327,7 @@ def main():
     import dmr_gluon.training.epoch as epoch
     from dmr_gluon.errors import DMRError
     from dmr_gluon.training import checkpoint
-    from dmr_gluon.training.trainer import RunOptions, fit
+    from dmr_gluon.training.fit import fit
     from dmr_gluon.training.step import TrainingStep
 
     what, mine = sys.argv[1], os.environ["DMR_WORKER"]
@@ -355,10 +356,10 @@ def main():
             return call(self, *arguments)
         TrainingStep.update = other
     if what == "seed":
-        options["seed"] = 1 + int(mine)
+        options = dataclasses.replace(options, seed=1 + int(mine))
     if what == "bug" and mine == "1":
         epoch.training_batches = None
-    fit(recipe, RunOptions(**options))
+    fit(recipe, options)
 
 run(main)
 """

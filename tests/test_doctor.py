@@ -9,12 +9,7 @@ import pytest
 from conftest import REPOSITORY
 
 from dmr_gluon.doctor import facts as gathering
-from dmr_gluon.doctor.findings import (
-    OK,
-    PROBLEM,
-    WARNING,
-    judge,
-)
+from dmr_gluon.doctor.findings import OK, PROBLEM, WARNING, judge
 from dmr_gluon.doctor.needs import Needs
 from dmr_gluon.errors import DMRError
 from dmr_gluon.system import cuda
@@ -440,7 +435,7 @@ class TestCommand:
 @pytest.mark.parametrize("name, batch", [("cifar_dmrnet14", 64), ("cifar_dmrnet56", 32)])
 def test_the_memory_of_a_training_is_about_what_is_said(command, digits, tmp_path, name, batch):
     code = (
-        "import sys; from dmr_gluon.training.trainer import RunOptions, fit; "
+        "import sys; from dmr_gluon.training.fit import RunOptions, fit; "
         "from dataclasses import replace; from dmr_gluon.paper.recipes import DIGITS; "
         f"fit(replace(DIGITS, model={name!r}, batch_size={batch}, epochs=1, steps=6), "
         f"RunOptions(data_dir={digits!r}, run_dir={str(tmp_path / 'run')!r})); "

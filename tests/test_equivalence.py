@@ -11,12 +11,7 @@ from dmr_gluon.analysis import conversion
 from dmr_gluon.analysis.conversion import convert_run, convert_training
 from dmr_gluon.analysis.symbol_parity import randomise
 from dmr_gluon.errors import DMRError
-from dmr_gluon.models.equivalence import (
-    convert,
-    convert_arrays,
-    fold,
-    unfold,
-)
+from dmr_gluon.models.equivalence import convert, convert_arrays, fold, unfold
 from dmr_gluon.models.names import network
 from dmr_gluon.models.serialization import save_model
 from dmr_gluon.paper.recipes import Recipe
@@ -26,9 +21,10 @@ from dmr_gluon.runs.reader import read_runs
 from dmr_gluon.runs.trained_network import load_run
 from dmr_gluon.runtime import mx
 from dmr_gluon.training import checkpoint
+from dmr_gluon.training.fit import fit
 from dmr_gluon.training.optimizer import NAG2016
+from dmr_gluon.training.options import RunOptions
 from dmr_gluon.training.step import TrainingStep
-from dmr_gluon.training.trainer import RunOptions, fit
 
 LR = 0.02
 

@@ -325,9 +325,9 @@ class TestSeries:
         )
         program = (
             "import sys\n"
-            "from dmr_gluon.cli import main as cli, sweep, training_flags\n"
+            "from dmr_gluon.cli import main as cli, program, sweep\n"
             f"sweep.command = lambda job, flags: [sys.executable, '-c', {training!r}]\n"
-            "training_flags.run(lambda: cli._main(sys.argv[1:]))\n"
+            "program.run(lambda: cli._main(sys.argv[1:]))\n"
         )
         arguments = [*TINY, "--seeds", "2", "--data-root", data]
         return subprocess.Popen(

@@ -17,12 +17,7 @@ from conftest import REPOSITORY
 from dmr_gluon.cli import main as cli
 from dmr_gluon.errors import DMRError
 from dmr_gluon.launch.clusters import attempt_number, find_root, find_task
-from dmr_gluon.launch.plan import (
-    Host,
-    Task,
-    place,
-    read_hosts,
-)
+from dmr_gluon.launch.plan import Host, Task, place, read_hosts
 
 LAUNCH = """
 import json, sys
@@ -314,7 +309,7 @@ def test_a_refusal_is_not_tried_again(launched):
 def test_what_ends_a_training_that_had_begun_is_tried_again(launched):
     job = launched(
         "from dmr_gluon.errors import Failed\n"
-        "from dmr_gluon.cli.training_flags import run\n"
+        "from dmr_gluon.cli.program import run\n"
         "def main():\n"
         "    if attempt == 0:\n"
         "        raise Failed('No space left on device')\n"

@@ -9,7 +9,8 @@ import pytest
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runs import log as runlog
 from dmr_gluon.runs.reader import read_run
-from dmr_gluon.training.trainer import RunOptions, fit
+from dmr_gluon.training.fit import fit
+from dmr_gluon.training.options import RunOptions
 
 
 def steps_of(run_dir):
@@ -84,10 +85,10 @@ def test_a_run_that_is_resumed_logs_as_before(whole, recipe, digits, tmp_path, m
     def parsed(*arguments):
         return parse_training_flags("", CIFAR, "digits", arguments=list(arguments))[1]
 
-    assert parsed("--run-dir", whole, "--resume")["log_steps"] == 7
-    assert parsed("--run-dir", whole, "--resume", "--log-steps", "9")["log_steps"] == 9
-    assert parsed("--data-dir", digits)["log_steps"] is None
-    with pytest.raises(DMRError, match="--log-steps must be at least 1, not 0"):
+    assert parsed("--run-dir", whole, "--resume").log_steps == 7
+    assert parsed("--run-dir", whole, "--resume", "--log-steps", "9").log_steps == 9
+    assert parsed("--data-dir", digits).log_steps is None
+    with pytest.raises(DMRError, match="log_steps must be at least 1, not 0"):
         parsed("--data-dir", digits, "--log-steps", "0")
     with pytest.raises(DMRError, match="leave out --log-steps"):
         parsed("--data-dir", digits, "--log-steps", "9", "--estimate")

@@ -17,12 +17,7 @@ from dmr_gluon.compare.comparison import compare
 from dmr_gluon.compare.html.page import page
 from dmr_gluon.errors import DMRError
 from dmr_gluon.paper.recipes import CIFAR, DIGITS, IMAGENET
-from dmr_gluon.runs.training_run import (
-    FAILED,
-    RUNNING,
-    STOPPED,
-    Run,
-)
+from dmr_gluon.runs.training_run import FAILED, RUNNING, STOPPED, Run
 
 COMMAND = "dmr compare runs --html report.html"
 VOID = {"meta", "link", "img", "input"}

@@ -30,14 +30,7 @@ from dmr_gluon.models.names import network
 from dmr_gluon.paper.dataset_facts import PUBLISHED
 from dmr_gluon.paper.numbers import TABLE2_ERRORS, TABLE2_L, TABLE3
 from dmr_gluon.paper.recipes import OF_DATASET
-from dmr_gluon.runs.training_run import (
-    FAILED,
-    FINISHED,
-    RUNNING,
-    STOPPED,
-    Run,
-    Setup,
-)
+from dmr_gluon.runs.training_run import FAILED, FINISHED, RUNNING, STOPPED, Run, Setup
 
 #: Data sets' names that would do harm in a path, a page, a formula or XML, or have no glyphs.
 DRAWN = [

@@ -10,13 +10,9 @@ from run_folders import log_of, write_run
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runs import learning_curve as plots
 from dmr_gluon.runs import log as runlog
-from dmr_gluon.runs.learning_curve import (
-    learning_curve,
-    style,
-    told_apart,
-    write_picture,
-)
-from dmr_gluon.training.trainer import RunOptions, fit
+from dmr_gluon.runs.learning_curve import learning_curve, style, told_apart, write_picture
+from dmr_gluon.training.fit import fit
+from dmr_gluon.training.options import RunOptions
 
 #: dmr, for a user whom the system does not know.
 NOBODY = """

@@ -11,13 +11,7 @@ from dmr_gluon.cli import main as cli
 from dmr_gluon.compare.comparison import compare
 from dmr_gluon.compare.figures.drawing import pictures_of
 from dmr_gluon.compare.points import Point, joint
-from dmr_gluon.compare.statistics import (
-    CONSISTENT,
-    HIGHER,
-    LOWER,
-    NO_VERDICT,
-    Sample,
-)
+from dmr_gluon.compare.statistics import CONSISTENT, HIGHER, LOWER, NO_VERDICT, Sample
 from dmr_gluon.compare.tables import as_json, as_text, sections
 from dmr_gluon.paper.recipes import CIFAR
 from dmr_gluon.runs.authors_recipe import images_of

@@ -20,18 +20,8 @@ from run_folders import (
 )
 
 from dmr_gluon.compare.comparison import compare
-from dmr_gluon.compare.groups import (
-    dataset_title,
-    departures_of,
-    grouped,
-    published_name,
-)
-from dmr_gluon.compare.statistics import (
-    CONSISTENT,
-    HIGHER,
-    LOWER,
-    NO_VERDICT,
-)
+from dmr_gluon.compare.groups import dataset_title, departures_of, grouped, published_name
+from dmr_gluon.compare.statistics import CONSISTENT, HIGHER, LOWER, NO_VERDICT
 from dmr_gluon.errors import DMRError
 from dmr_gluon.models.names import name_of, network
 from dmr_gluon.paper.dataset_facts import PUBLISHED

@@ -33,22 +33,17 @@ from dmr_gluon.runs.trained_network import load_run
 from dmr_gluon.runtime import mx
 from dmr_gluon.system import machine
 from dmr_gluon.system.signals import say
-from dmr_gluon.training import (
-    checkpoint,
-    epoch,
-    evaluate,
-)
+from dmr_gluon.training import checkpoint, epoch, evaluate, trainer
 from dmr_gluon.training import estimate as estimating
-from dmr_gluon.training import (
-    trainer as loop,
-)
+from dmr_gluon.training import fit as fitting
 from dmr_gluon.training.distributed import ALONE
+from dmr_gluon.training.fit import fit
 from dmr_gluon.training.identity import changes_at_resume
+from dmr_gluon.training.options import RunOptions
+from dmr_gluon.training.plan import Plan
 from dmr_gluon.training.progress import Heartbeat, duration
-from dmr_gluon.training.setup import Plan
 from dmr_gluon.training.step import TrainingStep
 from dmr_gluon.training.stopping import StopSignals
-from dmr_gluon.training.trainer import RunOptions, fit
 
 #: Of an epoch: 368 images in batches of 16.
 STEPS = 23
@@ -493,7 +488,7 @@ class TestNotFinite:
     def test_a_test_loss_that_is_not_finite_is_one_too(
         self, recipe, few, tmp_path, monkeypatch, on_nan
     ):
-        original, left = loop.evaluate, [1]
+        original, left = trainer.evaluate, [1]
 
         def evaluate_once_wrong(*arguments, **options):
             found = original(*arguments, **options)
@@ -502,7 +497,7 @@ class TestNotFinite:
                 return replace(found, loss=float("nan"))
             return found
 
-        monkeypatch.setattr(loop, "evaluate", evaluate_once_wrong)
+        monkeypatch.setattr(trainer, "evaluate", evaluate_once_wrong)
         options = RunOptions(data_dir=few, run_dir=str(tmp_path / "run"), on_nan=on_nan)
         if on_nan == "stop":
             with pytest.raises(DMRError, match="test loss is nan after epoch 1.*epoch-0000.npz"):
@@ -624,7 +619,7 @@ class TestDisks:
             raise mx.base.MXNetError("Traceback ...\nCUDA: unspecified launch failure")
 
         options = RunOptions(data_dir=few, run_dir=str(tmp_path / "run"))
-        for place, name in ((loop, "make_devices"), (TrainingStep, "update")):
+        for place, name in ((fitting, "make_devices"), (TrainingStep, "update")):
             monkeypatch.setattr(place, name, broken)
             with pytest.raises(Failed, match="MXNet stopped: CUDA: unspecified") as stopped:
                 fit(recipe, options)
@@ -676,7 +671,7 @@ class TestKept:
 
         class Step:
             devices, group = [mx.cpu()], ALONE
-            buckets = SimpleNamespace(apart=contextlib.nullcontext)
+            flat = SimpleNamespace(apart=contextlib.nullcontext)
 
             def __call__(self, *_):
                 clock[0] += 0.5
@@ -702,7 +697,7 @@ class TestKept:
 
         class Step:
             devices, group = [mx.cpu()], ALONE
-            buckets = SimpleNamespace(apart=contextlib.nullcontext)
+            flat = SimpleNamespace(apart=contextlib.nullcontext)
 
             def __call__(self, data, *_):
                 sizes.append(len(data))

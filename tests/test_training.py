@@ -30,20 +30,16 @@ from dmr_gluon.system.cuda import GPU, Driver, parse_gpus
 from dmr_gluon.training import evaluate as evaluation
 from dmr_gluon.training import progress as log
 from dmr_gluon.training import step
-from dmr_gluon.training.checkpointer import Keeper
+from dmr_gluon.training.checkpointer import Checkpointer
 from dmr_gluon.training.distributed import ALONE
 from dmr_gluon.training.epoch import StepsOfEpoch
 from dmr_gluon.training.evaluate import evaluate
+from dmr_gluon.training.fit import fit
 from dmr_gluon.training.optimizer import make_optimizer
-from dmr_gluon.training.setup import Plan
-from dmr_gluon.training.state import Position
-from dmr_gluon.training.step import (
-    HostBuffers,
-    TrainingStep,
-    host_memory,
-    split_over,
-)
-from dmr_gluon.training.trainer import RunOptions, fit
+from dmr_gluon.training.options import RunOptions
+from dmr_gluon.training.plan import Plan
+from dmr_gluon.training.state import TrainingState
+from dmr_gluon.training.step import HostBuffers, TrainingStep, host_memory, split_over
 
 
 def without_bn():
@@ -157,7 +153,7 @@ def test_replicas_that_drift_apart_end_the_run(digits, short_recipe, tmp_path, m
         results = update(self, *arguments)
         steps.append(1)
         if len(steps) == at:
-            self.buckets.arrays[0].list_data()[1][5] += 1e-6
+            self.flat.arrays[0].list_data()[1][5] += 1e-6
         return results
 
     monkeypatch.setattr(TrainingStep, "update", broken)
@@ -574,7 +570,7 @@ def test_running_statistics_become_their_mean_over_the_devices():
             array[:] = value
         expected[parameter.name] = values.mean(axis=0)
     keeper = SimpleNamespace(net=net, step=SimpleNamespace(devices=both), group=ALONE)
-    Keeper.average_running_statistics(keeper)
+    Checkpointer.average_running_statistics(keeper)
     for parameter in statistics:
         for array in parameter.list_data():
             np.testing.assert_allclose(array.asnumpy(), expected[parameter.name], rtol=1e-6)
@@ -595,7 +591,10 @@ def test_what_is_left_is_noted_while_a_run_goes_on():
 
 
 def test_nothing_is_summed_up_before_a_step():
-    for at in (Position(), Position(epoch=3, steps=5, images=9, loss=2.5, wrong=1).next_epoch()):
+    for at in (
+        TrainingState(),
+        TrainingState(epoch=3, steps=5, images=9, loss=2.5, wrong=1).next_epoch(),
+    ):
         assert (at.steps, at.images, at.loss, at.wrong) == (0, 0, 0, 0)
 
 

@@ -292,7 +292,7 @@ def check_equivalences(names=("cifar_dilnet14", "cifar_dmrnet14"), steps=3) -> I
         other = convert_training(trained, _optimizer(), "grouped")
         figure = "Figure 4, equation (6)" if spec.block == INCEPTION_LIKE else "Figure 5"
         after = f"after {steps} steps of training"
-        with trained.buckets.apart(), other.buckets.apart():
+        with trained.flat.apart(), other.flat.apart():
             off = _difference(net, other.net, data)
             yield _near(f"{figure}: {name}, grouped, {after}", off, 1e-4)
             if spec.block == INCEPTION_LIKE:
@@ -308,7 +308,7 @@ def check_equivalences(names=("cifar_dilnet14", "cifar_dmrnet14"), steps=3) -> I
         back = equivalence.convert(other.net, "branches")
         # Beside the form that it came from: both have been trained on apart, and in single
         # precision another order of a sum flips a ReLU now and then.
-        with other.buckets.apart():
+        with other.flat.apart():
             off = _difference(other.net, back, data)
         yield _near(f"{figure}: {name}, and back", off, 1e-4)
 

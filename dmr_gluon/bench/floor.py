@@ -115,7 +115,7 @@ def _measure(device, mx):
 
 
 def _main():
-    from ..cli.training_flags import Parser
+    from ..cli.program import Parser
     from ..devices import make_devices
     from ..runtime import mx
     from .answering import redirected
@@ -129,6 +129,6 @@ def _main():
 
 
 if __name__ == "__main__":
-    from ..cli.training_flags import run
+    from ..cli.program import run
 
     run(_main)

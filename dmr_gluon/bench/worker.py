@@ -106,7 +106,7 @@ def main(arguments=None):
 
 
 def _parser():
-    from ..cli.training_flags import Parser
+    from ..cli.program import Parser
 
     parser = Parser(prog="dmr_gluon.bench.worker", description=__doc__.splitlines()[0])
     parser.add_argument("kind", choices=("train", "infer"))
@@ -117,6 +117,6 @@ def _parser():
 
 
 if __name__ == "__main__":
-    from ..cli.training_flags import run as run_program
+    from ..cli.program import run as run_program
 
     run_program(main)

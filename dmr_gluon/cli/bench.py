@@ -4,13 +4,7 @@ import json
 
 from ..bench import KINDS, LEAST_GROWTH_BATCH
 from ..errors import DMRError
-from .bench_more import (
-    add_predict,
-    add_profile,
-    check_flags,
-    predict,
-    profile,
-)
+from .bench_more import add_predict, add_profile, check_flags, predict, profile
 
 
 def add_bench(commands):

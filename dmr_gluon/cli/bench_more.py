@@ -110,12 +110,7 @@ def profile(options):
     """
     from ..bench.conditions import describe, machine
     from ..bench.floor import measured_peak
-    from ..bench.profile import (
-        AROUND,
-        BETWEEN,
-        measure_profile,
-        shares_of_peak,
-    )
+    from ..bench.profile import AROUND, BETWEEN, measure_profile, shares_of_peak
     from ..bench.profile_plot import draw
     from ..bench.speeds import BenchOptions
     from ..models.names import network

@@ -32,12 +32,7 @@ def add_doctor(commands):
 
 def _doctor(options):
     from ..doctor.facts import gather
-    from ..doctor.findings import (
-        OK,
-        PROBLEM,
-        WARNING,
-        judge,
-    )
+    from ..doctor.findings import OK, PROBLEM, WARNING, judge
     from ..doctor.needs import Needs
 
     if options.recipe is None and (options.model or options.batch_size is not None):

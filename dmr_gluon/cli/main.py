@@ -11,8 +11,8 @@ from .deploy import add_deploy_commands
 from .doctor import add_doctor
 from .launch import add_launch
 from .networks import add_commands, write_picture
+from .program import Parser, add_epoch, run
 from .runs import add_run_commands
-from .training_flags import Parser, add_epoch, run
 
 
 def main():

@@ -66,12 +66,7 @@ def _keep_unknown(parser):
 
 def _train(options):
     from ..paper.experiments import select
-    from .sweep import (
-        Series,
-        check,
-        jobs,
-        refuse_own,
-    )
+    from .sweep import Series, check, jobs, refuse_own
 
     refuse_own(options.flags)
     places = {"table": options.table, "figure": options.figure}

@@ -22,15 +22,11 @@ from ..paper.experiments import Cell, folder_of
 from ..paper.recipes import OF_DATASET
 from ..runs import log as runlog
 from ..runs.directory import RunDirectory
-from ..runs.status import (
-    FINISHED,
-    RUNNING,
-    RunStatus,
-    read_status,
-)
+from ..runs.status import FINISHED, RUNNING, RunStatus, read_status
 from ..system.program import command as command_of
 from ..system.signals import handled, say
-from .training_flags import parse_training_flags, run
+from .program import run
+from .training_flags import parse_training_flags
 
 #: Flags that a series sets itself, with what to do instead.
 _OWN_FLAGS = {
@@ -277,9 +273,9 @@ def main():
         raise DMRError(f"name a data set first, {', '.join(OF_DATASET)}, not {dataset!r}")
     recipe, options = _read_flags(dataset, arguments)
 
-    from ..training.trainer import RunOptions, fit
+    from ..training.fit import fit
 
-    fit(recipe, RunOptions(**options))
+    fit(recipe, options)
 
 
 if __name__ == "__main__":

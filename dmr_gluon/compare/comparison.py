@@ -12,20 +12,9 @@ from ..paper.experiments import select
 from ..paper.numbers import TABLE4
 from ..paper.recipes import Recipe
 from ..runs.training_run import AUTHORS, Run
-from .groups import (
-    Group,
-    grouped,
-    published_name,
-    shown,
-)
+from .groups import Group, grouped, published_name, shown
 from .points import PointByPoint, point_by_point
-from .statistics import (
-    NO_VERDICT,
-    Sample,
-    Verdict,
-    beside_paper,
-    between,
-)
+from .statistics import NO_VERDICT, Sample, Verdict, beside_paper, between
 
 #: What the paper prints beside the test error, by the measure that the log has of it.
 MEASURES = {

@@ -12,15 +12,7 @@ from typing import Optional, Tuple
 from ..paper.dataset_facts import PUBLISHED
 from ..paper.recipes import OF_DATASET, differences
 from ..runs.status import natural
-from ..runs.training_run import (
-    AUTHORS,
-    FAILED,
-    FINISHED,
-    RUNNING,
-    Run,
-    Setup,
-    counted,
-)
+from ..runs.training_run import AUTHORS, FAILED, FINISHED, RUNNING, Run, Setup, counted
 from .statistics import Sample
 
 TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "imagenet": "ImageNet"}

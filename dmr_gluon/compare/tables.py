@@ -9,12 +9,7 @@ from ..runs.training_run import counted, one_line
 from ..system.text_tables import markdown_table, text_table
 from .comparison import MEASURES
 from .groups import dataset_title
-from .statistics import (
-    CONSISTENT,
-    HIGHER,
-    LOWER,
-    NO_VERDICT,
-)
+from .statistics import CONSISTENT, HIGHER, LOWER, NO_VERDICT
 
 #: Verdicts of :func:`.verdicts.beside_paper`, in words.
 WORDS = {

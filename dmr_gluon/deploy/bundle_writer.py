@@ -30,15 +30,7 @@ from .bundle import BUNDLE, read_description, write_description
 from .onnx_model import require_onnx, write_onnx
 from .parity import TOLERANCE, compare, workers
 from .table import forms_table
-from .variants import (
-    FORMS,
-    INT8,
-    ONNX,
-    PLAIN,
-    available,
-    make,
-    require_form,
-)
+from .variants import FORMS, INT8, ONNX, PLAIN, available, make, require_form
 
 #: Of the largest logit: how far an example's logits may be from those that were noted. INT8's
 #: depend on what the processor has.

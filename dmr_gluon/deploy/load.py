@@ -11,12 +11,7 @@ from ..errors import DMRError, last_line
 from ..models.network import load_arrays, misfit
 from ..runtime import mx
 from ..standalone.logits_worker import in_portions
-from ..standalone.predict_onnx import (
-    Problem,
-    onnx_logits,
-    read_image,
-    to_batch,
-)
+from ..standalone.predict_onnx import Problem, onnx_logits, read_image, to_batch
 from .bundle import read_bundle
 from .variants import CPU_ONLY
 

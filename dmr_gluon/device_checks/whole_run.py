@@ -21,14 +21,9 @@ from ..runs import log as runlog
 from ..runs.directory import RunDirectory
 from ..runs.trained_network import load_run
 from ..runtime import mx
-from ..training.trainer import RunOptions, fit
-from .checks import (
-    MEASURED,
-    Check,
-    bounded,
-    judged,
-    relative_difference,
-)
+from ..training.fit import fit
+from ..training.options import RunOptions
+from .checks import MEASURED, Check, bounded, judged, relative_difference
 
 _CLASSES = 4
 #: Of losses and weights of a resumed run on GPUs, should the bits not be the same; and of losses on

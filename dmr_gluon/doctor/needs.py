@@ -8,13 +8,7 @@ from ..errors import DMRError
 from ..models.names import network
 from ..paper.dataset_facts import PUBLISHED
 from ..paper.recipes import OF_DATASET
-from .findings import (
-    OK,
-    PROBLEM,
-    WARNING,
-    Finding,
-    gigabytes,
-)
+from .findings import OK, PROBLEM, WARNING, Finding, gigabytes
 
 #: Bytes of a record of a 32x32 image (docs/data.md).
 _SMALL_RECORD = 3_204

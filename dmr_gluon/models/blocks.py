@@ -14,12 +14,7 @@ from typing import Any, Dict, Optional
 import numpy as np
 
 from ..runtime import mx
-from .layers import (
-    BatchNorm,
-    BatchNormRelu,
-    convolution,
-    relu,
-)
+from .layers import BatchNorm, BatchNormRelu, convolution, relu
 
 #: How many times too large streams may become: far from where single precision ends.
 _MOST_GROWTH = 2.0**24

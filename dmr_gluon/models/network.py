@@ -6,21 +6,10 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ..errors import DMRError
 from ..runtime import mx
-from .blocks import (
-    InceptionLike,
-    MergeAndRun,
-    Plain,
-    Residual,
-)
+from .blocks import InceptionLike, MergeAndRun, Plain, Residual
 from .grouped_blocks import GroupedInceptionLike, GroupedMergeAndRun
 from .layers import BatchNorm, GlobalAveragePool
-from .spec import (
-    INCEPTION_LIKE,
-    MERGE_AND_RUN,
-    PLAIN,
-    RESIDUAL,
-    NetworkSpec,
-)
+from .spec import INCEPTION_LIKE, MERGE_AND_RUN, PLAIN, RESIDUAL, NetworkSpec
 from .stem_and_head import Concatenate, head, stem
 
 nn = mx.gluon.nn

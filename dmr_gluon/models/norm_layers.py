@@ -7,13 +7,7 @@ import inspect
 
 from ..errors import DMRError
 from ..runtime import mx
-from .layers import (
-    BN_EPSILON,
-    BN_MOMENTUM,
-    BatchNorm,
-    BatchNormRelu,
-    relu,
-)
+from .layers import BN_EPSILON, BN_MOMENTUM, BatchNorm, BatchNormRelu, relu
 
 
 class _ThenRelu(mx.gluon.HybridBlock):

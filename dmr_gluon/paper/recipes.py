@@ -3,37 +3,15 @@
 The command-line flags of the training scripts are made from these fields.
 """
 
-import typing
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Dict, Optional, Tuple
 
 from ..errors import DMRError
 from ..models.spec import tuples_from_lists
+from ..system.settings import check_settings, check_types, setting
 
 #: How gradients may be summed: over the devices of a process; dist_sync over workers too.
 KVSTORES = ("device", "local", "nccl", "dist_sync")
-
-
-def setting(text: str, source: str, default: Any = MISSING, **limits: Any) -> Any:
-    """A field of a recipe.
-
-    Parameters
-    ----------
-    text : str
-        What it means; the flag's help.
-    source : str
-        Where its values come from.
-    default : optional
-        Without it, the field must be given.
-    **limits
-        What fits: ``above``, ``least`` and ``most`` of a number, ``choices`` of a word. And
-        ``unsaid``: the paper leaves it open, so that the authors' value is not unlike the paper.
-
-    Returns
-    -------
-    dataclasses.Field
-    """
-    return field(default=default, metadata={"help": text, "source": source, **limits})
 
 
 @dataclass(frozen=True)
@@ -183,10 +161,7 @@ class Recipe:
     train_images: Optional[int] = None
 
     def __post_init__(self):
-        for item in fields(self):
-            value = getattr(self, item.name)
-            for part in value if isinstance(value, tuple) else (value,):
-                _check(item, part)
+        check_settings(self)
         if len(self.colour_shift) != 3:
             raise DMRError(f"colour_shift must be three numbers, not {self.colour_shift}")
         if self.colour_shift[0] > 180:
@@ -230,46 +205,12 @@ class Recipe:
         """
         try:
             recipe = cls(**tuples_from_lists(values))
-            for item in fields(cls):
-                value = getattr(recipe, item.name)
-                if not _is_of(item.type, value):
-                    raise TypeError(f"{item.name} cannot be a {type(value).__name__} like this")
+            check_types(recipe)
         except (TypeError, AttributeError) as error:
             raise DMRError(
                 f"the recipe was not written by this version of dmr-gluon: {error}"
             ) from error
         return recipe
-
-
-#: No number of a recipe is as large; that of a damaged file may be.
-_BEYOND_USE = 1e15
-
-
-def _is_of(kind, value):
-    """Whether a field's type allows a value; a whole number may stand for any other."""
-    arguments = typing.get_args(kind)
-    if typing.get_origin(kind) is tuple:
-        return isinstance(value, tuple) and all(_is_of(arguments[0], part) for part in value)
-    if arguments:  # Optional
-        return any(_is_of(argument, value) for argument in arguments)
-    if kind not in (int, float):
-        return type(value) is kind
-    return type(value) in (int, kind) and abs(value) < _BEYOND_USE
-
-
-def _check(item, value):
-    choices = item.metadata.get("choices")
-    if choices and value not in choices:
-        raise DMRError(f"{item.name} must be {' or '.join(choices)}, not {value}")
-    if isinstance(value, (bool, str)) or value is None:
-        return
-    above, least, most = (item.metadata.get(key) for key in ("above", "least", "most"))
-    if above is not None and not value > above:
-        raise DMRError(f"{item.name} must be above {above}, not {value}")
-    if least is not None and not value >= least:
-        raise DMRError(f"{item.name} must be at least {least}, not {value}")
-    if most is not None and not value <= most:
-        raise DMRError(f"{item.name} must be at most {most}, not {value}")
 
 
 CIFAR = Recipe(

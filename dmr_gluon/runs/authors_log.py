@@ -26,13 +26,7 @@ from ..errors import DMRError
 from ..models.names import network as read_network
 from ..paper.dataset_facts import PUBLISHED
 from ..paper.recipes import OF_DATASET, RECIPES
-from .authors_recipe import (
-    images_of,
-    other_size,
-    recipe_of,
-    what_it_is_of,
-    whole_number,
-)
+from .authors_recipe import images_of, other_size, recipe_of, what_it_is_of, whole_number
 from .training_run import (
     AUTHORS,
     BOM,

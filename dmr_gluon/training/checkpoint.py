@@ -54,7 +54,7 @@ def arrays_of(step, average=None, group=None):
     step : TrainingStep
         Whose optimiser keeps one array, or nothing, for each bucket.
     average : WeightAverage, optional
-    group : Group, optional
+    group : WorkerGroup, optional
         Where the running statistics of devices and workers differ: its workers, all of whom
         call this together.
 
@@ -62,7 +62,7 @@ def arrays_of(step, average=None, group=None):
     -------
     dict of str to numpy.ndarray
     """
-    net, buckets, arrays = step.net, step.buckets, {}
+    net, buckets, arrays = step.net, step.flat, {}
     for name, parameter in net.collect_params().items():
         arrays[f"parameter/{name}"] = parameter.list_data()[0].asnumpy()
 
@@ -246,9 +246,9 @@ def fill(path, arrays, step, lr, average=None, part=None):
     for name, parameter in step.net.collect_params().items():
         parameter.set_data(_nd(kinds["parameter"][name]))
     _fill_statistics(step.net, arrays.get("statistics"), part or WHOLE)
-    velocity, master = (step.buckets.join(kinds.get(kind, {})) for kind in ("velocity", "master"))
+    velocity, master = (step.flat.join(kinds.get(kind, {})) for kind in ("velocity", "master"))
     trainer = step.trainer
-    for index, bucket in enumerate(step.buckets.arrays):
+    for index, bucket in enumerate(step.flat.arrays):
         for updater, device in zip(trainer._updaters, bucket.list_ctx()):
             if velocity[index] is None and master[index] is None:
                 # A checkpoint of before the first step has none; nor may this trainer.
@@ -262,9 +262,9 @@ def fill(path, arrays, step, lr, average=None, part=None):
             if hasattr(trainer.optimizer, "velocity_lr"):
                 trainer.optimizer.velocity_lr[index, device] = lr
     if average:
-        found = step.buckets.join(kinds["average"])
+        found = step.flat.join(kinds["average"])
         average.averages = [
-            _nd(array, bucket.list_ctx()[0]) for array, bucket in zip(found, step.buckets.arrays)
+            _nd(array, bucket.list_ctx()[0]) for array, bucket in zip(found, step.flat.arrays)
         ]
 
 

@@ -15,10 +15,10 @@ from ..runs.trained_network import logged_epoch
 from ..runtime import mx, on_a_passing_thread
 from . import checkpoint
 from .identity import identity, only_of
-from .state import NotFinite, Position
+from .state import NotFinite, TrainingState
 
 
-class Keeper:
+class Checkpointer:
     """The checkpoints and models of one run.
 
     All workers of a group save and restore together; the first one writes.
@@ -44,7 +44,7 @@ class Keeper:
 
         Returns
         -------
-        (str, Position) or None
+        (str, TrainingState) or None
             None where there is no checkpoint.
 
         Raises
@@ -68,15 +68,17 @@ class Keeper:
         checkpoint.fill(path, arrays, self.step, state["lr"], self.average, part)
         if self.step.loss_scale and state.get("loss_scale"):
             self.step.loss_scale.restore(state["loss_scale"])
-        known = {item.name: state[item.name] for item in fields(Position) if item.name in state}
-        return path, Position(**known)
+        known = {
+            item.name: state[item.name] for item in fields(TrainingState) if item.name in state
+        }
+        return path, TrainingState(**known)
 
     def resume(self):
         """Go to the newest checkpoint that is whole, if nothing that the run has is lost by it.
 
         Returns
         -------
-        Position
+        TrainingState
             The beginning where the run has no epoch yet.
 
         Raises
@@ -92,7 +94,7 @@ class Keeper:
                 f"{run.checkpoints} is a link to {place}, which is not there{run.kept()}"
             )
         try:
-            path, at = self.restore() or (None, Position())
+            path, at = self.restore() or (None, TrainingState())
         except DMRError as error:
             raise DMRError(f"{error}{run.kept()}") from error
         events = runlog.read(log) if os.path.exists(log) else []
@@ -115,7 +117,7 @@ class Keeper:
 
         Parameters
         ----------
-        at : Position
+        at : TrainingState
 
         Raises
         ------
@@ -149,7 +151,7 @@ class Keeper:
 
     def check_equal(self):
         """Refuse workers that begin with different weights, recipes, seeds or data."""
-        weights = (p.list_data()[0].asnumpy() for p in self.step.buckets.arrays)
+        weights = (p.list_data()[0].asnumpy() for p in self.step.flat.arrays)
         self.group.check_equal("weights", weights, "weights")
         what = json.dumps([self.config["recipe"], identity(self.config)], sort_keys=True)
         text = np.frombuffer(what.encode(), np.uint8)

@@ -24,7 +24,7 @@ _WANTED = tuple(
 )
 
 
-class Group:
+class WorkerGroup:
     """Workers that train one network together.
 
     Parameters
@@ -162,7 +162,7 @@ class Group:
 
 
 #: A worker that is alone.
-ALONE = Group()
+ALONE = WorkerGroup()
 
 
 def join(kv_store, devices=()):
@@ -194,4 +194,4 @@ def join(kv_store, devices=()):
             f"the job with: dmr launch -n 2 -s 1 -- python train_....py ..."
         )
     on_gpus = len(devices) > 1 and devices[0].device_type == "gpu"
-    return Group(mx.kv.create("dist_device_sync" if on_gpus else "dist_sync"))
+    return WorkerGroup(mx.kv.create("dist_device_sync" if on_gpus else "dist_sync"))

@@ -53,7 +53,7 @@ def estimate(step, recipe, prepared, plan, options):
     batches.close()
     rate = images / (time.monotonic() - started)
     parts = split_over(step.devices, data)
-    with step.buckets.apart():
+    with step.flat.apart():
         for _ in range(2):  # the first one allocates memory
             started = time.monotonic()
             [step.net(part) for part in parts]

@@ -16,7 +16,7 @@ from ..runs.directory import RunDirectory, place_of
 from ..runs.trained_network import logged_epoch
 from ..runtime import mx
 from ..system.machine import processor
-from .distributed import ALONE, Group
+from .distributed import ALONE, WorkerGroup
 from .progress import Progress
 from .step import HostBuffers, split_over
 
@@ -60,7 +60,7 @@ def evaluate(
     recipe: Recipe,
     devices: Sequence[mx.Context],
     split: str = "test",
-    group: Group = ALONE,
+    group: WorkerGroup = ALONE,
     threads: Optional[int] = None,
     interrupted: Callable[[], object] = lambda: False,
 ) -> Evaluation:
@@ -75,7 +75,7 @@ def evaluate(
         Its image sizes and batch size are used.
     devices : list of Context
     split : str
-    group : Group
+    group : WorkerGroup
         Workers that share the images.
     threads : int, optional
         That read. Default: one for each core.

@@ -21,7 +21,7 @@ _FOR_EACH_DEVICE = 2
 _ALIGNMENT = 64
 
 
-class Buckets:
+class FlatParameters:
     """Makes a network's trained parameters and their gradients parts of long arrays.
 
     Nothing else changes for who reads or sets them. But on CPUs such a network cannot compute
@@ -50,7 +50,7 @@ class Buckets:
     """
 
     def __init__(self, net, add=False, devices=1):
-        former = getattr(net, "_buckets", None)
+        former = getattr(net, "_flat_parameters", None)
         if former is not None:
             former.release()
         self._net, self._parameters = net, trained_parameters(net)
@@ -63,7 +63,7 @@ class Buckets:
         self._apart, self._hooks = False, []
         # Also of the parts, which can be called by themselves.
         net.apply(lambda block: self._hooks.append(block.register_forward_pre_hook(self._check)))
-        net._buckets = self
+        net._flat_parameters = self
 
     def _make(self, number, add):
         """One bucket, with what lies in it."""
@@ -160,14 +160,15 @@ class Buckets:
             parameter._init_grad()
         for hook in self._hooks:
             hook.detach()
-        self._net._buckets = None
+        self._net._flat_parameters = None
 
     def _check(self, net, inputs):
         computes = isinstance(inputs[0], mx.nd.NDArray) and inputs[0].context.device_type != "gpu"
         if computes and not mx.autograd.is_training() and not self._apart:
             # MXNet would crash.
             raise RuntimeError(
-                "a network in training predicts within Buckets.apart(), or after Buckets.release()"
+                "a network in training predicts within FlatParameters.apart(), or after "
+                "FlatParameters.release()"
             )
 
 
@@ -184,7 +185,7 @@ def places_of(parameters, devices=1):
     parameters : list of Parameter
         Initialised or not.
     devices : int
-        As for :class:`Buckets`.
+        As for :class:`FlatParameters`.
 
     Returns
     -------

@@ -9,7 +9,7 @@ class NotFinite(Exception):
 
 
 @dataclass
-class Position:
+class TrainingState:
     """Epochs and steps that are done, and what has been summed up since the last epoch's end.
 
     Attributes
@@ -46,7 +46,7 @@ class Position:
 
     def next_epoch(self):
         """The position after the epoch's end."""
-        return Position(epoch=self.epoch + 1, lr=self.lr, best=self.best, averaged=True)
+        return TrainingState(epoch=self.epoch + 1, lr=self.lr, best=self.best, averaged=True)
 
     def __str__(self):
         return f"epoch {self.epoch}" + (f" and {self.steps} steps" if self.steps else "")

@@ -7,7 +7,7 @@ import numpy as np
 from ..errors import DMRError
 from ..runtime import mx
 from .distributed import ALONE
-from .flat_parameters import Buckets
+from .flat_parameters import FlatParameters
 from .state import NotFinite
 
 
@@ -57,7 +57,7 @@ class TrainingStep:
         BN's statistics over all devices' parts.
     float16 : bool
         Compute in float16, with a loss that is scaled so that small gradients survive.
-    group : Group
+    group : WorkerGroup
         The workers.
     """
 
@@ -85,10 +85,10 @@ class TrainingStep:
         # given from the first device to the others.
         # CPU contexts gain nothing by more and shorter ones (3% slower, two contexts).
         sums = len(devices) if devices[0].device_type == "gpu" else 1
-        self.buckets = Buckets(net, add=accumulate > 1, devices=sums)
+        self.flat = FlatParameters(net, add=accumulate > 1, devices=sums)
         kv_store = kv_store if len(devices) > 1 else None
         self.trainer = mx.gluon.Trainer(
-            self.buckets.arrays,
+            self.flat.arrays,
             optimizer,
             kvstore=group.kv if group.kv is not None else kv_store,
             update_on_kvstore=False,
@@ -154,7 +154,7 @@ class TrainingStep:
         """
         results = []
         if self.accumulate > 1:
-            self.buckets.forget_gradients()
+            self.flat.forget_gradients()
         for i in range(self.accumulate):
             with mx.autograd.record():
                 mine = [self._losses(self.net(x), y) for x, y in parts[i :: self.accumulate]]
@@ -169,7 +169,7 @@ class TrainingStep:
 
         MXNet says nothing of sums over GPUs that fail, and a checkpoint is of the first device.
         """
-        for bucket in self.buckets.arrays:
+        for bucket in self.flat.arrays:
             first, *others = bucket.list_data()
             wanted = first.asnumpy().tobytes() if others else None
             for other in others:
@@ -188,14 +188,14 @@ class TrainingStep:
         mx.autograd.backward(losses, heads)
 
     def _update(self, images, meanwhile):
-        for bucket in self.buckets.arrays:
+        for bucket in self.flat.arrays:
             for array in bucket.list_data():
                 array._fresh_grad = True  # MXNet marks the parameters' parts, not the whole
         if self.loss_scale is None:
             self.trainer.step(images)
             return
         self.trainer.allreduce_grads()
-        flags = finite_flags([bucket.list_grad()[0] for bucket in self.buckets.arrays])
+        flags = finite_flags([bucket.list_grad()[0] for bucket in self.flat.arrays])
         if meanwhile:
             meanwhile()
         if self.loss_scale.after(all(bool(flag.asscalar()) for flag in flags)):
@@ -339,7 +339,7 @@ class WeightAverage:
 
     Parameters
     ----------
-    buckets : Buckets
+    buckets : FlatParameters
         Of the network.
     decay : float
 
@@ -350,20 +350,20 @@ class WeightAverage:
     """
 
     def __init__(self, buckets, decay):
-        self.decay, self.buckets = decay, buckets
+        self.decay, self.flat = decay, buckets
         self.averages = [b.list_data()[0].astype(np.float32) for b in buckets.arrays]
 
     def update(self, step):
         """Take in the weights after a step, counted from 1."""
         kept = min(self.decay, (1 + step) / (10 + step))
-        for average, bucket in zip(self.averages, self.buckets.arrays):
+        for average, bucket in zip(self.averages, self.flat.arrays):
             weight = bucket.list_data()[0].astype(np.float32, copy=False)
             # As plain SGD with the gradient -weight and a weight decay of 1.
             mx.nd.sgd_update(average, weight, out=average, lr=1 - kept, wd=1, rescale_grad=-1)
 
     def __enter__(self):
         """Put the averages into the network."""
-        self._weights = [bucket.list_data()[0].copy() for bucket in self.buckets.arrays]
+        self._weights = [bucket.list_data()[0].copy() for bucket in self.flat.arrays]
         self._put(self.averages)
 
     def __exit__(self, *_):
@@ -371,5 +371,5 @@ class WeightAverage:
         self._weights = None
 
     def _put(self, arrays):
-        for bucket, array in zip(self.buckets.arrays, arrays):
+        for bucket, array in zip(self.flat.arrays, arrays):
             bucket.set_data(array.astype(bucket.dtype, copy=False))

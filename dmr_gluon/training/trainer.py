@@ -5,160 +5,25 @@ import math
 import os
 import time
 from collections import deque
-from typing import Any, Deque, Optional, Tuple
+from typing import Any, Deque, Tuple
 
-from ..data.check import check_quickly
-from ..data.datasets import open_prepared
-from ..data.loader import check_image_size
-from ..devices import (
-    check_devices,
-    check_kvstore,
-    choose_algorithms,
-    make_devices,
-)
-from ..errors import (
-    DMRError,
-    Failed,
-    Stopped,
-    flag_of,
-    last_line,
-)
-from ..models.names import network
-from ..models.network import Network
-from ..models.serialization import prepare_to_run
-from ..paper.recipes import Recipe
+from ..errors import DMRError, Failed, Stopped, flag_of
 from ..runs import learning_curve as plots
 from ..runs import log as runlog
-from ..runs.directory import RunDirectory, claim_run_directory, place_of
-from ..runs.tensorboard import TensorBoard, require_tensorboard
+from ..runs.directory import place_of
+from ..runs.tensorboard import TensorBoard
 from ..runtime import mx
 from ..system.signals import say
-from .checkpointer import Keeper
-from .distributed import join
+from .checkpointer import Checkpointer
 from .epoch import StepsOfEpoch
-from .estimate import estimate
 from .evaluate import Interrupted, evaluate
 from .identity import changes_at_resume
-from .optimizer import make_optimizer
-from .progress import (
-    SPENT,
-    Clock,
-    Heartbeat,
-    Watch,
-    duration,
-    epoch_line,
-    speed,
-)
-from .setup import (
-    Plan,
-    RunOptions,
-    announce,
-    configuration,
-)
-from .state import NotFinite, Position
-from .step import TrainingStep, WeightAverage
-from .stopping import StopSignals
-
-__all__ = ["RunOptions", "fit"]
+from .progress import SPENT, Heartbeat, Watch, duration, epoch_line, speed
+from .state import NotFinite, TrainingState
+from .step import WeightAverage
 
 #: Rollbacks after which a run gives up.
 _MOST_ROLLBACKS = 3
-
-
-def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
-    """Train a network and leave a run directory behind.
-
-    Parameters
-    ----------
-    recipe : Recipe
-    options : RunOptions
-
-    Returns
-    -------
-    str or None
-        The run's folder; None after an estimate.
-
-    Raises
-    ------
-    DMRError
-        For anything the user can mend: no data, no such GPUs, a folder that holds another
-        run, a loss that is not finite.
-    Failed
-        What ends a training without being a refusal: a disk that is full, a record that is
-        damaged, an error of MXNet.
-    Stopped
-        After SIGTERM, SIGHUP or Ctrl-C, when everything is saved.
-    """
-    clock = Clock(options.began)
-    if options.tensorboard:
-        require_tensorboard()
-    run = RunDirectory(options.run_dir) if options.run_dir and not options.estimate else None
-    try:
-        devices = make_devices(options.gpus, options.cpus)
-        check_kvstore(options.kv_store, devices)
-        check_devices(recipe, devices)
-        choose_algorithms(options.cudnn_autotune, devices)
-        prepared = open_prepared(options.data_dir)
-        check_quickly(prepared)
-        check_image_size(prepared, recipe)
-        spec = network(recipe.model, classes=len(prepared.classes))
-        group = join(options.kv_store, devices)
-        if group.count > 1 and not (options.run_dir or options.estimate):
-            raise DMRError("several workers need one run directory for all: name it --run-dir")
-        plan = Plan.of(recipe, prepared, len(devices) * recipe.accumulate * group.count)
-        with StopSignals() as stop, contextlib.ExitStack() as held:
-            if not options.estimate:
-                stem = f"{prepared.name}-{recipe.model}"
-                with group.agreeing():
-                    run = run or RunDirectory(claim_run_directory("runs", stem))
-                    if group.first and not held.enter_context(run.lock()):
-                        say(f"note: {run.path} cannot be locked: let no other process train it")
-            net = Network(spec)
-            net.use_bn_momentum(recipe.bn_momentum)
-            mx.random.seed(options.seed)
-            net.initialize(ctx=devices)
-            prepare_to_run(net, devices)
-            step = TrainingStep(
-                net,
-                make_optimizer(recipe),
-                devices,
-                options.kv_store,
-                accumulate=recipe.accumulate,
-                smoothing=recipe.label_smoothing,
-                sync_bn=recipe.sync_bn,
-                float16=recipe.dtype == "float16",
-                group=group,
-            )
-            if group.first:
-                announce(recipe, spec, prepared, devices, net, run, plan, options, group)
-            if run is None:
-                return estimate(step, recipe, prepared, plan, options)
-            config = configuration(recipe, options, spec, prepared, devices, group, plan)
-            Training(recipe, options, prepared, plan, step, run, stop, clock, config).go()
-            return run.path
-    except BrokenPipeError:
-        raise  # the reader of the output has gone
-    except OSError as error:
-        name = f" ({error.filename})" if error.filename else ""
-        kind = Failed if _begun(run) else DMRError
-        raise kind(f"{error.strerror or error}{name}; {_kept(run)}") from error
-    except mx.base.MXNetError as error:
-        smaller = "--cudnn-autotune 2, or " if options.gpus else ""
-        raise Failed(
-            f"MXNet stopped: {last_line(error)}; {_kept(run)}; if memory was short, with "
-            f"{smaller}a smaller --batch-size in a new run"
-        ) from error
-
-
-def _begun(run):
-    return run is not None and run.exists()
-
-
-def _kept(run):
-    """What to do after a failure."""
-    if not _begun(run):
-        return "nothing was begun: mend this and start again"
-    return "what was saved before is kept: mend this and go on with --resume and the same --run-dir"
 
 
 class Training(StepsOfEpoch):
@@ -168,9 +33,9 @@ class Training(StepsOfEpoch):
         self.recipe, self.options, self.prepared, self.plan = recipe, options, prepared, plan
         self.step, self.run, self.stop, self.clock, self.config = step, run, stop, clock, config
         self.net, self.devices, self.group = step.net, step.devices, step.group
-        self.average = WeightAverage(step.buckets, recipe.ema_decay) if recipe.ema_decay else None
-        self.keeper = Keeper(run, step, self.average, options.keep, config)
-        self.at = Position()
+        self.average = WeightAverage(step.flat, recipe.ema_decay) if recipe.ema_decay else None
+        self.checkpointer = Checkpointer(run, step, self.average, options.keep, config)
+        self.at = TrainingState()
         self.recent: Deque[Tuple[int, Any]] = deque(maxlen=5)  # (step, loss) of the last steps
         self.rollbacks = 0
         self.looked_at = 0  # steps of this process
@@ -205,7 +70,7 @@ class Training(StepsOfEpoch):
                 self.run.require_empty()
                 self.run.create(self.config)
                 runlog.append(self.run.log, "start", **self.config)
-        self.keeper.check_equal()
+        self.checkpointer.check_equal()
         self.clock.lap("start")
         if not self.options.resume:
             self.save()
@@ -219,7 +84,7 @@ class Training(StepsOfEpoch):
         """Load the newest checkpoint, and mend what a sudden stop left undone after it."""
         begun = self.run.config()
         changes, moved = changes_at_resume(self.run, begun, config)
-        self.at = self.keeper.resume()
+        self.at = self.checkpointer.resume()
         at, log = self.at, self.run.log
         ended = at.epoch == self.plan.epochs
         if changes and ended:
@@ -232,7 +97,7 @@ class Training(StepsOfEpoch):
         finished = runlog.forget_after(log, at.epoch, at.steps, keep_end=ended)
         if at.epoch and not at.steps:  # within an epoch the weights are not those of its beginning
             with self.average or contextlib.nullcontext():
-                self.keeper.save_model(at)
+                self.checkpointer.save_model(at)
         if at.epoch and at.epoch not in [epoch["epoch"] for epoch in runlog.epochs(log)]:
             assert at.values is not None  # an epoch has ended
             runlog.append(log, "epoch", **at.values)
@@ -256,9 +121,9 @@ class Training(StepsOfEpoch):
     def _end_epoch(self):
         at, epoch, trouble = self.at, self.at.epoch + 1, None
         if not at.averaged:
-            self.keeper.average_running_statistics()
+            self.checkpointer.average_running_statistics()
             at.averaged = True
-        with self.average or contextlib.nullcontext(), self.step.buckets.apart():
+        with self.average or contextlib.nullcontext(), self.step.flat.apart():
             try:
                 evaluation = evaluate(
                     self.net,
@@ -280,7 +145,7 @@ class Training(StepsOfEpoch):
             raise trouble
         if not math.isfinite(evaluation.loss):
             raise NotFinite(f"the test loss is {evaluation.loss} after epoch {epoch}")
-        parameters = self.keeper.digest()
+        parameters = self.checkpointer.digest()
         self.clock.lap("save")
         seconds = self._take_seconds()
         values = {
@@ -307,7 +172,7 @@ class Training(StepsOfEpoch):
         self.save()
         if self.group.first:
             with self.average or contextlib.nullcontext():
-                self.keeper.save_model(at)
+                self.checkpointer.save_model(at)
             runlog.append(self.run.log, "epoch", **values)
             if self.board:
                 self.board.epoch(values)
@@ -333,7 +198,7 @@ class Training(StepsOfEpoch):
     def save(self):
         self.clock.lap("train")
         self.at.seconds = self._take_seconds()
-        self.keeper.save(self.at)
+        self.checkpointer.save(self.at)
         self.saved = time.monotonic()
         self.clock.lap("save")
 
@@ -352,7 +217,7 @@ class Training(StepsOfEpoch):
         """Go back to the last checkpoint and go on in another order, or give up."""
         mx.nd.waitall()
         self.group.wait()
-        last, position = self.keeper.restore() or ("none", self.at)
+        last, position = self.checkpointer.restore() or ("none", self.at)
         if last == "none" or self.options.on_nan != "rollback" or self.rollbacks == _MOST_ROLLBACKS:
             tried = f", after {self.rollbacks} rollbacks" if self.rollbacks else ""
             more = "" if self.options.on_nan == "rollback" else ", or --resume --on-nan rollback"

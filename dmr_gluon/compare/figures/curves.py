@@ -6,21 +6,8 @@ import textwrap
 
 from ...runs.training_run import FINISHED, by_epoch
 from ..groups import published_name
-from .names import (
-    group_labels,
-    kind_of_group,
-    layers_of,
-    training_title,
-)
-from .style import (
-    PAGE,
-    label_lines,
-    letters,
-    new_figure,
-    plain_ticks,
-    styles,
-    usual_order,
-)
+from .names import group_labels, kind_of_group, layers_of, training_title
+from .style import PAGE, label_lines, letters, new_figure, plain_ticks, styles, usual_order
 
 #: (measure, name, axes), from left to right. Of many epochs the first have errors so high that
 #: the last ones could not be told apart: ``cut`` leaves them out, as Figure 7 does.

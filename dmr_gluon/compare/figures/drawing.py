@@ -14,22 +14,10 @@ from ...runs.training_run import Setup
 from ...system.files import write_atomically
 from ..groups import departures
 from .curves import draw_curves, pages_of
-from .names import (
-    digest,
-    file_name,
-    kind_of_group,
-    slug,
-    training_key,
-    training_title,
-)
+from .names import digest, file_name, kind_of_group, slug, training_key, training_title
 from .parameters import draw_parameters, parameter_groups
 from .point_by_point import draw_point_by_point
-from .points import (
-    depth_series,
-    draw_depth,
-    draw_paths,
-    path_series,
-)
+from .points import depth_series, draw_depth, draw_paths, path_series
 from .style import colours_of, house_style, settle
 
 #: What a picture can be written as, with what would otherwise change from day to day.

@@ -6,19 +6,8 @@ from dataclasses import replace
 from ...paper.numbers import TABLE3
 from ...runs.learning_curve import COLOURS
 from .names import network_title, training_title
-from .points import (
-    ERROR,
-    draw_series,
-    looks_of,
-    series_of,
-)
-from .style import (
-    PAGE,
-    SMALL,
-    letters,
-    new_figure,
-    plain_ticks,
-)
+from .points import ERROR, draw_series, looks_of, series_of
+from .style import PAGE, SMALL, letters, new_figure, plain_ticks
 
 #: The columns of Table 3.
 _DATASETS = ("cifar10", "cifar100", "svhn")

@@ -2,12 +2,7 @@
 
 from ..points import TEST
 from .names import kind_of_group
-from .style import (
-    PAGE,
-    letters,
-    new_figure,
-    styles,
-)
+from .style import PAGE, letters, new_figure, styles
 
 #: (measure, name), from top to bottom.
 _PANELS = (

@@ -6,23 +6,8 @@ from typing import Tuple
 from ...analysis import paths
 from ...paper.numbers import FIGURE6, TABLE2_ERRORS, TABLE2_L
 from ..groups import Group
-from .names import (
-    cut,
-    kind_of,
-    kind_title,
-    layers_of,
-    series_labels,
-    training_title,
-)
-from .style import (
-    COLUMN,
-    SMALL,
-    caption,
-    letters,
-    new_figure,
-    styles,
-    usual_order,
-)
+from .names import cut, kind_of, kind_title, layers_of, series_labels, training_title
+from .style import COLUMN, SMALL, caption, letters, new_figure, styles, usual_order
 
 ERROR = "test error, % (mean ± std)"
 #: Table 2's families, as kinds of networks.

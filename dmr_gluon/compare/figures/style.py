@@ -6,12 +6,7 @@ nothing is said by its colour alone.
 
 import textwrap
 
-from ...runs.learning_curve import (
-    COLOURS,
-    letters,
-    own_settings,
-    style,
-)
+from ...runs.learning_curve import COLOURS, letters, own_settings, style
 
 #: Inches.
 COLUMN, PAGE = 3.4, 7.0

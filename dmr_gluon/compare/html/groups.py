@@ -6,14 +6,7 @@ import json
 from ...paper.recipes import OF_DATASET, Recipe
 from ...runs.training_run import AUTHORS, FINISHED, counted
 from ..groups import dataset_title, published_name, unlike_the_paper
-from .markup import (
-    Cell,
-    bullets,
-    name,
-    number,
-    table,
-    text,
-)
+from .markup import Cell, bullets, name, number, table, text
 
 #: Lines about one log that are shown.
 _PROBLEMS = 10

@@ -10,14 +10,7 @@ from ..statistics import LEVEL, PAPER_RUNS
 from .charts import curves
 from .groups import details, unknown
 from .markup import text
-from .tables import (
-    SIGNS,
-    Names,
-    beside_each_other,
-    beside_paper,
-    point_by_point,
-    word,
-)
+from .tables import SIGNS, Names, beside_each_other, beside_paper, point_by_point, word
 
 
 def page(comparison, command, pictures=None, reload_seconds=None):

@@ -5,28 +5,9 @@ import re
 
 from ..comparison import MEASURES
 from ..groups import dataset_title
-from ..statistics import (
-    CONSISTENT,
-    HIGHER,
-    LOWER,
-    NO_VERDICT,
-)
-from ..tables import (
-    NOT_DISTINGUISHED,
-    WORDS,
-    point_notes,
-    point_rows,
-    result,
-)
-from .markup import (
-    Cell,
-    bullets,
-    name,
-    number,
-    signed,
-    table,
-    text,
-)
+from ..statistics import CONSISTENT, HIGHER, LOWER, NO_VERDICT
+from ..tables import NOT_DISTINGUISHED, WORDS, point_notes, point_rows, result
+from .markup import Cell, bullets, name, number, signed, table, text
 
 #: Symbol and class of a verdict: its colour is not all that tells it.
 SIGNS = {
