@@ -127,4 +127,4 @@ def test_the_readmes_table_is_the_generated_one():
         specification := importlib.util.spec_from_file_location("write_tables", path)
     )
     specification.loader.exec_module(module)
-    assert module.networks_table() in (REPOSITORY / "README.md").read_text()
+    assert module.networks_table() in (REPOSITORY / "docs" / "networks.md").read_text()
