@@ -393,7 +393,7 @@ UNTRIED = {
     "does not say which hosts ": "needs Slurm; test_launch.py",
     "is not known here (": "needs a host's name; test_launch.py",
     "needs scheduler and servers, but ": "test_distributed.py starts such a job",
-    "this is a worker of a started job": "test_distributed.py starts such a job",
+    "this is a worker of a job, which": "test_distributed.py starts such a job",
     "several workers need one run directory": "test_distributed.py starts such a job",
     "is being trained by another process; ": "needs another process; test_killed.py",
     "another process is preparing ": "needs another process; test_records.py",
