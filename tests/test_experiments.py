@@ -280,7 +280,7 @@ class TestSeries:
         with open(os.path.join(path, "lock"), "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             assert train(tmp_path, data) == 0
-        assert "left to it" in capfd.readouterr().out
+        assert "skipped, as another process is training it" in capfd.readouterr().out
         assert read(path, "log.jsonl") == before
 
     def test_without_locks_a_finished_run_stays_finished(
@@ -352,7 +352,7 @@ class TestSeries:
         assert process.returncode == 128 + number, err
         assert (tmp_path / "saved").exists() == (times == 1)
         assert "run 1 of 2" in out and "run 2" not in out
-        assert "goes on from here" in err and "Traceback" not in err
+        assert "continues from here" in err and "Traceback" not in err
 
     def test_it_waits_also_when_the_terminal_is_gone(self, tmp_path, data):
         ours, theirs = pty.openpty()

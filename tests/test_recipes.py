@@ -10,7 +10,7 @@ import pytest
 from dmr_gluon.cli.program import Parser
 from dmr_gluon.cli.training_flags import parse_training_flags
 from dmr_gluon.errors import DMRError
-from dmr_gluon.paper.recipes import CIFAR, DIGITS, IMAGENET, RECIPES, SVHN, Recipe, differences
+from dmr_gluon.paper.recipes import CIFAR, DIGITS, IMAGENET, RECIPES, SVHN, Recipe, deviations
 from dmr_gluon.training.options import RunOptions
 
 
@@ -94,9 +94,9 @@ def test_a_value_that_does_not_fit_is_refused(change):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"image_size": 300}, "a shorter side of 256 is too small to crop 300 x 300"),
+        ({"image_size": 300}, "a shorter side of 256 is too small for a crop of 300 x 300"),
         ({"train_short_side": (480, 256)}, "the smaller first"),
-        ({"pad": 4}, "pad is for images that are taken whole"),
+        ({"pad": 4}, "pad is for images that are not scaled"),
         ({"eval_short_side": None}, "both train_short_side and eval_short_side"),
     ],
 )
@@ -236,7 +236,7 @@ def test_the_parser_takes_no_abbreviations():
 
 
 def test_the_authors_recipes_and_how_they_differ():
-    assert differences(RECIPES["authors"]["imagenet"]) == {
+    assert deviations(RECIPES["authors"]["imagenet"]) == {
         "epochs": (120, 100),
         "lr_drops": ((0.25, 0.5, 0.75), (0.3, 0.6, 0.9)),
         "nesterov": (True, False),
@@ -244,9 +244,9 @@ def test_the_authors_recipes_and_how_they_differ():
         "aspect_change": (0.25, 0.0),
         "colour_shift": ((36, 50, 50), (0, 0, 0)),
     }
-    assert differences(RECIPES["authors"]["cifar"]) == {}
-    assert differences(RECIPES["authors"]["svhn"]) == {"train_images": (604_388, 598_388)}
-    assert differences(replace(CIFAR, model="cifar_resnet20", lr=0.05)) == {"lr": (0.05, 0.1)}
+    assert deviations(RECIPES["authors"]["cifar"]) == {}
+    assert deviations(RECIPES["authors"]["svhn"]) == {"train_images": (604_388, 598_388)}
+    assert deviations(replace(CIFAR, model="cifar_resnet20", lr=0.05)) == {"lr": (0.05, 0.1)}
 
 
 class TestAJobThatIsStartedAgain:
@@ -270,9 +270,9 @@ class TestAJobThatIsStartedAgain:
             parse(["--data-dir", digits])
 
 
-def test_what_the_paper_leaves_open_is_the_authors_without_being_unlike_it():
+def test_the_authors_choice_is_no_deviation_where_the_paper_leaves_it_open():
     authors = RECIPES["authors"]["cifar"]
     assert authors.bn_momentum == 0.99 and CIFAR.bn_momentum == 0.9
-    assert differences(replace(CIFAR, bn_momentum=0.99)) == {}
-    assert differences(replace(CIFAR, bn_momentum=0.5)) == {"bn_momentum": (0.5, 0.9)}
-    assert differences(replace(authors, lr=0.2)) == {"lr": (0.2, 0.1)}
+    assert deviations(replace(CIFAR, bn_momentum=0.99)) == {}
+    assert deviations(replace(CIFAR, bn_momentum=0.5)) == {"bn_momentum": (0.5, 0.9)}
+    assert deviations(replace(authors, lr=0.2)) == {"lr": (0.2, 0.1)}

@@ -410,7 +410,7 @@ UNTRIED = {
     "the digits come with scikit-learn": "installs packages",
     "the form onnx needs": "installs packages",
     "needs tensorboardX (": "installs packages",
-    "MXNet 1.9.1 cannot work with NumPy 2; ": "installs packages",
+    "MXNet 1.9.1 needs NumPy 1; ": "installs packages",
     "MXNet is not installed; ": "installs packages",
     # The advice is more than a command.
     "get them: a set needs some": "the images have to be found",

@@ -430,7 +430,7 @@ class TestDevices:
         assert capsys.readouterr().err == ""
         devices.warn_of_unfit_gpus([0, 1, 3])
         new, old = capsys.readouterr().err.splitlines()
-        assert "GPU 1 has compute capability 9.0" in new and "for 5.0 up to 8.9" in new
+        assert "GPU 1 has compute capability 9.0" in new and "supports 5.0 to 8.9" in new
         assert "GPU 3 has compute capability 3.7" in old
 
     def test_without_a_driver_there_is_nothing_to_warn_of(self, monkeypatch, capsys):
@@ -443,7 +443,7 @@ class TestDevices:
         [
             ((10, 2), None, "the driver supports CUDA up to 10.2, mxnet-cu112 needs 11.0: install"),
             ((11, 4), "", "MXNet finds 0 with CUDA_VISIBLE_DEVICES=,"),
-            ((11, 4), "2", "MXNet finds 0 with CUDA_VISIBLE_DEVICES=2, and counts those from 0"),
+            ((11, 4), "2", "MXNet finds 0 with CUDA_VISIBLE_DEVICES=2, and counts them from 0"),
             ((11, 4), None, "MXNet finds 0; see nvidia-smi"),
         ],
     )
@@ -494,7 +494,7 @@ class TestDevices:
         gpus = [mx.gpu(0), mx.gpu(1)]
         recipe = replace(IMAGENET, sync_bn=True)
         devices.check_devices(recipe, gpus)
-        with pytest.raises(DMRError, match="SyncBatchNorm computes in float32 only"):
+        with pytest.raises(DMRError, match="SyncBatchNorm supports float32 only"):
             devices.check_devices(replace(recipe, dtype="float16"), gpus)
 
     def test_cpu_contexts(self):

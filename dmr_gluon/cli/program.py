@@ -1,4 +1,4 @@
-"""What every command shares: refusals in one line, exit statuses."""
+"""Run a program: refusals in one line, and exit statuses."""
 
 import argparse
 import os
@@ -10,28 +10,36 @@ from ..system.signals import open_standard_streams, say, to_nowhere
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that refuses in one line, and takes no abbreviations."""
+    """An argument parser that raises DMRError for bad usage and accepts no abbreviations."""
 
     def __init__(self, **arguments):
-        super().__init__(
-            allow_abbrev=False,
-            **arguments,
-        )
+        super().__init__(allow_abbrev=False, **arguments)
 
     def error(self, message):
         raise DMRError(f"{message}; see {self.prog} --help")
 
 
 def run(main):
-    """Call a program's ``main`` and turn what it raises into an exit status.
+    """Call a program's ``main`` and turn exceptions into messages and exit statuses.
 
-    0: done; 2: what is refused, said in one line; 1: what ended a training otherwise, in one
-    line too, or a defect; 130: Ctrl-C; 143: SIGTERM; 129: SIGHUP; 141: the reader of the output
-    has gone.
+    ====  ====================================================================
+    0     success
+    1     a training failed (one line), or a defect of this package (traceback)
+    2     refused, with one line that says why
+    129   ended by SIGHUP
+    130   ended by Ctrl-C
+    141   the reader of the output is gone
+    143   ended by SIGTERM
+    ====  ====================================================================
+
+    Parameters
+    ----------
+    main : function
+        Called without arguments.
     """
     open_standard_streams()
-    if hasattr(sys.stdout, "reconfigure"):  # not where it was replaced
-        # A path may have bytes that are not UTF-8, and a terminal no UTF-8 at all.
+    if hasattr(sys.stdout, "reconfigure"):  # a replacement of stdout may lack it
+        # Paths may not be UTF-8, and the encoding of a terminal may lack characters.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
@@ -44,8 +52,8 @@ def run(main):
         sys.exit(128 + stopped.signal)
     except KeyboardInterrupt:
         print(
-            "stopped; what was finished is kept: give the same command again (for a training run "
-            "with --resume)",
+            "stopped; finished work is kept: give the same command again (with --resume for a "
+            "training)",
             file=sys.stderr,
         )
         _leave(130)
@@ -60,9 +68,9 @@ def run(main):
 
 
 def _leave(status):
-    """End with a status; a worker of a job at once.
+    """Exit with a status. A worker of a distributed job exits at once.
 
-    At the usual end MXNet would wait there for the other workers, who wait for this one.
+    In a regular exit, MXNet would wait for the other workers, which wait for this one.
     """
     if os.environ.get("DMLC_ROLE") == "worker":
         sys.stdout.flush()
@@ -72,9 +80,9 @@ def _leave(status):
 
 
 def add_epoch(parser):
-    """The flag that chooses among a run's kept networks."""
+    """Add the flag that chooses among the kept networks of a run."""
     parser.add_argument(
         "--epoch",
         type=int,
-        help="which epoch's network: the last one (default) and the best one are kept",
+        help="epoch of the network: the last (default) and the best epoch are kept",
     )

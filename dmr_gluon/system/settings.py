@@ -1,4 +1,4 @@
-"""Dataclass fields with help texts and limits, from which command-line flags are made."""
+"""Declare dataclass fields with help texts and limits, from which flags are generated."""
 
 import typing
 from dataclasses import MISSING, field, fields
@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import DMRError
 
-#: No sensible setting is as large; a number in a damaged file may be.
+#: Larger than any sensible setting. A damaged file may hold such a number.
 _BEYOND_USE = 1e15
 
 
@@ -18,12 +18,12 @@ def setting(text: str, source: str = "", default: Any = MISSING, **limits: Any) 
     text : str
         The flag's help.
     source : str
-        Where its values come from, such as a section of the paper.
+        Source of the values, such as a section of the paper.
     default : optional
-        Without it, the field is required.
+        Without a default, the field is required.
     **limits
-        ``above``, ``least`` and ``most`` of a number, ``choices`` of a word. ``unsaid``: the paper
-        leaves the value open, so that the authors' value does not deviate from it.
+        ``above``, ``least`` and ``most`` limit a number, ``choices`` a word. ``unsaid``: the paper
+        leaves the value open, so the authors' value is not a deviation.
 
     Returns
     -------
@@ -38,11 +38,12 @@ def settings_of(kind):
 
 
 def check_settings(instance):
-    """Refuse values beyond the limits of their fields.
+    """Check the values of a dataclass against the limits of its fields.
 
     Raises
     ------
     DMRError
+        If a value is out of range or not one of the choices.
     """
     for item in fields(instance):
         value = getattr(instance, item.name)
@@ -59,7 +60,7 @@ def _check(item, value):
     if isinstance(value, (bool, str)):
         return
     above, least, most = (item.metadata.get(key) for key in ("above", "least", "most"))
-    # "not above": NaN is refused too.
+    # "not value > above" also refuses NaN.
     if above is not None and not value > above:
         raise DMRError(f"{item.name} must be above {above}, not {value}")
     if least is not None and not value >= least:
@@ -69,11 +70,12 @@ def _check(item, value):
 
 
 def check_types(instance):
-    """Refuse values of other types than their fields', as a file may hold.
+    """Check the types of values that were read from a file.
 
     Raises
     ------
     TypeError
+        If a value does not have the type of its field.
     """
     for item in fields(instance):
         value = getattr(instance, item.name)
@@ -82,7 +84,7 @@ def check_types(instance):
 
 
 def _is_of(kind, value):
-    """Return whether a type allows a value; a whole number may stand for any other."""
+    """Return whether a value has a type. An int is accepted for a float."""
     arguments = typing.get_args(kind)
     if typing.get_origin(kind) is tuple:
         return isinstance(value, tuple) and all(_is_of(arguments[0], part) for part in value)

@@ -1,10 +1,10 @@
-"""Tables as text for a terminal and as Markdown. Needs no MXNet."""
+"""Format tables as plain text and as Markdown."""
 
 import shutil
 
 
 def redraw(text):
-    """Put a text in the place of all that the terminal shows, cut to its width and height."""
+    """Clear the terminal and show a text, cut to its width and height."""
     width, height = shutil.get_terminal_size()
     lines = [line[: width - 1] for line in text.splitlines()]
     if len(lines) > height - 1:
@@ -13,14 +13,14 @@ def redraw(text):
 
 
 def text_table(header, rows, right=()):
-    """Columns aligned with spaces.
+    """Format a table with columns aligned by spaces.
 
     Parameters
     ----------
     header : sequence of str
     rows : sequence of sequence of str
     right : collection of int
-        Columns of numbers, aligned at their right.
+        Indices of the columns to align at the right, such as numbers.
 
     Returns
     -------
@@ -40,18 +40,18 @@ def text_table(header, rows, right=()):
 
 
 def markdown_table(header, rows, right=()):
-    """The same as Markdown."""
+    """Format a table as Markdown; parameters as for :func:`text_table`."""
     rule = ["---:" if i in right else "---" for i in range(len(header))]
     return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in [header, rule, *rows])
 
 
 def replace_between(text, name, new):
-    """Put ``new`` between ``<!-- NAME -->`` and ``<!-- /NAME -->``.
+    """Replace the text between ``<!-- NAME -->`` and ``<!-- /NAME -->`` with ``new``.
 
     Raises
     ------
     ValueError
-        Where the marks are not there.
+        If the marks are missing.
     """
     start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     before, _, rest = text.partition(start)

@@ -10,7 +10,7 @@ from dataclasses import asdict
 import numpy as np
 
 from ..devices import uses_tf32
-from ..paper.recipes import DIGITS, differences
+from ..paper.recipes import DIGITS, deviations
 from ..runtime import installed_wheels, mx
 from ..system.machine import processor
 from ..system.signals import say
@@ -39,7 +39,7 @@ def configuration(recipe, options, spec, prepared, devices, group, plan):
     several = len(devices) > 1 or group.count > 1
     return {
         "recipe": asdict(recipe),
-        "unlike_the_paper": {name: list(pair) for name, pair in differences(recipe).items()},
+        "unlike_the_paper": {name: list(pair) for name, pair in deviations(recipe).items()},
         "network": asdict(spec),
         "dataset": {
             "name": prepared.name,
@@ -136,7 +136,7 @@ def announce(recipe, spec, prepared, devices, net, run, plan, options, group):
 
 
 def _unlike_the_paper(recipe):
-    unlike, own = differences(recipe), recipe.name == DIGITS.name
+    unlike, own = deviations(recipe), recipe.name == DIGITS.name
     if not unlike:
         return "made for the digits, which the paper does not have" if own else "as in the paper"
 
