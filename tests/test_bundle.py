@@ -84,6 +84,15 @@ def test_every_form_gives_the_networks_logits(bundle, short_run, batch, form):
     np.testing.assert_allclose(one, found[:1], rtol=0, atol=1e-5 * scale)
 
 
+def test_a_bundle_of_version_0_1_still_opens(tmp_path):
+    """Written by the first published layout of this package; loading runs its worked example."""
+    folder = shutil.copytree(REPOSITORY / "tests" / "golden" / "old_bundle", tmp_path / "old")
+    loaded = load_bundle(folder)
+    assert loaded.description["network"]["name"] == "cifar_dmrnet8"
+    assert loaded.classes == list("0123456789")
+    assert loaded.logits(np.zeros((1, 3, 32, 32))).shape == (1, 10)
+
+
 def test_the_description_says_what_was_compared(bundle, short_run, digits):
     found = read_bundle(bundle)
     assert list(found["forms"]) == list(EXPORTED)
