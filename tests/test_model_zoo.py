@@ -130,7 +130,7 @@ class TestNormLayers:
     @pytest.mark.parametrize(
         "norms", [{"norm_kwargs": {"scale": False}}, {"norm_layer": nn.BatchNorm}]
     )
-    def test_the_fast_form_of_networks_whose_streams_cannot_grow(self, norms):
+    def test_the_fast_form_with_other_norms_gives_the_same_outputs(self, norms):
         net = randomised(get_model("cifar_dmrnet20", **norms))
         expected = net(batch()).asnumpy()
         net.fuse_for_cpu()
