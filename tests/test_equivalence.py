@@ -17,7 +17,7 @@ from dmr_gluon.models.equivalence import (
     fold,
     unfold,
 )
-from dmr_gluon.models.names import network
+from dmr_gluon.models.names import get_spec
 from dmr_gluon.models.serialization import save_model
 from dmr_gluon.paper.recipes import Recipe
 from dmr_gluon.runs import log as runlog
@@ -210,7 +210,7 @@ def test_what_has_no_other_form_is_refused(name, function, words):
 
 
 def test_arrays_that_are_not_of_the_network_are_refused_by_name():
-    spec = network("cifar_dmrnet8")
+    spec = get_spec("cifar_dmrnet8")
     with pytest.raises(
         DMRError, match="stage1_block1_branches_conv1_weight: the array of branch 2"
     ):

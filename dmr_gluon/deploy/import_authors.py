@@ -24,7 +24,7 @@ import numpy as np
 
 from ..data.preprocessing import Preparation
 from ..errors import DMRError, last_line
-from ..models.names import name_of, network
+from ..models.names import get_spec, name_of
 from ..models.network import Network, load_arrays
 from ..models.spec import NetworkSpec
 from ..paper.dataset_facts import PUBLISHED
@@ -254,7 +254,7 @@ def _specification(tensors, mapping, family):
             f"{len(tensors)} tensors: it is not one of the authors' networks"
         )
     stem = int(tensors["g0_conv_weight"].shape[0])
-    spec = network(
+    spec = get_spec(
         f"cifar_{family}8",
         classes=int(tensors["cls_fc_weight"].shape[0]),
         blocks=blocks,
