@@ -5,11 +5,11 @@ images; names, outputs and gradients must agree.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
 from .. import symbols
+from ..models.complexity import symbol_of
 from ..models.layers import BatchNormRelu
 from ..models.names import get_spec
 from ..models.network import Network
@@ -57,12 +57,6 @@ def randomise(net, seed=0):
             continue
         parameter.set_data(mx.nd.array(value))
     return net
-
-
-@lru_cache(maxsize=None)
-def symbol_of(spec):
-    """Return a network's portable symbol; cached."""
-    return Network(spec).portable_symbol()
 
 
 def same_names(name) -> bool:

@@ -8,7 +8,7 @@ from typing import Iterator, Optional
 import numpy as np
 
 from ..models import equivalence
-from ..models.complexity import Complexity, complexity_of
+from ..models.complexity import Complexity, complexity_of, symbol_of
 from ..models.names import get_spec
 from ..models.network import Network
 from ..models.spec import INCEPTION_LIKE, MERGE_AND_RUN, RESIDUAL
@@ -225,7 +225,7 @@ def check_paths() -> Iterator[Check]:
         ours = paths.of_network(spec, count_projections=True).mean
         yield _average(f"average path of Figure 6, {blocks} blocks, L = {layers}", least, ours)
     agree = sum(
-        paths.of_graph(symbol_parity.symbol_of(spec)) == paths.of_network(spec)
+        paths.of_graph(symbol_of(spec)) == paths.of_network(spec)
         for spec in (get_spec(row.name) for row in paper.NETWORKS)
     )
     yield _all("path lengths by formula = counted in the graph", agree, len(paper.NETWORKS))
