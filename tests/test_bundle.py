@@ -24,13 +24,8 @@ from dmr_gluon.deploy import bundle_writer as writer
 from dmr_gluon.deploy.bundle import read_bundle, write_description
 from dmr_gluon.deploy.bundle_writer import ExportOptions, write_bundle
 from dmr_gluon.deploy.export import export
-from dmr_gluon.deploy.parity import (
-    Comparison,
-    Worker,
-    compare,
-    workers,
-)
-from dmr_gluon.deploy.variants import FORMS, available
+from dmr_gluon.deploy.parity import Comparison, Worker, compare, workers
+from dmr_gluon.deploy.variants import VARIANTS, available
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runs.trained_network import load_run
 from dmr_gluon.runtime import mx
@@ -318,7 +313,7 @@ def test_all_forms_measured(short_run, tmp_path, capsys):
     table = (out / "forms.md").read_text()
     assert table in capsys.readouterr().out
     found = read_bundle(out)
-    for name in FORMS:
+    for name in VARIANTS:
         assert f"| {name} |" in table
         assert name in found["forms"] or name == "grouped"
     for entry in found["forms"].values():
