@@ -125,7 +125,7 @@ build: install
 	$(RUN) -m build --no-isolation
 
 coverage: install
-	$(PYTEST) -m "not slow" --cov=dmr_gluon --cov=symbols --cov-report=term-missing:skip-covered
+	$(PYTEST) -m "not slow" --cov=dmr_gluon --cov-report=term-missing:skip-covered
 
 mutants: install
 	$(RUN) -m pip install --disable-pip-version-check -q -e '.[$(EXTRA),mutants]'

@@ -83,7 +83,8 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["dmr_gluon", "dmr_gluon.*", "symbols"]),
+    packages=[*find_packages(include=["dmr_gluon", "dmr_gluon.*"]), "dmr_gluon.symbols"],
+    package_dir={"dmr_gluon.symbols": "symbols"},
     package_data={
         "dmr_gluon": ["py.typed"],
         "dmr_gluon.data": ["*.digests"],

@@ -22,7 +22,7 @@ os.environ["OMP_NUM_THREADS"] = str(THREADS)
 import numpy as np  # noqa: E402
 from inputs import batch_of, weights_from  # noqa: E402
 
-import symbols  # noqa: E402
+from dmr_gluon import symbols  # noqa: E402
 from dmr_gluon.bench.answering import redirected, serve  # noqa: E402
 from dmr_gluon.models.names import network  # noqa: E402
 from dmr_gluon.paper.recipes import CIFAR, IMAGENET  # noqa: E402

@@ -12,7 +12,7 @@ from dmr_gluon.analysis.conversion import convert_run, convert_training
 from dmr_gluon.analysis.symbol_parity import randomise
 from dmr_gluon.errors import DMRError
 from dmr_gluon.models.equivalence import convert, convert_arrays, fold, unfold
-from dmr_gluon.models.names import network
+from dmr_gluon.models.names import get_spec
 from dmr_gluon.models.serialization import save_model
 from dmr_gluon.paper.recipes import Recipe
 from dmr_gluon.runs import log as runlog
@@ -206,7 +206,7 @@ def test_what_has_no_other_form_is_refused(name, function, words):
 
 
 def test_arrays_that_are_not_of_the_network_are_refused_by_name():
-    spec = network("cifar_dmrnet8")
+    spec = get_spec("cifar_dmrnet8")
     with pytest.raises(
         DMRError, match="stage1_block1_branches_conv1_weight: the array of branch 2"
     ):

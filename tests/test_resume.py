@@ -478,7 +478,9 @@ class TestNotFinite:
 
     def test_the_learning_rate_is_that_of_the_step(self, recipe, few, tmp_path, poisoned):
         poisoned(5, 1)
-        with pytest.raises(DMRError, match=f"step 5 of epoch 1 with learning rate {0.5 / STEPS:g} "):
+        with pytest.raises(
+            DMRError, match=f"step 5 of epoch 1 with learning rate {0.5 / STEPS:g} "
+        ):
             fit(
                 replace(recipe, warmup_epochs=1),
                 RunOptions(data_dir=few, run_dir=str(tmp_path / "run")),
