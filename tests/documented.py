@@ -226,14 +226,16 @@ COMMANDS = {
         "test_launch.py::test_hosts_over_ssh"
     ),
     "DMR_ATTEMPT=$attempt srun --distribution=cyclic --kill-on-bad-exit=1 --cpu-bind=none --label "
-    "dmr launch -n 2 -s 2 --from-env slurm -- python train_imagenet.py --data-dir /data/imagenet "
+    'sh -c \'exec ./cluster_role.sh "$SLURM_PROCID" "$@"\' role '
+    "python train_imagenet.py --data-dir /data/imagenet "
     "--run-dir /shared/runs/one --gpus 0-7 --kv-store dist_sync && break": By(
-        "test_launch.py::test_one_process_of_a_cluster_becomes_its_command"
+        "test_launch.py::test_a_cluster_of_mxnets_processes"
     ),
     "mpirun -np 5 --hostfile hosts --map-by node --bind-to none -x DMR_ATTEMPT=$attempt "
-    "-x OMP_NUM_THREADS=16 dmr launch -n 2 -s 2 --from-env mpi --root node1 -- "
+    "-x DMLC_NUM_WORKER -x DMLC_NUM_SERVER -x DMLC_PS_ROOT_URI -x OMP_NUM_THREADS=16 "
+    'sh -c \'exec ./cluster_role.sh "$OMPI_COMM_WORLD_RANK" "$@"\' role '
     "python train_imagenet.py ... --kv-store dist_sync && break": By(
-        "test_launch.py::test_one_process_of_a_cluster_becomes_its_command"
+        "test_launch.py::test_a_cluster_of_mxnets_processes"
     ),
     # Speed
     "dmr bench": By("test_bench.py::test_one_network_is_measured"),
