@@ -83,7 +83,6 @@ COMMANDS = {
     'docker run --user "$(id -u):$(id -g)" -v "$PWD/data:/work/data" dmr-gluon:cpu '
     "dmr prepare cifar10 --out data/cifar10": _DOCKER,
     "dmr doctor": Run(),
-    "dmr doctor --recipe imagenet --model dmrnet44": Run(),
     "dmr doctor --json": Run(),
     "dmr networks": Run(),
     "dmr networks dmrnet44": Run(),

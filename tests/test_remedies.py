@@ -387,7 +387,6 @@ UNTRIED = {
     "add training or inference to --only": "a benchmark takes minutes",
     "has no training speed of ": "a benchmark takes minutes",
     "does nothing for one machine; ": "test_bench_predict.py has both command lines",
-    "--model and --batch-size are a training's": "test_doctor.py; it trains in another process",
     "say what the workers run: ": "test_launch.py starts such jobs",
     "needs scheduler and servers, but ": "test_distributed.py starts such a job",
     "this is a worker of a started job": "test_distributed.py starts such a job",

@@ -238,7 +238,7 @@ def _verify_devices(options):
         f"{len(checks)} checks of {', '.join(map(str, devices))}: {text}; {seconds:.0f} s", file=out
     )
     if options.json:
-        from ..doctor.facts import gather
+        from ..doctor import gather
 
         print(json.dumps({"checks": checks, "seconds": round(seconds), **gather()}, indent=1))
     if counts[FAILED]:
