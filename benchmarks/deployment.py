@@ -16,8 +16,8 @@ import tempfile
 import warnings
 
 import numpy as np
+from conditions import random_bundle
 
-from dmr_gluon.bench.random_bundle import random_bundle
 from dmr_gluon.cli.training_flags import Parser, run
 from dmr_gluon.deploy.bundle import read_bundle
 from dmr_gluon.deploy.bundle_writer import ExportOptions

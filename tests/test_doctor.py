@@ -146,7 +146,7 @@ def test_no_secret_is_a_fact(monkeypatch):
         ({"data/error": "no module tqdm", "data/sets": []}, PROBLEM, "data", "tqdm", "packages"),
         (
             {"wheels": {"mxnet": "1.9.1", "mxnet-cu112": "1.9.1"}, "mxnet": {"error": "both"}},
-            *(PROBLEM, "MXNet", "overwrites", "pip uninstall -y mxnet mxnet-cu112"),
+            *(PROBLEM, "MXNet", "overwrite", "pip uninstall -y mxnet mxnet-cu112"),
         ),
         ({"mxnet": BROKEN}, PROBLEM, "MXNet", "libquadmath.so.0", "apt-get install libquadmath0"),
         (
