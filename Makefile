@@ -105,7 +105,6 @@ format: install
 
 figures: install
 	$(RUN) docs/draw_blocks.py docs/figures/blocks.png
-	$(VENV)/bin/dmr networks cifar_dmrnet56 --plot docs/figures/network.png
 	$(VENV)/bin/dmr paths --plot docs/figures/paths.png
 	$(RUN) docs/write_tables.py
 

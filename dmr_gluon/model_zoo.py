@@ -50,8 +50,8 @@ def get_model(
         Where trained parameters are loaded to; default the CPU. Without ``pretrained`` it has
         no effect, as in GluonCV: ``net.initialize(ctx=...)`` decides.
     root : str, optional
-        The store, a folder or its URL; default: the environment's DMR_MODEL_STORE. Has no
-        effect without ``pretrained``. (GluonCV: where downloads are kept; here, DMR_CACHE.)
+        Folder of the store; default: the environment variable DMR_MODEL_STORE. Has no effect
+        without ``pretrained``. (In GluonCV, the folder that keeps downloads.)
     norm_layer : callable, optional
         Put in the place of every BN. Default: ours, as in the paper.
     norm_kwargs : dict, optional

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 from dmr_gluon.compare.groups import published_name
 from dmr_gluon.data.datasets import PreparedSet, Split
-from dmr_gluon.models.names import network as read_network
+from dmr_gluon.models.names import get_spec as read_network
 from dmr_gluon.paper.dataset_facts import PUBLISHED
 from dmr_gluon.paper.recipes import OF_DATASET
 from dmr_gluon.runs import log as runlog

@@ -20,7 +20,6 @@ from dmr_gluon.data.datasets import open_prepared, read_manifest
 from dmr_gluon.datasets import official as official_sets
 from dmr_gluon.datasets import prepare_official
 from dmr_gluon.datasets.official import CIFAR_CLASSES
-from dmr_gluon.doctor.needs import Needs
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runs.training_run import Setup
 
@@ -253,12 +252,6 @@ def test_what_is_partial_is_taken_for_nothing_else(official, tmp_path, capsys):
     setup = Setup(prepared.name, "cifar_dmrnet14", epochs=400)
     assert cells_of(setup) == []
     assert departures(setup) == ("the paper has no data set partial-cifar10",)
-    # doctor:
-    disk = {"data": {"free": 1 << 40}, "runs": {"free": 1 << 40}}
-    sets = [{"name": prepared.name}]
-    facts = {"data": {"root": "data", "sets": sets}, "disk": disk, "mxnet": {}}
-    (finding,) = Needs("cifar10").judge(facts)
-    assert "cifar10 is not prepared" in finding.text
 
 
 def test_what_an_older_version_prepared_must_be_prepared_again(official, tmp_path):

@@ -26,7 +26,7 @@ from dmr_gluon.compare.figures.style import colours_of, house_style, styles
 from dmr_gluon.compare.groups import published_name
 from dmr_gluon.compare.html.page import page
 from dmr_gluon.errors import DMRError
-from dmr_gluon.models.names import network
+from dmr_gluon.models.names import get_spec
 from dmr_gluon.paper.dataset_facts import PUBLISHED
 from dmr_gluon.paper.numbers import TABLE2_ERRORS, TABLE2_L, TABLE3
 from dmr_gluon.paper.recipes import OF_DATASET
@@ -61,7 +61,7 @@ def run(
     images = {"train": 50_000, "test": 10_000}
     if known:
         images = {"train": PUBLISHED[known].train_images, "test": PUBLISHED[known].test_images}
-    setup = Setup(dataset, name, network(name), recipe, epochs, images, 32, seed)
+    setup = Setup(dataset, name, get_spec(name), recipe, epochs, images, 32, seed)
     path = f"{dataset}/{name}/{epochs}/{seed}/{sorted(changes.items())}/{state}"
     return Run(path, "dmr_gluon", state, setup, rows, reason="killed")
 
@@ -520,7 +520,7 @@ def test_a_network_has_one_colour_in_all_pictures_and_on_the_page():
     curves = text[text.index('<section class="curves"') :]
     for line in re.findall(r'<path class="line" (color="#.*?</label>)', curves):
         colour, label = re.match(r'color="(#\w+)".*<bdi>(.*)</bdi>', line).groups()
-        kind = kind_title(kind_of(network(label.replace("<wbr>", ""))))
+        kind = kind_title(kind_of(get_spec(label.replace("<wbr>", ""))))
         seen[kind].add(colour)
     assert set(map(len, seen.values())) == {1}, seen
     # Six kinds, six colours; DMRNets of two depths share theirs.

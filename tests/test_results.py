@@ -23,7 +23,7 @@ from dmr_gluon.compare.comparison import compare
 from dmr_gluon.compare.groups import dataset_title, departures_of, grouped, published_name
 from dmr_gluon.compare.statistics import CONSISTENT, HIGHER, LOWER, NO_VERDICT
 from dmr_gluon.errors import DMRError
-from dmr_gluon.models.names import name_of, network
+from dmr_gluon.models.names import get_spec, name_of
 from dmr_gluon.paper.dataset_facts import PUBLISHED
 from dmr_gluon.paper.recipes import DIGITS, IMAGENET, RECIPES
 from dmr_gluon.runs.reader import read_run, read_runs
@@ -445,7 +445,7 @@ class TestBesideThePaper:
 
     def test_a_network_that_no_name_says(self, tmp_path):
         path = write_run(tmp_path / "run", epochs=400)
-        custom = network("cifar_dmrnet14", channels=(16, 32, 48))
+        custom = get_spec("cifar_dmrnet14", channels=(16, 32, 48))
         assert name_of(custom) == "cifar_dmrnet14_custom"
         for name in ("config.json", "log.jsonl"):
             with open(os.path.join(path, name)) as file:
@@ -825,7 +825,7 @@ class TestAuthorsLogs:
         setup = only(read_runs([log])).setup
         assert (setup.network, setup.dataset, setup.seed) == (network_, dataset, seed)
         classes = PUBLISHED[dataset].classes if dataset in PUBLISHED else 10
-        assert setup.spec == network(network_, classes=classes)
+        assert setup.spec == get_spec(network_, classes=classes)
 
     def test_what_is_given_where_the_name_says_nothing(self, tmp_path, ours):
         log = write_authors_log(tmp_path / "log.txt", epochs_of(ours[0]))
@@ -950,7 +950,7 @@ class TestAuthorsLogs:
         assert (run.state, run.setup.epochs, run.problems, run.changes) == ("finished", 5, (), ())
         assert departures_of(run) == ("5 epochs instead of 400", *_DROPS)
         classes = PUBLISHED[dataset].classes
-        assert run.setup.spec == network(network_, classes=classes)
+        assert run.setup.spec == get_spec(network_, classes=classes)
         # Of a network of another size the log contradicts itself.
         write_authors_log(log, epochs, arguments=arguments, parameters="0.4000M")
         run = only(read_runs([str(log)]))

@@ -15,7 +15,7 @@ from conftest import REPOSITORY
 
 from dmr_gluon.cli import main as cli
 from dmr_gluon.errors import DMRError
-from dmr_gluon.models.names import network
+from dmr_gluon.models.names import get_spec
 from dmr_gluon.paper.recipes import CIFAR
 from dmr_gluon.runs import log as runlog
 from dmr_gluon.runs.reader import read_runs
@@ -34,7 +34,7 @@ def fake_run(path, errors=(), epochs=4, end=False, dataset="cifar10", images=50_
     config = {
         "format": 1,
         "recipe": {**asdict(CIFAR), "model": "cifar_dmrnet14", "epochs": epochs, **recipe},
-        "network": asdict(network("cifar_dmrnet14")),
+        "network": asdict(get_spec("cifar_dmrnet14")),
         "dataset": {
             "name": dataset, "directory": dataset, "train_images": images, "test_images": 10_000,
         },

@@ -20,7 +20,7 @@ FLOORS = [
     ["data", "runs", "devices"],
     ["training", "datasets", "launch"],
     ["analysis", "deploy", "model_zoo"],
-    ["compare", "bench", "doctor", "device_checks"],
+    ["compare", "doctor", "device_checks"],
     ["cli"],
 ]
 

@@ -4,7 +4,6 @@ import os
 
 from ..errors import DMRError, last_line
 from ..version import __version__
-from .bench import add_bench
 from .compare import add_compare
 from .data import add_data_commands
 from .deploy import add_deploy_commands
@@ -36,7 +35,6 @@ def _main(arguments=None):
     add_compare(commands)
     add_commands(commands)
     add_launch(commands)
-    add_bench(commands)
     add_doctor(commands)
     options = parser.parse_args(arguments)
     if options.command is None:

@@ -23,7 +23,7 @@ import os
 import re
 
 from ..errors import DMRError
-from ..models.names import network as read_network
+from ..models.names import get_spec as read_network
 from ..paper.dataset_facts import PUBLISHED
 from ..paper.recipes import OF_DATASET, RECIPES
 from .authors_recipe import images_of, other_size, recipe_of, what_it_is_of, whole_number

@@ -8,7 +8,7 @@ from ..data.datasets import open_prepared
 from ..data.loader import check_image_size
 from ..devices import check_devices, check_kvstore, choose_algorithms, make_devices
 from ..errors import DMRError, Failed, last_line
-from ..models.names import network
+from ..models.names import get_spec
 from ..models.network import Network
 from ..models.serialization import prepare_to_run
 from ..paper.recipes import Recipe
@@ -63,7 +63,7 @@ def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
         prepared = open_prepared(options.data_dir)
         check_quickly(prepared)
         check_image_size(prepared, recipe)
-        spec = network(recipe.model, classes=len(prepared.classes))
+        spec = get_spec(recipe.model, classes=len(prepared.classes))
         group = join(options.kv_store, devices)
         if group.count > 1 and not (options.run_dir or options.estimate):
             raise DMRError("several workers need one run directory for all: name it --run-dir")

@@ -1,25 +1,50 @@
-"""Where the time of a training step goes, or of inference, on CPUs.
+"""Show where the time of a training step, or of inference, goes on CPUs.
 
-Three sources, each for what it knows best. oneDNN writes a line for each of its primitives, with
-its shape and time: convolutions, BN, ReLU, additions, FC, layout reorders. MXNet's profiler has
-the time of its operators: of those that are not oneDNN's, and, of those that are, what they take
-around their primitives. What is left of a step's time, measured in another process where nothing
-is watched, lies between the operators: MXNet's engine and Python.
+    python benchmarks/profile_step.py cifar_dmrnet56
+    python benchmarks/profile_step.py cifar_dmrnet56 --infer
+
+Two processes take turns. In one, nothing is observed: its median is the whole step. In the other,
+oneDNN logs each of its primitives (DNNL_VERBOSE), and MXNet's profiler times its operators, which
+run one by one there. The rest of the step is spent between operators: in MXNet's engine and Python.
+docs/performance.md says which part of the table comes from which source.
 """
 
 import contextlib
+import json
+import os
 import re
+import shutil
 import statistics
+import sys
+import tempfile
+import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Dict, Tuple
 
+from answering import batch_of
+from conditions import measured_peak, print_conditions
+from ours import make_run
 from tqdm import tqdm
 
-from ..errors import DMRError
-from ..system.program import command
-from ..system.worker_process import Process
-from .profile_worker import WATCHING
+from dmr_gluon.cli.program import Parser, run
+from dmr_gluon.errors import DMRError
+from dmr_gluon.models.complexity import image_size
+from dmr_gluon.models.names import get_spec
+from dmr_gluon.system.text_tables import text_table
+from dmr_gluon.system.worker_process import Process
+
+#: Variables of the observed process; they must be set before MXNet is loaded.
+WATCHING = {
+    "DNNL_VERBOSE": "1",
+    "MKLDNN_VERBOSE": "1",
+    "MXNET_EXEC_BULK_EXEC_TRAIN": "0",
+    "MXNET_EXEC_BULK_EXEC_INFERENCE": "0",
+}
+#: The first steps choose kernels and lay out memory.
+_WARM_UP = 3
+#: The copy of images from NumPy; the profiler lists it with the calls, not with the operators.
+_COPY_IN = "MXNDArraySyncCopyFromCPU"
 
 DIVISION, POOLING, LOSS = "merge's division and factors", "pooling", "loss"
 OPTIMISER, COPIES, OTHERS = "optimiser", "copies", "other operators"
@@ -271,39 +296,60 @@ def _medians(counters):
     return {name: statistics.median(counter[name] for counter in counters) for name in names}
 
 
-def measure_profile(kind, name, batch, rounds):
-    """Profile a network on this machine's CPU.
+def operators_of(profile):
+    """Milliseconds by operator, from the text of MXNet's profiler.
 
     Parameters
     ----------
-    kind : str
-        ``train`` or ``infer``.
-    name : str
-        The network's.
-    batch : int
-    rounds : int
-        Steps that are watched, and that are not; they take turns.
+    profile : str
+        ``mx.profiler.dumps(format="json")``.
+
+    Returns
+    -------
+    dict of float
+    """
+    times = json.loads(profile)["Time"]
+    found = {name: entry["Total"] for name, entry in times.get("operator", {}).items()}
+    if _COPY_IN in times.get("MXNET_C_API", {}):
+        found[_COPY_IN] = times["MXNET_C_API"][_COPY_IN]["Total"]
+    return found
+
+
+class _Log:
+    """Redirect the output of libraries to a file; :meth:`new` returns what was added."""
+
+    def __init__(self):
+        self._file = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        os.dup2(self._file.fileno(), 1)
+
+    def new(self):
+        # oneDNN flushes after each line.
+        self._file.seek(0)
+        text = self._file.read()
+        self._file.seek(0)
+        self._file.truncate()
+        return text
+
+
+def measure_profile(kind, name, batch, rounds):
+    """Profile a network on the CPU, from so many steps of each process.
 
     Returns
     -------
     Profile
-
-    Raises
-    ------
-    DMRError
-        Where oneDNN writes nothing.
     """
-    program = command("dmr_gluon.bench.profile_worker", kind, name, "--batch", str(batch))
+    command = [sys.executable, os.path.abspath(__file__), name, "--step", kind]
+    command += ["--batch", str(batch)]
     seconds, watched = [], []
     with contextlib.ExitStack() as stack:
 
         def start(environment=None):
-            process = Process(f"{name} ({kind})", program, environment)
+            process = Process(f"{name} ({kind})", command, environment)
             stack.callback(process.close)
             process.wait()
             return process
 
-        # One after the other: two that compute at a time spoil each other's first steps.
+        # One after the other: two that start at a time slow each other down.
         plain, watching = start(), start(WATCHING)
         for _ in tqdm(range(rounds), "profile", unit=" steps", disable=None, leave=False):
             for process, found in ((plain, seconds), (watching, watched)):
@@ -311,20 +357,104 @@ def measure_profile(kind, name, batch, rounds):
                 found.append(process.ask({"do": "step"}))
     logs = [parse_log(answer["log"]) for answer in watched]
     if not all(logs):
-        raise DMRError(
-            "oneDNN writes no log here, so that a profile of this MXNet cannot be made; "
-            "the wheel of MXNet 1.9.1 for x86 writes one"
+        raise DMRError("oneDNN of this MXNet writes no log; use the wheel of MXNet 1.9.1 for x86")
+    return combine([one["seconds"] for one in seconds], logs, [one["operators"] for one in watched])
+
+
+def answer_steps(kind, name, batch):
+    """Run a step for each line of input, and answer its seconds and what was observed."""
+    answers = os.fdopen(os.dup(1), "w")
+    log = _Log()
+
+    from dmr_gluon.runtime import mx
+
+    _, run_once = make_run(kind, name, [mx.cpu()])
+    made = batch_of(name, batch)
+
+    def step():
+        began = time.perf_counter()
+        run_once(*made)
+        mx.nd.waitall()
+        return time.perf_counter() - began
+
+    def answer(values):
+        answers.write(json.dumps(values) + "\n")
+        answers.flush()
+
+    for _ in range(_WARM_UP):
+        step()
+    log.new()
+    watched = all(os.environ.get(name) == value for name, value in WATCHING.items())
+    if watched:
+        # MXNet removes and rewrites this file: never name a device such as os.devnull.
+        folder = tempfile.mkdtemp(prefix="dmr-profile-")
+        mx.profiler.set_config(
+            profile_symbolic=True, profile_imperative=True, profile_api=True,
+            aggregate_stats=True, filename=os.path.join(folder, "profile.json"),
+        )  # fmt: skip
+    answer({"ready": True})
+    for _ in sys.stdin:
+        if not watched:
+            answer({"seconds": step()})
+            continue
+        mx.profiler.set_state("run")
+        found = {"seconds": step()}
+        mx.profiler.set_state("stop")
+        found["operators"] = operators_of(mx.profiler.dumps(reset=True, format="json"))
+        answer({**found, "log": log.new()})
+    if watched:
+        shutil.rmtree(folder, ignore_errors=True)
+    # At a usual exit MXNet's profiler writes its file, and now and then MXNet hangs.
+    os._exit(0)
+
+
+def main():
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("network", help="a name, such as cifar_dmrnet56")
+    parser.add_argument("--infer", action="store_true", help="profile inference, not training")
+    parser.add_argument("--batch", type=int, help="images (default: 64; of 224x224 pixels, 16)")
+    parser.add_argument("--rounds", type=int, default=5, help="steps of each process (5)")
+    parser.add_argument("--step", choices=("train", "infer"), help="used by the program itself")
+    options = parser.parse_args()
+    if options.rounds < 1 or (options.batch or 1) < 1:
+        parser.error("--batch and --rounds must be above 0")
+    spec = get_spec(options.network)
+    batch = options.batch or (64 if image_size(spec) == 32 else 16)
+    if options.step:
+        answer_steps(options.step, spec.name, batch)
+    print_conditions()
+    peak = measured_peak()
+    kind = "infer" if options.infer else "train"
+    print_profile(
+        f"{spec.name}, {'inference' if options.infer else 'training step'}, batch {batch}",
+        measure_profile(kind, spec.name, batch, options.rounds),
+        peak,
+    )
+
+
+def print_profile(title, found, peak):
+    rows = [
+        (part, f"{spent:.2f}", f"{100 * found.share(part):.1f}%")
+        for part, spent in found.parts.items()
+    ]
+    rows.append(("whole step", f"{found.step:.2f}", "100.0%"))
+    print(text_table((title, "ms", "share"), rows, (1, 2)))
+    print(f"\npeak: {2 * peak.multiply_adds / 1e9:,.0f} GFLOP/s, by {peak.by}\n")
+    rows = [
+        (
+            *(one.what.split(", ")[1], one.shape, one.count, f"{one.milliseconds:.2f}"),
+            f"{one.gigaflops:,.0f}",
+            f"{100 * one.gigaflops * 1e9 / (2 * peak.multiply_adds):.0f}%",
         )
-    operators = [answer["operators"] for answer in watched]
-    return combine([answer["seconds"] for answer in seconds], logs, operators)
+        for one in found.convolutions
+    ]
+    header = ("convolution", "shape", "number", "ms", "GFLOP/s", "of the peak")
+    print(text_table(header, rows, (2, 3, 4, 5)))
+    print(
+        f"\nMedians of steps. A multiply-add is two operations. The parts {AROUND!r} and "
+        f"{BETWEEN!r} are differences, which noise can make negative."
+    )
 
 
-def shares_of_peak(convolutions, peak):
-    """Of each its arithmetic by what the processor could do in its time.
-
-    Parameters
-    ----------
-    convolutions : sequence of Convolutions
-    peak : Peak
-    """
-    return [one.gigaflops * 1e9 / (2 * peak.multiply_adds) for one in convolutions]
+if __name__ == "__main__":
+    run(main)

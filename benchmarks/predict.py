@@ -1,20 +1,26 @@
-"""A model of the time of one training step over several devices and machines.
+"""Predict the time of a training step on several devices and machines.
 
-Predicted, not measured. It has the steps of :class:`dmr_gluon.training.step.TrainingStep`: each
-device computes on its own images, the gradients are summed within a machine, then over machines
-by parameter servers (``dist_sync``), and every device makes the update itself. Each machine runs
-one worker; servers are dealt out over the machines in turn, as ``dmr launch`` does it.
+    python benchmarks/predict.py dmrnet44 --images-per-second 200 --batch-per-device 32 \\
+        --devices 8 --machines 1,2,4,8 --device-bandwidth 10 --network-bandwidth 25
 
-All sizes are in bytes, all times in seconds, unless a name says otherwise. What the terms are and
-where their constants come from: docs/performance.md.
+Predicted, not measured. The model has the parts of :class:`dmr_gluon.training.step.TrainingStep`:
+each device computes on its own images, the gradients are summed within a machine, then over
+machines by parameter servers (``dist_sync``), and every device makes the update itself. Each
+machine runs one worker; servers are dealt out over the machines in turn, as by ``dmr launch``.
+
+Sizes are in bytes and times in seconds, unless a name says otherwise. docs/performance.md explains
+the terms and the origin of their constants.
 """
 
 import itertools
 import math
+import re
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
-from ..errors import DMRError
+from dmr_gluon.cli.program import Parser, run
+from dmr_gluon.errors import DMRError
+from dmr_gluon.models.names import get_spec
 
 #: Bytes of a value of a gradient, in float32.
 _VALUE = 4
@@ -178,12 +184,11 @@ class Step:
 
 def gradients_of(name):
     """What a network's parameters are, from its name; builds it."""
-    from ..models.complexity import image_size, measure
-    from ..models.names import network
-    from ..models.network import Network
-    from ..training.flat_parameters import places_of, trained_parameters
+    from dmr_gluon.models.complexity import image_size, measure
+    from dmr_gluon.models.network import Network
+    from dmr_gluon.training.flat_parameters import places_of, trained_parameters
 
-    spec = network(name)
+    spec = get_spec(name)
     net, size = Network(spec), image_size(spec)
     complexity = measure(net.portable_symbol(), (3, size, size))
     costs = {layer.name + "_weight": layer.multiply_adds for layer in complexity.layers}
@@ -328,3 +333,108 @@ def _ready(gradients, compute):
     """When each array is ready after the backward pass began: from the last layer to the first."""
     done = list(itertools.accumulate(reversed(gradients.multiply_adds)))
     return [_BACKWARD * compute * part / done[-1] for part in done]
+
+
+#: What the table calls the parts of a step.
+_PARTS = {
+    "compute": "compute",
+    "within": "in machine",
+    "network": "network",
+    "server": "servers",
+    "keys": "arrays",
+    "reading": "reading",
+}
+
+
+def main():
+    from dmr_gluon.paper.dataset_facts import PUBLISHED
+    from dmr_gluon.paper.recipes import CIFAR, IMAGENET
+    from dmr_gluon.system.text_tables import text_table
+
+    options = _parser().parse_args()
+    spec = get_spec(options.network)
+    machines = _machines(options.machines)
+    hardware = _hardware(options, machines)
+    gradients = gradients_of(spec.name)
+    small = spec.stem == "cifar"
+    recipe, facts = (CIFAR, PUBLISHED["cifar10"]) if small else (IMAGENET, PUBLISHED["imagenet"])
+    images = recipe.epochs * facts.train_images
+    rows = []
+    for step in (predict(gradients, hardware, count) for count in machines):
+        times = (step.seconds, step.compute, step.within, step.network, step.server, step.keys)
+        rows.append(
+            (
+                *(step.machines, step.devices, f"{step.images:,}"),
+                f"{step.images_per_second:,.0f}",
+                *(f"{1000 * seconds:,.1f}" for seconds in (*times, step.hidden, step.reading)),
+                *(f"{100 * step.efficiency:.0f}%", _PARTS[step.bound]),
+                f"{images / step.images_per_second / 3600:,.1f}",
+            )
+        )
+    header = (
+        *("machines", "devices", "batch", "images/s", "step", "compute", "in machine"),
+        *("network", "servers", "arrays", "hidden", "reading", "efficiency", "bound by", "hours"),
+    )
+    print(f"{spec.name}, predicted, not measured\n")
+    print(text_table(header, rows, [i for i in range(len(header)) if i != 13]))
+    print(
+        f"\nMilliseconds of a step; hours of {recipe.epochs} epochs of {facts.train_images:,} "
+        f"images. Gradients: {gradients.bytes / 1e6:.1f} MB in {len(gradients.sizes)} arrays."
+    )
+
+
+def _parser():
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("network", help="a name, such as dmrnet44")
+    for flag, kind, default, text in (
+        ("--images-per-second", float, None, "of one device by itself"),
+        ("--batch-per-device", int, None, "images of one device in a step"),
+        ("--devices", int, 1, "in each machine (1)"),
+        ("--machines", str, "1", "numbers of machines, such as 1,2,4,8 (1)"),
+        ("--device-bandwidth", float, None, "GB/s into and out of a device at the same time"),
+        ("--network-bandwidth", float, None, "Gbit/s into and out of a machine at the same time"),
+        ("--servers", int, None, "parameter servers in all (one per machine)"),
+        ("--server-bandwidth", float, 1.0, "GB/s that a server takes in, sums and sends (1)"),
+        ("--key-microseconds", float, 100.0, "for each array that is sent (100)"),
+        ("--read-per-core", float, None, "images/s that one core reads and augments"),
+        ("--cores", int, None, "of a machine that read"),
+        ("--overlap", float, 1.0, "share of the possible overlap with the backward pass (1)"),
+    ):
+        parser.add_argument(flag, type=kind, default=default, metavar="N", help=text)
+    return parser
+
+
+def _machines(text):
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch("[1-9][0-9]{0,4}", part) for part in parts):
+        raise DMRError(f"--machines {text}: write numbers from 1, such as 1,2,4,8")
+    return [int(part) for part in parts]
+
+
+def _hardware(options, machines):
+    many, several = max(machines) > 1, max(machines) > 1 or options.devices > 1
+    for name, needed in (
+        *(("images_per_second", True), ("batch_per_device", True)),
+        *(("device_bandwidth", several), ("network_bandwidth", many)),
+    ):
+        if needed and getattr(options, name) is None:
+            raise DMRError(f"give --{name.replace('_', '-')} too; see docs/performance.md")
+    if (options.read_per_core is None) != (options.cores is None):
+        raise DMRError("give both --read-per-core and --cores, or neither")
+    reading = None if options.cores is None else options.read_per_core * options.cores
+    return Hardware(
+        images_per_second=options.images_per_second,
+        batch=options.batch_per_device,
+        devices=options.devices,
+        device_bandwidth=1e9 * (options.device_bandwidth or math.inf),
+        network_bandwidth=1e9 / 8 * (options.network_bandwidth or math.inf),
+        server_bandwidth=1e9 * options.server_bandwidth,
+        key_seconds=1e-6 * options.key_microseconds,
+        servers=options.servers,
+        read_per_second=math.inf if reading is None else reading,
+        overlap=options.overlap,
+    )
+
+
+if __name__ == "__main__":
+    run(main)
