@@ -10,7 +10,7 @@ EXTRA = $(or $(patsubst $(VENV)/installed-%,%,$(firstword $(wildcard $(VENV)/ins
 PYTHON =
 RUN = $(VENV)/bin/python
 # Two tests at a time, each on one thread: threads of two that share cores wait for each other.
-PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist worksteal
+PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile
 STAMP = $(VENV)/installed-$(EXTRA)
 PIP = $(RUN) -m pip install --disable-pip-version-check
 QUIETLY = sh tools/install-quietly $(VENV)/install.log
