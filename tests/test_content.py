@@ -13,7 +13,7 @@ from test_official import CIFAR10, cifar, images, tar_of
 
 from dmr_gluon.cli import main as cli
 from dmr_gluon.compare.comparison import cells_of
-from dmr_gluon.compare.groups import departures, published_name
+from dmr_gluon.compare.groups import deviations, published_name
 from dmr_gluon.data import content, datasets
 from dmr_gluon.data.check import check
 from dmr_gluon.data.datasets import open_prepared, read_manifest
@@ -22,7 +22,7 @@ from dmr_gluon.datasets import prepare_official
 from dmr_gluon.datasets.official import CIFAR_CLASSES
 from dmr_gluon.doctor.needs import Needs
 from dmr_gluon.errors import DMRError
-from dmr_gluon.runs.training_run import Setup
+from dmr_gluon.runs.reader import Setup
 
 
 def save_tree(root, truth, name="{split}/{folder}/{number:04d}.png", **folders):
@@ -252,7 +252,7 @@ def test_what_is_partial_is_taken_for_nothing_else(official, tmp_path, capsys):
     assert published_name(prepared.name) is None
     setup = Setup(prepared.name, "cifar_dmrnet14", epochs=400)
     assert cells_of(setup) == []
-    assert departures(setup) == ("the paper has no data set partial-cifar10",)
+    assert deviations(setup) == ("the paper has no data set partial-cifar10",)
     # doctor:
     disk = {"data": {"free": 1 << 40}, "runs": {"free": 1 << 40}}
     sets = [{"name": prepared.name}]

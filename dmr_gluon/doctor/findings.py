@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
-from ..runs.training_run import counted
 from ..system import cuda
+from ..system.text_tables import counted
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
 #: The MXNet for which this project is written, the last there is.
