@@ -135,7 +135,8 @@ def append(path, event, **values):
 
 def epochs_of(path):
     """The epoch events of a run, by number."""
-    return {event["epoch"]: event for event in runlog.epochs(log_of(path))}
+    events = runlog.read(log_of(path))
+    return {event["epoch"]: event for event in events if event["event"] == "epoch"}
 
 
 #: Heads of lines in the authors' own logs (CIFAR, ImageNet), and Python's default.

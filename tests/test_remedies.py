@@ -233,8 +233,8 @@ rm runs/short/model-0002.params && dmr eval runs/short
     then train_cifar.py --run-dir runs/short --resume
     then dmr eval runs/short
 dmr compare x.log
-    says or give --log-dataset and --log-network
-    then dmr compare x.log --log-dataset cifar10 --log-network cifar_dmrnet56
+    says name a run's folder or log
+    then dmr compare runs/short
 dmr status images
     says name a folder that a training has written
     then dmr status runs/short

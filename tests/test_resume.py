@@ -80,7 +80,8 @@ def result(path):
     timed = ("time", "seconds", "images_per_second", "images_per_second_overall")
     found["log"] = [
         {name: value for name, value in line.items() if name not in timed}
-        for line in runlog.epochs(run.log)
+        for line in runlog.read(run.log)
+        if line["event"] == "epoch"
     ]
     assert runlog.read(run.log)[-1]["event"] == "end"
     return found
@@ -285,7 +286,7 @@ class TestResume:
         (resumed,) = [event for event in log if event["event"] == "resume"]
         assert resumed["changes"] == {"lr": [0.1, 0.05]}
         assert RunDirectory(half.run_dir).config()["recipe"]["lr"] == 0.05
-        assert runlog.epochs(RunDirectory(half.run_dir).log)[-1]["lr"] == 0.05 / 1000
+        assert runlog.epochs(RunDirectory(half.run_dir).log)[-1].lr == 0.05 / 1000
         fit(recipe, replace(half, run_dir=half.run_dir + "-again"))
         assert result(half.run_dir) != result(half.run_dir + "-again")
 
@@ -363,7 +364,7 @@ class TestResume:
         (resumed,) = [event for event in runlog.read(run.log) if event["event"] == "resume"]
         assert resumed["moved"] == {"devices": ["2 cpu", "1 cpu"]} and "changes" not in resumed
         compared = read_run(options.run_dir)
-        assert compared.remarks == ("went on on '1 cpu' instead of '2 cpu' after epoch 0",)
+        assert compared.remarks == ("continued on 1 cpu instead of 2 cpu after epoch 0",)
         assert compared.changes == () and compared.setup.bn_images == 8
         assert run.config()["resumed_on"] == {"devices": ["cpu(0)"], "workers": 1}
         # From now on that is where it is: going on there again is no move, going back is one.
@@ -536,11 +537,11 @@ class TestNotFinite:
         (back,) = [event for event in log if event["event"] == "rollback"]
         assert back["step"] == STEPS + 4 and STEPS + 5 <= back["at"] <= STEPS + 6
         epochs = runlog.epochs(RunDirectory(options.run_dir).log)
-        assert [line["images"] for line in epochs] == [96, 96]
+        assert [line.images for line in epochs] == [96, 96]
         # Of the steps that were given up nothing is left.
         places = [(e["epoch"], e["step"]) for e in log if e["event"] == "steps"]
         assert places == [(n, step) for n in (1, 2) for step in range(1, STEPS + 1)]
-        assert all(np.isfinite(line["train_loss"]) for line in epochs)
+        assert all(np.isfinite(line.train_loss) for line in epochs)
 
     def test_it_gives_up_after_three_rollbacks(self, recipe, few, tmp_path, poisoned, orders):
         options = RunOptions(data_dir=few, run_dir=str(tmp_path / "run"), on_nan="rollback")
@@ -636,7 +637,7 @@ class TestKept:
         recipe = replace(recipe, epochs=3, lr_drops=(0.34,), lr_factor=1e-9, ema_decay=0.0)
         run = RunDirectory(str(tmp_path / "run"))
         fit(recipe, RunOptions(data_dir=few, run_dir=run.path, keep=1))
-        errors = [line["test_error"] for line in runlog.epochs(run.log)]
+        errors = [line.test_error for line in runlog.epochs(run.log)]
         best = 1 + int(np.argmin(errors))
         _, _, state = checkpoint.read_newest(run.checkpoints)
         assert state["best"] == {"epoch": best, "test_error": min(errors)}
@@ -652,13 +653,13 @@ class TestKept:
         run = RunDirectory(str(tmp_path / "run"))
         fit(replace(recipe, steps=8), RunOptions(data_dir=few, run_dir=run.path))
         epochs = runlog.epochs(run.log)
-        assert [(line["step"], line["images"]) for line in epochs] == [(6, 96), (8, 32)]
+        assert [(line.step, line.images) for line in epochs] == [(6, 96), (8, 32)]
         fit(
             replace(recipe, steps=5),
             RunOptions(data_dir=few, run_dir=str(tmp_path / "five")),
         )
         (only,) = runlog.epochs(RunDirectory(str(tmp_path / "five")).log)
-        assert (only["step"], only["images"]) == (5, 80)
+        assert (only.step, only.images) == (5, 80)
 
     def test_an_estimate_leaves_nothing_behind(self, few, recipe, tmp_path, capsys, monkeypatch):
         monkeypatch.chdir(tmp_path)
@@ -745,7 +746,7 @@ def test_images_that_are_scaled_and_cropped_resume_to_the_same_bits(
     options = RunOptions(data_dir=digits, run_dir=str(tmp_path / "whole"), cpus=2)
     fit(recipe, options)
     (line,) = runlog.epochs(RunDirectory(options.run_dir).log)
-    assert line["images"] == 1437 and np.isfinite(line["train_loss"])
+    assert line.images == 1437 and np.isfinite(line.train_loss)
     stopped = replace(options, run_dir=str(tmp_path / "stopped"))
     stop_at(5)
     with pytest.raises(Stopped):

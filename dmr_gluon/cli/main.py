@@ -100,13 +100,12 @@ def _add_plot(commands):
 
 
 def _plot(options):
-    from ..runs.directory import RunDirectory
     from ..runs.learning_curve import learning_curve
 
     if not options.out and len(options.runs) > 1:
         raise DMRError("--out says where the picture of several runs goes; give it")
     out = options.out or os.path.join(options.runs[0], "curve.png")
-    write_picture(lambda: learning_curve([RunDirectory(path).log for path in options.runs]), out)
+    write_picture(lambda: learning_curve(options.runs), out)
 
 
 if __name__ == "__main__":

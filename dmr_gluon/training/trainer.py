@@ -5,12 +5,14 @@ import math
 import os
 import time
 from collections import deque
-from typing import Any, Deque, Tuple
+from typing import Any, Deque, List, Tuple
 
 from ..errors import DMRError, Failed, Stopped, flag_of
 from ..runs import learning_curve as plots
 from ..runs import log as runlog
 from ..runs.directory import place_of
+from ..runs.log import EpochRecord
+from ..runs.status import mean_seconds
 from ..runs.tensorboard import TensorBoard
 from ..runtime import mx
 from ..system.signals import say
@@ -42,6 +44,7 @@ class Training(StepsOfEpoch):
         self.replicas_checked = False
         self.watch = Watch(run.path)
         self.board = None
+        self.epochs: List[EpochRecord] = []  # the first worker's, as they are logged
         self.unlogged = None  # an epoch that was missing in the log
         self.heart = Heartbeat(run.file("progress.json"), plan.epochs)
 
@@ -98,9 +101,10 @@ class Training(StepsOfEpoch):
         if at.epoch and not at.steps:  # within an epoch the weights are no epoch's
             with self.average or contextlib.nullcontext():
                 self.checkpointer.save_model(at)
-        if at.epoch and at.epoch not in [epoch["epoch"] for epoch in runlog.epochs(log)]:
+        self.epochs = runlog.epochs(log)
+        if at.epoch and at.epoch not in [record.epoch for record in self.epochs]:
             assert at.values is not None  # after an epoch
-            runlog.append(log, "epoch", **at.values)
+            self._log_epoch(at.values)
             self.unlogged = at.values
         if finished:
             return
@@ -173,18 +177,20 @@ class Training(StepsOfEpoch):
         if self.group.first:
             with self.average or contextlib.nullcontext():
                 self.checkpointer.save_model(at)
-            runlog.append(self.run.log, "epoch", **values)
+            self._log_epoch(values)
             if self.board:
                 self.board.epoch(values)
-            done = runlog.epochs(self.run.log)[-10:]
-            left = sum(sum(line["seconds"].values()) for line in done) / len(done)
-            left *= self.plan.epochs - epoch
+            left = mean_seconds(self.epochs) * (self.plan.epochs - epoch)
             many = len(self.prepared.classes) > 10  # with fewer it says little
             say(epoch_line(values, self.plan.epochs, left, top5=many))
         self.clock.lap("log")
         signal = int(self.group.gather("signal", [self.stop.received]).max())
         if signal and at.epoch < self.plan.epochs:
             self.leave(signal)
+
+    def _log_epoch(self, values):
+        runlog.append(self.run.log, "epoch", **values)
+        self.epochs.append(EpochRecord.of(values))
 
     def _take_seconds(self):
         """Return the seconds of this epoch by activity, including earlier processes."""
@@ -235,6 +241,7 @@ class Training(StepsOfEpoch):
         if self.group.first:
             back = self.plan.done(self.at)
             runlog.forget_after(self.run.log, self.at.epoch, self.at.steps)
+            self.epochs = [record for record in self.epochs if record.epoch <= self.at.epoch]
             runlog.append(self.run.log, "rollback", reason=trouble, at=done, step=back)
             say(f"{trouble}; rolling back to {last}, and continuing with another shuffle")
 
@@ -245,13 +252,13 @@ class Training(StepsOfEpoch):
         if runlog.read(log)[-1]["event"] == "end":
             say(f"{self.run.path} has all its {self.plan.epochs} epochs already; nothing to do")
             return
-        done = runlog.epochs(log)
+        done = self.epochs
         self.clock.lap("log")
         seconds = self.clock.take()
-        for epoch in done:
-            for name, value in epoch["seconds"].items():
+        for record in done:
+            for name, value in record.seconds.items():
                 seconds[name] = round(seconds.get(name, 0.0) + value, 3)
-        whole, images = sum(seconds.values()), sum(epoch["images"] for epoch in done)
+        whole, images = sum(seconds.values()), sum(record.images for record in done)
         runlog.append(
             log,
             "end",
@@ -259,7 +266,7 @@ class Training(StepsOfEpoch):
             seconds=round(whole, 1),
             seconds_by={name: round(value, 1) for name, value in seconds.items()},
             images_per_second_overall=round(images / whole, 1),
-            test_error=done[-1]["test_error"],
+            test_error=done[-1].test_error,
             best=self.at.best,
         )
         picture = plots.draw_curve_of(self.run)
@@ -269,7 +276,7 @@ class Training(StepsOfEpoch):
             self.board.close()
         parts = [(text, seconds.get(name, 0.0)) for name, text in SPENT.items()]
         say(
-            f"done: test error {done[-1]['test_error']:.2f}% after {len(done)} epochs, "
+            f"done: test error {done[-1].test_error:.2f}% after {len(done)} epochs, "
             f"{speed(images / whole)} training images per second with evaluation and saving "
             f"included, {duration(whole)} in all\n"
             f"time: {', '.join(f'{100 * value / whole:.1f}% {text}' for text, value in parts)}\n"
