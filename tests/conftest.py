@@ -24,7 +24,7 @@ signal.signal(signal.SIGHUP, lambda *_: None)
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
     """Folder of the prepared digits."""
-    from dmr_gluon.datasets.folder import prepare_digits
+    from dmr_gluon.datasets.digits import prepare_digits
 
     folder = tmp_path_factory.mktemp("data") / "digits"
     prepare_digits(folder)

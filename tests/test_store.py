@@ -16,7 +16,6 @@ from test_blocks import assert_close, images, randomise
 from dmr_gluon import get_model
 from dmr_gluon.cli import main as cli
 from dmr_gluon.datasets import download
-from dmr_gluon.deploy import store as store_module
 from dmr_gluon.deploy.bundle import write_description
 from dmr_gluon.deploy.store import _cached, find, publish
 from dmr_gluon.errors import DMRError
@@ -74,7 +73,7 @@ def published(bundle, store):
 def nothing_of_this_machine(monkeypatch, tmp_path):
     monkeypatch.delenv("DMR_MODEL_STORE", raising=False)
     monkeypatch.setenv("DMR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(download, "PAUSES", ())
+    monkeypatch.setattr(download, "_RETRIES", 0)
 
 
 @pytest.fixture
@@ -324,34 +323,17 @@ class TestURL:
 
     def test_another_file_than_the_index_says_is_refused(self, published, url, tmp_path):
         damage(os.path.join(published, "model-0000.params"))
-        with pytest.raises(DMRError, match="model-0000.params gave another file .*SHA256"):
+        with pytest.raises(DMRError, match="params is not the published file .sha256:.* root="):
             get_model("cifar_dmrnet8", pretrained=True, root=url)
         cached = os.listdir(tmp_path / "cache" / os.path.basename(published))
         assert not [name for name in cached if name.startswith("model-0000")]
 
-    def test_of_an_index_without_end_little_is_taken(self, url, store, monkeypatch):
-        os.makedirs(store)
-        with open(os.path.join(store, "index.json"), "w") as file:
-            file.write(" " * 100_000)
-        taken = []
-
-        def receive(url, file, *arguments):
-            download.receive(url, file, *arguments)
-            taken.append(os.path.getsize(file.name))
-
-        monkeypatch.setattr(store_module, "_LARGEST_INDEX", 1000)
-        monkeypatch.setattr(store_module, "receive", receive)
-        with pytest.raises(DMRError, match="index.json is damaged"):
-            get_model("cifar_dmrnet8", pretrained=True, root=url)
-        assert taken == [1001]
-
     def test_a_server_without_a_store_or_none_at_all(self, url, store):
         os.makedirs(store)
-        with pytest.raises(DMRError, match="index.json cannot be downloaded: .*404.*root="):
+        with pytest.raises(DMRError, match="index.json cannot be downloaded .404.*root="):
             get_model("cifar_dmrnet8", pretrained=True, root=url)
-        with pytest.raises(DMRError, match="index.json cannot be downloaded") as refused:
+        with pytest.raises(DMRError, match="index.json cannot be downloaded"):
             get_model("cifar_dmrnet8", pretrained=True, root="http://127.0.0.1:9/store")
-        assert "what has arrived" not in str(refused.value)  # nothing is kept of an index
 
     def test_a_cache_that_cannot_be_written(self, published, url, monkeypatch):
         monkeypatch.setenv("DMR_CACHE", os.path.join(published, "bundle.json"))

@@ -72,13 +72,24 @@ _NOT_ESTIMATED = (
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that refuses in one line, and takes no abbreviations."""
+    """A parser that refuses in one line, and takes no abbreviations.
 
-    def __init__(self, **arguments):
+    ``add_later`` is called with the parser before it parses for the first time, for arguments that
+    take long to import.
+    """
+
+    def __init__(self, add_later=None, **arguments):
+        self._add_later = add_later
         super().__init__(
             allow_abbrev=False,
             **arguments,
         )
+
+    def parse_known_args(self, args=None, namespace=None):
+        add_later, self._add_later = self._add_later, None
+        if add_later:
+            add_later(self)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message):
         raise DMRError(f"{message}; see {self.prog} --help")

@@ -24,13 +24,12 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import time
 import urllib.parse
 import urllib.request
 from typing import Any, Dict, Optional, Tuple, Union
 
-from ..datasets.download import fetch, receive
+from ..datasets.download import fetch
 from ..errors import DMRError
 from ..runs.directory import RunDirectory
 from ..standalone.predict_onnx import BUNDLE
@@ -205,11 +204,16 @@ def _read_index(place):
 
 
 def _download_index(root):
-    with tempfile.NamedTemporaryFile(mode="a+b", prefix=INDEX, suffix=".part", buffering=0) as file:
-        url = f"{root.rstrip('/')}/{INDEX}"
-        receive(url, file, _opener(), None, _INSTEAD, _LARGEST_INDEX)
-        file.seek(0)
-        return _entries(file.read(_LARGEST_INDEX + 1), url)
+    import requests
+
+    url = f"{root.rstrip('/')}/{INDEX}"
+    try:
+        response = requests.get(url, timeout=30)
+        response.raise_for_status()
+    except requests.RequestException as error:
+        reason = " ".join(str(error).split())
+        raise DMRError(f"{url} cannot be downloaded ({reason}); {_INSTEAD}") from None
+    return _entries(response.content, url)
 
 
 def _entries(text, path):
@@ -313,8 +317,7 @@ def _cached(root, entry):
                 path = os.path.join(folder, name)
                 if not os.path.exists(path) or _sha256(path) != facts["sha256"]:
                     url = f"{root.rstrip('/')}/{entry['folder']}/{name}"
-                    size, digest = facts["bytes"], facts["sha256"]
-                    fetch(url, path, _opener(), size, "sha256", digest, INDEX, _INSTEAD)
+                    fetch(url, path, f"sha256:{facts['sha256']}", INDEX, _INSTEAD)
             return folder, _read_entry(folder, entry)
     except OSError as error:
         raise DMRError(
@@ -342,10 +345,6 @@ def _local(root):
     if "://" in root:
         raise DMRError(f"{root}: a store is a folder or a URL of http, https or file")
     return os.path.expanduser(root)
-
-
-def _opener():
-    return urllib.request.build_opener()
 
 
 def _sha256(path):

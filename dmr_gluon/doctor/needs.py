@@ -3,7 +3,7 @@
 import os
 
 from ..data.datasets import preparing_command
-from ..datasets.published_archives import ARCHIVES
+from ..datasets.registry import DATASETS
 from ..errors import DMRError
 from ..models.names import network
 from ..paper.dataset_facts import PUBLISHED
@@ -111,7 +111,7 @@ class Needs:
         published = PUBLISHED.get(self.dataset)
         if published is None:
             return _DIGITS * _SMALL_RECORD, 0
-        named = [archive for archive in ARCHIVES[self.dataset] if not archive.alternative]
+        named = [archive for archive in DATASETS[self.dataset].archives if not archive.alternative]
         archives = sum(archive.bytes or 0 for archive in named)
         if self.dataset == "imagenet":  # its JPEGs are kept, its archives not downloaded
             return archives, 0

@@ -230,7 +230,7 @@ def fill(path, arrays, step, lr, average=None, part=None):
     lr : float
         The learning rate that the velocities were last used with.
     average : WeightAverage, optional
-    part : Part, optional
+    part : Shard, optional
         Whose running statistics to take.
 
     Raises

@@ -12,7 +12,7 @@ import zlib
 
 import numpy as np
 
-from ..data.loader import Part
+from ..data.loader import Shard
 from ..errors import DMRError
 from ..runtime import mx
 
@@ -37,7 +37,7 @@ class Group:
     rank : int
         This worker's number, from 0: the launcher's (``DMR_WORKER``) where it says one.
     count : int
-    part : Part
+    part : Shard
         Which share of every batch is this worker's.
     """
 
@@ -53,7 +53,7 @@ class Group:
                     f"each worker has its own; unset it, or start the job with dmr launch"
                 )
             self.rank = int(number)
-        self.part = Part(self.rank, self.count)
+        self.part = Shard(self.rank, self.count)
         self._buffers = {}  # key and array of everything that is gathered, by name
 
     @property

@@ -161,7 +161,7 @@ def configuration(recipe, options, spec, prepared, devices, group, plan):
     recipe : Recipe
     options : RunOptions
     spec : NetworkSpec
-    prepared : PreparedSet
+    prepared : RecordDataset
     devices : list of Context
     group : Group
     plan : Plan
