@@ -293,6 +293,14 @@ def test_jpegs_of_the_set_say_so_in_their_name(official, tmp_path):
         cli._main([*arguments, "--jpeg-quality", "0"])
 
 
+def test_jpegs_of_a_partial_tree_are_not_taken_for_another_format(official, tmp_path, capsys):
+    save_tree(tmp_path / "tree", official.truth)
+    make_jpegs(tmp_path / "tree", official.truth)
+    prepare_cifar("cifar10", str(tmp_path / "tree"), tmp_path / "out", partial=True)
+    assert read_manifest(tmp_path / "out")["oddities"] == {}
+    assert "named JPEG" not in capsys.readouterr().out
+
+
 @pytest.mark.slow
 @pytest.mark.skipif("DMR_CIFAR10" not in os.environ, reason="DMR_CIFAR10 names no tree of CIFAR-10")
 def test_cifar10_itself(tmp_path):

@@ -17,6 +17,7 @@ from dmr_gluon.cli import main as cli
 from dmr_gluon.data.datasets import open_prepared, read_manifest
 from dmr_gluon.datasets import imagenet
 from dmr_gluon.datasets import writer as writing
+from dmr_gluon.datasets.contact_sheet import draw
 from dmr_gluon.datasets.imagenet import prepare_imagenet
 from dmr_gluon.datasets.writer import alone_in
 from dmr_gluon.deploy.bundle import read_bundle
@@ -129,6 +130,18 @@ def test_classes_have_their_words_beside_their_numbers(tmp_path):
     (tmp_path / "set" / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(DMRError, match="words are not one text for each class"):
         open_prepared(tmp_path / "set")
+
+
+def test_the_devkit_is_read_once_and_the_picture_shows_words(tmp_path, monkeypatch):
+    write(tmp_path / "source")
+    read, calls = imagenet._read_devkit, []
+    monkeypatch.setattr(imagenet, "_read_devkit", lambda path: calls.append(path) or read(path))
+    prepared = prepare_imagenet(str(tmp_path / "source"), tmp_path / "set", partial=True)
+    assert len(calls) == 1
+    recipe = replace(IMAGENET, image_size=32, train_short_side=(32, 40), eval_short_side=32)
+    figure = draw(prepared, recipe)
+    shown = {text.get_text() for axes in figure.get_axes() for text in axes.texts}
+    assert shown == {"tench, Tinca …", "goldfish", "black stork, …"}
 
 
 def test_a_tree_of_folders_gives_the_same_set(tmp_path):
