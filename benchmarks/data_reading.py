@@ -93,7 +93,7 @@ def open_sets(options, folder):
     """Kind (small, large) and prepared set, each big enough."""
     from dmr_gluon.data.datasets import open_prepared
     from dmr_gluon.data.loader import check_image_size
-    from dmr_gluon.datasets.folder import prepare_digits
+    from dmr_gluon.datasets.digits import prepare_digits
 
     if not options.small:
         options.small = [os.path.join(folder, "digits")]
@@ -269,12 +269,12 @@ def images_per_second(epoch, seconds):
 
 def do_job(job):
     """Images per second of each form of a reader that runs beside MXNet."""
-    from dmr_gluon.data.datasets import PreparedSet, Split
+    from dmr_gluon.data.datasets import RecordDataset, Split
     from dmr_gluon.models.spec import tuples_from_lists
     from dmr_gluon.paper.recipes import Recipe
 
     splits = {name: Split(**split) for name, split in job["prepared"].pop("splits").items()}
-    prepared = PreparedSet(**tuples_from_lists(job["prepared"]), splits=splits)
+    prepared = RecordDataset(**tuples_from_lists(job["prepared"]), splits=splits)
     recipe = Recipe.from_json(job["recipe"])
     rates = []
     for form in job["forms"]:

@@ -162,7 +162,7 @@ def test_a_set_is_checked_and_training_refuses_a_damaged_one(command, capsys, di
     content[offset + 12] ^= 0xFF  # in the label
     (copy / "train.rec").write_bytes(content)
     done = dmr(command, "check", copy)
-    assert done.returncode == 1 and f"train, record 700 at byte {offset}" in done.stdout, done
+    assert done.returncode == 1 and f"record 700 at byte {offset}" in done.stdout, done
     assert "prepare the set again" in done.stdout and not done.stderr
     with pytest.raises(DMRError, match="record 700 .* is not one of 0 to 9"):
         cli._main(["show", str(copy)])
