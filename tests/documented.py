@@ -237,24 +237,24 @@ COMMANDS = {
         "test_launch.py::test_a_cluster_of_mxnets_processes"
     ),
     # Speed
-    "dmr bench": By("test_bench.py::test_one_network_is_measured"),
-    "dmr bench cifar_dmrnet56 dmrnet44 --json found.json --picture bars.png": By(
-        "test_bench.py::test_one_network_is_measured"
+    "python benchmarks/speed.py": By("test_predicted_scaling.py::test_a_network_is_timed"),
+    "python benchmarks/speed.py cifar_dmrnet56 dmrnet44 --json found.json": By(
+        "test_predicted_scaling.py::test_a_network_is_timed"
     ),
-    "dmr bench cifar_dmrnet56 --only training memory": By(
-        "test_bench.py::test_one_network_is_measured"
+    "python benchmarks/profile_step.py cifar_dmrnet56": By(
+        "test_predicted_scaling.py::test_a_real_profile"
     ),
-    "dmr bench --growth --picture growth.png": By("test_bench.py::test_growth_is_measured"),
-    "dmr bench cifar_dmrnet56 --profile --json profile.json --picture profile.png": By(
-        "test_bench_predict.py::test_a_real_profile"
+    "python benchmarks/profile_step.py cifar_dmrnet56 --infer": By(
+        "test_predicted_scaling.py::test_a_real_profile"
     ),
-    "dmr bench cifar_dmrnet56 --profile --infer": By("test_bench_predict.py::test_a_real_profile"),
-    "dmr bench dmrnet44 --predict --images-per-second SPEED --batch-per-device 32 --devices 8 "
-    "--machines 1,2,4,8 --device-bandwidth 10 --network-bandwidth 25 --read-per-core 500 "
-    "--cores 32": By("test_bench_predict.py::test_the_command_prints_a_prediction_that_says_so"),
-    "dmr bench dmrnet44 --predict --images-per-second 200 --batch-per-device 32 --devices 8 "
-    "--machines 1,2,4,8 --device-bandwidth 10 --network-bandwidth 25 --read-per-core 500 "
-    "--cores 32": Run(),
+    "python benchmarks/predict.py dmrnet44 --images-per-second SPEED --batch-per-device 32 "
+    "--devices 8 --machines 1,2,4,8 --device-bandwidth 10 --network-bandwidth 25 "
+    "--read-per-core 500 --cores 32": By(
+        "test_predicted_scaling.py::test_the_program_prints_a_prediction_that_says_so"
+    ),
+    "python benchmarks/predict.py dmrnet44 --images-per-second 200 --batch-per-device 32 "
+    "--devices 8 --machines 1,2,4,8 --device-bandwidth 10 --network-bandwidth 25 "
+    "--read-per-core 500 --cores 32": Run(),
     "make bench": Cannot("an hour or two, and 3 GB of downloads"),
     'make bench BENCH="--networks NAME --precisions float32 --forms eager compiled traced '
     '--only training inference memory --rounds 5 --seconds 1.5 --out-dir bench/NAME"': _BENCH,
@@ -262,7 +262,7 @@ COMMANDS = {
     'make bench BENCH="--networks cifar_dmrnet56 --only training --rounds 5"': _BENCH,
     "python benchmarks/compare.py --peer-python PYTHON --out-dir bench": _BENCH,
     "python benchmarks/scaling.py --json scaling.json": By(
-        "test_bench_predict.py::test_scaling_measures_and_fits"
+        "test_predicted_scaling.py::test_scaling_measures_and_fits"
     ),
     "pip install -r benchmarks/requirements.txt": Cannot("3 GB of downloads"),
     "python benchmarks/data_reading.py --small CIFAR [SET ...] --large IMAGENET --peer-python "

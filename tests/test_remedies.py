@@ -382,11 +382,6 @@ UNTRIED = {
     "--full is for the published numbers": "test_device_checks.py has both command lines",
     # It would take minutes, many processes or more of a machine than there is.
     "if memory was short": "memory would have to run out",
-    "measures one GPU; name one": "needs GPUs",
-    "measures on the CPU; leave out --gpus": "a benchmark takes minutes",
-    "add training or inference to --only": "a benchmark takes minutes",
-    "has no training speed of ": "a benchmark takes minutes",
-    "does nothing for one machine; ": "test_bench_predict.py has both command lines",
     "say what the workers run: ": "test_launch.py starts such jobs",
     "needs scheduler and servers, but ": "test_distributed.py starts such a job",
     "this is a worker of a started job": "test_distributed.py starts such a job",
