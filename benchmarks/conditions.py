@@ -28,12 +28,13 @@ _RUNS, _SECONDS = 3, 1.0
 
 def machine():
     """Describe this machine, its software and its load as a dict for JSON."""
+    import cv2
     import numpy
 
     from dmr_gluon.runtime import mx
 
     versions = {"dmr_gluon": __version__, "Python": platform.python_version()}
-    versions.update(MXNet=mx.__version__, NumPy=numpy.__version__)
+    versions.update(MXNet=mx.__version__, OpenCV=cv2.__version__, NumPy=numpy.__version__)
     return {
         "processor": processor(),
         "cores": usable_cores(),
