@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 
 from dmr_gluon.cli.training_flags import Parser, run
+from dmr_gluon.errors import DMRError
 from dmr_gluon.system.machine import processor, usable_cores
 from dmr_gluon.system.worker_process import Process
 from dmr_gluon.version import __version__
@@ -55,6 +56,13 @@ def describe(found):
     if found["load"] > _MOST_LOAD * found["cores"]:
         lines.append("note: something else is running; the numbers will be low")
     return lines
+
+
+def check_writable(path):
+    """Refuse a file that cannot be written, before a measurement costs time."""
+    folder = os.path.dirname(path or "") or "."
+    if path and (os.path.isdir(path) or not os.access(folder, os.W_OK)):
+        raise DMRError(f"{path} cannot be written; name a file in an existing folder")
 
 
 def print_conditions():

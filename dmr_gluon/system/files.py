@@ -11,14 +11,6 @@ from ..errors import DMRError
 _BLOCK = 1 << 20
 
 
-def check_writable(*paths):
-    """Refuse files that a user has named and that cannot be written, before they cost anything."""
-    for path in filter(None, paths):
-        folder = os.path.dirname(path) or "."
-        if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-            raise DMRError(f"{path} cannot be written; name a file in a folder that is there")
-
-
 def write_result(path, content):
     """Write a file that a user has named.
 

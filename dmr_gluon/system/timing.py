@@ -29,7 +29,7 @@ class Speed:
         return {size: statistics.median(self._rates(size)) for size in self.seconds}
 
     def by(self, other):
-        """Return the speedup over another program by batch size: the median of the rounds' ratios."""
+        """Return the speedup over another program by batch size: the median over the rounds."""
         return {
             size: statistics.median(a / b for a, b in zip(self._rates(size), other._rates(size)))
             for size in self.seconds
