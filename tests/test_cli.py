@@ -238,7 +238,7 @@ def printed(capsys, *arguments):
 
 def test_networks_and_paths_are_listed_and_drawn(capsys, tmp_path):
     listed = printed(capsys, "networks")
-    assert "cifar_dmrnet50_w4" in listed and "24.8 b" in listed and "Left open" in listed
+    assert "cifar_dmrnet50_w4" in listed and "24.8 b" in listed and "Unresolved" in listed
     assert listed.count("\n") > 50
     layers = printed(capsys, "networks", "cifar_dmrnet8", "--classes", "7")
     assert "stage2_block1_proj2_conv" in layers and "154,775 parameters" in layers

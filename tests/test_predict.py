@@ -293,5 +293,5 @@ def test_what_cannot_be_done_is_refused_in_one_line(predict, photographs, tmp_pa
 
 def test_an_unknown_data_set_is_refused():
     options = SimpleNamespace(top=5, batch_size=1)
-    with pytest.raises(Problem, match="not known on what data"):
+    with pytest.raises(Problem, match="training data of this network are unknown"):
         check_arguments(options, {"classes": ["a"], "input": {"mean": None}})
