@@ -12,13 +12,7 @@ import numpy as np
 
 from ..errors import DMRError
 from .reader import batches
-from .transforms import (
-    CentreCrop,
-    Draws,
-    Normalise,
-    PadCropMirror,
-    ScaleCropMirrorColour,
-)
+from .transforms import CentreCrop, Draws, Normalise, PadCropMirror, ScaleCropMirrorColour
 
 #: One worker's shard of the data: ``index`` from 0, of ``count``.
 Shard = namedtuple("Shard", "index count")

@@ -20,12 +20,7 @@ import cv2
 import numpy as np
 
 from ..data import recordio as form
-from ..data.datasets import (
-    MANIFEST,
-    MANIFEST_FORMAT,
-    open_prepared,
-    read_manifest,
-)
+from ..data.datasets import MANIFEST, MANIFEST_FORMAT, open_prepared, read_manifest
 from ..errors import DMRError
 from ..standalone.predict_onnx import shown
 from ..system.files import write_atomically
