@@ -386,17 +386,17 @@ class TestFilesAndManifest:
             (["count"], -1, "split train has no count"),
             (["count"], "24", "split train has no count"),
             (["per_class"], [7, 8, 9], "8 records of class 0, the manifest says 7"),
-            (["per_class"], [12, 12], "per_class is not 3 numbers"),
-            (["per_class"], None, "per_class is not 3 numbers"),
+            (["per_class"], [12, 12], "no counts of 3 classes"),
+            (["per_class"], None, "no counts of 3 classes"),
             (["records", "bytes"], 7, "bytes, its manifest says 7"),
-            (["records", "bytes"], "7", "records has no number of bytes"),
+            (["records", "bytes"], "7", "lacks a file's name, size or SHA-256"),
             (["records", "sha256"], "0" * 64, "train.rec differs from what was prepared"),
             (["index", "sha256"], "0" * 64, "train.idx differs from what was prepared"),
-            (["index", "sha256"], 5, "index has no SHA-256"),
-            (["records", "file"], "../train.rec", "records names no file"),
-            (["records", "file"], "a\0b", "records names no file"),
-            (["records", "file"], "\udc80", "records names no file"),
-            (["records"], [], "records names no file"),
+            (["index", "sha256"], 5, "lacks a file's name, size or SHA-256"),
+            (["records", "file"], "../train.rec", "lacks a file's name, size or SHA-256"),
+            (["records", "file"], "a\0b", "lacks a file's name, size or SHA-256"),
+            (["records", "file"], "\udc80", "lacks a file's name, size or SHA-256"),
+            (["records"], [], "lacks a file's name, size or SHA-256"),
         ],
     )
     def test_entries(self, tiny, path, value, what):
@@ -437,7 +437,11 @@ class TestFilesAndManifest:
     @pytest.mark.parametrize(
         "path, value, what",
         [
-            (["splits", "train", "records", "file"], "a\0b", "split train records names no file"),
+            (
+                ["splits", "train", "records", "file"],
+                "a\0b",
+                "split train records: the entry lacks a file's name, size or SHA-256",
+            ),
             (["splits", "train", "count"], 24.0, "split train has no count"),
             (["splits", "train"], 5, "split train is no table"),
             (["splits"], [], "it names no splits"),

@@ -365,12 +365,11 @@ class TestRegistry:
 
     @pytest.fixture
     def added(self, monkeypatch):
-        def prepare(options):
-            images = Images(options.images)
+        def prepare(out, images, overwrite):
+            made = Images(images)
             return write_set(
-                "pets", "1", lambda: (["a", "b", "c"], images.sources, {}), options.out,
-                Encoding(), options.overwrite,
-            )  # fmt: skip
+                "pets", "1", lambda: (["a", "b", "c"], made.sources, {}), out, Encoding(), overwrite
+            )
 
         def add_flags(parser):
             parser.add_argument("--images", type=int, default=30)

@@ -1,5 +1,6 @@
 """Subcommands of ``dmr`` for data sets: prepare, check, show."""
 
+import inspect
 import os
 import sys
 
@@ -60,7 +61,8 @@ def _add_archives(parser, entry):
 def _prepare(options):
     if options.entry.archives:
         options.source = _find_archives(options)
-    _tell(options.entry.prepare(options))
+    parameters = inspect.signature(options.entry.prepare).parameters
+    _tell(options.entry.prepare(**{name: getattr(options, name) for name in parameters}))
 
 
 def _find_archives(options):

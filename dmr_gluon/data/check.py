@@ -30,7 +30,7 @@ from .datasets import (
     open_prepared,
     open_split,
     read_manifest,
-    split_faults,
+    split_fault,
 )
 
 _MAX_NAMED = 20  # damaged images of a split; the others are counted
@@ -103,9 +103,9 @@ def check(directory, sample=None, hashes=True) -> Report:
     faults = faults or list(manifest_faults(manifest))
     problems, summaries = {}, {}
     for name, entry in ({} if faults else manifest["splits"]).items():
-        wrong = list(split_faults(entry, len(manifest["classes"])))
-        faults += [f"the split {name} {fault}" for fault in wrong]
+        wrong = split_fault(entry, len(manifest["classes"]))
         if wrong:
+            faults.append(f"the split {name} {wrong}")
             continue
         try:
             split = open_split(directory, entry)

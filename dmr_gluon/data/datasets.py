@@ -116,23 +116,25 @@ def manifest_faults(manifest):
         yield f"it was prepared as {manifest['dataset']} {unofficial}"
 
 
-def split_faults(entry, classes):
-    """Yield the faults of a split's entry in the manifest."""
+def split_fault(entry, classes):
+    """Return the fault of a split's entry in the manifest, or None."""
     if not isinstance(entry, dict):
-        yield "is no table"
-        return
+        return "is no table"
+    per_class = entry.get("per_class")
     if not _whole(entry.get("count")):
-        yield "has no count"
-    if not (_numbers(entry.get("per_class"), classes) and all(map(_whole, entry["per_class"]))):
-        yield f"per_class is not {classes} numbers"
+        return "has no count"
+    if not (_numbers(per_class, classes) and all(map(_whole, per_class))):
+        return f"has no counts of {classes} classes"
     for key in ("records", "index"):
-        file = entry[key] if isinstance(entry.get(key), dict) else {}
-        if not is_plain(file.get("file")):
-            yield f"{key} names no file"
-        if not _whole(file.get("bytes")):
-            yield f"{key} has no number of bytes"
-        if not re.fullmatch("[0-9a-f]{64}", str(file.get("sha256"))):
-            yield f"{key} has no SHA-256"
+        file = entry.get(key)
+        if not (
+            isinstance(file, dict)
+            and is_plain(file.get("file"))
+            and _whole(file.get("bytes"))
+            and re.fullmatch("[0-9a-f]{64}", str(file.get("sha256")))
+        ):
+            return f"{key}: the entry lacks a file's name, size or SHA-256"
+    return None
 
 
 def _texts(value):
@@ -246,8 +248,8 @@ def open_prepared(directory, name=None) -> RecordDataset:
         )
     faults = list(manifest_faults(manifest))
     for split, entry in {} if faults else manifest["splits"].items():
-        wrong = split_faults(entry, len(manifest["classes"]))
-        faults += [f"the split {split} {fault}" for fault in wrong]
+        wrong = split_fault(entry, len(manifest["classes"]))
+        faults += [f"the split {split} {wrong}"] if wrong else []
     if faults:
         raise DMRError(f"{os.path.join(directory, MANIFEST)}: {faults[0]}; {_AGAIN}")
     # The published statistics apply to an official set and to those derived from it.

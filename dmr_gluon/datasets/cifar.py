@@ -419,14 +419,7 @@ def _register(name):
     return Registration(
         name,
         f"from the official {files}",
-        lambda options: prepare_cifar(
-            name,
-            options.source,
-            options.out,
-            jpeg_quality=options.jpeg_quality,
-            partial=options.partial,
-            overwrite=options.overwrite,
-        ),
+        functools.partial(prepare_cifar, name),
         functools.partial(add_jpeg_quality, name=name),
         _ARCHIVES[name],
         f"{files}, its folder, or a tree of train/<class>/* and test/<class>/* of lossless images",

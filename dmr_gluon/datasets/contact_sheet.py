@@ -17,9 +17,10 @@ def recipe_of(prepared):
     """Return the recipe that a set is trained with by default."""
     if prepared.name in OF_DATASET:
         return OF_DATASET[prepared.name]
-    if prepared.image_size is None:
+    height, width = prepared.image_size or (0, 1)
+    if height != width:  # only ImageNet's recipe crops
         return IMAGENET
-    return replace(CIFAR, image_size=prepared.image_size[0])
+    return replace(CIFAR, image_size=height)
 
 
 def draw(prepared, recipe=None, seed=1, epoch=1):

@@ -59,5 +59,5 @@ def _read():
 DIGITS = Registration(
     "digits",
     "scikit-learn's 1,797 handwritten digits, 32x32",
-    lambda options: prepare_digits(options.out, options.overwrite),
+    prepare_digits,
 )

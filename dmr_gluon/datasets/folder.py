@@ -199,12 +199,11 @@ def _add_flags(parser):
     )
 
 
-def _prepare(options):
-    if options.quality is not None and options.encoding == "png":
+def _prepare(source, out, name, resize, encoding, quality, ignore_orientation, overwrite):
+    if quality is not None and encoding == "png":
         raise DMRError("--quality is for JPEGs; leave it out with --encoding png")
-    upright = not options.ignore_orientation
-    encoding = Encoding(options.resize, options.encoding, options.quality, upright)
-    return prepare_folder(options.source, options.out, options.name, encoding, options.overwrite)
+    encoded = Encoding(resize, encoding, quality, not ignore_orientation)
+    return prepare_folder(source, out, name, encoded, overwrite)
 
 
 FOLDER = Registration(

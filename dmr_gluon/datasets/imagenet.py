@@ -311,15 +311,7 @@ def _add_flags(parser):
 IMAGENET = Registration(
     "imagenet",
     "from the official tars, or train/ and val/",
-    lambda options: prepare_imagenet(
-        options.source,
-        options.out,
-        short_side=options.short_side,
-        quality=options.quality,
-        checksums=options.checksums,
-        partial=options.partial,
-        overwrite=options.overwrite,
-    ),
+    prepare_imagenet,
     _add_flags,
     _ARCHIVES,
     "folder with the archives or the tree",

@@ -22,8 +22,8 @@ class Registration:
     summary : str
         One line for ``dmr prepare --help``.
     prepare : function
-        Called with the parsed options: ``out``, ``overwrite`` and those of ``add_flags``; for a set
-        with archives also ``source`` and ``partial``. Returns a :class:`RecordDataset`.
+        Called with those options that are its parameters, by name: ``out``, ``overwrite`` and those
+        of ``add_flags``; for a set with archives also ``source`` and ``partial``.
     add_flags : function
         Adds the set's own arguments to a parser.
     archives : tuple of Archive

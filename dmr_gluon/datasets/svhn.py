@@ -213,14 +213,7 @@ def _add_flags(parser):
 SVHN = Registration(
     "svhn",
     "from the official train_32x32.mat, extra_32x32.mat and test_32x32.mat",
-    lambda options: prepare_svhn(
-        options.source,
-        options.out,
-        svhn_split=options.svhn_split,
-        jpeg_quality=options.jpeg_quality,
-        partial=options.partial,
-        overwrite=options.overwrite,
-    ),
+    prepare_svhn,
     _add_flags,
     _ARCHIVES,
     "folder with train_32x32.mat, extra_32x32.mat and test_32x32.mat",
