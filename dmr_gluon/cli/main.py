@@ -57,18 +57,20 @@ def _add_eval(commands):
 
 
 def _eval(options):
+    from ..paper.recipes import Recipe
+    from ..runs.directory import RunDirectory
+
+    run_directory = RunDirectory(options.run)
+    config = run_directory.config()  # refuses what is not a run, before MXNet is loaded
+    recipe = Recipe.from_json(config["recipe"])
+
     from ..data.check import check_quickly
     from ..data.datasets import open_as_trained
     from ..devices import make_devices
-    from ..paper.recipes import Recipe
-    from ..runs.directory import RunDirectory
     from ..runs.trained_network import load_run
     from ..runtime import mx
     from ..training.evaluate import check_with_log, evaluate
 
-    run_directory = RunDirectory(options.run)
-    config = run_directory.config()
-    recipe = Recipe.from_json(config["recipe"])
     try:
         devices = make_devices(options.gpus)
         prepared = open_as_trained(config["dataset"], options.data_dir)
