@@ -10,7 +10,7 @@ EXTRA = $(or $(patsubst $(VENV)/installed-%,%,$(firstword $(wildcard $(VENV)/ins
 PYTHON =
 RUN = $(VENV)/bin/python
 # Two tests at a time, each on one thread: threads of two that share cores wait for each other.
-PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist worksteal
+PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile
 STAMP = $(VENV)/installed-$(EXTRA)
 PIP = $(RUN) -m pip install --disable-pip-version-check
 QUIETLY = sh tools/install-quietly $(VENV)/install.log
@@ -105,7 +105,6 @@ format: install
 
 figures: install
 	$(RUN) docs/draw_blocks.py docs/figures/blocks.png
-	$(VENV)/bin/dmr networks cifar_dmrnet56 --plot docs/figures/network.png
 	$(VENV)/bin/dmr paths --plot docs/figures/paths.png
 	$(RUN) docs/write_tables.py
 
@@ -125,7 +124,7 @@ build: install
 	$(RUN) -m build --no-isolation
 
 coverage: install
-	$(PYTEST) -m "not slow" --cov=dmr_gluon --cov=symbols --cov-report=term-missing:skip-covered
+	$(PYTEST) -m "not slow" --cov=dmr_gluon --cov-report=term-missing:skip-covered
 
 mutants: install
 	$(RUN) -m pip install --disable-pip-version-check -q -e '.[$(EXTRA),mutants]'

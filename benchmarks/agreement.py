@@ -3,8 +3,8 @@
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from answering import batch_of
 from contestants import OURS, our_side, twin
-from inputs import batch_of
 
 from dmr_gluon.errors import DMRError
 

@@ -20,11 +20,10 @@ THREADS = max(1, len(os.sched_getaffinity(0)) // 2)
 os.environ["OMP_NUM_THREADS"] = str(THREADS)
 
 import numpy as np  # noqa: E402
-from inputs import batch_of, weights_from  # noqa: E402
+from answering import batch_of, redirected, serve, weights_from  # noqa: E402
 
 import symbols  # noqa: E402
-from dmr_gluon.bench.answering import redirected, serve  # noqa: E402
-from dmr_gluon.models.names import network  # noqa: E402
+from dmr_gluon.models.names import get_spec  # noqa: E402
 from dmr_gluon.paper.recipes import CIFAR, IMAGENET  # noqa: E402
 from dmr_gluon.runtime import mx  # noqa: E402
 
@@ -58,9 +57,9 @@ class Authors:
         return self.modules[shape]
 
     def init_optimizer(self, module):
-        recipe = CIFAR if network(self.name).stem == "cifar" else IMAGENET
+        recipe = CIFAR if get_spec(self.name).stem == "cifar" else IMAGENET
         settings = {"momentum": recipe.momentum, "wd": recipe.weight_decay}
-        settings["learning_rate"] = 1e-4  # as dmr_gluon.bench.worker
+        settings["learning_rate"] = 1e-4  # as ours.py
         module.init_optimizer("local", "nag" if recipe.nesterov else "sgd", settings)
 
     def load(self, module):

@@ -22,15 +22,13 @@ from pathlib import Path
 import data_reading
 import numpy as np
 from agreement import Checks
-from comparison_report import draw, markdown
+from comparison_report import markdown
+from conditions import machine, measured_peak, random_bundle, training_multiply_adds
 from contestants import FORMS, OUR_FORMS, PRECISIONS, Case, inference, training
 from taking_turns import second_starts, take_turns
 from tqdm import tqdm
 
 from dmr_gluon.analysis.symbol_parity import randomise
-from dmr_gluon.bench.conditions import machine
-from dmr_gluon.bench.floor import measured_peak, training_multiply_adds
-from dmr_gluon.bench.random_bundle import random_bundle
 from dmr_gluon.cli.program import Parser, run
 from dmr_gluon.data.datasets import open_prepared
 from dmr_gluon.deploy.bundle import read_bundle
@@ -39,7 +37,7 @@ from dmr_gluon.deploy.onnx_model import require_onnx
 from dmr_gluon.errors import DMRError
 from dmr_gluon.models.complexity import complexity_of, image_size
 from dmr_gluon.models.equivalence import arrays_of
-from dmr_gluon.models.names import network
+from dmr_gluon.models.names import get_spec
 from dmr_gluon.models.network import Network
 from dmr_gluon.runtime import mx
 
@@ -83,7 +81,7 @@ def main(arguments=None):
 
 def compare(name, options):
     """Everything about one network."""
-    spec = network(name)
+    spec = get_spec(name)
     batch = options.batch or (64 if image_size(spec) == 32 else 16)
     sizes = sorted({1, options.batch or 64})
     complexity = complexity_of(spec)
@@ -165,7 +163,7 @@ def peer_versions(python):
 
 
 def write(found, options):
-    """JSON, Markdown and a picture, where they are wanted."""
+    """Write JSON and Markdown."""
     text = json.dumps(found, indent=1) + "\n"
     if options.json:
         Path(options.json).write_text(text, encoding="utf-8")
@@ -173,7 +171,6 @@ def write(found, options):
         out = Path(options.out_dir)
         (out / "comparison.json").write_text(text, encoding="utf-8")
         (out / "comparison.md").write_text(markdown(found) + "\n", encoding="utf-8")
-        draw(found, out / "comparison.png")
 
 
 def say(text):
@@ -209,14 +206,14 @@ def _read(arguments):
     parser.add_argument("--small", nargs="+", metavar="DIR", help="prepared sets to read")
     parser.add_argument("--large", nargs="+", metavar="DIR", help="prepared photographs to read")
     parser.add_argument("--json", metavar="FILE", help="write every measurement here")
-    parser.add_argument("--out-dir", metavar="DIR", help="write JSON, Markdown and a picture here")
+    parser.add_argument("--out-dir", metavar="DIR", help="write JSON and Markdown here")
     options = parser.parse_args(arguments)
     if options.rounds < 1 or not options.seconds > 0:
         parser.error("--rounds and --seconds must be above 0")
     if options.batch is not None and options.batch < 1:
         parser.error("--batch must be at least 1")
     for name in options.networks:
-        network(name)
+        get_spec(name)
     for folder in (*(options.small or ()), *(options.large or ())):
         open_prepared(folder)
     options.readers = list(data_reading.READERS)

@@ -1,20 +1,13 @@
-"""What compare.py has measured, as Markdown and as a picture."""
+"""Write what compare.py has measured as Markdown."""
 
 import statistics
 
+from conditions import describe
 from contestants import AUTHORS, ONNXRUNTIME, OURS, PYTORCH
 
-from dmr_gluon.bench.conditions import describe
-from dmr_gluon.runs.learning_curve import COLOURS, write_picture
 from dmr_gluon.system.text_tables import markdown_table
 from dmr_gluon.system.timing import Speed
 
-SIDES = {
-    OURS: "this project",
-    AUTHORS: "the authors' way",
-    PYTORCH: "PyTorch",
-    ONNXRUNTIME: "ONNX Runtime",
-}
 PARTS = ("training", "inference")
 
 
@@ -222,62 +215,3 @@ def _failed(found):
         for name, reason in one.get(what, {}).get("failed", {}).items()
     ]
     return markdown_table(("network", "", "contestant", "why"), rows) if rows else ""
-
-
-def draw(found, path):
-    """Images per second as bars, a row for each network; nothing where nothing was timed."""
-    rows = {}
-    for one, what, part in parts_of(found):
-        for batch in part.batches:
-            rows.setdefault(one["network"], []).append((what, batch, part))
-    if rows:
-        write_picture(lambda: _figure(rows), str(path))
-
-
-def _figure(rows):
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
-
-    columns = max(map(len, rows.values()))
-    tallest = max(len(part.names()) for panels in rows.values() for _, _, part in panels)
-    size = (6.2 * columns, (0.6 + 0.24 * tallest) * len(rows) + 0.6)
-    figure = Figure(figsize=size, dpi=110, constrained_layout=True)
-    grid = figure.subplots(len(rows), columns, squeeze=False)
-    colours = dict(zip(SIDES, COLOURS))
-    for line, (name, panels) in zip(grid, rows.items()):
-        for axes in line[len(panels) :]:
-            axes.set_visible(False)
-        for axes, (what, batch, part) in zip(line, panels):
-            axes.set_title(f"{name}, {what}, batch {batch}", fontsize="medium")
-            _bars(axes, part, batch, colours)
-    figure.legend(
-        [Patch(color=colours[side]) for side in SIDES],
-        list(SIDES.values()),
-        loc="outside lower center",
-        ncols=len(SIDES),
-        frameon=False,
-    )
-    return figure
-
-
-def _bars(axes, part, batch, colours):
-    names = sorted(part.names(), key=lambda name: part.rate(name, batch))
-    rates = [part.rate(name, batch) for name in names]
-    best = part.best(batch, OURS, "float32")
-    axes.barh(names, rates, color=[colours[part.contestants[name]["side"]] for name in names])
-    for place, (name, rate) in enumerate(zip(names, rates)):
-        times = f"×{part.ratio(name, best, batch):.2f}"
-        text = f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}"
-        axes.annotate(
-            f"{text}  {times}",
-            (rate, place),
-            xytext=(3, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize="x-small",
-            weight="bold" if name == best else "normal",
-        )
-    axes.set(xlim=(0, 1.4 * max(rates)))
-    axes.set_xlabel(f"images per second (× as many as: {best})", fontsize="small")
-    axes.tick_params(labelsize="small")
-    axes.spines[["top", "right"]].set_visible(False)

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Callable, Tuple
 
 import numpy as np
+from answering import BEGAN
 from deployment import export_by_mxnet
 
-from dmr_gluon.bench.answering import BEGAN
 from dmr_gluon.deploy.bundle import read_bundle
 from dmr_gluon.deploy.parity import Worker
-from dmr_gluon.system.program import command
 from dmr_gluon.system.worker_process import Process
 
 HERE = Path(__file__).resolve().parent
@@ -126,7 +125,7 @@ class Peer(Process):
 
 def our_side(case, kind, sizes):
     """The process that says what is right."""
-    return Peer("our network", _command("our_side.py", case, kind, sizes))
+    return Peer("our network", _command("ours.py", case, kind, sizes))
 
 
 def twin(case, kind):
@@ -136,7 +135,7 @@ def twin(case, kind):
 
 def training(case, batch):
     """All that train a network; ours first."""
-    program = command("dmr_gluon.bench.worker", "train", case.network, "--batch", str(batch))
+    program = _command("ours.py", case, "train", (batch,))
     return [
         Contestant("ours", OURS, "float32", lambda: Peer("ours", program)),
         _authors(case, "train", (batch,)),

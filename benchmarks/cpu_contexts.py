@@ -13,12 +13,13 @@ import os
 import re
 import sys
 
-from dmr_gluon.bench.answering import redirected, serve
-from dmr_gluon.bench.conditions import describe, machine
+from answering import batch_of, redirected, serve
+from conditions import print_conditions
+from ours import make_run, measured_forms
+
 from dmr_gluon.cli.program import Parser, run
 from dmr_gluon.system.machine import usable_cores
 from dmr_gluon.system.text_tables import markdown_table
-from dmr_gluon.system.timing import measure
 from dmr_gluon.system.worker_process import Process
 
 
@@ -46,20 +47,13 @@ def main():
     if options.contexts:
         be(options)
         return
-    print("\n".join("- " + line for line in describe(machine())) + "\n", flush=True)
-    forms = list(dict.fromkeys(options.forms))
-    running = {}
-    for form in forms:
-        running[form] = started(form, options)
-        running[form].wait()
-    speeds = measure(running, (options.batch,), options.rounds, options.seconds)
-    rows = []
-    for form in forms:
-        rate = speeds[form].images_per_second[options.batch]
-        ratio = speeds[form].by(speeds[forms[0]])[options.batch]
-        memory = running[form].ask({"do": "memory"})["peak_bytes"] / 2**20
+    print_conditions()
+    forms, rows = list(dict.fromkeys(options.forms)), []
+    found = measured_forms(forms, options, lambda form: started(form, options))
+    for form, (speed, memory) in found.items():
+        rate = speed.images_per_second[options.batch]
+        ratio = speed.by(found[forms[0]][0])[options.batch]
         rows.append((*form.split("x"), f"{rate:,.0f}", f"{ratio:.3f}", f"{memory:,.0f}"))
-        running[form].close()
     print(f"{options.model}, batches of {options.batch}, medians of {options.rounds} rounds\n")
     header = ("contexts", "threads", "workspaces", "images per second", "this / first", "MiB")
     print(markdown_table(header, rows, tuple(range(6))))
@@ -74,15 +68,20 @@ def started(form, options):
 
 
 def be(options):
-    """Train on so many contexts, and answer as :mod:`dmr_gluon.bench.answering` says."""
+    """Train on so many contexts, and answer as :mod:`answering` says."""
     answers = redirected()
 
-    from dmr_gluon.bench.worker import make_run
     from dmr_gluon.runtime import mx
 
     devices = [mx.cpu(i) for i in range(options.contexts)]
-    step, batch = make_run("train", options.model, devices)
-    serve(answers, step, batch, [options.batch], settle=mx.nd.waitall)
+    _, step = make_run("train", options.model, devices)
+    serve(
+        answers,
+        step,
+        lambda count: batch_of(options.model, count),
+        [options.batch],
+        settle=mx.nd.waitall,
+    )
 
 
 if __name__ == "__main__":

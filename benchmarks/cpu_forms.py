@@ -8,15 +8,15 @@ round by round, and the most memory that each process had.
 import os
 import sys
 
-from dmr_gluon.bench.answering import redirected, serve
-from dmr_gluon.bench.conditions import describe, machine
-from dmr_gluon.bench.worker import make_run
+from answering import batch_of, redirected, serve
+from conditions import print_conditions
+from ours import make_run, measured_forms
+
 from dmr_gluon.cli.program import Parser, run
 from dmr_gluon.models.blocks import MergeAndRun
 from dmr_gluon.models.layers import BatchNormRelu, GlobalAveragePool
 from dmr_gluon.runtime import mx
 from dmr_gluon.system.text_tables import markdown_table
-from dmr_gluon.system.timing import measure
 from dmr_gluon.system.worker_process import Process
 from dmr_gluon.training import flat_parameters as buckets
 
@@ -25,8 +25,7 @@ FORMS = {
     OURS: "as train_cifar.py trains",
     "apart": "BN and ReLU as two operators",
     "pooling": "oneDNN's global pooling in place of the mean",
-    "divide": "the merge divides in every block, and adds two by two",
-    "multiply": "the same, dividing by a multiplication",
+    "multiply": "the merge divides by a multiplication, and merge-and-run blocks add two by two",
     "parameters": "every parameter updated by itself",
     "grouped": "all branches in one grouped convolution",
     "bulk": "500 operators in one piece of work",
@@ -49,20 +48,13 @@ def main():
     if options.form:
         be(options)
         return
-    print("\n".join("- " + line for line in describe(machine())) + "\n", flush=True)
-    wanted = [OURS, *(form for form in options.forms if form != OURS)]
-    running = {}
-    for form in wanted:
-        running[form] = started(form, options)
-        running[form].wait()
-    speeds = measure(running, (options.batch,), options.rounds, options.seconds)
-    rows = []
-    for form in wanted:
-        rate = speeds[form].images_per_second[options.batch]
-        slower = speeds[OURS].by(speeds[form])[options.batch]
-        memory = running[form].ask({"do": "memory"})["peak_bytes"] / 2**20
+    print_conditions()
+    forms, rows = [OURS, *(form for form in options.forms if form != OURS)], []
+    found = measured_forms(forms, options, lambda form: started(form, options))
+    for form, (speed, memory) in found.items():
+        rate = speed.images_per_second[options.batch]
+        slower = found[OURS][0].by(speed)[options.batch]
         rows.append((FORMS[form], f"{rate:,.0f}", f"{slower:.3f}", f"{memory:,.0f}"))
-        running[form].close()
     print(f"{options.model}, batches of {options.batch}, medians of {options.rounds} rounds\n")
     header = ("form", "images per second", "ours / this", "peak memory, MiB")
     print(markdown_table(header, rows, (1, 2, 3)))
@@ -78,13 +70,13 @@ def started(form, options):
 
 
 def be(options):
-    """Train in one form, and answer as :mod:`dmr_gluon.bench.answering` says."""
+    """Train in one form, and answer as :mod:`answering` says."""
     answers = redirected()
     if options.form == "parameters":
         buckets._MOST = 1
     name = options.model + ("_grouped" if options.form == "grouped" else "")
-    step, batch = make_run("train", name, [mx.cpu()], change=CHANGES.get(options.form))
-    serve(answers, step, batch, [options.batch], settle=mx.nd.waitall)
+    _, step = make_run("train", name, [mx.cpu()], change=CHANGES.get(options.form))
+    serve(answers, step, lambda count: batch_of(name, count), [options.batch], settle=mx.nd.waitall)
 
 
 def _set(name, value, kind=object):
@@ -97,16 +89,6 @@ def _set(name, value, kind=object):
     return lambda net: net.apply(change_block)
 
 
-def _divide(net):
-    for name in ("factor", "before", "after"):
-        _set(name, 1)(net)
-
-
-def _multiply(net):
-    _divide(net)
-    _set("fused", False, MergeAndRun)(net)
-
-
 def _bulk(net):
     net.hybridize(
         static_alloc=True, static_shape=True, forward_bulk_size=500, backward_bulk_size=500
@@ -116,8 +98,7 @@ def _bulk(net):
 CHANGES = {
     "apart": _set("fused", False, BatchNormRelu),
     "pooling": _set("fused", False, GlobalAveragePool),
-    "divide": _divide,
-    "multiply": _multiply,
+    "multiply": _set("fused", False, MergeAndRun),
     "bulk": _bulk,
 }
 

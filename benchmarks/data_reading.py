@@ -330,7 +330,7 @@ def mxnet_epoch(prepared, recipe, ctx):
 
 def machine(options):
     """Cores, processor, versions and load of this machine."""
-    from dmr_gluon.bench.conditions import machine as ours
+    from conditions import machine as ours
 
     found = ours()
     found["ours"] = found.pop("versions")

@@ -1,6 +1,6 @@
 """The networks in PyTorch, written by hand, to be compared with.
 
-Modules are named so that our parameters find their place (:mod:`pytorch_names`):
+Modules are named so that our parameters find their place (:func:`answering.twin_name`):
 ``stage2_block1_branch1_conv1_weight`` is ``stage2_block1.branch1.conv1.weight`` here. Sums and
 ReLUs are made in place wherever autograd does not need what they overwrite.
 """

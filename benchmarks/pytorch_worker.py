@@ -25,14 +25,18 @@ sys.path.insert(1, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from inputs import batch_of, weights_from  # noqa: E402
-from pytorch_names import twin_name  # noqa: E402
+from answering import (  # noqa: E402
+    batch_of,
+    redirected,
+    serve,
+    twin_name,
+    weights_from,
+)
 from pytorch_networks import Network  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from dmr_gluon.bench.answering import redirected, serve  # noqa: E402
 from dmr_gluon.errors import DMRError  # noqa: E402
-from dmr_gluon.models.names import network  # noqa: E402
+from dmr_gluon.models.names import get_spec  # noqa: E402
 from dmr_gluon.paper.recipes import CIFAR, IMAGENET  # noqa: E402
 from dmr_gluon.system.machine import usable_cores  # noqa: E402
 
@@ -60,7 +64,7 @@ class Twin:
 
     def __init__(self, options):
         self.options = options
-        self.spec = network(options.network)
+        self.spec = get_spec(options.network)
         self.layout = LAYOUTS[options.layout]
         self.net = Network(self.spec).to(memory_format=self.layout)
         self.net.train(options.kind == "train")
@@ -72,7 +76,7 @@ class Twin:
             recipe = CIFAR if self.spec.stem == "cifar" else IMAGENET
             self.optimizer = torch.optim.SGD(
                 self.net.parameters(),
-                lr=1e-4,  # as dmr_gluon.bench.worker
+                lr=1e-4,  # as ours.py
                 momentum=recipe.momentum,
                 weight_decay=recipe.weight_decay,
                 nesterov=recipe.nesterov,
@@ -89,7 +93,7 @@ class Twin:
 
     def _traced(self):
         torch.jit.enable_onednn_fusion(True)
-        images, _ = batch_of(self.options.network, self.options.batch[-1], self.options.size)
+        images, _ = batch_of(self.options.network, self.options.batch[-1])
         with torch.no_grad():
             example = torch.from_numpy(images).contiguous(memory_format=self.layout)
             return torch.jit.freeze(torch.jit.trace(self.net, example))

@@ -1,4 +1,4 @@
-"""The model of `dmr bench --predict` beside what one machine can measure of it.
+"""The model of `predict.py` beside what one machine can measure of it.
 
     python benchmarks/scaling.py
 
@@ -23,10 +23,10 @@ import sys
 import time
 
 import numpy as np
+from conditions import describe, machine
+from predict import Hardware, gradients_of, predict
 from tqdm import tqdm
 
-from dmr_gluon.bench.conditions import describe, machine
-from dmr_gluon.bench.predict import Hardware, gradients_of, predict
 from dmr_gluon.cli.program import run
 from dmr_gluon.errors import DMRError
 from dmr_gluon.system import program as child

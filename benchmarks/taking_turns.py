@@ -4,6 +4,7 @@ import contextlib
 import statistics
 
 from agreement import Disagreement
+from answering import peak_bytes
 from contestants import OURS
 from tqdm import tqdm
 
@@ -61,7 +62,7 @@ def take_turns(contestants, sizes, checks, rounds, seconds):
                 for name, process in running.items():
                     if not rounds:
                         process.seconds(sizes[-1], 0)
-                    found["contestants"][name]["peak_bytes"] = peak_bytes(process)
+                    found["contestants"][name]["peak_bytes"] = peak_bytes(process.pid)
     return found
 
 
@@ -95,7 +96,7 @@ class _Starter:
         stack.callback(process.close)
         ready = process.wait()
         self._checks(contestant, process)
-        self._largest = max(self._largest, peak_bytes(process), before - available_bytes())
+        self._largest = max(self._largest, peak_bytes(process.pid), before - available_bytes())
         self._found["contestants"][contestant.name] = {
             "side": contestant.side,
             "dtype": contestant.dtype,
@@ -113,17 +114,6 @@ class _Starter:
 def available_bytes():
     """Of this machine's memory, or of what its cgroup leaves of it."""
     return memory()["available"]
-
-
-def peak_bytes(process):
-    """The most memory that a process has had; its helpers, such as compilers, not counted."""
-    return _kilobytes(f"/proc/{process.pid}/status", "VmHWM:")
-
-
-def _kilobytes(path, key):
-    with open(path) as file:
-        (line,) = (line for line in file if line.startswith(key))
-    return 1024 * int(line.split()[1])
 
 
 def _medians(seconds):

@@ -113,8 +113,8 @@ def test_a_record_file_without_its_index_is_refused(script, digits, tmp_path):
         (["networks", "cifar_dmrnet8", "--classes", "0"], "classes"),
         (["networks", "cifar_dmrnet8", "--image-size", "-1"], "--image-size"),
         (["networks", "cifar_dmrnet8", "--image-size", "3000000000"], "from 1 to 10000"),
-        (["networks", "cifar_dmrnet8", "--plot", "x.xyz"], "x.xyz"),
-        (["networks", "cifar_dmrnet8", "--plot", "picture"], "ends in .png, .svg or .pdf"),
+        (["paths", "--plot", "x.xyz"], "x.xyz"),
+        (["paths", "--plot", "picture"], "ends in .png, .svg or .pdf"),
         (["paths", "--blocks", "9,²"], "--blocks 9,²"),
         (["paths", "cifar_dmrnet8", "--blocks", "9"], "leave out the names"),
         (["paths", "cifar_dmrnet8", "--plot", "x.png"], "leave out the names"),
@@ -264,8 +264,7 @@ def test_networks_and_paths_are_listed_and_drawn(capsys, tmp_path):
     found = printed(capsys, "paths", "cifar_resnet14")
     assert "cifar_resnet14     8.00       2.45" in found
     assert "     2      1   1.5625\n     4      6   9.3750" in found
-    printed(capsys, "networks", "cifar_dmrnet8", "--plot", tmp_path / "network.svg")
-    assert sorted(os.listdir(tmp_path)) == ["network.svg", "paths.svg"]
+    assert os.listdir(tmp_path) == ["paths.svg"]
 
 
 def test_a_run_is_converted_evaluated_and_exported(capsys, short_run, tmp_path):

@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 
 from dmr_gluon import get_model
-from dmr_gluon.analysis import network_plot
 from dmr_gluon.errors import DMRError
 from dmr_gluon.models.complexity import measure
-from dmr_gluon.runs.learning_curve import write_picture
 from dmr_gluon.runtime import mx
 
 
@@ -64,45 +62,3 @@ def test_the_fast_form_for_cpus_counts_the_same():
 def test_images_that_do_not_fit_are_refused():
     with pytest.raises(DMRError, match="does not take images"):
         measure(get_model("cifar_dmrnet8").portable_symbol(), (4, 32, 32))
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "cifar_plain14",
-        "cifar_resnet26_blocks3",
-        "cifar_dilnet14_k3",
-        "cifar_dmrnet56",
-        "cifar_dmrnet14_k3",
-        "cifar_dmrnet14_k4",
-        "cifar_dmrnet14_identity_unshared",
-        "dmrnet44",
-        "dmrnet50_ijcai",
-        "resnet98_ijcai",
-    ],
-)
-def test_every_kind_of_network_is_drawn(name, tmp_path):
-    spec = get_model(name).spec
-    out = tmp_path / "network.svg"
-    complexity = measured(name, 32 if spec.stem == "cifar" else 224)
-    write_picture(lambda: network_plot.draw(spec, complexity), str(out))
-    assert out.stat().st_size > 10_000
-
-
-def test_the_picture_shows_the_blocks_with_their_numbers(tmp_path):
-    import matplotlib
-
-    out = tmp_path / "network.svg"
-    with matplotlib.rc_context({"svg.fonttype": "none"}):
-        spec = get_model("cifar_dmrnet56").spec
-        network_plot.draw(spec, measured("cifar_dmrnet56", 32)).savefig(out)
-    text = out.read_text()
-    for words in ("×9", "×8", "×7", "3×3, 64 /2", "1×1, 32 /2", "stage 3", "9 blocks", "1.710 M"):
-        assert words in text, words
-    assert text.count(">m</text>") == 6  # a merge in each of the six drawn blocks
-
-
-def test_a_grouped_network_is_not_drawn():
-    net = get_model("cifar_dmrnet8_grouped")
-    with pytest.raises(DMRError, match="without _grouped"):
-        network_plot.draw(net.spec, measured("cifar_dmrnet8_grouped", 32))

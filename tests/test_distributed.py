@@ -107,8 +107,8 @@ def test_two_workers_train_as_two_devices_of_one_process(digits, tmp_path):
             assert (found[name] == array).all(), name
     logs = [runlog.epochs(RunDirectory(path).log) for path in (apart, together)]
     for one, other in zip(*logs):
-        assert one["test_error"] == other["test_error"] and one["images"] in (1437, 448)
-        np.testing.assert_allclose(one["train_loss"], other["train_loss"], rtol=1e-6)
+        assert one.test_error == other.test_error and one.images in (1437, 448)
+        np.testing.assert_allclose(one.train_loss, other.train_loss, rtol=1e-6)
     points = [read_run(path).points for path in (apart, together)]
     assert sorted(points[0]) == sorted(points[1]) == [(1, 10), (1, 20)]
     for place, row in points[0].items():
@@ -124,7 +124,7 @@ def test_three_workers_on_a_set_that_does_not_divide_by_three_end_together(digit
     done = run(launched(*TRAIN, *flags, "--kv-store", "dist_sync", workers=3))
     assert done.returncode == 0, done.stderr
     epochs = runlog.epochs(RunDirectory(path).log)
-    assert [(line["step"], line["images"]) for line in epochs] == [(29, 1437), (58, 1437)]
+    assert [(line.step, line.images) for line in epochs] == [(29, 1437), (58, 1437)]
 
 
 def processes(role):
@@ -181,7 +181,7 @@ def test_a_process_that_is_killed_ends_the_job_or_starts_it_again(digits, tmp_pa
     if restarts:
         assert status == 0 and "restart 1 of 1" in text, text
         assert events[-1]["event"] == "end" and "resume" in [e["event"] for e in events]
-        assert [line["epoch"] for line in runlog.epochs(RunDirectory(path).log)] == [1, 2, 3, 4]
+        assert [line.epoch for line in runlog.epochs(RunDirectory(path).log)] == [1, 2, 3, 4]
     else:
         assert status != 0 and took < 15, (status, took)
         assert checkpoint.read_newest(RunDirectory(path).checkpoints) is not None

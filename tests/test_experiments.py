@@ -19,7 +19,7 @@ from test_status import fake_run
 from dmr_gluon.cli import main as cli
 from dmr_gluon.cli import sweep as series
 from dmr_gluon.errors import DMRError
-from dmr_gluon.models.names import network
+from dmr_gluon.models.names import get_spec
 from dmr_gluon.paper import numbers as paper
 from dmr_gluon.paper.experiments import folder_of, select
 from dmr_gluon.runs import directory as runs
@@ -36,7 +36,7 @@ class TestCells:
     def test_table_2_is_whole(self):
         found = {}
         for cell in select("table 2"):
-            family = network(cell.network).family
+            family = get_spec(cell.network).family
             found.setdefault((cell.dataset, family), []).append((cell.error, cell.deviation))
             layers = int(cell.row[2:])
             depth = 2 * layers + 2 if family == "resnet" else layers + 2

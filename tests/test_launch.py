@@ -16,7 +16,6 @@ from conftest import REPOSITORY
 
 from dmr_gluon.cli import main as cli
 from dmr_gluon.errors import DMRError
-from dmr_gluon.launch.clusters import attempt_number, find_root, find_task
 from dmr_gluon.launch.plan import Host, Task, assign_hosts, read_hosts
 
 LAUNCH = """
@@ -42,7 +41,7 @@ while len(glob.glob(ended)) < workers:
 #: Head of every toy worker.
 WORKER = """
 import os, signal, subprocess, sys, time
-number, attempt = int(os.environ["DMR_WORKER"]), int(os.environ["DMR_ATTEMPT"])
+number, attempt = int(os.environ["DMR_WORKER"]), int(os.environ.get("DMR_ATTEMPT", 0))
 def end(status=0):
     open("ended-%d-%d" % (attempt, number), "w").close()
     sys.exit(status)
@@ -53,7 +52,7 @@ import os, sys, time
 from dmr_gluon.runtime import mx
 kv = mx.kv.create("dist_sync")
 kv.init("0", mx.nd.zeros((3,)))
-number, attempt = int(os.environ["DMR_WORKER"]), int(os.environ["DMR_ATTEMPT"])
+number, attempt = int(os.environ["DMR_WORKER"]), int(os.environ.get("DMR_ATTEMPT", 0))
 x = mx.nd.ones((3,)) * (number + 1)
 kv.pushpull("0", x, out=x)
 print("sum", x.asnumpy().tolist())
@@ -537,81 +536,46 @@ def test_processes_are_assigned_to_hosts_in_turn():
         assign_hosts(4, 1, [Host("a", 1), Host("c", 2)])
 
 
-@pytest.mark.parametrize("index, task", enumerate([
-    Task("scheduler"), Task("server", 0), Task("server", 1), Task("worker", 0), Task("worker", 1),
-]))  # fmt: skip
-@pytest.mark.parametrize("kind, number, size", [
-    ("slurm", "SLURM_PROCID", "SLURM_NTASKS"),
-    ("mpi", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-    ("mpi", "PMI_RANK", "PMI_SIZE"),
-    ("kubernetes", "JOB_COMPLETION_INDEX", None),
-])  # fmt: skip
-def test_roles_in_a_cluster(kind, number, size, index, task):
-    variables = {number: str(index), **({size: "5"} if size else {})}
-    assert find_task(kind, 2, 2, variables) == task
+ROLE = str(REPOSITORY / "examples" / "cluster_role.sh")
+CLUSTER = {"DMLC_NUM_WORKER": "2", "DMLC_NUM_SERVER": "1", "DMLC_PS_ROOT_URI": "127.0.0.1"}
+
+
+def in_cluster(rank, *command, **variables):
+    """One process of a job as examples/cluster_role.sh starts it."""
+    folder = os.path.dirname(sys.executable)
+    environment = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", **CLUSTER}
+    environment.update({"PYTHONPATH": str(REPOSITORY), **variables})
+    return subprocess.Popen(
+        ["sh", ROLE, str(rank), *command],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 @pytest.mark.parametrize(
-    "kind, variables, words",
-    [
-        ("slurm", {}, "SLURM_PROCID is not set"),
-        ("mpi", {}, "OMPI_COMM_WORLD_RANK or PMI_RANK is not set"),
-        (
-            "slurm",
-            {"SLURM_PROCID": "0", "SLURM_NTASKS": "4"},
-            "5 processes, but SLURM_NTASKS is 4",
-        ),
-        ("kubernetes", {"JOB_COMPLETION_INDEX": "5"}, "5 processes, but JOB_COMPLETION_INDEX is 5"),
-        ("kubernetes", {"JOB_COMPLETION_INDEX": "x"}, "'x', which is not a number"),
-    ],
+    "rank, says", [(0, "scheduler,,1"), (1, "server,,"), (2, "worker,0,"), (3, "worker,1,")]
 )
-def test_a_job_that_does_not_fit_is_refused(kind, variables, words):
-    with pytest.raises(DMRError, match=words):
-        find_task(kind, 2, 2, variables)
+def test_roles_in_a_cluster(tmp_path, rank, says):
+    """Servers and the scheduler outlive the signal upon which workers save."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nkill -TERM $$\necho $DMLC_ROLE,$DMR_WORKER,$DMLC_USE_KUBERNETES")
+    python.chmod(0o755)
+    say = "echo $DMLC_ROLE,$DMR_WORKER,$DMLC_USE_KUBERNETES; exit 7"
+    process = in_cluster(rank, "sh", "-c", say, PATH=f"{tmp_path}:/usr/bin:/bin")
+    assert process.communicate()[0] == says + "\n"
+    assert process.returncode == (7 if rank > 1 else 0)
 
 
-def test_slurm_says_where_the_first_process_is(tmp_path, monkeypatch):
-    program = tmp_path / "scontrol"
-    program.write_text('#!/bin/sh\necho "$3" | tr , "\\n"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert find_root("slurm", {"SLURM_JOB_NODELIST": "n7,n8"}) == "n7"
-    program.write_text("#!/bin/sh\nexit 1\n")
-    for kind, variables in (("slurm", {"SLURM_JOB_NODELIST": "n7"}), ("mpi", {})):
-        with pytest.raises(DMRError, match="--root HOST"):
-            find_root(kind, variables)
+def test_the_documents_show_the_script():
+    assert Path(ROLE).read_text() in (REPOSITORY / "docs" / "machines.md").read_text()
 
 
-def test_attempts_in_a_cluster():
-    assert attempt_number({}) == 0
-    assert attempt_number({"SLURM_RESTART_COUNT": "2"}) == 2
-    assert attempt_number({"SLURM_RESTART_COUNT": "2", "DMR_ATTEMPT": "3"}) == 3
-
-
-@pytest.mark.parametrize(
-    "kind, variables",
-    [
-        ("mpi", {"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "3"}),
-        ("kubernetes", {"JOB_COMPLETION_INDEX": "2"}),
-    ],
-)
-def test_one_process_of_a_cluster_becomes_its_command(launched, kind, variables):
-    job = launched.command(
-        *("-n", "1", "-s", "1", "--from-env", kind, "--root", "localhost", "--port", "7000", "--"),
-        *("sh", "-c", "echo $DMLC_ROLE $DMR_WORKER $DMLC_PS_ROOT_URI $DMLC_PS_ROOT_PORT; exit 7"),
-        **variables,
-    )
-    assert job.wait() == 7
-    assert job.stdout == "worker 0 localhost 7000\n"
-
-
-def test_in_a_cluster_servers_outlive_the_signal_in_which_workers_save(command):
-    code = (
-        "from dmr_gluon.launch.clusters import become\nfrom dmr_gluon.launch.plan import Task\n"
-        "become('mpi', Task({role!r}), ['sh', '-c', 'kill -TERM $$; echo lives'], 1, 1, '::1', 1)"
-    )
-    assert command("-c", code.format(role="server")).stdout == "lives\n"
-    assert command("-c", code.format(role="worker")).returncode == -signal.SIGTERM
+def test_a_rank_beyond_a_clusters_job_is_refused():
+    process = in_cluster(4, "true")
+    assert process.communicate() == ("", "rank 4 of a job of 4 processes\n")
+    assert process.returncode == 2
 
 
 @pytest.mark.parametrize(
@@ -630,18 +594,10 @@ def test_in_a_cluster_servers_outlive_the_signal_in_which_workers_save(command):
         (["-n", "2", "--ssh", "x", "--", "true"], "--ssh does nothing without --hosts"),
         (["-n", "2", "--env", "HOME", "--", "true"], "--env does nothing without --hosts"),
         (["-n", "2", "--root", "a", "--", "true"], "--root does nothing without"),
-        (["-n", "2", "--port", "80", "--", "true"], "--port does nothing without --from-env"),
         (["-n", "2", "--hosts", "none", "--", "true"], "--hosts none cannot be read"),
         (["-n", "2", "--hosts", "none", "--env", "NO_SUCH", "--", "true"], "--env NO_SUCH"),
         (["-n", "2", "--hosts", "none", "--ssh", "'", "--", "true"], "--ssh '"),
         (["-n", "2", "--hosts", "none", "--ssh", "no-such", "--", "true"], "no program no-such"),
-        (["-n", "2", "--from-env", "pbs", "--", "true"], "slurm"),
-        (
-            ["-n", "2", "--from-env", "mpi", "--grace", "5", "--", "true"],
-            "--grace does not go with",
-        ),
-        (["-n", "2", "--from-env", "mpi", "--port", "0", "--", "true"], "--port must be"),
-        (["-n", "2", "--from-env", "kubernetes", "--", "true"], "JOB_COMPLETION_INDEX is not set"),
         (["-n", "2", "--bogus", "--", "true"], "--bogus"),
     ],
 )
@@ -683,14 +639,11 @@ def test_mxnets_own_processes_are_ended_while_they_wait(launched, role):
 
 
 @pytest.mark.slow
-def test_a_cluster_of_mxnets_processes(launched):
+def test_a_cluster_of_mxnets_processes():
     jobs = [
-        launched.command(
-            *("-n", "2", "-s", "1", "--from-env", "kubernetes", "--root", "localhost"),
-            *("--port", "29091", "--", sys.executable, "-c", REAL_WORKER),
-            JOB_COMPLETION_INDEX=str(index),
-        )
-        for index in range(4)
+        in_cluster(rank, sys.executable, "-c", REAL_WORKER, DMLC_PS_ROOT_PORT="29091")
+        for rank in range(4)
     ]
-    assert [job.wait() for job in jobs] == [0] * 4, [job.stderr for job in jobs]
-    assert [job.stdout for job in jobs] == ["", "", *["sum [3.0, 3.0, 3.0]\n"] * 2]
+    said = [job.communicate() for job in jobs]
+    assert [job.returncode for job in jobs] == [0] * 4, said
+    assert [out for out, _ in said] == ["", "", *["sum [3.0, 3.0, 3.0]\n"] * 2]

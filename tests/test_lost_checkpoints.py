@@ -145,7 +145,7 @@ def stopped(tiny_cifar10, tmp_path_factory):
         patch.setattr(TrainingStep, "update", call)
         with pytest.raises(Stopped):
             run.resume(keep=9)
-    assert [event["epoch"] for event in runlog.epochs(f"{run.path}/log.jsonl")] == [1, 2]
+    assert [event.epoch for event in runlog.epochs(f"{run.path}/log.jsonl")] == [1, 2]
     return run
 
 

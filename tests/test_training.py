@@ -223,7 +223,7 @@ class TestRun:
             results.add((result.images, result.wrong, result.wrong_top5, round(result.loss, 4)))
         assert len(results) == 1
         logged = runlog.epochs(os.path.join(short_run, "log.jsonl"))[-1]
-        assert 100 * results.pop()[1] / 360 == logged["test_error"]
+        assert 100 * results.pop()[1] / 360 == logged.test_error
 
     def test_the_same_seed_gives_the_same_bits(
         self, short_run, short_recipe, digits, tmp_path, capsys
@@ -523,39 +523,6 @@ class TestDevices:
 def test_runs_started_together_get_folders_of_their_own(tmp_path):
     names = [os.path.basename(claim_run_directory(tmp_path / "runs", "a")) for _ in range(3)]
     assert names == ["a-001", "a-002", "a-003"]
-
-
-class TestLog:
-    def test_a_half_written_last_line_is_left_out(self, tmp_path):
-        path = tmp_path / "log.jsonl"
-        runlog.append(path, "epoch", epoch=1)
-        with open(path, "a") as file:
-            file.write('{"event": "epo')
-        assert [event["epoch"] for event in runlog.read(path)] == [1]
-
-    def test_a_damaged_line_is_named(self, tmp_path):
-        path = tmp_path / "log.jsonl"
-        path.write_text('{"event": "start"}\nnonsense\n{"event": "end"}\n')
-        with pytest.raises(DMRError, match="line 2"):
-            runlog.read(path)
-
-    @pytest.mark.parametrize(
-        "line", [b"\xff", b"[1]", b"3", b"{}", b'{"event": 3}', b'{"event": "epoch"}', b"[" * 9999]
-    )
-    def test_a_line_that_is_no_event_is_named(self, tmp_path, line):
-        path = tmp_path / "log.jsonl"
-        path.write_bytes(b'{"event": "start"}\n' + line + b'\n{"event": "end"}\n')
-        for read in (runlog.read, runlog.epochs, lambda path: runlog.forget_after(path, 1)):
-            with pytest.raises(DMRError, match="line 2 of .* the log is damaged"):
-                read(path)
-
-    def test_forgetting_what_comes_after_an_epoch(self, tmp_path):
-        path = str(tmp_path / "log.jsonl")
-        for epoch in (1, 2, 3):
-            runlog.append(path, "epoch", epoch=epoch)
-        runlog.append(path, "end")
-        runlog.forget_after(path, 2)
-        assert [event["epoch"] for event in runlog.read(path)] == [1, 2]
 
 
 def test_running_statistics_become_their_mean_over_the_devices():

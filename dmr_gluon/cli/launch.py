@@ -9,11 +9,8 @@ import sys
 from ..errors import DMRError, flag_of
 from ..system.machine import check_threads
 
-#: Options that need another one to have an effect.
-_ONLY_WITH = {
-    "hosts": ("ssh", "env"),
-    "from_env": ("port",),
-}
+#: Options that have an effect only with --hosts.
+_ONLY_WITH_HOSTS = ("ssh", "env", "root")
 #: Maximum of --grace in seconds.
 _LONGEST = 86_400
 
@@ -55,14 +52,6 @@ def add_launch(commands):
         "--root", metavar="HOST", help="address of the scheduler (default: the first host)"
     )
     parser.add_argument(
-        "--from-env",
-        choices=("slurm", "mpi", "kubernetes"),
-        help="be one process of a job that this has started",
-    )
-    parser.add_argument(
-        "--port", type=int, help="of the scheduler, with --from-env (default: 9091)"
-    )
-    parser.add_argument(
         "worker", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="command of every worker"
     )
     parser.set_defaults(function=_launch)
@@ -79,8 +68,6 @@ def _launch(options):
         raise DMRError(f"there is no program {command[0]}; give the workers' command after --")
     command = (program, *command[1:])
     check_threads()  # once, not in every process of the job
-    if options.from_env:
-        _become(options, command)
     sys.exit(_supervise(options, command))
 
 
@@ -92,34 +79,12 @@ def _check(options):
             raise DMRError(f"{flag_of(name)} must be at least {least}, not {value}")
     if options.grace is not None and options.grace > _LONGEST:
         raise DMRError(f"--grace must be at most a day ({_LONGEST} s), not {options.grace:g}")
-    if options.port is not None and not 1 <= options.port <= 65535:
-        raise DMRError(f"--port must be from 1 to 65535, not {options.port}")
-    for needed, names in _ONLY_WITH.items():
-        for name in names:
-            if getattr(options, name) is not None and not getattr(options, needed):
-                raise DMRError(f"{flag_of(name)} does nothing without {flag_of(needed)}")
-    if options.root and not (options.hosts or options.from_env):
-        raise DMRError("--root does nothing without --hosts or --from-env")
-    if options.from_env:
-        for name in ("hosts", "max_restarts", "grace"):
-            if getattr(options, name) is not None:
-                raise DMRError(
-                    f"{flag_of(name)} does not go with --from-env: there {options.from_env} starts "
-                    f"and ends the processes; docs/machines.md"
-                )
+    for name in _ONLY_WITH_HOSTS:
+        if getattr(options, name) is not None and not options.hosts:
+            raise DMRError(f"{flag_of(name)} does nothing without --hosts")
     for name in options.env or ():
         if name not in os.environ:
             raise DMRError(f"--env {name}: this variable is not set here")
-
-
-def _become(options, command):
-    from ..launch.clusters import become, find_root, find_task
-    from ..launch.supervisor import SERVE
-
-    task = find_task(options.from_env, options.n, options.s)
-    root = options.root or find_root(options.from_env)
-    what = command if task.role == "worker" else SERVE
-    become(options.from_env, task, what, options.n, options.s, root, options.port or 9091)
 
 
 def _supervise(options, command):

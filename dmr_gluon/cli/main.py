@@ -4,7 +4,6 @@ import os
 
 from ..errors import DMRError, last_line
 from ..version import __version__
-from .bench import add_bench
 from .compare import add_compare
 from .data import add_data_commands
 from .deploy import add_deploy_commands
@@ -36,7 +35,6 @@ def _main(arguments=None):
     add_compare(commands)
     add_commands(commands)
     add_launch(commands)
-    add_bench(commands)
     add_doctor(commands)
     options = parser.parse_args(arguments)
     if options.command is None:
@@ -104,13 +102,12 @@ def _add_plot(commands):
 
 
 def _plot(options):
-    from ..runs.directory import RunDirectory
     from ..runs.learning_curve import learning_curve
 
     if not options.out and len(options.runs) > 1:
         raise DMRError("--out says where the picture of several runs goes; give it")
     out = options.out or os.path.join(options.runs[0], "curve.png")
-    write_picture(lambda: learning_curve([RunDirectory(path).log for path in options.runs]), out)
+    write_picture(lambda: learning_curve(options.runs), out)
 
 
 if __name__ == "__main__":

@@ -30,22 +30,21 @@ def _add_networks(commands):
     parser.add_argument("name", metavar="NAME", nargs="?", help="such as cifar_dmrnet56")
     parser.add_argument("--classes", type=int, help="outputs (default: 10, ImageNet 1000)")
     parser.add_argument("--image-size", type=int, help="height and width (default: 32 or 224)")
-    parser.add_argument("--plot", metavar="FILE", help="draw NAME: .png, .svg or .pdf")
     parser.set_defaults(function=_networks)
 
 
 def _networks(options):
     if options.name is None:
-        for name in ("classes", "image_size", "plot"):
+        for name in ("classes", "image_size"):
             if getattr(options, name) is not None:
                 raise DMRError(f"{flag_of(name)} is for one network: dmr networks NAME")
         _list_networks()
         return
-    from ..models.names import network
+    from ..models.names import get_spec
 
     if options.image_size is not None and not 1 <= options.image_size <= _LARGEST_IMAGE:
         raise DMRError(f"--image-size must be from 1 to {_LARGEST_IMAGE}, not {options.image_size}")
-    spec = network(options.name, classes=options.classes)
+    spec = get_spec(options.name, classes=options.classes)
 
     from ..models.complexity import image_size, measure
     from ..models.network import Network
@@ -53,11 +52,6 @@ def _networks(options):
 
     size = options.image_size or image_size(spec)
     complexity = measure(Network(spec).portable_symbol(), (3, size, size))
-    if options.plot:
-        from ..analysis import network_plot
-
-        write_picture(lambda: network_plot.draw(spec, complexity), options.plot)
-        return
     rows = [
         (
             layer.name,
@@ -133,7 +127,7 @@ def _add_paths(commands):
 def _paths(options):
     from ..analysis import path_plot
     from ..analysis.paths import of_network
-    from ..models.names import network
+    from ..models.names import get_spec
     from ..system.text_tables import text_table
 
     if options.blocks is not None and options.names:
@@ -145,7 +139,7 @@ def _paths(options):
     if options.plot and options.names:
         raise DMRError("--plot draws the networks of Figure 3; leave out the names")
     if options.names:
-        found = [(spec.name, of_network(spec)) for spec in map(network, options.names)]
+        found = [(spec.name, of_network(spec)) for spec in map(get_spec, options.names)]
     else:
         found = [
             (f"{name}, L = {length}", distribution)
@@ -244,7 +238,7 @@ def _verify_devices(options):
         f"{len(checks)} checks of {', '.join(map(str, devices))}: {text}; {seconds:.0f} s", file=out
     )
     if options.json:
-        from ..doctor.facts import gather
+        from ..doctor import gather
 
         print(json.dumps({"checks": checks, "seconds": round(seconds), **gather()}, indent=1))
     if counts[FAILED]:

@@ -22,7 +22,8 @@ from ..paper.experiments import Cell, folder_of
 from ..paper.recipes import OF_DATASET
 from ..runs import log as runlog
 from ..runs.directory import RunDirectory
-from ..runs.status import FINISHED, RUNNING, read_status
+from ..runs.reader import FINISHED, RUNNING
+from ..runs.status import read_status
 from ..system.program import command as command_of
 from ..system.signals import handled, say
 from .program import run

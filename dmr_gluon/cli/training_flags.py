@@ -11,7 +11,7 @@ from typing import Any, Dict, Optional
 
 from ..data.datasets import open_prepared
 from ..errors import DMRError, flag_of
-from ..models.names import network
+from ..models.names import get_spec
 from ..paper.recipes import RECIPES, Recipe
 from ..runs.directory import RunDirectory, place_of
 from ..system.machine import share_cores
@@ -154,7 +154,7 @@ def resolve(request, recipe, dataset, others):
     if recipe.schedule == "cosine":
         for name in sorted({"lr_drops", "lr_factor"} & set(request.changes)):
             raise DMRError(f"{flag_of(name)} is for --schedule steps; leave it out with a cosine")
-    network(recipe.model)  # refuses a name that does not fit, before MXNet is loaded
+    get_spec(recipe.model)  # refuses a name that does not fit, before MXNet is loaded
     return recipe, options
 
 

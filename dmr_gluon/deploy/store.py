@@ -1,96 +1,79 @@
-"""A store of trained networks: a folder that any web server can serve.
+"""Keep trained networks in a store: a local folder with one bundle per subfolder.
 
-``index.json`` has ``format`` and ``entries``, the oldest first. An entry has
-
-``network``
-    name, as :func:`dmr_gluon.get_model` reads it
-``sha256``
-    of its ``bundle.json``, which has the hash of every other file
-``folder``
-    ``NAME-HASH8``: the network's name and the first eight digits of that hash
-``classes``, ``dataset``, ``test_error``
-    how many, on what, and in percent; null where it is not known
-``files``
-    by name: ``bytes`` and ``sha256``
-``published``
-    when, UTC
-
-What stands in a store may be anybody's: names are looked at before they become paths, and files
-are used only when they have their hashes. Nothing here needs MXNet.
+A bundle's subfolder is ``NAME-HASH8``: the network's name and the first eight digits of the SHA256
+of its ``bundle.json``, which holds the hash of every other file. Nothing here needs MXNet.
 """
 
 import contextlib
-import json
 import os
 import re
 import shutil
 import tempfile
-import time
-import urllib.parse
-import urllib.request
 from typing import Any, Dict, Optional, Tuple, Union
 
-from ..datasets.download import fetch, receive
 from ..errors import DMRError
 from ..runs.directory import RunDirectory
 from ..standalone.predict_onnx import BUNDLE
-from ..system.files import digests_of, write_atomically
-from ..system.machine import lock
-from .bundle import are_files, read_bundle
+from ..system.files import digests_of
+from .bundle import read_bundle, read_description
 
-STORE_FORMAT = 1
-INDEX = "index.json"
 PARAMETERS = "model-0000.params"
 
 _NETWORK = re.compile(r"[a-z0-9_]{1,100}")
-_HASH = re.compile(r"[0-9a-f]{64}")
-_LARGEST_INDEX = 16 << 20
-#: Seconds to wait for another process that publishes or downloads.
-_PATIENCE = 600
-_INSTEAD = "root= or DMR_MODEL_STORE names another store"
 
 
 def find(name, pretrained=True, root=None, classes=None):
-    """A bundle of a network from a store, checked.
+    """Find a network's bundle in a store and verify its hashes.
 
     Parameters
     ----------
     name : str
-        The network's.
+        Name of the network.
     pretrained : True or str
-        True: the newest. Otherwise the beginning of a bundle's hash.
+        True selects the bundle published last; a string, the bundle whose hash starts with it.
     root : str, optional
-        A folder, or the URL of one (http, https or file). Default: DMR_MODEL_STORE.
+        Folder of the store. Default: the environment variable DMR_MODEL_STORE.
     classes : int, optional
-        Among several, only those with so many.
+        With ``pretrained=True``, prefer bundles with this number of classes.
 
     Returns
     -------
     str, dict
-        Its folder, in the store or in the cache (DMR_CACHE, default ``~/.cache/dmr_gluon``),
-        and what ``bundle.json`` says.
+        The bundle's folder and the content of its ``bundle.json``.
 
     Raises
     ------
     DMRError
-        Where there is none, or a file is damaged or cannot be had.
+        If no bundle matches, or a file is missing or damaged.
     """
-    root = os.fspath(root or os.environ.get("DMR_MODEL_STORE") or "")
+    root = os.path.expanduser(os.fspath(root or os.environ.get("DMR_MODEL_STORE") or ""))
     if not root:
         raise DMRError(
             f"no weights of {name} are published; make a store of your own with dmr publish RUN "
             f"STORE, and name it with root=STORE or DMR_MODEL_STORE"
         )
-    place = _local(root)
-    try:
-        entries = _read_index(place) if place else _download_index(root)
-    except OSError as error:
-        raise DMRError(f"the index of {root} cannot be kept: {error}; see TMPDIR") from error
-    entry = _choose(entries, name, pretrained, root, classes)
-    if place:
-        folder = os.path.join(place, entry["folder"])
-        return folder, _read_entry(folder, entry)
-    return _cached(root, entry)
+    entries = [_describe(folder) for folder in _folders(root, name)]
+    if pretrained is True:
+        found = [entry for entry in entries if classes in (None, entry["classes"])] or entries
+    else:
+        prefix = pretrained.lower() if isinstance(pretrained, str) else ""
+        if not re.fullmatch("[0-9a-f]{1,64}", prefix):
+            raise DMRError(
+                f"pretrained must be True, False or the first digits of a bundle's hash, not "
+                f"{pretrained!r}"
+            )
+        found = [entry for entry in entries if entry["sha256"].startswith(prefix)]
+        if len(found) > 1:
+            raise DMRError(
+                f"pretrained={pretrained!r} matches {len(found)} bundles of {name} in {root}; "
+                f"give more digits"
+            )
+    if not found:
+        there = ", ".join(map(os.path.basename, _folders(root))) or "nothing"
+        wanted = name if pretrained is True else f"{name}-{pretrained}"
+        raise DMRError(f"{root} has no {wanted}; it has {there}")
+    folder = os.path.join(root, found[-1]["folder"])
+    return folder, read_bundle(folder)
 
 
 def publish(
@@ -98,70 +81,77 @@ def publish(
     store: Union[str, "os.PathLike[str]"],
     epoch: Optional[int] = None,
 ) -> Tuple[Dict[str, Any], bool]:
-    """Put a run's network, or a bundle, into a store, checked.
+    """Add the network of a run, or a bundle, to a store.
 
     Parameters
     ----------
     source : str
-        A run's folder, or that of a bundle.
+        Folder of a run or a bundle.
     store : str
-        A folder; made if need be.
+        Folder of the store; created if it does not exist.
     epoch : int, optional
-        Of a run, as for :func:`dmr_gluon.deploy.export.export`.
+        Epoch of the run, as for :func:`dmr_gluon.deploy.export.export`.
 
     Returns
     -------
     dict, bool
-        The entry of ``index.json``, and whether it is new.
+        ``network``, ``classes``, ``dataset``, ``test_error`` (in percent), ``sha256`` (of
+        ``bundle.json``) and ``folder`` (in the store); and whether the bundle is new.
 
     Raises
     ------
     DMRError
-        For a source that is neither or is damaged, or a store that cannot be written.
+        If the source is neither or is damaged, or if the store cannot be written.
     """
-    place = _local(store)
-    if place is None:
-        raise DMRError(f"{store}: publish into a folder, and let a web server serve that")
+    store = os.path.expanduser(os.fspath(store))
+    if "://" in store:
+        raise DMRError(f"{store} is a URL; name a local folder as the store")
     try:
-        os.makedirs(place, exist_ok=True)
-        with _held(os.path.join(place, ".lock")):
-            return _publish(source, place, epoch)
+        os.makedirs(store, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=store, prefix=".new-") as temporary:
+            new = os.path.join(temporary, "bundle")
+            _write_bundle(new, source, epoch)
+            entry = _describe(new)
+            folder = os.path.join(store, entry["folder"])
+            if os.path.exists(folder):
+                with contextlib.suppress(DMRError):
+                    read_bundle(folder)
+                    return entry, False
+                shutil.rmtree(folder)  # damaged
+            os.replace(new, folder)
+            return entry, True
     except OSError as error:
         raise DMRError(f"cannot write to {store}: {error.strerror or error}") from error
 
 
-def _publish(source, place, epoch):
-    entries = _read_index(place) if os.path.exists(os.path.join(place, INDEX)) else []
-    new = os.path.join(place, ".new")
-    shutil.rmtree(new, ignore_errors=True)  # of a process that was killed
+def _folders(root, name=None):
+    """Return the bundles' folders, of one network or of all, in the order of publication."""
+    pattern = re.compile(f"{re.escape(name) if name else '[a-z0-9_]+'}-[0-9a-f]{{8}}")
     try:
-        _fill(new, source, epoch)
-        entry = _describe(new)
-        folder = os.path.join(place, entry["folder"])
-        for known in [one for one in entries if one["folder"] == entry["folder"]]:
-            if known["sha256"] != entry["sha256"]:
-                raise DMRError(f"{folder} is another bundle; use another store")
-            with contextlib.suppress(DMRError):
-                _read_entry(folder, known)
-                return known, False
-            entries.remove(known)  # damaged
-        shutil.rmtree(folder, ignore_errors=True)  # damaged, or of a process that was killed
-        os.replace(new, folder)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-    index = {"format": STORE_FORMAT, "entries": [*entries, entry]}
-    write_atomically(os.path.join(place, INDEX), json.dumps(index, indent=1))
-    return entry, True
+        names = [one for one in os.listdir(root) if pattern.fullmatch(one)]
+    except OSError as error:
+        raise DMRError(
+            f"{root} is not a store ({error.strerror}); name a folder that dmr publish wrote"
+        ) from error
+    return sorted((os.path.join(root, one) for one in names), key=_published)
 
 
-def _fill(folder, source, epoch):
-    """Write the bundle that ``source`` is, or that it gives."""
+def _published(folder):
+    """Return a sort key: the time at which ``bundle.json`` was copied to the store."""
+    try:
+        return os.stat(os.path.join(folder, BUNDLE)).st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _write_bundle(folder, source, epoch):
+    """Copy a bundle, or export a run."""
     if os.path.exists(os.path.join(source, BUNDLE)):
         if epoch is not None:
             raise DMRError(f"{source} is a bundle of one epoch; leave out --epoch")
-        files = read_bundle(source)["files"]  # before it is copied
+        files = read_bundle(source)["files"]  # verified before anything is copied
         os.makedirs(folder)
-        for name in [BUNDLE, *files]:
+        for name in [*files, BUNDLE]:
             shutil.copyfile(os.path.join(source, name), os.path.join(folder, name))
         return
     if not RunDirectory(source).exists():
@@ -172,181 +162,22 @@ def _fill(folder, source, epoch):
 
 
 def _describe(folder):
-    """The entry for a bundle."""
-    content = read_bundle(folder)
-    path, training = os.path.join(folder, BUNDLE), content.get("training")
+    """Read what identifies a bundle."""
+    content, path = read_description(folder), os.path.join(folder, BUNDLE)
     if PARAMETERS not in content["files"]:
         raise DMRError(f"{folder} has no {PARAMETERS}; export the run again, with the plain form")
-    said, digest = _says(content), _sha256(path)
-    _require(said, path)
-    entry = {
-        **said,
-        "sha256": digest,
-        "folder": f"{said['network']}-{digest[:8]}",
+    try:
+        name, classes = content["network"]["name"], len(content["classes"])
+    except (KeyError, TypeError):
+        name, classes = "", 0
+    if not (isinstance(name, str) and _NETWORK.fullmatch(name)):
+        raise DMRError(f"{path} is damaged: it names no network; publish again")
+    training, digest = content.get("training"), digests_of(path, ["sha256"])["sha256"].hexdigest()
+    return {
+        "network": name,
+        "classes": classes,
         "dataset": content.get("dataset"),
         "test_error": training.get("test_error") if isinstance(training, dict) else None,
-        "files": {BUNDLE: {"bytes": os.path.getsize(path), "sha256": digest}, **content["files"]},
-        "published": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "sha256": digest,
+        "folder": f"{name}-{digest[:8]}",
     }
-    _require(_is_entry(entry), path)
-    return entry
-
-
-def _read_index(place):
-    path = os.path.join(place, INDEX)
-    try:
-        with open(path, "rb") as file:
-            return _entries(file.read(_LARGEST_INDEX + 1), path)
-    except OSError as error:
-        raise DMRError(
-            f"{place} is not a store: its {INDEX} cannot be read ({error.strerror}); name a "
-            f"folder that dmr publish wrote"
-        ) from error
-
-
-def _download_index(root):
-    with tempfile.NamedTemporaryFile(mode="a+b", prefix=INDEX, suffix=".part", buffering=0) as file:
-        url = f"{root.rstrip('/')}/{INDEX}"
-        receive(url, file, _opener(), None, _INSTEAD, _LARGEST_INDEX)
-        file.seek(0)
-        return _entries(file.read(_LARGEST_INDEX + 1), url)
-
-
-def _entries(text, path):
-    remedy = "remove it and publish the bundles again, or copy the store anew"
-    _require(len(text) <= _LARGEST_INDEX, path, remedy)
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
-        content = None
-    _require(isinstance(content, dict) and isinstance(content.get("entries"), list), path, remedy)
-    if content.get("format") != STORE_FORMAT:
-        raise DMRError(f"{path} was written by another version of dmr-gluon")
-    for entry in content["entries"]:
-        _require(_is_entry(entry), path, remedy)
-    return content["entries"]
-
-
-def _is_entry(entry):
-    """Nothing in it leads out of the store."""
-    if not isinstance(entry, dict) or not are_files(entry.get("files")):
-        return False
-    name, digest, files = entry.get("network"), entry.get("sha256"), entry["files"]
-    return (
-        _matches(_NETWORK, name)
-        and _matches(_HASH, digest)
-        and entry.get("folder") == f"{name}-{str(digest)[:8]}"
-        and _count(entry.get("classes"))
-        and isinstance(entry.get("dataset"), (str, type(None)))
-        and isinstance(entry.get("test_error"), (int, float, type(None)))
-        and {BUNDLE, PARAMETERS} <= set(files)
-        and files[BUNDLE]["sha256"] == digest
-    )
-
-
-def _count(value):
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _matches(pattern, text):
-    return isinstance(text, str) and pattern.fullmatch(text)
-
-
-def _require(whole, path, remedy="publish again, or copy the store anew"):
-    if not whole:
-        raise DMRError(f"{path} is damaged; {remedy}")
-
-
-def _choose(entries, name, pretrained, root, classes):
-    named = [entry for entry in entries if entry["network"] == name]
-    if pretrained is not True:
-        pretrained = pretrained.lower() if isinstance(pretrained, str) else pretrained
-        if not _matches(re.compile("[0-9a-f]{1,64}"), pretrained):
-            raise DMRError(
-                f"pretrained must be True, False or the beginning of a bundle's hash, not "
-                f"{pretrained!r}"
-            )
-        found = [entry for entry in named if entry["sha256"].startswith(pretrained)]
-        if len(found) > 1:
-            raise DMRError(
-                f"pretrained={pretrained!r} fits {len(found)} of {name} in {root}; give more digits"
-            )
-    else:
-        found = [entry for entry in named if classes in (None, entry["classes"])] or named
-    if not found:
-        there = ", ".join(entry["folder"] for entry in named or entries) or "nothing"
-        wanted = name if pretrained is True else f"{name}-{pretrained}"
-        raise DMRError(f"{root} has no {wanted}; there is {there}")
-    return found[-1]
-
-
-def _read_entry(folder, entry):
-    """What an entry's ``bundle.json`` says, after a look at every hash."""
-    path = os.path.join(folder, BUNDLE)
-    content = read_bundle(folder)
-    _require(_sha256(path) == entry["sha256"], path)
-    _require({BUNDLE: entry["files"][BUNDLE], **content["files"]} == entry["files"], path)
-    _require(_says(content) == {key: entry[key] for key in ("network", "classes")}, path)
-    return content
-
-
-def _says(content):
-    """What of an entry stands in a ``bundle.json``; None where that is no bundle's."""
-    try:
-        return {"network": content["network"]["name"], "classes": len(content["classes"])}
-    except (KeyError, TypeError):
-        return None
-
-
-def _cached(root, entry):
-    """The folder of a bundle in the cache, where what is missing or damaged is fetched."""
-    cache = os.path.expanduser(os.environ.get("DMR_CACHE") or "~/.cache/dmr_gluon")
-    if cache.startswith("~"):
-        raise DMRError("there is no home to keep downloads in; name a folder with DMR_CACHE")
-    folder = os.path.join(cache, entry["folder"])
-    with contextlib.suppress(DMRError, OSError):  # it may be whole and somebody else's
-        return folder, _read_entry(folder, entry)
-    try:
-        os.makedirs(folder, exist_ok=True)
-        with _held(folder + ".lock"):
-            for name, facts in entry["files"].items():
-                path = os.path.join(folder, name)
-                if not os.path.exists(path) or _sha256(path) != facts["sha256"]:
-                    url = f"{root.rstrip('/')}/{entry['folder']}/{name}"
-                    size, digest = facts["bytes"], facts["sha256"]
-                    fetch(url, path, _opener(), size, "sha256", digest, INDEX, _INSTEAD)
-            return folder, _read_entry(folder, entry)
-    except OSError as error:
-        raise DMRError(
-            f"cannot write to {folder} ({error.strerror or error}); name another folder with "
-            f"DMR_CACHE"
-        ) from error
-
-
-@contextlib.contextmanager
-def _held(path):
-    with open(path, "w", encoding="ascii") as file:
-        if lock(file, _PATIENCE) is False:
-            raise DMRError(f"another process has held {path} for {_PATIENCE} s; wait for it")
-        yield
-
-
-def _local(root):
-    """The path of a store that is a folder; None for a URL."""
-    root = os.fspath(root)
-    parts = urllib.parse.urlsplit(root)
-    if parts.scheme in ("http", "https"):
-        return None
-    if parts.scheme == "file":
-        return urllib.request.url2pathname(parts.path)
-    if "://" in root:
-        raise DMRError(f"{root}: a store is a folder or a URL of http, https or file")
-    return os.path.expanduser(root)
-
-
-def _opener():
-    return urllib.request.build_opener()
-
-
-def _sha256(path):
-    return digests_of(path, ["sha256"])["sha256"].hexdigest()

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import DMRError, last_line
 from ..models.layers import BatchNorm
-from ..models.names import network
+from ..models.names import get_spec
 from ..models.network import Network
 from ..models.serialization import prepare_to_run
 from ..runtime import mx
@@ -84,7 +84,7 @@ def _alike(what, found, expected, advice):
 def make_step(devices, accumulate=1, **more):
     """A training step of a small network, with the same weights each time."""
     mx.random.seed(0)
-    net = Network(network("cifar_dmrnet8"))
+    net = Network(get_spec("cifar_dmrnet8"))
     net.initialize(ctx=devices)
     prepare_to_run(net, devices)
     optimizer = NAG2016(

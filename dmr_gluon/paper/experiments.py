@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from ..errors import DMRError
-from ..models.names import network
+from ..models.names import get_spec
 from .dataset_facts import PUBLISHED
 from .numbers import FIGURE6, NETWORKS, TABLE2_ERRORS, TABLE2_L, TABLE3, TABLE4, TABLE5
 from .recipes import OF_DATASET, Recipe
@@ -67,7 +67,7 @@ class Cell:
 def _of(source):
     """Return the paper's networks whose source is this one, or begins with it."""
     found = [item for item in NETWORKS if (item.source + ", ").startswith(source + ", ")]
-    return [network(item.name) for item in found]
+    return [get_spec(item.name) for item in found]
 
 
 def _table2():
@@ -120,7 +120,7 @@ def _figure6(lengths=None):
         )
         for column, name in networks.items():
             # The name is shorter where the branches have the usual two layers.
-            yield Cell("figure 6", f"L={layers}", column, "cifar10", network(name).name)
+            yield Cell("figure 6", f"L={layers}", column, "cifar10", get_spec(name).name)
 
 
 _PLACES = {

@@ -1,4 +1,4 @@
-"""Format tables as plain text and as Markdown."""
+"""Texts and tables for a terminal, and tables as Markdown. Needs no MXNet."""
 
 import shutil
 
@@ -59,3 +59,20 @@ def replace_between(text, name, new):
     if not found:
         raise ValueError(f"no {start} and {end}")
     return f"{before}{start}\n{new}\n{end}{after}"
+
+
+def counted(count, what):
+    """Return ``1 run`` or ``2 runs``."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def one_line(text, most=60, ending="..."):
+    """Return a text in which every character is visible, with ``ending`` if it was cut.
+
+    Unprintable characters are written as Python writes them: control characters, those that turn
+    the direction of the text around them, and bytes of file names that are not UTF-8.
+    """
+    text = text if len(text) <= most else text[: most - len(ending)] + ending
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

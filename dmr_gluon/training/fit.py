@@ -8,7 +8,7 @@ from ..data.datasets import open_prepared
 from ..data.loader import check_image_size
 from ..devices import check_devices, check_kvstore, choose_algorithms, make_devices
 from ..errors import DMRError, Failed, last_line
-from ..models.names import network
+from ..models.names import get_spec
 from ..models.network import Network
 from ..models.serialization import prepare_to_run
 from ..paper.recipes import Recipe
@@ -29,7 +29,7 @@ from .trainer import Training
 
 
 def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
-    """Train a network and leave a run directory behind.
+    """Train a network, and leave a run directory behind.
 
     Parameters
     ----------
@@ -44,13 +44,12 @@ def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
     Raises
     ------
     DMRError
-        For anything the user can mend: no data, no such GPUs, a folder that holds another
-        run, a loss that is not finite.
+        For anything that the user can fix: missing data or GPUs, a folder with another run, a loss
+        that is not finite.
     Failed
-        What ends a training without being a refusal: a disk that is full, a record that is
-        damaged, an error of MXNet.
+        For other failures in the middle of a run: a full disk, a damaged record, an MXNet error.
     Stopped
-        After SIGTERM, SIGHUP or Ctrl-C, when everything is saved.
+        After SIGTERM, SIGHUP or Ctrl-C, once everything is saved.
     """
     clock = Clock(options.began)
     if options.tensorboard:
@@ -64,7 +63,7 @@ def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
         prepared = open_prepared(options.data_dir)
         check_quickly(prepared)
         check_image_size(prepared, recipe)
-        spec = network(recipe.model, classes=len(prepared.classes))
+        spec = get_spec(recipe.model, classes=len(prepared.classes))
         group = join(options.kv_store, devices)
         if group.count > 1 and not (options.run_dir or options.estimate):
             raise DMRError("several workers need one run directory for all: name it --run-dir")
@@ -118,7 +117,7 @@ def _begun(run):
 
 
 def _kept(run):
-    """What to do after a failure."""
+    """Return advice for after a failure."""
     if not _begun(run):
-        return "nothing was begun: mend this and start again"
-    return "what was saved before is kept: mend this and go on with --resume and the same --run-dir"
+        return "nothing was started: fix this and start again"
+    return "the last checkpoint is kept: fix this and continue with --resume and the same --run-dir"

@@ -30,12 +30,12 @@ class Plan:
 
     @classmethod
     def of(cls, recipe, prepared, parts):
-        """The plan for a batch that is cut into so many parts (devices, workers, portions).
+        """Plan a run whose batches are cut into so many parts (devices, workers, accumulation).
 
         Raises
         ------
         DMRError
-            Where a part would be left without images.
+            If a part would get no images.
         """
         count, batch = prepared.split("train").count, recipe.batch_size
         if batch < parts:
@@ -43,7 +43,7 @@ class Plan:
                 f"batch_size {batch} is too small for {parts} parts (devices times workers times "
                 f"accumulate); give each at least one image"
             )
-        # A rest that is smaller than the number of parts is left out of its epoch.
+        # A remainder with fewer images than parts is dropped.
         per_epoch = count // batch + (count % batch >= parts)
         if not per_epoch:
             raise DMRError(
@@ -58,24 +58,24 @@ class Plan:
         return cls(count, batch, per_epoch, total, epochs)
 
     def done(self, at):
-        """Steps that have been made at a :class:`~.position.TrainingState`."""
+        """Return the number of steps made at a :class:`~.state.TrainingState`."""
         return at.epoch * self.per_epoch + at.steps
 
     def steps_in(self, epoch):
-        """Of an epoch, counted from 1."""
+        """Return the number of steps in an epoch, counted from 1."""
         return min(self.per_epoch, self.total - (epoch - 1) * self.per_epoch)
 
     def images_in(self, step):
-        """Of a step of an epoch, counted from 0."""
+        """Return the number of images in a step of an epoch, counted from 0."""
         return min(self.batch, self.count - step * self.batch)
 
     @property
     def images_per_step(self):
-        """Mean over an epoch."""
+        """Mean number of images per step."""
         return min(self.batch * self.per_epoch, self.count) / self.per_epoch
 
     def lr(self, recipe, epoch, step):
-        """The learning rate of a step, counted from 0, of an epoch, counted from 1."""
+        """Return the learning rate of a step (from 0) of an epoch (from 1)."""
         return learning_rate(
             recipe, (epoch - 1) * self.per_epoch + step, self.total, self.per_epoch
         )

@@ -1,4 +1,4 @@
-"""What is settled before a run's first step: its plan, its configuration, what is said of it."""
+"""The configuration of a run, and the announcement before its first step."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ from .flat_parameters import trained_parameters
 
 
 def configuration(recipe, options, spec, prepared, devices, group, plan):
-    """What ``config.json`` says of a run.
+    """Return the contents of a run's ``config.json``.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def configuration(recipe, options, spec, prepared, devices, group, plan):
     Returns
     -------
     dict
-        For JSON.
+        Serialisable as JSON.
     """
     several = len(devices) > 1 or group.count > 1
     return {
@@ -73,7 +73,7 @@ def configuration(recipe, options, spec, prepared, devices, group, plan):
 
 
 def announce(recipe, spec, prepared, devices, net, run, plan, options, group):
-    """Say what is going to be trained, on what, and how large its files will be.
+    """Print what is trained, on what, and how large its files will be.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def announce(recipe, spec, prepared, devices, net, run, plan, options, group):
     wanted = recipe.train_images
     if wanted and wanted != plan.count:
         print(
-            f"note: this recipe was published with {wanted:,} training images, here are "
+            f"note: this recipe was published with {wanted:,} training images; this set has "
             f"{plan.count:,}",
             flush=True,
         )
@@ -115,7 +115,7 @@ def announce(recipe, spec, prepared, devices, net, run, plan, options, group):
         f"checkpoints of {size * copies:.1f} MB (last {options.keep} and best)"
     )
     several = len(devices) > 1 and devices[0].device_type == "cpu"
-    if several and "MXNET_CPU_TEMP_COPY" not in os.environ:  # too late: MXNet has read it
+    if several and "MXNET_CPU_TEMP_COPY" not in os.environ:  # MXNet reads it at its import
         print(
             f"note: {len(devices)} CPU contexts will wait for each other; before MXNet is "
             f"imported, call dmr_gluon.system.machine.share_cores({len(devices)})",
@@ -128,7 +128,7 @@ def announce(recipe, spec, prepared, devices, net, run, plan, options, group):
             flush=True,
         )
     idle = 0
-    with contextlib.suppress(mx.base.MXNetError):  # CPUs need no driver that works
+    with contextlib.suppress(mx.base.MXNetError):  # training on CPUs needs no working driver
         if devices[0].device_type == "cpu" and mx.runtime.Features().is_enabled("CUDA"):
             idle = mx.context.num_gpus()
     if idle:

@@ -1,16 +1,18 @@
-"""The training loop: one for all data sets, networks, devices and workers."""
+"""The training loop, for all data sets, networks, devices and workers."""
 
 import contextlib
 import math
 import os
 import time
 from collections import deque
-from typing import Any, Deque, Tuple
+from typing import Any, Deque, List, Tuple
 
 from ..errors import DMRError, Failed, Stopped, flag_of
 from ..runs import learning_curve as plots
 from ..runs import log as runlog
 from ..runs.directory import place_of
+from ..runs.log import EpochRecord
+from ..runs.status import mean_seconds
 from ..runs.tensorboard import TensorBoard
 from ..runtime import mx
 from ..system.signals import say
@@ -27,7 +29,7 @@ _MOST_ROLLBACKS = 3
 
 
 class Training(StepsOfEpoch):
-    """One run, from its beginning or from where it stopped, to its end."""
+    """Train one run from its start, or from its latest checkpoint, to its end."""
 
     def __init__(self, recipe, options, prepared, plan, step, run, stop, clock, config):
         self.recipe, self.options, self.prepared, self.plan = recipe, options, prepared, plan
@@ -42,11 +44,12 @@ class Training(StepsOfEpoch):
         self.replicas_checked = False
         self.watch = Watch(run.path)
         self.board = None
-        self.unlogged = None  # an epoch that the log lacked
+        self.epochs: List[EpochRecord] = []  # the first worker's, as they are logged
+        self.unlogged = None  # an epoch that was missing in the log
         self.heart = Heartbeat(run.file("progress.json"), plan.epochs)
 
     def go(self):
-        """Train until the end, from the beginning or where the run stopped."""
+        """Train to the end."""
         self._begin()
         self.saved = time.monotonic()
         with self.watch:
@@ -60,7 +63,7 @@ class Training(StepsOfEpoch):
                     raise Failed(str(trouble)) from trouble
         self._finish()
 
-    # Beginning
+    # Start
 
     def _begin(self):
         with self.group.agreeing():
@@ -81,7 +84,7 @@ class Training(StepsOfEpoch):
                 self.board.epoch(self.unlogged)
 
     def _resume(self, config):
-        """Load the newest checkpoint, and mend what a sudden stop left undone after it."""
+        """Restore the newest checkpoint, and complete what a sudden stop left undone."""
         begun = self.run.config()
         changes, moved = changes_at_resume(self.run, begun, config)
         self.at = self.checkpointer.resume()
@@ -95,12 +98,13 @@ class Training(StepsOfEpoch):
         if not self.group.first:
             return
         finished = runlog.forget_after(log, at.epoch, at.steps, keep_end=ended)
-        if at.epoch and not at.steps:  # within an epoch the weights are not those of its beginning
+        if at.epoch and not at.steps:  # within an epoch the weights are no epoch's
             with self.average or contextlib.nullcontext():
                 self.checkpointer.save_model(at)
-        if at.epoch and at.epoch not in [epoch["epoch"] for epoch in runlog.epochs(log)]:
-            assert at.values is not None  # an epoch has ended
-            runlog.append(log, "epoch", **at.values)
+        self.epochs = runlog.epochs(log)
+        if at.epoch and at.epoch not in [record.epoch for record in self.epochs]:
+            assert at.values is not None  # after an epoch
+            self._log_epoch(at.values)
             self.unlogged = at.values
         if finished:
             return
@@ -110,13 +114,13 @@ class Training(StepsOfEpoch):
         runlog.append(log, "resume", epoch=at.epoch, step=done, **more)
         here = place_of(config)
         if changes or here != place_of(begun) or config["log_steps"] != begun.get("log_steps"):
-            # Only now, so that no change goes without a line of the log.
+            # Only now, so that every change has its line in the log.
             changed = {n: config[n] for n in ("recipe", "unlike_the_paper", "log_steps")}
             self.run.create({**begun, **changed, "resumed_on": here})
         told = "".join(f"; {n} {old} -> {new}" for n, (old, new) in {**changes, **moved}.items())
         say(f"continuing {self.run.path} after {at}{told}")
 
-    # The end of an epoch
+    # End of an epoch
 
     def _end_epoch(self):
         at, epoch, trouble = self.at, self.at.epoch + 1, None
@@ -173,27 +177,29 @@ class Training(StepsOfEpoch):
         if self.group.first:
             with self.average or contextlib.nullcontext():
                 self.checkpointer.save_model(at)
-            runlog.append(self.run.log, "epoch", **values)
+            self._log_epoch(values)
             if self.board:
                 self.board.epoch(values)
-            done = runlog.epochs(self.run.log)[-10:]
-            left = sum(sum(line["seconds"].values()) for line in done) / len(done)
-            left *= self.plan.epochs - epoch
-            many = len(self.prepared.classes) > 10  # of fewer it says little, epoch by epoch
+            left = mean_seconds(self.epochs) * (self.plan.epochs - epoch)
+            many = len(self.prepared.classes) > 10  # with fewer it says little
             say(epoch_line(values, self.plan.epochs, left, top5=many))
         self.clock.lap("log")
         signal = int(self.group.gather("signal", [self.stop.received]).max())
         if signal and at.epoch < self.plan.epochs:
             self.leave(signal)
 
+    def _log_epoch(self, values):
+        runlog.append(self.run.log, "epoch", **values)
+        self.epochs.append(EpochRecord.of(values))
+
     def _take_seconds(self):
-        """Seconds of this epoch, also of processes that were stopped within it."""
+        """Return the seconds of this epoch by activity, including earlier processes."""
         seconds = self.clock.take()
         names = [*self.at.seconds, *(name for name in seconds if name not in self.at.seconds)]
         both = ((name, self.at.seconds.get(name, 0.0) + seconds.get(name, 0.0)) for name in names)
         return {name: round(value, 3) for name, value in both}
 
-    # Saving, stopping, going back
+    # Saving, stopping, rolling back
 
     def save(self):
         self.clock.lap("train")
@@ -203,7 +209,7 @@ class Training(StepsOfEpoch):
         self.clock.lap("save")
 
     def leave(self, signal):
-        """All is saved; end."""
+        """Log the stop and end; everything is saved."""
         at = self.at
         if self.group.first:
             done = self.plan.done(at)
@@ -214,7 +220,7 @@ class Training(StepsOfEpoch):
         )
 
     def _go_back(self, trouble):
-        """Go back to the last checkpoint and go on in another order, or give up."""
+        """Roll back to the last checkpoint and continue with another shuffle, or give up."""
         mx.nd.waitall()
         self.group.wait()
         last, position = self.checkpointer.restore() or ("none", self.at)
@@ -230,13 +236,14 @@ class Training(StepsOfEpoch):
         self.at = position
         self.at.fresh = [*self.at.fresh, self.at.steps]
         self.recent.clear()
-        # With the new order, or the next time, also of a run that is resumed, would be this one.
+        # Save the new shuffle: a resumed run would otherwise repeat this one.
         self.save()
         if self.group.first:
             back = self.plan.done(self.at)
             runlog.forget_after(self.run.log, self.at.epoch, self.at.steps)
+            self.epochs = [record for record in self.epochs if record.epoch <= self.at.epoch]
             runlog.append(self.run.log, "rollback", reason=trouble, at=done, step=back)
-            say(f"{trouble}; going back to {last}, and on in another order")
+            say(f"{trouble}; rolling back to {last}, and continuing with another shuffle")
 
     def _finish(self):
         if not self.group.first:
@@ -245,13 +252,13 @@ class Training(StepsOfEpoch):
         if runlog.read(log)[-1]["event"] == "end":
             say(f"{self.run.path} has all its {self.plan.epochs} epochs already; nothing to do")
             return
-        done = runlog.epochs(log)
+        done = self.epochs
         self.clock.lap("log")
         seconds = self.clock.take()
-        for epoch in done:
-            for name, value in epoch["seconds"].items():
+        for record in done:
+            for name, value in record.seconds.items():
                 seconds[name] = round(seconds.get(name, 0.0) + value, 3)
-        whole, images = sum(seconds.values()), sum(epoch["images"] for epoch in done)
+        whole, images = sum(seconds.values()), sum(record.images for record in done)
         runlog.append(
             log,
             "end",
@@ -259,7 +266,7 @@ class Training(StepsOfEpoch):
             seconds=round(whole, 1),
             seconds_by={name: round(value, 1) for name, value in seconds.items()},
             images_per_second_overall=round(images / whole, 1),
-            test_error=done[-1]["test_error"],
+            test_error=done[-1].test_error,
             best=self.at.best,
         )
         picture = plots.draw_curve_of(self.run)
@@ -269,7 +276,7 @@ class Training(StepsOfEpoch):
             self.board.close()
         parts = [(text, seconds.get(name, 0.0)) for name, text in SPENT.items()]
         say(
-            f"done: test error {done[-1]['test_error']:.2f}% after {len(done)} epochs, "
+            f"done: test error {done[-1].test_error:.2f}% after {len(done)} epochs, "
             f"{speed(images / whole)} training images per second with evaluation and saving "
             f"included, {duration(whole)} in all\n"
             f"time: {', '.join(f'{100 * value / whole:.1f}% {text}' for text, value in parts)}\n"
