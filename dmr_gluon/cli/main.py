@@ -27,15 +27,11 @@ def _main(arguments=None):
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", dest="command")
-    add_data_commands(commands)
-    _add_eval(commands)
-    add_deploy_commands(commands)
-    _add_plot(commands)
-    add_run_commands(commands)
-    add_compare(commands)
-    add_commands(commands)
-    add_launch(commands)
-    add_doctor(commands)
+    for add in (
+        *(add_data_commands, _add_eval, add_deploy_commands, _add_plot, add_run_commands),
+        *(add_compare, add_commands, add_launch, add_doctor),
+    ):
+        add(commands)
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.error("say what to do: " + ", ".join(commands.choices))
