@@ -1,12 +1,15 @@
-"""The programs as a user calls them: what they print, and one line for what is wrong."""
+"""The programs as a user calls them: their output, and one line for every refusal."""
 
 import json
 import os
 import re
+import runpy
 import shutil
+import sys
 from types import SimpleNamespace
 
 import pytest
+from conftest import REPOSITORY
 
 from dmr_gluon.cli import main as cli
 from dmr_gluon.errors import DMRError
@@ -20,8 +23,19 @@ def dmr(command, *arguments, **options):
     return command("-m", "dmr_gluon.cli.main", *arguments, **options)
 
 
+@pytest.fixture
+def script(monkeypatch):
+    """Run a training script in this process."""
+
+    def call(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        runpy.run_path(str(REPOSITORY / name), run_name="script")["main"]()
+
+    return call
+
+
 def assert_refused(done, words):
-    """Exit status 2 and one line, which says what to do."""
+    """Check for exit status 2 and one line that says what to do."""
     assert done.returncode == 2, done
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: "), done.stderr
     assert words in done.stderr, done.stderr
@@ -52,22 +66,25 @@ def assert_refused(done, words):
         (["--gpus", "7-0"], "not a list of GPUs"),
     ],
 )
-def test_train_cifar_refuses(command, digits, tmp_path, flags, words):
+def test_train_cifar_refuses(script, digits, tmp_path, flags, words):
+    """In this process; test_missing_data_is_refused shows the exit status and the one line."""
     run = tmp_path / "run"
-    done = command("train_cifar.py", "--data-dir", digits, "--run-dir", run, *flags)
-    assert_refused(done, words)
+    with pytest.raises(DMRError) as refused:
+        script("train_cifar.py", "--data-dir", digits, "--run-dir", run, *flags)
+    assert words in str(refused.value) and "\n" not in str(refused.value)
     assert not run.exists()
 
 
-@pytest.mark.parametrize("script", ["train_cifar.py", "train_svhn.py", "train_imagenet.py"])
-def test_missing_data_is_refused(command, tmp_path, script):
-    assert_refused(command(script, "--data-dir", tmp_path / "none"), "dmr prepare")
+@pytest.mark.parametrize("name", ["train_cifar.py", "train_svhn.py", "train_imagenet.py"])
+def test_missing_data_is_refused(command, tmp_path, name):
+    assert_refused(command(name, "--data-dir", tmp_path / "none"), "dmr prepare")
 
 
-def test_a_record_file_without_its_index_is_refused(command, digits, tmp_path):
+def test_a_record_file_without_its_index_is_refused(script, digits, tmp_path):
     os.symlink(os.path.join(digits, "train.rec"), tmp_path / "train.rec")
     os.symlink(os.path.join(digits, "manifest.json"), tmp_path / "manifest.json")
-    assert_refused(command("train_cifar.py", "--data-dir", tmp_path), "train.idx is missing")
+    with pytest.raises(DMRError, match="train.idx is missing"):
+        script("train_cifar.py", "--data-dir", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +123,7 @@ def test_a_record_file_without_its_index_is_refused(command, digits, tmp_path):
     ],
 )
 def test_dmr_refuses(monkeypatch, tmp_path, arguments, words):
-    """In this process; the next test shows what becomes of a refusal."""
+    """In this process; the next test shows the exit status and the one line."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DMRError) as refused:
         cli._main(arguments)
@@ -122,14 +139,14 @@ def test_a_refusal_is_one_line_and_an_exit_status(command, tmp_path, arguments, 
     assert_refused(dmr(command, *arguments, cwd=tmp_path), words)
 
 
-def test_the_whole_way(command, tmp_path):
-    """Prepare, train, evaluate, export, plot: what `make demo` does, in seconds."""
+def test_the_whole_way(command, capsys, tmp_path):
+    """Prepare, train, evaluate, export, plot: `make demo` in seconds."""
     data, run, out = tmp_path / "digits", tmp_path / "run", tmp_path / "export"
-    done = dmr(command, "prepare", "digits", "--out", data)
-    assert "1437 train, 360 test images 32x32, 10 classes" in done.stdout, done
+    prepared = printed(capsys, "prepare", "digits", "--out", data)
+    assert "1437 train, 360 test images 32x32, 10 classes" in prepared
     done = command(
         "train_cifar.py", "--data-dir", data, "--run-dir", run, "--model", "cifar_dmrnet8",
-        "--epochs", "1",
+        "--epochs", "1", "--steps", "8", "--batch-size", "16",
     )  # fmt: skip
     assert done.returncode == 0 and "epoch 1/1  lr 0.0001" in done.stdout, done
     with open(run / "log.jsonl") as file:
@@ -137,23 +154,24 @@ def test_the_whole_way(command, tmp_path):
     done = dmr(command, "eval", run)
     assert done.stdout.startswith(f"test error {logged:.2f}% ("), done
     assert "of 360 images" in done.stdout
-    assert dmr(command, "export", run, "--out", out).returncode == 0
+    printed(capsys, "export", run, "--out", out)
     model = {"model-symbol.json", "model-0000.params"}
     assert set(os.listdir(out)) == {*model, "bundle.json", "example.png"}
-    # Another set's own statistics do not change what goes into the network.
+    # The statistics of another set do not change what is fed to the network.
     other = tmp_path / "other"
     shutil.copytree(data, other)
     manifest = (other / "manifest.json").read_text()
     (other / "manifest.json").write_text(manifest.replace("79.64", "200.0"))
-    again = dmr(command, "eval", run, "--data-dir", other)
-    assert again.stdout.startswith(f"test error {logged:.2f}% ("), again
-    assert_refused(dmr(command, "plot", run, "--out", tmp_path / "x.xyz"), "x.xyz")
+    again = printed(capsys, "eval", run, "--data-dir", other)
+    assert again.startswith(f"test error {logged:.2f}% (")
+    with pytest.raises(DMRError, match="x.xyz"):
+        cli._main(["plot", str(run), "--out", str(tmp_path / "x.xyz")])
     picture = tmp_path / "curve.svg"
-    assert dmr(command, "plot", run, run, "--out", picture).returncode == 0
+    printed(capsys, "plot", run, run, "--out", picture)
     assert "<svg" in picture.read_text()
 
 
-def test_a_set_is_checked_and_training_refuses_a_damaged_one(command, capsys, digits, tmp_path):
+def test_a_set_is_checked_and_training_refuses_a_damaged_one(script, capsys, digits, tmp_path):
     assert "train: 1437 records, 10 classes" in printed(capsys, "check", digits)
     copy = tmp_path / "copy"
     shutil.copytree(digits, copy)
@@ -161,13 +179,14 @@ def test_a_set_is_checked_and_training_refuses_a_damaged_one(command, capsys, di
     offset = int((copy / "train.idx").read_text().splitlines()[700].split("\t")[1])
     content[offset + 12] ^= 0xFF  # in the label
     (copy / "train.rec").write_bytes(content)
-    done = dmr(command, "check", copy)
-    assert done.returncode == 1 and f"record 700 at byte {offset}" in done.stdout, done
-    assert "prepare the set again" in done.stdout and not done.stderr
+    with pytest.raises(SystemExit, match="1"):
+        cli._main(["check", str(copy)])
+    found = capsys.readouterr().out
+    assert f"record 700 at byte {offset}" in found and "prepare the set again" in found
     with pytest.raises(DMRError, match="record 700 .* is not one of 0 to 9"):
         cli._main(["show", str(copy)])
-    done = command("train_cifar.py", "--data-dir", copy, "--run-dir", tmp_path / "run")
-    assert_refused(done, f"train.rec, record 700 at byte {offset}")
+    with pytest.raises(DMRError, match=f"train.rec, record 700 at byte {offset}"):
+        script("train_cifar.py", "--data-dir", copy, "--run-dir", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -213,7 +232,7 @@ def test_imagenet_is_prepared_from_the_command_line(capsys, tmp_path):
     assert "partial-imagenet, 9 train, 4 test images 53x40, 3 classes" in found
 
 
-def test_a_folder_of_images_from_the_command_line(command, tmp_path):
+def test_a_folder_of_images_from_the_command_line(capsys, tmp_path):
     import cv2
     import numpy as np
 
@@ -223,15 +242,13 @@ def test_a_folder_of_images_from_the_command_line(command, tmp_path):
             for i in range(3):
                 image = np.full((50, 40, 3), 40 * i, np.uint8)
                 cv2.imwrite(str(tmp_path / "images" / split / name / f"{i}.png"), image)
-    done = dmr(
-        command, "prepare", "folder", tmp_path / "images", "--out", tmp_path / "out",
-        "--name", "grey", "--resize", "32x32",
-    )  # fmt: skip
-    assert "grey, 6 train, 6 test images 32x32, 2 classes" in done.stdout, done
+    arguments = ("--out", tmp_path / "out", "--name", "grey", "--resize", "32x32")
+    found = printed(capsys, "prepare", "folder", tmp_path / "images", *arguments)
+    assert "grey, 6 train, 6 test images 32x32, 2 classes" in found
 
 
 def printed(capsys, *arguments):
-    """What a subcommand prints, run in this process."""
+    """Run a subcommand in this process and return its output."""
     cli._main([str(argument) for argument in arguments])
     return capsys.readouterr().out
 
@@ -289,7 +306,7 @@ def test_eval_says_in_one_line_that_memory_was_short(short_run, monkeypatch):
 
 
 def test_eval_names_parameters_that_are_damaged(short_run, tmp_path):
-    """A bit of a name is flipped, which is then no text."""
+    """A flipped bit makes a name invalid UTF-8."""
     copy = tmp_path / "run"
     shutil.copytree(short_run, copy)
     path = copy / "model-0002.params"
@@ -316,14 +333,13 @@ def test_eval_refuses_a_damaged_set(digits, short_run, tmp_path):
         cli._main(["eval", short_run, "--data-dir", str(copy)])
 
 
-def test_a_checkpoint_of_the_authors_is_imported(command, tmp_path):
+def test_a_checkpoint_of_the_authors_is_imported(capsys, tmp_path):
     from test_authors import stand_in, write
 
     write(str(tmp_path / "theirs"), stand_in("dmrnet", (1, 1, 1)))
-    done = dmr(command, "import-authors", tmp_path / "theirs", "400", "--dataset", "svhn")
-    assert done.returncode == 0, done
-    assert "cifar_dmrnet8, 10 classes: 87 tensors, all mapped" in done.stdout, done.stdout
-    assert "g2_b1_l2_line_conv_weight" in done.stdout and "predict the same" in done.stdout
+    found = printed(capsys, "import-authors", tmp_path / "theirs", "400", "--dataset", "svhn")
+    assert "cifar_dmrnet8, 10 classes: 87 tensors, all mapped" in found
+    assert "g2_b1_l2_line_conv_weight" in found and "predict the same" in found
     assert {"bundle.json", "mapping.json"} <= set(os.listdir(tmp_path / "theirs-imported"))
 
 

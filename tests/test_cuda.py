@@ -1,4 +1,4 @@
-"""What is asked of NVIDIA's driver, with stand-ins for it; and CUDA's libraries."""
+"""Queries to NVIDIA's driver, with a replacement for it, and the loading of CUDA libraries."""
 
 import os
 import shutil

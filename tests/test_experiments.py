@@ -1,4 +1,4 @@
-"""dmr train: which trainings stand behind the paper's tables, and a series of them."""
+"""dmr train: the trainings behind the paper's tables, and a series of them."""
 
 import errno
 import fcntl
@@ -131,7 +131,7 @@ class TestSelection:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A root with a tiny CIFAR-10, made from an archive of the official form."""
+    """A root with a tiny CIFAR-10, prepared from an archive of the official format."""
     root = tmp_path_factory.mktemp("data")
     tar_of(root / "cifar-10-binary.tar.gz", cifar(10, "binary")[0])
     cli._main(
@@ -145,7 +145,7 @@ TINY = ("--table", "2", "--row", "L=12", "--dataset", "cifar10", "--network", "d
 
 
 def train(out, data, *flags):
-    """dmr train in this process; returns its exit status."""
+    """Run dmr train in this process; return its exit status."""
     try:
         cli._main(["train", *TINY, "--out", str(out), "--data-root", data, *flags])
     except SystemExit as end:
@@ -163,7 +163,7 @@ def read(*path):
 
 
 class TestRefusals:
-    """Before anything is trained."""
+    """Refusals come before anything is trained."""
 
     @pytest.mark.parametrize(
         "flags, words",
@@ -201,12 +201,11 @@ class TestRefusals:
 
 @pytest.fixture
 def stand_in(monkeypatch):
-    """Trains nothing, but does with the run's folder what a Python text says."""
+    """Replace the training by Python code that writes to the run's folder."""
 
     def use(text):
         head = (
             "import os, sys, time, signal\n"
-            "from test_status import fake_run\n"
             "flags = sys.argv[1:]\n"
             "path = flags[flags.index('--run-dir') + 1]\n"
             "seed = int(flags[flags.index('--seed') + 1])\n"
@@ -226,6 +225,7 @@ class TestSeries:
         stand_in(
             "if seed == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
             "if seed == 4: sys.exit('error: no reason')\n"
+            "from test_status import fake_run\n"
             "errors = [30.0] * (399 if seed != 5 else 9) + [4.9 + seed / 10]\n"
             "fake_run(path, errors, 400, end=seed != 5)\n"
         )
@@ -312,7 +312,7 @@ class TestSeries:
         assert read_status(held).state == "failed"
 
     def start(self, tmp_path, data, seconds, **streams):
-        """A series in a process of its own, whose trainings take so long to save."""
+        """Start a series in its own process, whose trainings need some seconds to save."""
         training = (
             "import os, signal, sys, time\n"
             "def stop(*_):\n"
@@ -340,10 +340,9 @@ class TestSeries:
             **streams,
         )
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    @pytest.mark.parametrize("times", [1, 2])
+    @pytest.mark.parametrize("number, times", [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
     def test_it_waits_for_the_training_to_save(self, tmp_path, data, number, times):
-        """With a second signal it does not."""
+        """A second signal kills it."""
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         process = self.start(tmp_path, data, 60 * (times - 1), **streams)
         for name in ["started", "asked"][:times]:
@@ -357,7 +356,7 @@ class TestSeries:
 
     def test_it_waits_also_when_the_terminal_is_gone(self, tmp_path, data):
         ours, theirs = pty.openpty()
-        process = self.start(tmp_path, data, 1, stdout=theirs, stderr=theirs)
+        process = self.start(tmp_path, data, 0.5, stdout=theirs, stderr=theirs)
         os.close(theirs)
         wait_for(tmp_path / "started")
         os.close(ours)

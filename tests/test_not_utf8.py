@@ -1,4 +1,4 @@
-"""Bytes in paths that are not UTF-8: everything works as with others."""
+"""Paths that are not valid UTF-8 work like any others."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ from dmr_gluon.runtime import mx
 from dmr_gluon.training.fit import fit
 from dmr_gluon.training.options import RunOptions
 
-#: As the name of a file in Latin-1, for one.
+#: Such as a file name in Latin-1.
 ODD = os.fsdecode(b"odd-\xff")
 
 
@@ -54,7 +54,7 @@ def test_training_from_its_beginning_to_its_end(odd, digits, command):
 
 
 def test_training_from_python(odd, digits, short_recipe, capsys):
-    """Whose standard output may take nothing but UTF-8, as pytest's."""
+    """Standard output may accept nothing but UTF-8, like pytest's."""
     fit(replace(short_recipe, steps=1), RunOptions(data_dir=digits, run_dir=odd / ODD))
     assert r"odd-\udcff" in capsys.readouterr().out
 

@@ -1,4 +1,4 @@
-"""A root that is read-only, as docker run --read-only gives it, and no temporary folder."""
+"""A read-only root without a temporary folder, as with docker run --read-only."""
 
 import os
 import shutil
@@ -40,7 +40,7 @@ def run(tmp_path):
     return lambda *arguments: read_only(sys.executable, *arguments)
 
 
-@pytest.mark.parametrize("form", ["plain", "onnx"])
+@pytest.mark.parametrize("form", [pytest.param("plain", marks=pytest.mark.slow), "onnx"])
 def test_images_are_predicted(run, bundle, form):
     image = os.path.join(bundle, "example.png")
     done = run("-m", "dmr_gluon.cli.main", "predict", bundle, image, "--form", form, "--json")

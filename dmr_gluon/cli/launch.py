@@ -29,12 +29,14 @@ def add_launch(commands):
     parser.add_argument(
         "--max-restarts",
         type=int,
+        default=0,
         metavar="N",
         help="restart the job after a failure, at most N times (default: 0)",
     )
     parser.add_argument(
         "--grace",
         type=float,
+        default=60,
         metavar="SECONDS",
         help="time for workers to save and end after Ctrl-C or SIGTERM (default: 60)",
     )
@@ -75,9 +77,9 @@ def _check(options):
     for name, least in (("n", 1), ("s", 1), ("max_restarts", 0), ("grace", 0)):
         value = getattr(options, name)
         # "not value >= least" also refuses NaN.
-        if value is not None and not value >= least:
+        if not value >= least:
             raise DMRError(f"{flag_of(name)} must be at least {least}, not {value}")
-    if options.grace is not None and options.grace > _LONGEST:
+    if options.grace > _LONGEST:
         raise DMRError(f"--grace must be at most a day ({_LONGEST} s), not {options.grace:g}")
     for name in _ONLY_WITH_HOSTS:
         if getattr(options, name) is not None and not options.hosts:
@@ -106,7 +108,7 @@ def _supervise(options, command):
             root=options.root,
             ssh=ssh,
             forward=tuple(options.env or ()),
-            max_restarts=options.max_restarts or 0,
-            grace=60 if options.grace is None else options.grace,
+            max_restarts=options.max_restarts,
+            grace=options.grace,
         )
     )

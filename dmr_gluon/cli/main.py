@@ -27,15 +27,11 @@ def _main(arguments=None):
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", dest="command")
-    add_data_commands(commands)
-    _add_eval(commands)
-    add_deploy_commands(commands)
-    _add_plot(commands)
-    add_run_commands(commands)
-    add_compare(commands)
-    add_commands(commands)
-    add_launch(commands)
-    add_doctor(commands)
+    for add in (
+        *(add_data_commands, _add_eval, add_deploy_commands, _add_plot, add_run_commands),
+        *(add_compare, add_commands, add_launch, add_doctor),
+    ):
+        add(commands)
     options = parser.parse_args(arguments)
     if options.command is None:
         parser.error("say what to do: " + ", ".join(commands.choices))
@@ -55,18 +51,20 @@ def _add_eval(commands):
 
 
 def _eval(options):
+    from ..paper.recipes import Recipe
+    from ..runs.directory import RunDirectory
+
+    run_directory = RunDirectory(options.run)
+    config = run_directory.config()  # refuses what is not a run, before MXNet is loaded
+    recipe = Recipe.from_json(config["recipe"])
+
     from ..data.check import check_quickly
     from ..data.datasets import open_as_trained
     from ..devices import make_devices
-    from ..paper.recipes import Recipe
-    from ..runs.directory import RunDirectory
     from ..runs.trained_network import load_run
     from ..runtime import mx
     from ..training.evaluate import check_with_log, evaluate
 
-    run_directory = RunDirectory(options.run)
-    config = run_directory.config()
-    recipe = Recipe.from_json(config["recipe"])
     try:
         devices = make_devices(options.gpus)
         prepared = open_as_trained(config["dataset"], options.data_dir)
