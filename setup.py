@@ -32,6 +32,9 @@ REQUIRED = [
     # NumPy 1.23; saying so spares pip a long search.
     "scipy>=1.7,<1.13",
     "tqdm>=4.60",
+    # Downloads the data sets' archives, with retries, and checks their hashes. 1.8.2 is the
+    # last that supports Python 3.8.
+    "pooch>=1.8,<2",
 ]
 
 EXTRAS = {

@@ -5,8 +5,8 @@
 The peers: the way of the paper's authors on this MXNet; PyTorch eager, compiled and traced, in
 float32 and bfloat16; ONNX Runtime on what MXNet exports. All get the same weights and images,
 must agree with our network before they are timed, and take turns in processes of their own.
-Measured are training, inference, the time to the first step, memory in training, and with
---small or --large the reading of data. docs/performance.md says what is compared and what not.
+It measures training, inference, the time to the first step, and memory in training.
+docs/performance.md says what is compared and what is not.
 """
 
 import argparse
@@ -19,7 +19,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import data_reading
 import numpy as np
 from agreement import Checks
 from comparison_report import markdown
@@ -30,7 +29,6 @@ from tqdm import tqdm
 
 from dmr_gluon.analysis.symbol_parity import randomise
 from dmr_gluon.cli.program import Parser, run
-from dmr_gluon.data.datasets import open_prepared
 from dmr_gluon.deploy.bundle import read_bundle
 from dmr_gluon.deploy.bundle_writer import ExportOptions
 from dmr_gluon.deploy.onnx_model import require_onnx
@@ -73,9 +71,6 @@ def main(arguments=None):
     for name in options.networks:
         found["networks"].append(compare(name, options))
         write(found, options)  # what is measured is kept, whatever comes next
-    if options.small or options.large:
-        found["data_reading"] = data_reading.measured(options)
-        write(found, options)
     print(markdown(found))
 
 
@@ -203,8 +198,6 @@ def _read(arguments):
         default=list(PRECISIONS),
         help="of PyTorch (default: all; without AVX512-BF16 or AMX its bfloat16 is emulated)",
     )
-    parser.add_argument("--small", nargs="+", metavar="DIR", help="prepared sets to read")
-    parser.add_argument("--large", nargs="+", metavar="DIR", help="prepared photographs to read")
     parser.add_argument("--json", metavar="FILE", help="write every measurement here")
     parser.add_argument("--out-dir", metavar="DIR", help="write JSON and Markdown here")
     options = parser.parse_args(arguments)
@@ -214,9 +207,6 @@ def _read(arguments):
         parser.error("--batch must be at least 1")
     for name in options.networks:
         get_spec(name)
-    for folder in (*(options.small or ()), *(options.large or ())):
-        open_prepared(folder)
-    options.readers = list(data_reading.READERS)
     try:
         if options.out_dir:
             os.makedirs(options.out_dir, exist_ok=True)

@@ -121,10 +121,6 @@ def markdown(found):
     ):
         if section:
             sections.append(f"### {title}\n\n{section}")
-    if "data_reading" in found:
-        from data_reading import table
-
-        sections.append("### Reading data\n\n" + table(found["data_reading"], found["rounds"]))
     return "\n\n".join(filter(None, sections))
 
 

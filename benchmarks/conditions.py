@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 
 from dmr_gluon.cli.program import Parser, run
+from dmr_gluon.errors import DMRError
 from dmr_gluon.system.machine import processor, usable_cores
 from dmr_gluon.system.worker_process import Process
 from dmr_gluon.version import __version__
@@ -28,12 +29,13 @@ _RUNS, _SECONDS = 3, 1.0
 
 def machine():
     """Describe this machine, its software and its load as a dict for JSON."""
+    import cv2
     import numpy
 
     from dmr_gluon.runtime import mx
 
     versions = {"dmr_gluon": __version__, "Python": platform.python_version()}
-    versions.update(MXNet=mx.__version__, NumPy=numpy.__version__)
+    versions.update(MXNet=mx.__version__, OpenCV=cv2.__version__, NumPy=numpy.__version__)
     return {
         "processor": processor(),
         "cores": usable_cores(),
@@ -54,6 +56,13 @@ def describe(found):
     if found["load"] > _MOST_LOAD * found["cores"]:
         lines.append("note: something else is running; the numbers will be low")
     return lines
+
+
+def check_writable(path):
+    """Refuse a file that cannot be written, before a measurement costs time."""
+    folder = os.path.dirname(path or "") or "."
+    if path and (os.path.isdir(path) or not os.access(folder, os.W_OK)):
+        raise DMRError(f"{path} cannot be written; name a file in an existing folder")
 
 
 def print_conditions():

@@ -15,8 +15,6 @@ The peers:
   normalising, and its augmentation depends on its threads.
 - ``torchvision``: DataLoader, Pillow, torchvision's transforms, in the faster of two orders:
   augmenting Pillow images (32x32: padded with the rounded mean), or tensors.
-- ``hand``: the same DataLoader with transforms written by hand, with as little work as we know:
-  32x32 in NumPy; of photographs, Pillow scales just the part that is cropped, as ours does.
 
 What can be chosen (the order, worker processes, ImageRecordIter's context) is tried twice in
 short runs before, and each peer gets its best. Before timing, Pillow's pixels and ours must be
@@ -39,9 +37,8 @@ READERS = {
     "ours": "dmr_gluon",
     "mxnet": "MXNet ImageRecordIter",
     "torchvision": "PyTorch DataLoader, Pillow, torchvision",
-    "hand": "PyTorch DataLoader, Pillow, by hand",
 }
-PEER = ("torchvision", "hand")
+PEER = "torchvision"
 PEER_PROGRAM = Path(__file__).resolve().parent / "data_reading_peer.py"
 #: Training images that an epoch has at least. Smaller sets are repeated, for the sake of the
 #: peer: at an epoch's end its workers wait for each other.
@@ -53,8 +50,10 @@ MOST_LEVELS = {"PNG": 0, "JPEG": 2}
 
 
 def main(arguments=None):
+    from conditions import check_writable
+
     from dmr_gluon.cli.program import Parser
-    from dmr_gluon.system.files import check_writable, write_result
+    from dmr_gluon.system.files import write_result
 
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", nargs="+", metavar="DIR", help="prepared sets of 32x32 images")
@@ -93,7 +92,7 @@ def open_sets(options, folder):
     """Kind (small, large) and prepared set, each big enough."""
     from dmr_gluon.data.datasets import open_prepared
     from dmr_gluon.data.loader import check_image_size
-    from dmr_gluon.datasets.folder import prepare_digits
+    from dmr_gluon.datasets.digits import prepare_digits
 
     if not options.small:
         options.small = [os.path.join(folder, "digits")]
@@ -146,7 +145,7 @@ def compare(kind, prepared, options):
         "forms": {},
         "rates": {reader: [] for reader in options.readers},
     }
-    if set(PEER) & set(options.readers):
+    if PEER in options.readers:
         found["levels_apart"] = check_pixels(job, prepared, options)
     runs = (1 + options.rounds) * len(options.readers)
     with tqdm(total=runs, desc=prepared.name, unit=" runs", disable=None) as bar:
@@ -170,9 +169,10 @@ def forms(reader):
         return [{}]
     if reader == "mxnet":
         return [{"ctx": "cpu"}, {"ctx": "gpu"}]  # what its threads are meant to be beside
-    orders = ["pillow", "tensor"] if reader == "torchvision" else ["hand"]
     workers = sorted({1, usable_cores(), usable_cores() + 1})
-    return [{"order": order, "workers": count} for order in orders for count in workers]
+    return [
+        {"order": order, "workers": count} for order in ("pillow", "tensor") for count in workers
+    ]
 
 
 def best_form(reader, job, options):
@@ -191,7 +191,7 @@ def in_a_process(reader, job, options):
 
     environment = dict(os.environ)
     command = [sys.executable, __file__, "--job"]
-    if reader in PEER:
+    if reader == PEER:
         command = [options.peer_python, str(PEER_PROGRAM)]
         environment.pop("PYTHONPATH", None)
     environment.pop("OMP_NUM_THREADS", None)
@@ -205,7 +205,7 @@ def in_a_process(reader, job, options):
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
         advice = ""
-        if "ModuleNotFoundError" in reason and reader in PEER:
+        if "ModuleNotFoundError" in reason and reader == PEER:
             advice = (
                 "; install benchmarks/requirements.txt, or name an interpreter that has them with "
                 "--peer-python, or compare without them: --readers ours mxnet"
@@ -227,8 +227,7 @@ def check_pixels(job, prepared, options):
     mean, std = (np.reshape(part, (3, 1, 1)) for part in (prepared.mean, prepared.std))
     with tempfile.TemporaryDirectory() as folder:
         to = os.path.join(folder, "pixels.npz")
-        peer = next(name for name in options.readers if name in PEER)
-        in_a_process(peer, {**job, "pixels": to, "images": count}, options)
+        in_a_process(PEER, {**job, "pixels": to, "images": count}, options)
         with np.load(to) as theirs, RecordFile(split) as records:
             for number in range(min(count, len(records))):
                 image, label = records.image(number)
@@ -269,12 +268,12 @@ def images_per_second(epoch, seconds):
 
 def do_job(job):
     """Images per second of each form of a reader that runs beside MXNet."""
-    from dmr_gluon.data.datasets import PreparedSet, Split
+    from dmr_gluon.data.datasets import RecordDataset, Split
     from dmr_gluon.models.spec import tuples_from_lists
     from dmr_gluon.paper.recipes import Recipe
 
     splits = {name: Split(**split) for name, split in job["prepared"].pop("splits").items()}
-    prepared = PreparedSet(**tuples_from_lists(job["prepared"]), splits=splits)
+    prepared = RecordDataset(**tuples_from_lists(job["prepared"]), splits=splits)
     recipe = Recipe.from_json(job["recipe"])
     rates = []
     for form in job["forms"]:
@@ -334,9 +333,8 @@ def machine(options):
 
     found = ours()
     found["ours"] = found.pop("versions")
-    peers = [name for name in options.readers if name in PEER]
-    if peers:
-        found["peer"] = in_a_process(peers[0], {"versions": True}, options)
+    if PEER in options.readers:
+        found["peer"] = in_a_process(PEER, {"versions": True}, options)
     return found
 
 

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import platform
-import random
 import struct
 import sys
 import warnings
@@ -68,16 +67,12 @@ def transform_of(prepared, recipe, order):
     normalise = v1.Normalize(mean, std, inplace=True)
     size, mirror = recipe["image_size"], v1.RandomHorizontalFlip()
     if recipe["train_short_side"] is None:
-        if order == "hand":
-            return CropByHand(prepared, recipe)
         if order == "tensor":
             crop = v1.RandomCrop(size, padding=recipe["pad"])
             return v1.Compose([v1.ToTensor(), normalise, crop, mirror])
         grey = tuple(round(value) for value in prepared["mean"])
         crop = v1.RandomCrop(size, padding=recipe["pad"], fill=grey)
         return v1.Compose([crop, mirror, v1.ToTensor(), normalise])
-    if order == "hand":
-        return ScaleByHand(prepared, recipe)
     low, high = recipe["train_short_side"]
     scale, crop = v2.RandomShortestSize(list(range(low, high + 1))), v1.RandomCrop(size)
     noise = ColourNoise(recipe["pca_noise"])
@@ -95,55 +90,6 @@ class ColourNoise:
 
     def __call__(self, image):
         return image.add_((self.components @ torch.randn(3)).view(3, 1, 1))
-
-
-class ByHand:
-    """NumPy's part of what is written by hand: normalise into a given array."""
-
-    def __init__(self, prepared, recipe):
-        self.recipe, self.size = recipe, recipe["image_size"]
-        self.mean = np.array(prepared["mean"], np.float32).reshape(3, 1, 1)
-        self.scale = 1 / np.array(prepared["std"], np.float32).reshape(3, 1, 1)
-
-    def normalise(self, pixels, mean, out):
-        np.subtract(pixels.transpose(2, 0, 1), mean, out)
-        out *= self.scale
-
-
-class CropByHand(ByHand):
-    """32x32: normalise, pad, crop, mirror."""
-
-    def __call__(self, image):
-        pad, size = self.recipe["pad"], self.size
-        padded = np.zeros((3, size + 2 * pad, size + 2 * pad), np.float32)
-        inside = padded[:, pad : pad + size, pad : pad + size]
-        self.normalise(np.asarray(image), self.mean, inside)
-        top, left = random.randint(0, 2 * pad), random.randint(0, 2 * pad)
-        crop = padded[:, top : top + size, left : left + size]
-        if random.random() < 0.5:
-            crop = crop[:, :, ::-1]
-        return torch.from_numpy(np.ascontiguousarray(crop))
-
-
-class ScaleByHand(ByHand):
-    """Photographs: scale just what is cropped, mirror, noise and normalising in one."""
-
-    def __init__(self, prepared, recipe):
-        super().__init__(prepared, recipe)
-        self.components = _COMPONENTS * _DEVIATIONS * recipe["pca_noise"]
-
-    def __call__(self, image):
-        part = self.size * min(image.size) / random.randint(*self.recipe["train_short_side"])
-        left, top = (random.uniform(0, side - part) for side in image.size)
-        box = (left, top, left + part, top + part)
-        crop = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box)
-        pixels = np.asarray(crop)
-        if random.random() < 0.5:
-            pixels = pixels[:, ::-1]
-        noise = self.components @ np.array([random.gauss(0, 1) for _ in range(3)], np.float32)
-        out = np.empty((3, self.size, self.size), np.float32)
-        self.normalise(pixels, self.mean - noise.reshape(3, 1, 1), out)
-        return torch.from_numpy(out)
 
 
 def save_pixels(job, split):

@@ -23,14 +23,14 @@ import sys
 import time
 
 import numpy as np
-from conditions import describe, machine
+from conditions import check_writable, describe, machine
 from predict import Hardware, gradients_of, predict
 from tqdm import tqdm
 
 from dmr_gluon.cli.program import run
 from dmr_gluon.errors import DMRError
 from dmr_gluon.system import program as child
-from dmr_gluon.system.files import check_writable, write_result
+from dmr_gluon.system.files import write_result
 from dmr_gluon.system.machine import usable_cores
 from dmr_gluon.system.text_tables import markdown_table
 

@@ -12,13 +12,13 @@ Random weights and images; medians of rounds in which the processes take turns.
 import contextlib
 import json
 
-from conditions import measured_peak, print_conditions, training_multiply_adds
+from conditions import check_writable, measured_peak, print_conditions, training_multiply_adds
 from ours import start
 
 from dmr_gluon.cli.program import Parser, run
 from dmr_gluon.models.complexity import complexity_of, image_size
 from dmr_gluon.models.names import get_spec
-from dmr_gluon.system.files import check_writable, write_result
+from dmr_gluon.system.files import write_result
 from dmr_gluon.system.text_tables import text_table
 from dmr_gluon.system.timing import measure
 

@@ -1,6 +1,6 @@
-"""The networks by name, as in GluonCV's ``model_zoo``.
+"""Build networks by name, as with GluonCV's ``model_zoo``.
 
-``get_model(NAME, ...)``, and for every network of the paper a constructor of that name::
+There is ``get_model(NAME, ...)``, and a constructor for every network of the paper::
 
     from dmr_gluon import model_zoo
 
@@ -33,31 +33,31 @@ def get_model(
     prefix: str = "",
     **overrides: Any,
 ) -> Network:
-    """Build a network by name; the arguments are GluonCV's, and mean what they mean there.
+    """Build a network by name; the arguments have the same meaning as GluonCV's.
 
     Parameters
     ----------
     name : str
         Such as ``cifar_dmrnet56`` or ``resnet101``, see :mod:`dmr_gluon.models.names`.
     classes : int, optional
-        Number of outputs; default 10 for the ``cifar_`` networks, else 1000, or as many as the
-        trained network has.
+        Number of outputs. Default: the trained network's, or 10 for ``cifar_`` networks and
+        1000 for others.
     pretrained : bool or str
         Load trained parameters from a store that ``dmr publish`` wrote: True takes the newest
-        of that network (with ``classes``, if given), a string the one whose hash begins so.
-        No weights are published with this package: there must be a store of yours.
+        of that network (with ``classes``, if given), a string the one whose hash begins with
+        it. No weights are published with this package: you need a store of your own.
     ctx : Context or list of Context, optional
-        Where trained parameters are loaded to; default the CPU. Without ``pretrained`` it has
-        no effect, as in GluonCV: ``net.initialize(ctx=...)`` decides.
+        The devices for trained parameters; default the CPU. Without ``pretrained`` it has no
+        effect, as in GluonCV: ``net.initialize(ctx=...)`` decides.
     root : str, optional
         Folder of the store; default: the environment variable DMR_MODEL_STORE. Has no effect
         without ``pretrained``. (In GluonCV, the folder that keeps downloads.)
     norm_layer : callable, optional
-        Put in the place of every BN. Default: ours, as in the paper.
+        Replaces every BN. Default: ours, as in the paper.
     norm_kwargs : dict, optional
-        More arguments for it, such as ``{"use_global_stats": True}`` to freeze the statistics.
+        Further arguments for it, such as ``{"use_global_stats": True}`` to freeze statistics.
     prefix : str
-        Put before every parameter's name. Two networks in one block need different ones.
+        Prepended to every parameter's name. Two networks in one block need different ones.
     **overrides
         ``width``, ``branches``, ``mapping`` or another field of
         :class:`~dmr_gluon.models.spec.NetworkSpec`.
@@ -66,15 +66,15 @@ def get_model(
     -------
     Network
         Not initialised; ``net.initialize()`` uses the paper's initialisation. A trained one is
-        initialised, and has ``classes``, its labels, and ``bundle``, what its ``bundle.json``
-        says. It takes images normalised with ``mean`` and ``std`` of ``bundle["input"]``, NCHW,
-        also where the bundle's own graph takes pixels.
+        initialised, and has its labels as ``classes`` and its ``bundle.json`` as ``bundle``. It
+        takes images (NCHW) normalised with ``mean`` and ``std`` of ``bundle["input"]``, even if
+        the bundle's own graph takes pixels.
 
     Raises
     ------
     DMRError
-        For a name, an override, a layer or trained parameters that do not fit, and where there
-        are none.
+        For an unknown name or override, an unsuitable layer, and for trained parameters that
+        are missing or do not fit.
     """
     spec = get_spec(str(name).lower(), classes=classes, **overrides)
     if pretrained:
@@ -87,7 +87,7 @@ def get_model(
 
 
 def get_model_list() -> List[str]:
-    """Names of the constructors; many others can be read, see :mod:`dmr_gluon.models.names`."""
+    """Return the constructors' names; for further valid names see :mod:`.models.names`."""
     return sorted({published.name for published in NETWORKS} | set(example_names()))
 
 

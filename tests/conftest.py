@@ -38,7 +38,7 @@ def once(tmp_path_factory, name, make):
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
     """Folder of the prepared digits. Tests must not change it, nor the other shared folders."""
-    from dmr_gluon.datasets.folder import prepare_digits
+    from dmr_gluon.datasets.digits import prepare_digits
 
     return once(tmp_path_factory, "digits", prepare_digits)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 from dmr_gluon.compare.groups import published_name
-from dmr_gluon.data.datasets import PreparedSet, Split
+from dmr_gluon.data.datasets import RecordDataset, Split
 from dmr_gluon.models.names import get_spec as read_network
 from dmr_gluon.paper.dataset_facts import PUBLISHED
 from dmr_gluon.paper.recipes import OF_DATASET
@@ -20,7 +20,7 @@ def prepared_set(dataset, images=None, classes=10):
     """As it would be opened, without any files."""
     facts = PUBLISHED.get(published_name(dataset) or "", PUBLISHED["cifar10"])
     counts = images or (facts.train_images, facts.test_images)
-    return PreparedSet(
+    return RecordDataset(
         directory=f"data/{dataset}",
         name=dataset,
         classes=tuple(map(str, range(classes))),

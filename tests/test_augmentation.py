@@ -9,7 +9,7 @@ import pytest
 from test_data import collect
 
 from dmr_gluon.data import reader
-from dmr_gluon.data.loader import Part, evaluation_batches, training_batches
+from dmr_gluon.data.loader import Shard, evaluation_batches, training_batches
 from dmr_gluon.data.transforms import Draws
 from dmr_gluon.datasets.folder import prepare_folder
 from dmr_gluon.paper.recipes import CIFAR, RECIPES
@@ -127,7 +127,7 @@ def test_evaluation_is_exact_for_every_batch_size_from_1_to_65(prepared, parts):
     for batch_size in range(1, 66):
         recipe = replace(CIFAR, batch_size=batch_size)
         shares = [
-            collect(evaluation_batches(prepared, recipe, "test", Part(index, parts)))
+            collect(evaluation_batches(prepared, recipe, "test", Shard(index, parts)))
             for index in range(parts)
         ]
         data, labels = (np.concatenate(columns) for columns in zip(*shares))
@@ -141,7 +141,8 @@ class TestEveryWorkerAndEveryStart:
     def test_workers_share_every_batch(self, prepared, recipe):
         recipe = replace(recipe, batch_size=64)
         whole = list(training_batches(prepared, recipe, 3, 2))
-        shares = [list(training_batches(prepared, recipe, 3, 2, part=Part(i, 3))) for i in range(3)]
+        shards = [Shard(i, 3) for i in range(3)]
+        shares = [list(training_batches(prepared, recipe, 3, 2, shard=one)) for one in shards]
         assert {len(share) for share in shares} == {len(whole)} == {4}
         for batch, *parts in zip(whole, *shares):
             for field, fields in zip(batch, zip(*parts)):
@@ -164,7 +165,7 @@ class TestEveryWorkerAndEveryStart:
         recipe = replace(recipe, batch_size=50)
 
         def draw(*fresh):
-            return collect(training_batches(prepared, recipe, 3, 2, fresh=fresh))[0]
+            return collect(training_batches(prepared, recipe, 3, 2, reshuffled_at=fresh))[0]
 
         (first, again, twice) = (draw(), draw(2), draw(2, 3))
         assert (first[:100] == again[:100]).all() and (again[:150] == twice[:150]).all()

@@ -219,7 +219,7 @@ def rename(old, new):
             lambda p: p.update({"arg:g2_b1_d1_two2_conv_weight": mx.nd.zeros((32, 32, 1, 1))}),
             r"g2_b1_d1_two2_conv_weight has the shape \(32, 32, 1, 1\)",
         ),
-        (lambda p: p.update({"arg:g1_b1_l1_line_conv_weight": mx.nd.zeros((16,))}), "no place"),
+        (lambda p: p.update({"arg:g1_b1_l1_line_conv_weight": mx.nd.zeros((16,))}), "not part"),
         # What MXNet's prefixes would hide: the one or the other would be taken.
         (lambda p: p.update({"aux:g0_conv_weight": mx.nd.zeros((16, 3, 3, 3))}), "aux:g0_conv_we"),
         (rename("aux:g0_bn_moving_var", "arg:g0_bn_moving_var"), "arg:g0_bn_moving_var"),

@@ -274,7 +274,7 @@ def test_without_a_whole_log_a_network_is_exported_all_the_same(run, tmp_path, c
         with open(log, "w") as file:
             file.write("{\n{}\n")
     _main(["export", run, "--out", str(tmp_path / "out"), "--check-images", "8"])
-    assert "note: the run's log has no whole line of that epoch" in capsys.readouterr().out
+    assert "note: the run's log has no complete line of that epoch" in capsys.readouterr().out
     assert read_bundle(tmp_path / "out")["training"] is None
 
 

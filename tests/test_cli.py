@@ -182,7 +182,7 @@ def test_a_set_is_checked_and_training_refuses_a_damaged_one(script, capsys, dig
     with pytest.raises(SystemExit, match="1"):
         cli._main(["check", str(copy)])
     found = capsys.readouterr().out
-    assert f"train, record 700 at byte {offset}" in found and "prepare the set again" in found
+    assert f"record 700 at byte {offset}" in found and "prepare the set again" in found
     with pytest.raises(DMRError, match="record 700 .* is not one of 0 to 9"):
         cli._main(["show", str(copy)])
     with pytest.raises(DMRError, match=f"train.rec, record 700 at byte {offset}"):
@@ -255,7 +255,7 @@ def printed(capsys, *arguments):
 
 def test_networks_and_paths_are_listed_and_drawn(capsys, tmp_path):
     listed = printed(capsys, "networks")
-    assert "cifar_dmrnet50_w4" in listed and "24.8 b" in listed and "Left open" in listed
+    assert "cifar_dmrnet50_w4" in listed and "24.8 b" in listed and "Unresolved" in listed
     assert listed.count("\n") > 50
     layers = printed(capsys, "networks", "cifar_dmrnet8", "--classes", "7")
     assert "stage2_block1_proj2_conv" in layers and "154,775 parameters" in layers
@@ -319,7 +319,7 @@ def test_a_curve_of_a_damaged_log_is_refused(short_run, tmp_path):
     shutil.copytree(short_run, tmp_path / "run")
     with open(tmp_path / "run" / "log.jsonl", "a") as file:
         file.write('{"event": "epoch", "epoch": 3}\n')
-    with pytest.raises(DMRError, match="line 5 of .* lacks numbers of its epoch"):
+    with pytest.raises(DMRError, match="line 5 of .* has no usable images"):
         cli._main(["plot", str(tmp_path / "run")])
 
 

@@ -17,9 +17,7 @@ from dmr_gluon.compare.groups import deviations, published_name
 from dmr_gluon.data import content, datasets
 from dmr_gluon.data.check import check
 from dmr_gluon.data.datasets import open_prepared, read_manifest
-from dmr_gluon.datasets import official as official_sets
-from dmr_gluon.datasets import prepare_official
-from dmr_gluon.datasets.official import CIFAR_CLASSES
+from dmr_gluon.datasets.cifar import CIFAR_CLASSES, prepare_cifar, read_cifar
 from dmr_gluon.errors import DMRError
 from dmr_gluon.models.names import get_spec
 from dmr_gluon.paper.recipes import CIFAR
@@ -46,7 +44,7 @@ def test_a_flat_tree_of_cifar100_has_a_class_called_train(tmp_path):
         for number, name in enumerate(("apple", "train", "sweet_pepper")):
             path = tmp_path / split / f"{number}_{name}.png"
             cv2.imwrite(str(path), pixels[number])
-    found = official_sets.read_cifar("cifar100", str(tmp_path))
+    found = read_cifar("cifar100", str(tmp_path))
     classes = CIFAR_CLASSES["cifar100"]
     for split in ("train", "test"):
         assert [classes[i] for i in found.splits[split][1]] == ["apple", "train", "sweet_pepper"]
@@ -120,7 +118,7 @@ def test_the_set_is_the_same_whatever_it_comes_in(official, tmp_path):
         "flat": save_tree(tmp_path / "flat", official.truth, "{split}/{number}_{folder}.png"),
     }  # fmt: skip
     prepared = {
-        kind: prepare_official.prepare_official("cifar10", source, tmp_path / "out" / kind)
+        kind: prepare_cifar("cifar10", source, tmp_path / "out" / kind)
         for kind, source in sources.items()
     }
     assert len({each.split("train").sha256 for each in prepared.values()}) == 1
@@ -139,7 +137,7 @@ def test_an_archive_goes_before_a_tree_beside_it(official, tmp_path):
     save_tree(tmp_path / "both", few)
     tar_of(tmp_path / "both" / "cifar-10-binary.tar.gz", official.files)
     both, out = str(tmp_path / "both"), tmp_path / "out"
-    assert prepare_official.prepare_official("cifar10", both, out).split("train").count == 50
+    assert prepare_cifar("cifar10", both, out).split("train").count == 50
 
 
 def change_a_pixel(root, truth):
@@ -196,7 +194,7 @@ def test_whatever_is_not_the_set_is_refused_in_one_line(official, tmp_path, chan
     save_tree(tree, official.truth)
     change(tree, official.truth)
     with pytest.raises(DMRError, match=words) as refused:
-        prepare_official.prepare_official("cifar10", str(tree), tmp_path / "out")
+        prepare_cifar("cifar10", str(tree), tmp_path / "out")
     assert "\n" not in str(refused.value) and "--partial" in str(refused.value)
     assert str(refused.value).startswith(f"{tree} is not cifar10: ")
     assert not (tmp_path / "out").exists()
@@ -207,7 +205,7 @@ def test_noise_in_the_official_layout_is_not_the_set(tmp_path, number):
     files, _ = cifar(number, "binary")
     archive = tar_of(tmp_path / f"cifar-{number}-binary.tar.gz", files)
     with pytest.raises(DMRError, match=f"is not cifar{number}: train has ") as refused:
-        prepare_official.prepare_official(f"cifar{number}", archive, tmp_path / "out")
+        prepare_cifar(f"cifar{number}", archive, tmp_path / "out")
     if number == 10:
         assert "20 are not the set's ('train image 0', 'train image 1', ...)" in str(refused.value)
         assert "50,000 of the set are missing" in str(refused.value)
@@ -220,7 +218,7 @@ def test_an_archive_with_other_names_of_classes_is_not_the_set(official, tmp_pat
     official.files[name] = official.files[name].replace(b"airplane", b"aircraft")
     archive = tar_of(tmp_path / "cifar-10-binary.tar.gz", official.files)
     with pytest.raises(DMRError, match="other names of classes"):
-        prepare_official.prepare_official("cifar10", archive, tmp_path / "out")
+        prepare_cifar("cifar10", archive, tmp_path / "out")
 
 
 def test_an_image_of_no_class_is_named(official, tmp_path):
@@ -229,7 +227,7 @@ def test_an_image_of_no_class_is_named(official, tmp_path):
     (tree / "train" / "unicorn").mkdir()
     shutil.copy(next(tree.rglob("*.png")), tree / "train" / "unicorn" / "x.png")
     with pytest.raises(DMRError, match="unicorn/x.png' is of no class of cifar10"):
-        prepare_official.prepare_official("cifar10", str(tree), tmp_path / "out")
+        prepare_cifar("cifar10", str(tree), tmp_path / "out")
 
 
 def test_what_is_partial_is_taken_for_nothing_else(official, tmp_path, capsys):
@@ -258,12 +256,12 @@ def test_what_is_partial_is_taken_for_nothing_else(official, tmp_path, capsys):
 
 def test_what_an_older_version_prepared_must_be_prepared_again(official, tmp_path):
     archive, out = tar_of(tmp_path / "cifar-10-binary.tar.gz", official.files), tmp_path / "out"
-    prepare_official.prepare_official("cifar10", archive, out)
+    prepare_cifar("cifar10", archive, out)
     manifest = (out / "manifest.json").read_text()
     (out / "manifest.json").write_text(manifest.replace('"official"', '"unofficial"'))
-    with pytest.raises(DMRError, match="did not look .* again: dmr prepare .* --overwrite"):
+    with pytest.raises(DMRError, match="did not verify .* again: dmr prepare .* --overwrite"):
         open_prepared(out)
-    assert "did not look" in check(out).text()
+    assert "did not verify" in check(out).text()
     digest = official.digests["test"]
     (out / "manifest.json").write_text(manifest.replace(digest, digest[::-1]))
     with pytest.raises(DMRError, match="as cifar10 from images that are not that set's"):
@@ -290,13 +288,21 @@ def test_jpegs_of_the_set_say_so_in_their_name(official, tmp_path):
         cli._main([*arguments, "--jpeg-quality", "0"])
 
 
+def test_jpegs_of_a_partial_tree_are_not_taken_for_another_format(official, tmp_path, capsys):
+    save_tree(tmp_path / "tree", official.truth)
+    make_jpegs(tmp_path / "tree", official.truth)
+    prepare_cifar("cifar10", str(tmp_path / "tree"), tmp_path / "out", partial=True)
+    assert read_manifest(tmp_path / "out")["oddities"] == {}
+    assert "named JPEG" not in capsys.readouterr().out
+
+
 @pytest.mark.slow
 @pytest.mark.skipif("DMR_CIFAR10" not in os.environ, reason="DMR_CIFAR10 names no tree of CIFAR-10")
 def test_cifar10_itself(tmp_path):
     """On the set itself, as a tree of PNGs that DMR_CIFAR10 names."""
     tree = tmp_path / "tree"
     shutil.copytree(os.environ["DMR_CIFAR10"], tree)
-    prepared = prepare_official.prepare_official("cifar10", str(tree), tmp_path / "out")
+    prepared = prepare_cifar("cifar10", str(tree), tmp_path / "out")
     assert prepared.official["digests"] == content.DIGESTS["cifar10"]
     manifest = read_manifest(tmp_path / "out")
     assert {key: manifest[key] for key in ("mean", "std")} == manifest["published"]
@@ -305,7 +311,7 @@ def test_cifar10_itself(tmp_path):
 
     def refused(words):
         with pytest.raises(DMRError, match=words) as refusal:
-            prepare_official.prepare_official("cifar10", str(tree), tmp_path / "other")
+            prepare_cifar("cifar10", str(tree), tmp_path / "other")
         print(refusal.value)
 
     cv2.imwrite(str(cat[0]), np.where(image < 255, image + 1, image))

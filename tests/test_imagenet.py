@@ -11,13 +11,14 @@ import cv2
 import numpy as np
 import pytest
 from test_data import decode, read_all
-from test_official import LONG_NAME, header, pax
+from test_official import header
 
 from dmr_gluon.cli import main as cli
 from dmr_gluon.data.datasets import open_prepared, read_manifest
-from dmr_gluon.datasets import imagenet, prepare_official, published_archives
+from dmr_gluon.datasets import imagenet
 from dmr_gluon.datasets import writer as writing
-from dmr_gluon.datasets.prepare_official import prepare_imagenet
+from dmr_gluon.datasets.contact_sheet import draw
+from dmr_gluon.datasets.imagenet import prepare_imagenet
 from dmr_gluon.datasets.writer import alone_in
 from dmr_gluon.deploy.bundle import read_bundle
 from dmr_gluon.deploy.export import export
@@ -132,6 +133,18 @@ def test_classes_have_their_words_beside_their_numbers(tmp_path):
         open_prepared(tmp_path / "set")
 
 
+def test_the_devkit_is_read_once_and_the_picture_shows_words(tmp_path, monkeypatch):
+    write(tmp_path / "source")
+    read, calls = imagenet._read_devkit, []
+    monkeypatch.setattr(imagenet, "_read_devkit", lambda path: calls.append(path) or read(path))
+    prepared = prepare_imagenet(str(tmp_path / "source"), tmp_path / "set", partial=True)
+    assert len(calls) == 1
+    recipe = replace(IMAGENET, image_size=32, train_short_side=(32, 40), eval_short_side=32)
+    figure = draw(prepared, recipe)
+    shown = {text.get_text() for axes in figure.get_axes() for text in axes.texts}
+    assert shown == {"tench, Tinca …", "goldfish", "black stork, …"}
+
+
 def test_a_tree_of_folders_gives_the_same_set(tmp_path):
     truth = write(tmp_path / "archives")
     for split, folder in (("train", "train"), ("test", "val")):
@@ -171,7 +184,11 @@ def test_the_manifest_names_the_archives_and_their_hashes_if_asked(tmp_path, cap
     write(tmp_path / "source")
     contents = {path.name: path.read_bytes() for path in (tmp_path / "source").iterdir()}
     val = hashlib.md5(contents[imagenet.VALIDATION]).hexdigest()
-    monkeypatch.setitem(published_archives._PUBLISHED_MD5, imagenet.VALIDATION, val)
+    made = [
+        replace(one, md5=val) if one.file == imagenet.VALIDATION else one
+        for one in imagenet._ARCHIVES
+    ]
+    monkeypatch.setattr(imagenet, "_ARCHIVES", made)
     for asked in (False, True):
         out = tmp_path / f"out{asked}"
         arguments = ["--source", str(tmp_path / "source"), "--out", str(out), "--partial"]
@@ -188,7 +205,7 @@ def test_the_manifest_names_the_archives_and_their_hashes_if_asked(tmp_path, cap
             assert sources[name] == (expected if asked else {"bytes": len(content)})
             assert (f"{name} is not the published" in printed) == (asked and not is_published)
     # A second time, the archives are not even indexed.
-    monkeypatch.setattr(prepare_official, "read_archives", pytest.fail)
+    monkeypatch.setattr(imagenet, "read_archives", pytest.fail)
     cli._main(["prepare", "imagenet", *arguments])
     assert "nothing to do" in capsys.readouterr().out
 
@@ -198,13 +215,13 @@ def test_checksums_are_added_to_a_set_that_is_there(tmp_path, monkeypatch):
     arguments = (str(tmp_path / "source"), tmp_path / "out")
     prepare_imagenet(*arguments, partial=True)
     before = read_manifest(tmp_path / "out")
-    monkeypatch.setattr(prepare_official, "read_archives", pytest.fail)
+    monkeypatch.setattr(imagenet, "read_archives", pytest.fail)
     prepare_imagenet(*arguments, partial=True, checksums=True)
     after = read_manifest(tmp_path / "out")
     assert all(len(entry["md5"]) == 32 for entry in after["sources"].values())
     assert {**after, "sources": None} == {**before, "sources": None}
     # Not read once more.
-    monkeypatch.setattr(prepare_official, "describe_archive", pytest.fail)
+    monkeypatch.setattr(imagenet, "describe_files", pytest.fail)
     prepare_imagenet(*arguments, partial=True, checksums=True)
 
 
@@ -239,42 +256,12 @@ def link(name, kind):
     return stream.getvalue()
 
 
-def headers(*parts):
-    """A tar of entries without content."""
-    return b"".join(parts) + bytes(10_240)
-
-
-def damaged():
-    """A class's tar with two images, whose second header is damaged."""
-    content = bytearray(tar_bytes({"a.JPEG": photograph(1), "b.JPEG": photograph(2)}))
-    content[content.index(b"b.JPEG") + 200] ^= 0xFF
-    return {**one_class({})["train"], "n01440764.tar": bytes(content)}
-
-
 @pytest.mark.parametrize(
     "changes, words",
     [
-        (one_class({"../a.JPEG": b"x"}), "leads out"),
-        (one_class({"/a.JPEG": b"x"}), "leads out"),
-        ({"train": {"n01440764.tar": link("a.JPEG", tarfile.SYMTYPE)}}, "a link"),
-        ({"train": {"n01440764.tar": headers(header(20_480))}}, "ends in the middle of"),
-        ({"train": {"n01440764.tar": headers(header(-512))}}, "ends in the middle of"),
-        # A comment that tarfile would read whole.
-        ({"train": {"n01440764.tar": headers(header(10 << 30, tarfile.XHDTYPE))}}, "a header says"),
-        (
-            {"train": {"n01440764.tar": headers(header(10 << 30, tarfile.GNUTYPE_LONGNAME))}},
-            "a header says",
-        ),
-        ({"train": {"n01440764.tar": headers(LONG_NAME * 3000)}}, "recursion"),
-        (
-            {"train": {"n01440764.tar": headers(pax(GNU__sparse__map="0,1"), header(1))}},
-            "a link or a device",
-        ),
-        (
-            {"train": {"n01440764.tar": headers(pax(GNU__sparse__map="a,b"), header(1))}},
-            "cannot be read as a tar archive: invalid literal",
-        ),
-        ({"train": damaged()}, "n01440764.tar is damaged at byte"),
+        ({"train": {"n01440764.tar": link("a.JPEG", tarfile.SYMTYPE)}}, "not a plain file"),
+        ({"train": {"n01440764.tar": header(20_480)}}, "cannot be read as a tar archive"),
+        ({"train": {"n01440764.tar": header(-512) + bytes(10_240)}}, "not a plain file"),
         ({"train": {"n01440764.tar": b"no tar"}}, "cannot be read as a tar"),
         ({"train": {"readme.txt": b"x"}}, "not the tar of a class"),
         ({"train": {"n99999999.tar": tar_bytes({"a.JPEG": b"x"})}}, "a class that"),
@@ -329,15 +316,15 @@ def test_checksums_keep_out_of_a_set_that_is_being_prepared(tmp_path, monkeypatc
     write(tmp_path / "source")
     arguments = (str(tmp_path / "source"), tmp_path / "out")
     prepare_imagenet(*arguments, partial=True)
-    hashed = prepare_official.describe_archive
+    hashed = imagenet.describe_files
 
-    def describe(path):
+    def describe(*files):
         with pytest.raises(DMRError, match="another process is preparing"), alone_in(arguments[1]):
             pass
-        return hashed(path)
+        return hashed(*files)
 
     monkeypatch.setattr(writing, "_PATIENCE", 0)
-    monkeypatch.setattr(prepare_official, "describe_archive", describe)
+    monkeypatch.setattr(imagenet, "describe_files", describe)
     prepare_imagenet(*arguments, partial=True, checksums=True)
     assert "md5" in read_manifest(tmp_path / "out")["sources"][imagenet.TRAIN]
 
@@ -351,12 +338,12 @@ def test_a_validation_image_that_comes_twice_is_refused(tmp_path):
 
 def test_images_and_tables_beyond_all_bounds_are_refused(tmp_path, monkeypatch):
     write(tmp_path)
-    monkeypatch.setattr(imagenet, "_LARGEST_META", 100)
-    with pytest.raises(DMRError, match="meta.mat has a variable of over 100 bytes"):
+    monkeypatch.setattr(imagenet, "_MOST_SYNSETS", 1)
+    with pytest.raises(DMRError, match="meta.mat: synsets has over 1 elements"):
         imagenet.read_archives(str(tmp_path))
     monkeypatch.undo()
     monkeypatch.setattr(imagenet, "_LARGEST_IMAGE", 100)
-    with pytest.raises(DMRError, match=r"n01440764_0.JPEG' says that it has [\d,]+ bytes"):
+    with pytest.raises(DMRError, match=r"img_train.tar has an image of [\d,]+ bytes"):
         imagenet.read_archives(str(tmp_path))
 
 
@@ -373,7 +360,7 @@ def test_an_archive_that_was_cut_off_is_refused(tmp_path):
     write(tmp_path / "source")
     path = tmp_path / "source" / imagenet.TRAIN
     content = path.read_bytes()
-    for kept, words in ((0, "cannot"), (700, "ends in"), (len(content) // 2, "ends in")):
+    for kept in (0, 700, len(content) // 2):
         path.write_bytes(content[:kept])
-        with pytest.raises(DMRError, match=words):
+        with pytest.raises(DMRError, match="cannot"):
             prepare_imagenet(str(tmp_path / "source"), tmp_path / "out", partial=True)

@@ -16,13 +16,12 @@ from scipy.sparse import csc_matrix
 from test_data import decode, read_all
 
 from dmr_gluon.data.datasets import open_prepared, read_manifest
-from dmr_gluon.datasets import archives
-from dmr_gluon.datasets.archives import read_mat, read_members
-from dmr_gluon.datasets.official import read_cifar, read_svhn
-from dmr_gluon.datasets.pickles import unpickle
-from dmr_gluon.datasets.prepare_official import prepare_official
+from dmr_gluon.datasets import cifar as cifar_sets
+from dmr_gluon.datasets.archives import read_mat, read_members, unpickle
+from dmr_gluon.datasets.cifar import prepare_cifar, read_cifar
+from dmr_gluon.datasets.svhn import prepare_svhn, read_svhn
 from dmr_gluon.errors import DMRError
-from dmr_gluon.system import files as hashing
+from dmr_gluon.system import files as system_files
 
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 CIFAR100 = [f"class_{i}" for i in range(100)]
@@ -115,7 +114,7 @@ def test_cifar_round_trips_from_archive_and_folder(number, kind, tmp_path):
     files, truth = cifar(number, kind)
     path = tar_of(tmp_path / f"cifar-{number}-{kind}.tar.gz", files)
     name = f"cifar{number}"
-    prepared = prepare_official(name, path, tmp_path / "out", partial=True)
+    prepared = prepare_cifar(name, path, tmp_path / "out", partial=True)
     assert_same(prepared, truth)
     assert prepared.classes == tuple(CIFAR10 if number == 10 else CIFAR100)
     manifest = read_manifest(tmp_path / "out")
@@ -149,24 +148,22 @@ def test_a_source_that_may_not_be_read_is_one_line(tmp_path, monkeypatch, form):
     def refuse(path, *_):
         raise PermissionError(13, "Permission denied", str(path))  # root may read everything
 
-    for module in (hashing, archives):
-        with monkeypatch.context() as patch:
-            patch.setattr(module, "open", refuse, raising=False)
-            with pytest.raises(DMRError, match="cannot be read.*Permission denied") as refused:
-                prepare_official("cifar10", str(source), tmp_path / "out", partial=True)
-        assert "\n" not in str(refused.value) and str(source) in str(refused.value)
+    monkeypatch.setattr(system_files, "open", refuse, raising=False)
+    with pytest.raises(DMRError, match="cannot be read.*Permission denied") as refused:
+        prepare_cifar("cifar10", str(source), tmp_path / "out", partial=True)
+    assert "\n" not in str(refused.value) and str(source) in str(refused.value)
 
 
 def test_a_second_time_the_archive_is_not_unpacked(tmp_path, capsys, monkeypatch):
     files, _ = cifar(100, "python")
     path = tar_of(tmp_path / "cifar-100-python.tar.gz", files)
-    first = prepare_official("cifar100", path, tmp_path / "out", partial=True)
-    monkeypatch.setattr("dmr_gluon.datasets.prepare_official.read_cifar", None)
-    assert prepare_official("cifar100", path, tmp_path / "out", partial=True) == first
+    first = prepare_cifar("cifar100", path, tmp_path / "out", partial=True)
+    monkeypatch.setattr(cifar_sets, "read_cifar", None)
+    assert prepare_cifar("cifar100", path, tmp_path / "out", partial=True) == first
     assert "nothing to do" in capsys.readouterr().out
     # A partial set is not taken for the whole one.
     with pytest.raises(DMRError, match="made from other images or in another way"):
-        prepare_official("cifar100", path, tmp_path / "out")
+        prepare_cifar("cifar100", path, tmp_path / "out")
 
 
 def test_the_pickles_here_are_as_python_2_wrote_them():
@@ -186,16 +183,16 @@ def test_an_archive_that_is_not_whole_is_refused(tmp_path):
     files, _ = cifar(10, "binary")
     path = tar_of(tmp_path / "cifar-10-binary.tar.gz", files)
     with pytest.raises(DMRError, match="train has 20 images of 50,000"):
-        prepare_official("cifar10", path, tmp_path / "out")
+        prepare_cifar("cifar10", path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     del files["cifar-10-batches-bin/data_batch_3.bin"]
     path = tar_of(tmp_path / "cifar-10-binary.tar.gz", files)
     with pytest.raises(DMRError, match="no cifar-10-batches-bin/data_batch_3.bin"):
-        prepare_official("cifar10", path, tmp_path / "out", partial=True)
+        prepare_cifar("cifar10", path, tmp_path / "out", partial=True)
     content = (tmp_path / "cifar-10-binary.tar.gz").read_bytes()
     (tmp_path / "cifar-10-binary.tar.gz").write_bytes(content[: len(content) // 2])
     with pytest.raises(DMRError, match="cannot be read as a tar archive"):
-        prepare_official("cifar10", path, tmp_path / "out", partial=True)
+        prepare_cifar("cifar10", path, tmp_path / "out", partial=True)
     with pytest.raises(DMRError, match="neither cifar-10-python"):
         read_cifar("cifar10", str(tmp_path / ".."))
 
@@ -235,14 +232,12 @@ def batch(**changes):
         (b"cbuiltins\neval\n(S'1'\ntR.", "builtins.eval"),
         (b"cnumpy.core.multiarray\nscalar\n.", "multiarray.scalar"),
         (b"cnumpy\nload\n.", "numpy.load"),
-        (b"c_codecs\nencode\n(X\x01\x00\x00\x00aX\x03\x00\x00\x00hextR.", "unknown encoding"),
-        (batch(x=np.zeros(3)), "not of bytes"),
-        (b"P0\n.", "outside"),
-        (b"\x80\x02r\xff\xff\xff\x7f.", "not a pickle"),  # a memo of two thousand million places
+        (b"P0\n.", "not a pickle"),
         (b"", "not a pickle"),
         (b"garbage", "not a pickle"),
         (pickle.dumps([1, 2], protocol=2), "no data and labels"),
         (batch(), "not an array"),
+        (batch(data=np.zeros((1, 3072))), "not an array"),
         (python2_pickle(np.zeros((1, 3072), np.uint8), [1], b"other"), "no data and labels"),
         (
             pickle.dumps({b"data": rows(images(1, 0)), b"labels": [1 << 70]}, 2),
@@ -261,64 +256,16 @@ def test_pickles_that_are_no_data_are_refused_and_run_nothing(
     assert os.listdir(tmp_path) == ["cifar-10-python.tar.gz"]
 
 
-LATIN1 = b"c_codecs\nencode\nq\x00"
-TEXT = LATIN1 + b"X\x64\0\0\0" + b"a" * 100
-
-
-@pytest.mark.parametrize(
-    "content, words",
-    [
-        # The hash of a tuple in a tuple in ... overflows the stack.
-        (b"})" + b"\x85" * 3 + b"K\x01s.", "a key that is no text"),
-        (b"}()\x85K\x01u.", "a key that is no text"),
-        (b"()\x85K\x01d.", "a key that is no text"),
-        # Memory for what is not there, or many times for what is there once.
-        (b"\x96" + struct.pack("<Q", 1 << 30) + b".", "a part that none has"),
-        (b"(" + b"]" * 1000 + b"l.", "too many parts"),
-        (b"\x95" + struct.pack("<Q", 1010) + b"(" + b"]" * 1000 + b"l.", "too many parts"),
-        (TEXT + b"q\x01](" + b"h\0h\x01\x85R" * 9 + b"e.", "repeats"),
-        (b"I" + b"1" * 5000 + b"\n.", "too long a line"),
-        # What it would change is used for the next pickle too.
-        (LATIN1 + b"N}X\x0c\0\0\0__defaults__X\x01\0\0\0x\x85s\x86b.", "changes what is no array"),
-        (b"\x8c\x05a\nb\x1b[\x8c\x01x\x93.", r"a\\nb\\x1b"),
-    ],
-)  # fmt: skip
-def test_pickles_that_take_without_bounds_are_refused(content, words, monkeypatch):
-    monkeypatch.setattr("dmr_gluon.datasets.pickles._MOST_STEPS", 500)
-    tracemalloc.start()
-    try:
-        with pytest.raises(DMRError, match=words) as refused:
-            unpickle(b"\x80\x04" + content, "x")
-        assert tracemalloc.get_traced_memory()[1] < 1 << 20
-    finally:
-        tracemalloc.stop()
-    assert str(refused.value).isprintable()
-    again = unpickle(pickle.dumps({b"data": b"\xff" * 9}, protocol=2), "x")
-    assert again == {b"data": b"\xff" * 9}
-
-
 def test_pickles_are_read_whatever_protocol_they_are_of():
     plain = {"a": [1, -2, 1 << 70, 0.5, None, True, b"\xff\0"], 7: {"b": ("x", "y")}, b"c": []}
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         assert unpickle(pickle.dumps(plain, protocol=protocol), "x") == plain
 
 
-def member(**fields):
-    """A tar entry with these fields, and its few bytes."""
-
-    def add(archive):
-        info = tarfile.TarInfo("cifar-10-batches-bin/x")
-        for key, value in fields.items():
-            setattr(info, key, value)
-        archive.addfile(info, io.BytesIO(bytes(getattr(info, "size", 0) % 1000)))
-
-    return add
-
-
-def header(size=0, kind=tarfile.REGTYPE, name="cifar-10-batches-bin/x"):
+def header(size):
     """A tar entry's header alone, whatever it says; negative sizes as GNU's tar has them."""
-    info = tarfile.TarInfo(name)
-    info.size, info.type = max(size, 0), kind
+    info = tarfile.TarInfo("cifar-10-batches-bin/x")
+    info.size = max(size, 0)
     content = bytearray(info.tobuf(tarfile.GNU_FORMAT))
     if size < 0:
         content[124:136] = (256**12 + size).to_bytes(12, "big")
@@ -327,91 +274,47 @@ def header(size=0, kind=tarfile.REGTYPE, name="cifar-10-batches-bin/x"):
     return bytes(content)
 
 
-def pax(**records):
-    """A pax header; two underscores stand for a dot."""
-    content = "".join(
-        f"{len(line) + 3} {line}" if len(line) + 3 < 100 else f"{len(line) + 4} {line}"
-        for line in (f"{key.replace('__', '.')}={value}\n" for key, value in records.items())
-    ).encode()
-    return header(len(content), tarfile.XHDTYPE) + content + bytes(-len(content) % 512)
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "cifar-10-batches-bin/link"])
+def test_nothing_of_an_archive_reaches_the_disk(name, tmp_path):
+    """Other files, links and paths that lead out of the archive are ignored."""
+
+    def add(archive):
+        info = tarfile.TarInfo(name)
+        if name.endswith("link"):
+            info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(info)
+
+    files, truth = cifar(10, "binary")
+    path = tar_of(tmp_path / "cifar-10-binary.tar.gz", files, add)
+    found = read_cifar("cifar10", path)
+    assert (found.splits["test"][0] == truth["test"][0]).all()
+    assert os.listdir(tmp_path) == ["cifar-10-binary.tar.gz"]
 
 
-def raw(*headers):
-    return lambda archive: archive.fileobj.write(b"".join(headers) + bytes(10_240))
-
-
-LONG_NAME = header(5, tarfile.GNUTYPE_LONGNAME) + b"abcd\0" + bytes(507)
-HOSTILE_TARS = [
-    (raw(header(-512)), "says that it has -512 bytes"),
-    (raw(LONG_NAME * 3000), "recursion"),
-    (raw(header(1 << 20, tarfile.XHDTYPE)), "a header says that it has 1,048,576 bytes"),
-    (raw(header(1 << 20, tarfile.XGLTYPE)), "a header says that it has 1,048,576 bytes"),
-    (raw(header(1 << 20, tarfile.GNUTYPE_LONGNAME)), "a header says that it has 1,048,576 bytes"),
-    (raw(header(-512, tarfile.GNUTYPE_LONGLINK)), "a header says that it has -512 bytes"),
-    (raw(header(0, tarfile.GNUTYPE_SPARSE)), "a file with holes"),
-    (raw(pax(GNU__sparse__map="a,b", GNU__sparse__size="x"), header()), "tar archive: invalid lit"),
-    (raw(pax(GNU__sparse__map="0,1", GNU__sparse__size=1 << 20), header()), "a link or a device"),
-    (
-        raw(pax(GNU__sparse__major=1, GNU__sparse__minor=0, GNU__sparse__realsize=1), header(512)),
-        "a file with holes",
-    ),
-]
-
-
-@pytest.mark.parametrize(
-    "change, words",
-    [
-        (member(name="../outside"), "leads out"),
-        (member(name="cifar-10-batches-bin/../../x"), "leads out"),
-        (member(name="/etc/passwd"), "leads out"),
-        (member(type=tarfile.SYMTYPE, linkname="/etc/passwd"), "a link"),
-        (member(type=tarfile.LNKTYPE, linkname="x"), "a link"),
-        (member(type=tarfile.FIFOTYPE), "a link or a device"),
-        (raw(header(300 << 20)), "says that it has 314,572,800 bytes"),
-        *HOSTILE_TARS,
-    ],
-)
-def test_hostile_tar_archives_are_refused(change, words, tmp_path):
+def test_a_link_is_not_read(tmp_path):
     files, _ = cifar(10, "binary")
-    path = tar_of(tmp_path / "cifar-10-binary.tar.gz", files, change)
-    with pytest.raises(DMRError, match=words):
+    content = files.pop("cifar-10-batches-bin/test_batch.bin")
+    (tmp_path / "secret").write_bytes(content)
+
+    def add(archive):
+        info = tarfile.TarInfo("cifar-10-batches-bin/test_batch.bin")
+        info.type, info.linkname = tarfile.SYMTYPE, str(tmp_path / "secret")
+        archive.addfile(info)
+
+    path = tar_of(tmp_path / "cifar-10-binary.tar.gz", files, add)
+    with pytest.raises(DMRError, match="no cifar-10-batches-bin/test_batch.bin"):
         read_cifar("cifar10", path)
 
 
-def test_an_archive_that_unpacks_without_end_is_refused_within_bounds(tmp_path, monkeypatch):
-    monkeypatch.setattr("dmr_gluon.datasets.archives._LARGEST_ARCHIVE", 4 << 20)
+@pytest.mark.parametrize("size", [-512, 2 << 30])
+def test_sizes_beyond_all_bounds_are_refused(size, tmp_path):
     path = tmp_path / "cifar-10-binary.tar.gz"
-    for content, words in (
-        (header(64 << 20) + bytes(64 << 20), "unpacks to over 4,194,304 bytes"),
-        # Of a header's content nothing is read, where tarfile would take it whole.
-        (header(3 << 20, tarfile.XHDTYPE) + bytes(3 << 20), "a header says that it has 3,145,728"),
-    ):
-        with gzip.open(path, "wb", 1) as file:
-            file.write(content)
-        tracemalloc.start()
-        try:
-            with pytest.raises(DMRError, match=words):
-                read_members(str(path), "cifar-10-batches-bin", ["other"])
-            assert tracemalloc.get_traced_memory()[1] < 2 << 20
-        finally:
-            tracemalloc.stop()
-
-
-def test_a_tars_entries_are_not_kept(tmp_path):
-    path = tmp_path / "many.tar"
-    path.write_bytes(header() * 10_000 + bytes(10_240))
-    tracemalloc.start()
-    try:
-        assert read_members(str(path), "cifar-10-batches-bin", ["x"]) == {"x": b""}
-        assert tracemalloc.get_traced_memory()[1] < 1 << 20
-    finally:
-        tracemalloc.stop()
-
-
-def test_a_file_of_an_unpacked_archive_that_is_too_large_is_refused(tmp_path, monkeypatch):
-    (tmp_path / "x").write_bytes(bytes(101))
-    monkeypatch.setattr("dmr_gluon.datasets.archives._LARGEST_MEMBER", 100)
-    with pytest.raises(DMRError, match="x is larger than any file"):
+    path.write_bytes(gzip.compress(header(size) + bytes(10_240)))
+    with pytest.raises(DMRError, match="unpacks to over 1,073,741,824 bytes"):
+        read_members(str(path), "cifar-10-batches-bin", ["other"])
+    with open(tmp_path / "x", "wb") as file:
+        file.truncate(2 << 30)
+    with pytest.raises(DMRError, match="unpacks to over 1,073,741,824 bytes"):
         read_members(str(tmp_path), "cifar-10-batches-bin", ["x"])
 
 
@@ -432,9 +335,7 @@ def write_svhn(folder, counts):
 
 def test_svhn_round_trips_with_the_authors_split(tmp_path):
     truth = write_svhn(tmp_path, {"train": 3, "extra": 2, "test": 1})
-    prepared = prepare_official(
-        "svhn", str(tmp_path), tmp_path / "out", svhn_split="authors", partial=True
-    )
+    prepared = prepare_svhn(str(tmp_path), tmp_path / "out", svhn_split="authors", partial=True)
     joined = tuple(np.concatenate(pair) for pair in zip(truth["train"], truth["extra"]))
     assert_same(prepared, {"train": joined, "test": truth["test"]})
     assert prepared.classes == tuple("0123456789")
@@ -444,19 +345,19 @@ def test_svhn_round_trips_with_the_authors_split(tmp_path):
 
 def test_svhns_validation_set_is_the_papers(tmp_path):
     truth = write_svhn(tmp_path, {"train": 402, "extra": 203, "test": 1})
-    found = read_svhn(str(tmp_path))
-    sizes = {split: np.bincount(labels).tolist() for split, (_, labels) in found.splits.items()}
+    _, splits = read_svhn(str(tmp_path))
+    sizes = {split: np.bincount(labels).tolist() for split, (_, labels) in splits.items()}
     assert sizes == {"train": [2 + 3] * 10, "validation": [400 + 200] * 10, "test": [1] * 10}
     # Each image is in one of the two, with its own label.
-    parts = [zip(*found.splits[split]) for split in ("train", "validation")]
+    parts = [zip(*splits[split]) for split in ("train", "validation")]
     both = sorted((int(label), image.tobytes()) for part in parts for image, label in part)
     originals = [zip(*truth[part]) for part in ("train", "extra")]
     assert both == sorted((int(label), x.tobytes()) for part in originals for x, label in part)
     # Always the same ones.
-    chosen = b"".join(image[0].tobytes() for image in found.splits["validation"][0])
+    chosen = b"".join(image[0].tobytes() for image in splits["validation"][0])
     assert hashlib.sha256(chosen).hexdigest()[:16] == "525bc6f0e36256e0"
     with pytest.raises(DMRError, match="598,388"):
-        prepare_official("svhn", str(tmp_path), tmp_path / "out")
+        prepare_svhn(str(tmp_path), tmp_path / "out")
     write_svhn(tmp_path, {"train": 402, "extra": 3, "test": 1})
     with pytest.raises(DMRError, match="fewer than the 200"):
         read_svhn(str(tmp_path))
@@ -467,7 +368,7 @@ def test_svhns_validation_set_is_evaluated(tmp_path, short_run, capsys):
 
     write_svhn(tmp_path, {"train": 401, "extra": 201, "test": 1})
     out = tmp_path / "out"
-    prepare_official("svhn", str(tmp_path), out, partial=True)
+    prepare_svhn(str(tmp_path), out, partial=True)
     arguments = ["eval", short_run, "--data-dir", str(out), "--split"]  # digits, too
     cli._main([*arguments, "validation"])
     assert re.search(r"validation error [\d.]+% \(\d+ of 6000 images\)", capsys.readouterr().out)
@@ -506,20 +407,15 @@ def test_mat_files_that_are_missing_damaged_or_endless_are_refused(tmp_path, mon
     for damaged, words in (
         (b"", "train_32x32.mat is not a MATLAB file"),
         (content[:100], "train_32x32.mat is not a MATLAB file"),
-        (content[:-50], "train_32x32.mat ends early"),
+        (content[:-50], "train_32x32.mat is not a MATLAB file"),
         (content[:200] + b"x" * 50 + content[250:], "train_32x32.mat is not a MATLAB file"),
     ):
         path.write_bytes(damaged)
         with pytest.raises(DMRError, match=words):
             read_svhn(str(tmp_path))
     path.write_bytes(content)
-    monkeypatch.setattr("dmr_gluon.datasets.official._MOST_IMAGES", 0)
-    with pytest.raises(DMRError, match="a variable of over"):
-        read_svhn(str(tmp_path))
-    from scipy.io import savemat
-
-    savemat(path, {"X": np.zeros(1000, np.uint8)}, do_compression=False)
-    with pytest.raises(DMRError, match="a variable of 1,0.. bytes"):
+    monkeypatch.setattr("dmr_gluon.datasets.svhn._MOST_IMAGES", 0)
+    with pytest.raises(DMRError, match="train_32x32.mat: X has over 0 elements"):
         read_svhn(str(tmp_path))
 
 

@@ -166,9 +166,9 @@ def _of_a_float16_training(arrays):
 
 
 CHECKPOINTS = [
-    (lambda a: {**a, "parameter/more": np.zeros(3)}, "parameter/more has no place"),
-    (lambda a: {**a, "velocity/more": np.zeros(3)}, "velocity/more has no place"),
-    (lambda a: {**a, "what/ever": np.zeros(3)}, "what/ever has no place"),
+    (lambda a: {**a, "parameter/more": np.zeros(3)}, "parameter/more is not part"),
+    (lambda a: {**a, "velocity/more": np.zeros(3)}, "velocity/more is not part"),
+    (lambda a: {**a, "what/ever": np.zeros(3)}, "what/ever is not part"),
     (lambda a: {**a, "statistics": np.zeros((1, 2, 3))}, r"statistics has the shape \(1, 2, 3\)"),
     (
         lambda a: {**a, "parameter/head_fc_bias": np.zeros(3)},

@@ -14,7 +14,7 @@ from test_data import read_all
 
 from dmr_gluon.data.check import check
 from dmr_gluon.data.datasets import read_manifest
-from dmr_gluon.datasets.prepare_official import prepare_imagenet
+from dmr_gluon.datasets.imagenet import prepare_imagenet
 
 FOLDER = os.environ.get("DMR_PHOTOGRAPHS")
 pytestmark = pytest.mark.skipif(not FOLDER, reason="DMR_PHOTOGRAPHS names no folder")

@@ -222,7 +222,7 @@ def test_pixels_are_those_that_are_prepared(tmp_path, kind):
     image = photograph(48, 64)
     cv2.imwrite(str(path), image[:, :, 0] if kind == "pgm" else image)
     source = Source(path.name, 0, path.read_bytes)
-    (encoded,) = encode_all([source], Encoding(format="png"), "train", 0, [])
+    (encoded,) = encode_all([source], Encoding(format="png"), "train", [])
     (tmp_path / "stored.png").write_bytes(encoded.data)
     np.testing.assert_array_equal(read_image(path), read_image(tmp_path / "stored.png"))
     if kind not in ("jpg", "webp", "pgm"):
@@ -293,5 +293,5 @@ def test_what_cannot_be_done_is_refused_in_one_line(predict, photographs, tmp_pa
 
 def test_an_unknown_data_set_is_refused():
     options = SimpleNamespace(top=5, batch_size=1)
-    with pytest.raises(Problem, match="not known on what data"):
+    with pytest.raises(Problem, match="training data of this network are unknown"):
         check_arguments(options, {"classes": ["a"], "input": {"mean": None}})

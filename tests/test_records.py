@@ -1,8 +1,6 @@
-"""Writing records: MXNet's bytes, and going on where a preparation was stopped."""
+"""Writing records: MXNet's bytes, and what a preparation that was stopped leaves."""
 
-import contextlib
 import fcntl
-import json
 import os
 import resource
 import struct
@@ -12,16 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dmr_gluon.cli import main as cli
 from dmr_gluon.data import recordio as form
 from dmr_gluon.data.check import check
-from dmr_gluon.data.datasets import read_manifest
+from dmr_gluon.data.datasets import open_prepared, read_manifest
 from dmr_gluon.datasets import encoder as encoding
-from dmr_gluon.datasets import records
 from dmr_gluon.datasets import writer as writing
-from dmr_gluon.datasets.encoder import Encoding, Source, Statistics
+from dmr_gluon.datasets.encoder import Encoding, Source
 from dmr_gluon.datasets.folder import prepare_folder
+from dmr_gluon.datasets.registration import Registration
+from dmr_gluon.datasets.registry import DATASETS
 from dmr_gluon.datasets.writer import write_set
 from dmr_gluon.errors import DMRError
+from dmr_gluon.paper.experiments import select
 from dmr_gluon.runtime import mx
 
 FILES = {"manifest.json", "train.rec", "train.idx", "test.rec", "test.idx"}
@@ -64,22 +65,8 @@ def test_records_and_index_are_mxnets_to_the_byte(tmp_path):
         position = 0
         for content in contents:
             position, parts = form.find_record(file, position, len(ours))
-            assert form.image_of(form.read_content(file, parts)[0]) == content
-
-
-@contextlib.contextmanager
-def stopped_before_the_records(monkeypatch):
-    """What is written within is stopped when the first records would get their name."""
-    replace = os.replace
-
-    def replacing(source, target):
-        if str(source).endswith("rec.part"):
-            raise Stopped
-        replace(source, target)
-
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(os, "replace", replacing)
-        yield
+            pieces = [form.read_at(file, *part) for part in parts]
+            assert MAGIC.join(pieces)[24:] == content
 
 
 class Stopped(BaseException):
@@ -128,59 +115,21 @@ def manifest(out):
     return found
 
 
-@pytest.fixture
-def every_image(monkeypatch):
-    """Note after every image how far the work is; a power cut is not what is tested here."""
-    monkeypatch.setattr(records, "SECONDS_BETWEEN_STATES", 0)
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
-def count_done(out, split="train"):
-    return json.loads((out / f"{split}.state.part").read_text().split("\n")[1])["count"]
-
-
-@pytest.mark.parametrize("after", [1, 75, 149, 155])
-def test_a_stopped_preparation_goes_on_and_ends_the_same(
-    after, whole, every_image, tmp_path, capsys
+@pytest.mark.parametrize("after, done", [(1, 0), (75, 0), (149, 0), (155, 150)])
+def test_a_stopped_preparation_goes_on_with_the_unfinished_split(
+    after, done, whole, tmp_path, capsys
 ):
     out, images = tmp_path / "out", Images()
     images.stopped(out, after)
     assert read_manifest(out) is None
-    done = count_done(out)
-    assert done == min(after, 150)
     images.write(out)
-    assert manifest(out) == whole
-    assert f"train: going on after {done} of 150 images" in capsys.readouterr().out
-    # Nothing of what was done has been read or decoded again.
-    of_train = [i for i in images.read if i < 1000]
-    assert len(of_train) == len(set(of_train)) == 150 - done
+    assert manifest(out) == whole and len(images.read) == 170 - done
+    assert ("train: finished by an earlier run" in capsys.readouterr().out) == bool(done)
     assert check(out).ok
     assert set(os.listdir(out)) == FILES
 
 
-def test_stopped_again_and_again(whole, every_image, tmp_path):
-    out, images, done = tmp_path / "out", Images(), [0]
-    for _ in range(4):
-        images.stopped(out, 30)
-        done.append(count_done(out))
-    assert done == [0, 30, 60, 90, 120]
-    images.write(out)
-    assert manifest(out) == whole
-
-
-@pytest.mark.parametrize("after", [100, 155])
-def test_bytes_after_the_last_state_are_cut_off(after, whole, every_image, tmp_path):
-    """What was written after it may be there in part; the rest of a record is never kept."""
-    out, images = tmp_path / "out", Images()
-    images.stopped(out, after)
-    for kind in ("rec", "idx"):
-        with open(out / f"train.{kind}.part", "ab") as file:
-            file.write(b"half a record")
-    images.write(out)
-    assert manifest(out) == whole and len(images.read) == 170 - after
-
-
-def test_on_a_full_disk_the_work_up_to_then_is_kept(whole, every_image, tmp_path):
+def test_on_a_full_disk_nothing_unfinished_stays(whole, tmp_path):
     out, images = tmp_path / "out", Images()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
@@ -189,30 +138,26 @@ def test_on_a_full_disk_the_work_up_to_then_is_kept(whole, every_image, tmp_path
             images.write(out)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert read_manifest(out) is None
-    done, images.read = count_done(out), []
-    assert 10 < done < 100
+    assert os.listdir(out) == []
     images.write(out)
-    assert len(images.read) == 170 - done and manifest(out) == whole
-    assert set(os.listdir(out)) == FILES
+    assert manifest(out) == whole and set(os.listdir(out)) == FILES
 
 
-def test_when_a_source_cannot_be_read_the_work_up_to_then_is_kept(whole, every_image, tmp_path):
+def test_when_a_source_cannot_be_read_finished_splits_are_kept(whole, tmp_path):
     out, images = tmp_path / "out", Images()
     make = images._make
 
     def fail_once(i):
-        if len(images.read) == 60:
+        if len(images.read) == 155:
             raise OSError(5, "Input/output error")
         return make(i)
 
     images._make = fail_once
     with pytest.raises(DMRError, match="cannot be read .Input/output error.; remove or replace it"):
         images.write(out)
-    done, images.read, images._make = count_done(out), [], make
-    assert 10 < done <= 60
+    images.read, images._make = [], make
     images.write(out)
-    assert len(images.read) == 170 - done and manifest(out) == whole
+    assert len(images.read) == 20 and manifest(out) == whole
 
 
 @pytest.mark.parametrize("where", ["reading", "writing"])
@@ -234,7 +179,7 @@ def test_when_it_is_stopped_what_waits_is_not_worked_off(where, tmp_path, monkey
 
     images._make, read = slowly, images.read
     if where == "writing":
-        monkeypatch.setattr(records.RecordWriter, "write", stop)
+        monkeypatch.setattr(writing.RecordWriter, "write", stop)
     with pytest.raises(Stopped) as stopped:
         images.write(out)
     assert len(read) < 100
@@ -257,63 +202,42 @@ def test_a_set_that_came_while_another_was_read_is_left_whole(whole, tmp_path):
     assert slow.read == []
 
 
-def flip(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda out: flip(out / "train.rec.part"),
-        lambda out: flip(out / "train.idx.part"),
-        lambda out: flip(out / "train.state.part"),
-        lambda out: (out / "train.state.part").write_text(""),
-        lambda out: (out / "train.state.part").write_text("[]\n[]"),
-        lambda out: (out / "train.state.part").write_bytes(b"\xff"),
-        lambda out: (out / "train.rec.part").write_bytes(b""),
-        lambda out: os.remove(out / "train.idx.part"),
-    ],
-)
-def test_parts_that_do_not_fit_their_state_are_written_anew(change, whole, every_image, tmp_path):
+@pytest.mark.parametrize("file", ["train.json", "train.rec", "train.idx"])
+@pytest.mark.parametrize("content", [None, b"", b"\xff", b"[]"])
+def test_a_split_that_does_not_fit_its_note_is_written_anew(file, content, whole, tmp_path):
     out, images = tmp_path / "out", Images()
-    images.stopped(out, 100)
-    change(out)
+    images.stopped(out, 155)
+    path = out / ".preparing" / file
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
     images.write(out)
     assert len(images.read) == 170
     assert manifest(out) == whole
 
 
-def test_parts_of_other_images_or_versions_are_written_anew(
-    whole, every_image, tmp_path, monkeypatch, capsys
-):
+def test_splits_of_other_images_or_versions_are_written_anew(whole, tmp_path, monkeypatch):
     out, images = tmp_path / "out", Images()
-    images.stopped(out, 100)
-    before = {path: path.read_bytes() for path in out.iterdir()}
+    images.stopped(out, 155)
     other = Images()
-    with pytest.raises(DMRError, match="the beginning of a data set 'mine' .* --overwrite"):
-        other.write(out, fingerprint="2")
-    assert {path: path.read_bytes() for path in out.iterdir()} == before
-    other.write(out, fingerprint="2", overwrite=True)
+    other.write(out, fingerprint="2")
     assert len(other.read) == 170
     out = tmp_path / "out2"
-    images.stopped(out, 100)
+    images.stopped(out, 155)
     monkeypatch.setattr(writing.cv2, "__version__", "0")
-    capsys.readouterr()
     images.write(out)
-    assert "note: train is begun anew" in capsys.readouterr().out
     assert len(images.read) == 170
     assert manifest(out)["splits"] == whole["splits"]
 
 
-def test_with_another_wheel_of_mxnet_the_work_goes_on(whole, every_image, tmp_path, monkeypatch):
+def test_with_another_wheel_of_mxnet_the_work_goes_on(whole, tmp_path, monkeypatch):
     """It writes nothing here; and a machine with a GPU may go on with what one without began."""
     out, images = tmp_path / "out", Images()
-    images.stopped(out, 100)
+    images.stopped(out, 155)
     monkeypatch.setattr(writing, "installed_wheels", lambda: {"mxnet-cu112": "1.9.1"})
     images.write(out)
-    assert len(images.read) == 70
+    assert len(images.read) == 20
     found = manifest(out)
     assert found["splits"] == whole["splits"] and "mxnet-cu112" in found["versions"]
 
@@ -334,7 +258,7 @@ def test_killed_while_files_get_their_names_it_is_finished_by_the_next_run(
 
     def stop_at(number):
         def replacing(source, target):
-            if str(source).endswith(("c.part", "x.part", ".ready")):
+            if ".preparing" in str(source) and not str(source).endswith(".part"):
                 calls.append(source)
                 if len(calls) == number:
                     raise Stopped
@@ -363,7 +287,13 @@ def test_stopped_while_another_set_is_replaced_there_is_none(whole, tmp_path, mo
     other.write(out, fingerprint="2")
     assert {"validation.rec", "validation.idx"} <= set(os.listdir(out))
 
-    with stopped_before_the_records(monkeypatch):
+    def stop(source, target):
+        if str(source).endswith("test.rec"):
+            raise Stopped
+        os.rename(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(os, "replace", stop)
         Images().write(out, overwrite=True)
     assert read_manifest(out) is None
     Images().write(out)
@@ -371,57 +301,45 @@ def test_stopped_while_another_set_is_replaced_there_is_none(whole, tmp_path, mo
     assert manifest(out) == whole and set(os.listdir(out)) == FILES
 
 
-def test_parts_that_are_given_up_do_not_stay(whole, every_image, tmp_path):
+def test_finished_splits_that_are_given_up_do_not_stay(whole, tmp_path):
     out, other = tmp_path / "out", Images()
-    other.sources = {"more": other.sources["train"], **other.sources}
+    other.sources = {"more": other.sources["test"], **other.sources}
     other.stopped(out, 100)
     Images().write(out, fingerprint="1", overwrite=True)
     assert manifest(out) == whole and set(os.listdir(out)) == FILES
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"splits": 3}'])
-def test_a_damaged_note_that_all_is_ready_is_made_again(content, whole, tmp_path, monkeypatch):
-    out = tmp_path / "out"
-
-    with stopped_before_the_records(monkeypatch):
-        Images().write(out)
-    (out / "manifest.json.ready").write_text(content)
-    Images().write(out)
+@pytest.mark.parametrize("content", ["", "[]", '{"format": 1, "splits": 3}'])
+def test_a_damaged_manifest_of_the_working_folder_is_made_again(content, whole, tmp_path):
+    out, images = tmp_path / "out", Images()
+    images.stopped(out, 155)
+    (out / ".preparing" / "manifest.json").write_text(content)
+    images.write(out)
     assert manifest(out) == whole
 
 
-def test_two_at_the_same_time_are_refused(tmp_path, every_image, monkeypatch):
+def test_two_at_the_same_time_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(writing, "_PATIENCE", 0)
     out, images = tmp_path / "out", Images()
-    images.stopped(out, 100)
-    before = {path: path.read_bytes() for path in out.iterdir()}
+    images.stopped(out, 155)
+    before = sorted(out.rglob("*"))
     handle = os.open(out, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
     with pytest.raises(DMRError, match="another process is preparing"):
         images.write(out)
     os.close(handle)
-    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    assert sorted(out.rglob("*")) == before
     images.write(out)
 
 
-def test_one_that_is_still_dying_is_waited_for(tmp_path, every_image):
+def test_one_that_is_still_dying_is_waited_for(tmp_path):
     out, images = tmp_path / "out", Images()
-    images.stopped(out, 100)
+    images.stopped(out, 155)
     handle = os.open(out, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
     threading.Timer(0.2, os.close, [handle]).start()
     images.write(out)
-    assert len(images.read) == 70
-
-
-def test_statistics_come_back_to_the_bit():
-    statistics = Statistics()
-    random = np.random.RandomState(0)
-    for values in random.rand(100, 2, 3) * 1e9:
-        statistics.total += values[0] / 3
-        statistics.squares += values[1] / 7
-    back = Statistics.from_json(json.loads(json.dumps(statistics.to_json())))
-    assert (back.total == statistics.total).all() and (back.squares == statistics.squares).all()
+    assert len(images.read) == 20
 
 
 def test_an_image_too_large_for_a_record_is_named(tmp_path, monkeypatch):
@@ -436,16 +354,55 @@ def test_an_image_too_large_for_a_record_is_named(tmp_path, monkeypatch):
 
 def test_preparing_needs_no_mxnet(command):
     code = (
-        "import sys, dmr_gluon.datasets.prepare_official, dmr_gluon.datasets.folder; "
+        "import sys, dmr_gluon.datasets.registry; "
         "import dmr_gluon.data.check, dmr_gluon.datasets.download; print('mxnet' in sys.modules)"
     )
     assert command("-c", code).stdout == "False\n"
 
 
-@pytest.mark.parametrize("digest", ["0" * 64, "f" * 64, ""])
-def test_a_state_is_believed_only_with_its_digest(tmp_path, digest):
-    path, text = tmp_path / "train.state", '{"count": 3}'
-    path.write_text(f"{digest}\n{text}\n")
-    assert records.read_state(path) is None
-    path.write_text(f"{records._sha256(text)}\n{text}\n")
-    assert records.read_state(path) == {"count": 3}
+class TestRegistry:
+    """A data set is one module and its registration."""
+
+    @pytest.fixture
+    def added(self, monkeypatch):
+        def prepare(out, images, overwrite):
+            made = Images(images)
+            return write_set(
+                "pets", "1", lambda: (["a", "b", "c"], made.sources, {}), out, Encoding(), overwrite
+            )
+
+        def add_flags(parser):
+            parser.add_argument("--images", type=int, default=30)
+
+        entry = Registration("pets", "three classes of noise", prepare, add_flags)
+        monkeypatch.setitem(DATASETS, "pets", entry)
+
+    def test_a_set_that_is_added_is_prepared_and_checked(self, added, tmp_path, capsys):
+        out = str(tmp_path / "pets")
+        cli._main(["prepare", "pets", "--out", out, "--images", "24"])
+        assert "pets, 24 train, 20 test images" in capsys.readouterr().out
+        cli._main(["check", out])
+        cli._main(["prepare", "pets", "--out", out])
+        assert "nothing to do" in capsys.readouterr().out
+        with pytest.raises(SystemExit):
+            cli._main(["prepare", "--help"])
+        assert "three classes of noise" in capsys.readouterr().out
+        with pytest.raises(DMRError, match="name one: .*, pets"):
+            cli._main(["prepare"])
+        # Its name is now reserved.
+        with pytest.raises(DMRError, match="'pets' is reserved"):
+            prepare_folder(tmp_path, tmp_path / "out", name="pets")
+
+    def test_published_facts_of_another_set_leave_the_papers_tables_alone(self, command):
+        code = (
+            "from dmr_gluon.paper import dataset_facts; "
+            "dataset_facts.PUBLISHED['pets'] = dataset_facts.PUBLISHED['cifar10']; "
+            "from dmr_gluon.paper.experiments import select; print(len(select()))"
+        )
+        assert command("-c", code).stdout == f"{len(select())}\n"
+
+
+def test_the_digits_are_the_same_bytes_as_ever(digits):
+    """Whatever changes in preparing: runs on sets of earlier versions stay comparable."""
+    hashes = {name: split.sha256[:16] for name, split in open_prepared(digits).splits.items()}
+    assert hashes == {"train": "25db6e384ae679ef", "test": "efe3405548bac2ed"}

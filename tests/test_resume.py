@@ -515,9 +515,9 @@ class TestNotFinite:
         """From which steps on the rest of an epoch was drawn anew, at every beginning of one."""
         found, original = [], epoch.training_batches
 
-        def batches(*arguments, fresh, **keywords):
-            found.append(list(fresh))
-            return original(*arguments, fresh=fresh, **keywords)
+        def batches(*arguments, reshuffled_at, **keywords):
+            found.append(list(reshuffled_at))
+            return original(*arguments, reshuffled_at=reshuffled_at, **keywords)
 
         monkeypatch.setattr(epoch, "training_batches", batches)
         return found

@@ -1,4 +1,4 @@
-"""Training that goes on in another form of the network (see :mod:`.equivalence`)."""
+"""Continue training in another form of the network; see :mod:`dmr_gluon.models.equivalence`."""
 
 import json
 import os
@@ -16,21 +16,21 @@ from ..training.step import TrainingStep
 
 
 def convert_training(step, optimizer, form):
-    """A network in the middle of its training, in another form.
+    """Convert a network in the middle of its training.
 
     Parameters
     ----------
     step : TrainingStep
-        What it was trained with.
+        The training so far.
     optimizer : Optimizer
-        A new one of the same kind; it gets the momenta and the learning rate.
+        A new one of the same kind; it receives the momenta and the learning rate.
     form : str
         ``branches`` or ``grouped``.
 
     Returns
     -------
     TrainingStep
-        The next steps in either form give equal losses.
+        The next steps in both forms have equal losses.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def convert_training(step, optimizer, form):
 
 
 def convert_run(run, form, out):
-    """A run in another form: with its model, log and checkpoint, to be evaluated or resumed.
+    """Convert a run with its model, log and checkpoint; it can be evaluated and resumed.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def convert_run(run, form, out):
     ------
     DMRError
         For a run without a trained epoch, a network without parallel branches, or an ``out``
-        that is there already (an empty folder may be) or cannot be written.
+        that is not an empty folder or cannot be written.
     """
     run = RunDirectory(run)
     net, config, epoch = load_run(run), run.config(), run.model_epoch()
@@ -73,7 +73,7 @@ def convert_run(run, form, out):
     if net.spec.form == form:
         raise DMRError(f"{run.path} has the form {form} already")
     if os.path.exists(out) and (not os.path.isdir(out) or os.listdir(out)):
-        raise DMRError(f"{out} is there already and not an empty folder; choose another")
+        raise DMRError(f"{out} exists and is not an empty folder; choose another")
     found = _checkpoint_of(run, config)
     if found:
         checkpoint.require_fit(found[0], found[1], net)
@@ -81,7 +81,7 @@ def convert_run(run, form, out):
     digests = {epoch: digest_of(converted)}
     config.update(network=asdict(spec), converted_from=run.path)
     config["recipe"]["model"] = spec.name
-    # Under another name until it is whole: half a run would be resumed as if it were one.
+    # Under another name until it is complete: an incomplete run could be resumed.
     other = RunDirectory(os.path.normpath(out) + ".part")
     try:
         shutil.rmtree(other.path, ignore_errors=True)
@@ -105,7 +105,7 @@ def convert_run(run, form, out):
 
 
 def _checkpoint_of(run, config):
-    """The newest one of an epoch's end, or None, and a line that says what the run is then for."""
+    """Return the newest checkpoint of an epoch's end; without one, say so and return None."""
     with_less = f"the converted run can be evaluated and exported, but not resumed: {run.path} has"
     try:
         found = checkpoint.read_newest(run.checkpoints, ends_only=True, accept=only_of(config))
@@ -118,7 +118,7 @@ def _checkpoint_of(run, config):
 
 
 def _converted_event(line, config, digests):
-    """A line of the log, with the new network in the place of the old one."""
+    """Convert one line of the log to the new network."""
     try:
         event = json.loads(line)
     except ValueError:
@@ -134,14 +134,14 @@ def _converted_event(line, config, digests):
 
 
 def _identify(values, digests):
-    """Put the hash of the new parameters, known by epoch, in the place of the old ones'."""
+    """Replace the hash of the old parameters by the new ones', where it is known."""
     values.pop("parameters_sha256", None)
     if values.get("epoch") in digests:
         values["parameters_sha256"] = digests[values["epoch"]]
 
 
 def _convert_checkpoint(arrays, spec, form):
-    """All kinds of arrays of :func:`dmr_gluon.training.checkpoint.arrays_of`."""
+    """Convert every kind of array in a checkpoint."""
     converted = {}
     for kind in sorted({name.split("/", 1)[0] for name in arrays}):
         of_kind = {

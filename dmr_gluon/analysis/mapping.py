@@ -5,11 +5,10 @@ from fractions import Fraction
 import numpy as np
 
 from ..errors import DMRError
-from ..models.spec import MERGE_AND_RUN
 
 
 def mapping_matrix(branches, mapping="mean"):
-    """M of equation (4) for K branches, exactly.
+    """Return M of equation (4) for K branches, exactly.
 
     Returns
     -------
@@ -23,45 +22,45 @@ def mapping_matrix(branches, mapping="mean"):
 
 
 def is_idempotent(matrix):
-    """Whether M M = M, in exact arithmetic."""
+    """Return whether M M = M, in exact arithmetic."""
     size = range(len(matrix))
     square = [[sum(matrix[i][k] * matrix[k][j] for k in size) for j in size] for i in size]
     return square == matrix
 
 
 def equation_five(net, images):
-    """Check equation (5) in a network as it runs.
+    """Measure how far a running network is from equation (5).
 
     Inside a stage, the streams x after block t are
 
         x_(t+1) = H_t + M (H_t' + ... + H_(t-1)) + M x_t'
 
-    for any earlier block t': what went in and what every branch since then has given reaches
-    block t directly. That holds where no ReLU is in the way (the paper's first footnote). With
-    the ReLU behind each sum, what it cuts off, max(0, -(H_t + M x_t)), counts as given by the
-    branch; then nothing is neglected.
+    for any earlier block t': the input of t' and the outputs of all branches since then reach
+    block t directly. Without the ReLUs (the paper's first footnote) this is exact. Here the part
+    that each ReLU cuts off, max(0, -(H_t + M x_t)), is counted as output of the branch, so that
+    nothing is neglected.
 
     Parameters
     ----------
     net : Network
-        Of merge-and-run blocks, in the form of branches, initialised and not hybridized.
+        With merge-and-run blocks in the form of branches, initialised and not hybridized.
     images : NDArray
         (n, 3, height, width).
 
     Returns
     -------
     float
-        Largest difference between the two sides, as a part of the largest value: the left one
-        as the network's blocks give it, the right one from its branches alone, for every pair
-        of blocks of one stage.
+        Largest difference between both sides, relative to the largest value, over all pairs of
+        blocks of a stage. The left side is the output of the network's blocks, the right side
+        is computed from the branches alone.
 
     Raises
     ------
     DMRError
-        For another kind of network, or one without two blocks of equal width in a row.
+        For another kind of network, or one without two consecutive blocks of equal width.
     """
     spec = net.spec
-    if spec.block != MERGE_AND_RUN or spec.form != "branches":
+    if not spec.kind.streams or spec.form != "branches":
         raise DMRError(f"equation (5) is of merge-and-run blocks; {spec.name} has others")
     matrix = np.array(mapping_matrix(spec.branches, spec.mapping), dtype=np.float64)
     first, *stages = list(net.features._children.values())[: 1 + len(spec.blocks)]
@@ -73,7 +72,7 @@ def equation_five(net, images):
         for block in stage._children.values():
             before, streams = streams, block(streams)
             if block.changes_width or block.last:
-                continue  # s is a projection, or there is one output
+                continue  # s is a projection, or the block has one output
             x = _stack(before)
             h = _stack([branch(x) for branch, x in zip(block.branches, before)])
             cut_off = np.maximum(-(h + _apply(matrix, x)), 0)
@@ -90,7 +89,7 @@ def equation_five(net, images):
 
 
 def _stack(streams):
-    """(K, everything else) as float64."""
+    """Stack K tensors along a new first axis, in float64."""
     return np.stack([stream.asnumpy().astype(np.float64) for stream in streams])
 
 

@@ -1,15 +1,15 @@
-"""Figure 3 drawn again: how long the paths through the networks are. Needs no MXNet."""
+"""Draw Figure 3 again: the distributions of path lengths. Needs no MXNet."""
 
 from ..models.spec import INCEPTION_LIKE, MERGE_AND_RUN, RESIDUAL
 from ..runs.learning_curve import COLOURS
 from . import paths
 
-#: The three networks that the paper compares, with blocks for each of its L.
+#: The three networks that the paper compares, with the number of blocks per L.
 NETWORKS = (("ResNet", RESIDUAL, 2), ("DILNet", INCEPTION_LIKE, 1), ("DMRNet", MERGE_AND_RUN, 1))
 
 
 def distributions(length, layers_per_branch=2, branches=2):
-    """(name, distribution) of the three networks with L = ``length`` as Table 1 counts."""
+    """Return (name, distribution) of the three networks for one L of Table 1."""
     return [
         (name, paths.of_paper(block, factor * length, layers_per_branch, branches))
         for name, block, factor in NETWORKS

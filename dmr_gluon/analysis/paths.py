@@ -1,9 +1,9 @@
-"""Lengths of the paths through a network (section 3.2, Figure 3), exactly.
+"""Count the paths through a network by their length, exactly (section 3.2, Figure 3).
 
-A path goes from the image to the classifier; its length is the number of layers on it. The
-paths of a network are counted by a generating function: a polynomial in z in which the
-coefficient of z^n is the number of paths of length n. A branch of B layers is z^B, a skip
-connection 1, things in sequence are multiplied and things in parallel added. Needs no MXNet.
+A path leads from the image to the classifier; its length is its number of layers. A generating
+function counts the paths: the coefficient of z^n is the number of paths of length n. A branch of
+B layers is z^B and a skip connection 1; parts in sequence multiply, parallel parts add. Needs no
+MXNet.
 """
 
 import json
@@ -20,7 +20,7 @@ Polynomial = Dict[int, int]  # exponent to coefficient
 
 @dataclass(frozen=True)
 class Distribution:
-    """How many paths there are of each length.
+    """The number of paths of each length.
 
     Parameters
     ----------
@@ -47,17 +47,17 @@ class Distribution:
         return math.sqrt(squares - self.mean**2)
 
     def share(self, length) -> float:
-        """Which part of the paths has that length, from 0 to 1."""
+        """Return the fraction of paths of this length."""
         return float(Fraction(self.counts.get(length, 0), self.total))
 
 
 def of_paper(block: str, blocks: int, layers_per_branch: int = 2, branches: int = 2):
-    """The distribution as the paper counts it, with blocks that are all alike.
+    """Return the distribution as the paper counts it, with identical blocks.
 
     Parameters
     ----------
     block : str
-        ``residual``: 1 + z^B; ``inception_like``: 1 + K z^B; ``merge_and_run``: K + z^B, for
+        ``residual``: 1 + z^B; ``inception_like``: 1 + K z^B; ``merge_and_run``: K + z^B, as
         each of its K outputs has one branch and, through the merge, K skip connections.
     blocks : int
         Number of blocks: the paper compares L merge-and-run or inception-like blocks with
@@ -70,7 +70,7 @@ def of_paper(block: str, blocks: int, layers_per_branch: int = 2, branches: int 
     Returns
     -------
     Distribution
-        Stem and FC included, projections not.
+        Includes stem and FC, but no projections.
 
     Raises
     ------
@@ -91,24 +91,20 @@ def of_paper(block: str, blocks: int, layers_per_branch: int = 2, branches: int 
 
 
 def of_network(spec: NetworkSpec, count_projections: bool = False) -> Distribution:
-    """The distribution of a network as it is built.
+    """Return the distribution of a network as it is built.
 
     It differs from :func:`of_paper` for merge-and-run networks with shared ends: their last
-    block gives one output, the sum of all branches and one mean, so that branches weigh more
-    in it than in the other blocks.
+    block has one output, the sum of all branches and one mean, which gives its branches more
+    weight than those of other blocks.
 
     Parameters
     ----------
     spec : NetworkSpec
     count_projections : bool
-        Count a projection in a skip connection as a layer, as section 4.3 does; section 3.2
-        does not.
+        Count a projection as a layer, as section 4.3 does and section 3.2 does not.
     """
-    branch, streams = {spec.layers_per_branch: 1}, 1
-    merge_and_run = spec.block == MERGE_AND_RUN
-    if merge_and_run:
-        streams = spec.branches
-    paths = {1: 1}  # to each of the streams: they have equal numbers
+    branch, streams = {spec.layers_per_branch: 1}, spec.streams
+    paths = {1: 1}  # to any one of the streams, which are all alike
     in_channels = spec.stem_channels
     for stage, (blocks, channels) in enumerate(zip(spec.blocks, spec.channels)):
         for block in range(blocks):
@@ -116,25 +112,23 @@ def of_network(spec: NetworkSpec, count_projections: bool = False) -> Distributi
             in_channels = channels
             skip = _skip(spec, changes, count_projections)
             last = stage == len(spec.blocks) - 1 and block == blocks - 1
-            into_branches = skips = 1
-            if spec.block == INCEPTION_LIKE:
-                into_branches = spec.branches
-            elif merge_and_run and last and spec.ends == "shared":
-                into_branches = skips = streams
+            branches, skips = spec.branches // spec.streams, 1  # into one output
+            if spec.kind.streams and last and spec.ends == "shared":
+                branches = skips = spec.branches
                 streams = 1
-            elif merge_and_run and spec.mapping == "mean":
+            elif spec.mapping == "mean":
                 skips = streams
-            paths = _product(paths, _sum(_times(branch, into_branches), _times(skip, skips)))
+            paths = _product(paths, _sum(_times(branch, branches), _times(skip, skips)))
     return Distribution(_product(paths, {1: streams}))
 
 
 def of_graph(symbol) -> Distribution:
-    """The distribution of a network, counted in its graph, operator by operator.
+    """Return the distribution of a network, counted in its graph, operator by operator.
 
     Parameters
     ----------
     symbol : mx.sym.Symbol
-        From ``data`` to logits. Convolutions and FC have length 1, projections and everything
+        Maps ``data`` to logits. Convolutions and FC have length 1, projections and everything
         else 0.
     """
     nodes = json.loads(symbol.tojson())["nodes"]
@@ -152,14 +146,10 @@ def of_graph(symbol) -> Distribution:
 
 
 def _skip(spec, changes, count_projections):
-    """The skip connection of one block."""
-    if spec.block not in (RESIDUAL, INCEPTION_LIKE, MERGE_AND_RUN):
+    """Return the polynomial of one block's skip connection."""
+    if not spec.kind.skip or (changes and not spec.projections):
         return {}
-    if not changes:
-        return {0: 1}
-    if not spec.projections:
-        return {}
-    return {1: 1} if count_projections else {0: 1}
+    return {1: 1} if changes and count_projections else {0: 1}
 
 
 def _times(polynomial, factor):

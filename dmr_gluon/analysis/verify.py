@@ -1,4 +1,4 @@
-"""Every published number that can be checked without data, checked: ``dmr verify``."""
+"""``dmr verify``: check every published number that can be checked without data."""
 
 import math
 from dataclasses import dataclass, replace
@@ -19,24 +19,23 @@ from ..training.step import TrainingStep
 from . import mapping, paths, symbol_parity
 from .conversion import convert_training
 
-#: What a check can come to.
 VERDICTS = EQUAL, KNOWN, DIFFERS = "equal", "known", "DIFFERS"
 
-#: Differences that are understood, by the letter that the tables show.
+#: Explained differences, by the letter in the tables.
 NOTES = {
     "a": "Table 2 has one column of parameters for three networks. In all eight rows it "
     "equals the ResNet's with 100 classes; ours are counted with 10.",
     "b": "The paper prints 24.8 M for DMRNet-Wide of depth 50. The network of Table 1, four times "
     "wider, has 24.152 M. With 3x3 projections it would have 24.807 M, but then DMRNet-Wide of "
-    "depth 32 would have 15.507 M, not the published 14.9 M. Left open.",
-    "c": "The paper's average takes all merge-and-run blocks as alike. The last one gives one "
+    "depth 32 would have 15.507 M, not the published 14.9 M. Unresolved.",
+    "c": "The paper's average assumes identical merge-and-run blocks. The last one has one "
     "output, the sum of both branches (authors' code; the parameter counts confirm it), so that "
-    "its branch counts for more: B/2 instead of B/3.",
+    "its branch has more weight: B/2 instead of B/3.",
     "d": "L counts blocks in Table 1, section 3.2 and Figure 3, and layers in Table 2: DMRNet with "
     "L = 9 of Figure 3 is cifar_dmrnet20, DMRNet with L = 54 of Table 2 is cifar_dmrnet56.",
 }
 
-#: Parameters of the networks of notes a and b. Any other number is not explained by them.
+#: The parameters that notes a and b explain; they excuse no other number.
 _KNOWN_PARAMETERS = {
     "cifar_dilnet14": ("a", 346_650),
     "cifar_dmrnet14": ("a", 349_402),
@@ -52,7 +51,7 @@ _KNOWN_PARAMETERS = {
     "cifar_dmrnet50_w4": ("b", 24_151_882),
 }
 
-#: One network of each kind: what is compared in numbers unless all are asked for.
+#: One network of each kind, compared numerically unless --full is given.
 KINDS = (
     "cifar_plain26",
     "cifar_resnet26",
@@ -69,22 +68,22 @@ KINDS = (
     "dmrnet50_ijcai",
 )
 
-#: In double precision; the issue is equality, and single precision would leave doubt.
+#: Tolerances of outputs and gradients in double precision.
 _OUTPUTS, _GRADIENTS = 1e-10, 1e-8
 
 
 def sections(full=False):
-    """All checks, section by section.
+    """Run all checks, section by section.
 
     Parameters
     ----------
     full : bool
-        Compare all networks in numbers, not one of each kind.
+        Compare all networks numerically, not one of each kind.
 
     Yields
     ------
     str, iterator of Check
-        The section's title, and its checks as they are made.
+        The section's title, and its checks as they finish.
     """
     measured = list(measure_networks())
     yield "parameters, counted in the built graph", [m.parameters for m in measured if m.parameters]
@@ -107,7 +106,7 @@ def sections(full=False):
 
 @dataclass(frozen=True)
 class Check:
-    """One published number, or one claim, and what comes out here.
+    """One published number or claim, and our result.
 
     Parameters
     ----------
@@ -116,10 +115,10 @@ class Check:
         As the paper prints it.
     ours : str
     difference : str
-        Ours less the published, empty where that makes no sense.
+        Ours minus the published one; empty if not applicable.
     verdict : str
-        ``equal``: as far as the paper prints digits; ``known``: not, and understood;
-        ``DIFFERS``: not understood.
+        ``equal``: to the digits that the paper prints; ``known``: a difference that is
+        explained; ``DIFFERS``: an unexplained one.
     note : str
         A letter of ``NOTES``, or empty.
     """
@@ -134,7 +133,7 @@ class Check:
 
 @dataclass(frozen=True)
 class MeasuredNetwork:
-    """A network of the paper, counted from its graph."""
+    """A network of the paper, counted in its graph."""
 
     published: paper.PublishedNetwork
     complexity: Complexity
@@ -143,7 +142,7 @@ class MeasuredNetwork:
 
 
 def measure_networks() -> Iterator[MeasuredNetwork]:
-    """Count every network of the paper and compare it with what is printed."""
+    """Count every network of the paper and compare it with the published numbers."""
     for published in paper.NETWORKS:
         spec = get_spec(published.name)
         complexity = complexity_of(spec)
@@ -167,7 +166,7 @@ def measure_networks() -> Iterator[MeasuredNetwork]:
 
 
 def _parameters(what, printed, count, note=""):
-    """A count against millions with few digits."""
+    """Compare a count with millions printed to a few digits."""
     digits = len(printed.split(".")[1])
     same = f"{count / 1e6:.{digits}f}" == printed
     return Check(
@@ -181,7 +180,7 @@ def _parameters(what, printed, count, note=""):
 
 
 def check_table2_column() -> Iterator[Check]:
-    """Note a: the column of parameters is the ResNet's with 100 classes."""
+    """Check note a: the column of parameters is the ResNet's with 100 classes."""
     for layers, printed in zip(paper.TABLE2_L, paper.TABLE2_PARAMETERS):
         spec = get_spec(f"cifar_resnet{2 * layers + 2}", classes=100)
         count = complexity_of(spec).parameters
@@ -189,7 +188,7 @@ def check_table2_column() -> Iterator[Check]:
 
 
 def check_3x3_projections() -> Iterator[Check]:
-    """Note b: with them one of the wide networks has the printed number, the other has not."""
+    """Check note b: with them, one of the wide networks has the published number, one not."""
     for name, printed, note in (
         ("cifar_dmrnet50_w4", "24.8", ""),
         ("cifar_dmrnet32_w4", "14.9", "b"),
@@ -200,7 +199,7 @@ def check_3x3_projections() -> Iterator[Check]:
 
 
 def check_paths() -> Iterator[Check]:
-    """Averages of path lengths: introduction, section 3.2, section 4.3."""
+    """Check average path lengths: introduction, section 3.2, section 4.3."""
     for block, average in paper.BLOCK_AVERAGES.items():
         blocks = 2 if block == RESIDUAL else 1
         count = "two residual blocks" if blocks == 2 else f"one {block.replace('_', '-')} block"
@@ -216,7 +215,7 @@ def check_paths() -> Iterator[Check]:
     built = get_spec("cifar_dmrnet20")
     printed = Fraction(*paper.PATH_AVERAGES[MERGE_AND_RUN]) * 2 * 9 + 2
     check = _average("average path of cifar_dmrnet20 as built", printed, _mean(built))
-    # B/2 - B/3 for B = 2, and nothing else.
+    # Exactly B/2 - B/3 for B = 2.
     explained = _mean(built) - printed == Fraction(1, 3)
     yield replace(check, verdict=KNOWN, note="c") if explained else check
     for blocks, least in paper.FIGURE6:
@@ -257,13 +256,13 @@ def _all(what, agree, total):
 
 
 def _near(what, difference, tolerance, ours=""):
-    """A claim of equality between two computations."""
+    """Check that two computations are equal within a tolerance."""
     equal = math.isfinite(difference) and difference <= tolerance
     return Check(what, "equal", ours, f"{difference:.1e}", EQUAL if equal else DIFFERS)
 
 
 def check_mapping() -> Iterator[Check]:
-    """Section 3.2: the merge-and-run mapping is idempotent, and equation (5)."""
+    """Check section 3.2: the merge-and-run mapping is idempotent, and equation (5) holds."""
     for kind, text in (("mean", "merge-and-run"), ("identity", "identity")):
         matrices = [mapping.mapping_matrix(branches, kind) for branches in range(1, 9)]
         agree = sum(map(mapping.is_idempotent, matrices))
@@ -275,7 +274,7 @@ def check_mapping() -> Iterator[Check]:
 
 
 def check_equivalences(names=("cifar_dilnet14", "cifar_dmrnet14"), steps=3) -> Iterator[Check]:
-    """Figures 4 and 5 on networks that have been trained for some steps."""
+    """Check Figures 4 and 5 on networks that have been trained for some steps."""
     for name in names:
         spec = get_spec(name)
         size = 32 if spec.stem == "cifar" else 64
@@ -286,7 +285,7 @@ def check_equivalences(names=("cifar_dilnet14", "cifar_dmrnet14"), steps=3) -> I
         trained = TrainingStep(net, _optimizer(), [mx.cpu()])
         for _ in range(steps):
             trained(data, label, _LR)
-        mx.nd.waitall()  # BN's running statistics are written in the backward pass
+        mx.nd.waitall()  # the backward pass writes BN's running statistics
         other = convert_training(trained, _optimizer(), "grouped")
         figure = "Figure 4, equation (6)" if spec.block == INCEPTION_LIKE else "Figure 5"
         after = f"after {steps} steps of training"
@@ -297,21 +296,21 @@ def check_equivalences(names=("cifar_dilnet14", "cifar_dmrnet14"), steps=3) -> I
                 wide = equivalence.fold(net)
                 text = f"Figure 4: {name} as {wide.spec.name}, {after}"
                 yield _near(text, _difference(net, wide, data), 1e-4)
-        # The first of these losses is from before the update, the second shows its effect.
+        # The first loss precedes the update, the second shows its effect.
         for text in ("the next step", "the step after it"):
             one, two = (_loss(form(data, label, _LR)) for form in (trained, other))
             loss = f"{one / len(label):.4f}"
             yield _near(f"{figure}: {name}, loss of {text}", abs(one - two) / one, 1e-4, loss)
         mx.nd.waitall()
         back = equivalence.convert(other.net, "branches")
-        # Beside the form that it came from: both have been trained on apart, and in single
-        # precision another order of a sum flips a ReLU now and then.
+        # Compared with the network it came from: in single precision another order of a sum now
+        # and then flips a ReLU, so separately trained networks drift apart.
         with other.flat.apart():
             off = _difference(other.net, back, data)
         yield _near(f"{figure}: {name}, and back", off, 1e-4)
 
 
-#: Of the steps that networks are trained before they are converted.
+#: Learning rate of the steps before the conversion.
 _LR = 0.05
 
 
@@ -330,7 +329,7 @@ def _difference(one, other, data):
 
 
 def check_symbol_parity(names=KINDS) -> Iterator[Check]:
-    """The networks of ``model`` against those of ``symbols``."""
+    """Compare the networks of ``models/`` with those of ``symbols/``."""
     agree = sum(symbol_parity.same_names(row.name) for row in paper.NETWORKS)
     yield _all("Gluon = symbols: names and shapes", agree, len(paper.NETWORKS))
     for name in names:

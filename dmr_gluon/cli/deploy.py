@@ -1,4 +1,4 @@
-"""Subcommands of ``dmr`` for what is done with a trained network."""
+"""Subcommands of ``dmr`` that deploy trained networks: export, predict, publish."""
 
 import signal
 import sys
@@ -18,7 +18,7 @@ def add_deploy_commands(commands):
 
 def _add_export(commands):
     parser = commands.add_parser(
-        "export", help="a run's network as a bundle, which other programs load"
+        "export", help="write a run's network as a bundle, for use by other programs"
     )
     parser.add_argument("run", metavar="RUN", help="a run's folder")
     parser.add_argument("--out", required=True, metavar="BUNDLE", help="the folder to write")
@@ -26,21 +26,20 @@ def _add_export(commands):
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--forms", metavar="FORM,...",
-        help="forms beside plain: bn-folded, folded (the merge's factor too), fused (oneDNN), "
-        "grouped, int8, int8-entropy, onnx; each is compared with the network before it is "
-        "written",
+        help="forms to write besides plain: bn-folded, folded (the merge's factor too), fused "
+        "(oneDNN), grouped, int8, int8-entropy, onnx; each is first compared with the network",
     )  # fmt: skip
     which.add_argument(
         "--all", action="store_true",
-        help="all forms, their speed measured and a table written (forms.md)",
+        help="write all forms, measure their speed and add a table (forms.md)",
     )  # fmt: skip
     parser.add_argument(
         "--preprocess", action="store_true",
-        help="make normalising part of the graph, which then takes pixels (NHWC, 0 to 255)",
+        help="include normalisation in the graph, which then takes pixels (NHWC, 0 to 255)",
     )  # fmt: skip
     parser.add_argument(
         "--data-dir", metavar="DIR",
-        help="the prepared set to compare and calibrate on (default: the run's)",
+        help="prepared set to compare and calibrate on (default: the run's)",
     )  # fmt: skip
     parser.add_argument(
         "--check-images", type=int, metavar="N",
@@ -48,11 +47,11 @@ def _add_export(commands):
     )  # fmt: skip
     parser.add_argument(
         "--calibration-images", type=int, metavar="N",
-        help="training images from which INT8 takes its ranges (default: 512)",
+        help="training images to calibrate INT8 on (default: 512)",
     )  # fmt: skip
     parser.add_argument(
         "--int8-limit", type=float, metavar="POINTS",
-        help="percentage points of error that INT8 may lose (default: 0.5)",
+        help="percentage points of error that INT8 may add (default: 0.5)",
     )  # fmt: skip
     parser.set_defaults(function=_export)
 
@@ -78,15 +77,13 @@ def _export(options):
     def stop(number, frame):
         raise Stopped(number, "stopped; nothing was written")
 
-    # So that nothing half made is left.
+    # Stop by an exception, which removes unfinished files.
     with handled(stop, (signal.SIGTERM, signal.SIGHUP)):
         description = export(options.run, options.out, options.epoch, wanted, options.data_dir)
     if description["forms"]["plain"]["compared"]["error"] is None:
-        print(
-            "note: the run's data set is gone; made-up images were compared (--data-dir names it)"
-        )
+        print("note: the run's data set is gone; compared on random images (see --data-dir)")
     if description["training"] is None:
-        print("note: the run's log has no whole line of that epoch; bundle.json is without it")
+        print("note: the run's log has no complete line of that epoch; bundle.json omits it")
     for name, entry in description["forms"].items():
         compared = entry["compared"]
         error = "" if compared["error"] is None else f", error {compared['error']:.2f}%"
@@ -98,15 +95,15 @@ def _export(options):
     if options.all:
         with open(f"{options.out}/{TABLE}", encoding="utf-8") as file:
             print(f"\n{file.read()}")
-    print(f"{options.out}: a bundle, which checks itself when it is loaded (bundle.json)")
+    print(f"{options.out}: a bundle, which is verified whenever it is loaded (bundle.json)")
 
 
 def _add_predict(commands):
-    parser = commands.add_parser("predict", help="what a bundle's network says about images")
-    parser.add_argument("bundle", metavar="BUNDLE", help="a folder that dmr export wrote")
+    parser = commands.add_parser("predict", help="classify images with a bundle's network")
+    parser.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder")
     add_arguments(parser)
-    parser.add_argument("--form", default="plain", help="which of the bundle's (default: plain)")
-    parser.add_argument("--gpu", metavar="N", help="the GPU to use; without it, the CPU")
+    parser.add_argument("--form", default="plain", help="the bundle's form to use (default: plain)")
+    parser.add_argument("--gpu", metavar="N", help="the GPU to use (default: the CPU)")
     parser.set_defaults(function=_predict)
 
 

@@ -1,4 +1,4 @@
-"""Subcommands of ``dmr`` about the networks themselves; none needs data."""
+"""Subcommands of ``dmr`` about the networks themselves. None needs data."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from ..errors import DMRError, flag_of
 
-#: Height and width for which MXNet can still count.
+#: Largest height and width whose counts fit MXNet's integers.
 _LARGEST_IMAGE = 10_000
 
 
@@ -25,9 +25,9 @@ def add_commands(commands):
 
 def _add_networks(commands):
     parser = commands.add_parser(
-        "networks", help="sizes of the paper's networks, or of one, layer by layer"
+        "networks", help="list the paper's networks with their sizes, or one layer by layer"
     )
-    parser.add_argument("name", metavar="NAME", nargs="?", help="such as cifar_dmrnet56")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="a network, such as cifar_dmrnet56")
     parser.add_argument("--classes", type=int, help="outputs (default: 10, ImageNet 1000)")
     parser.add_argument("--image-size", type=int, help="height and width (default: 32 or 224)")
     parser.set_defaults(function=_networks)
@@ -105,7 +105,7 @@ def _print_notes(letters):
 
 
 def write_picture(draw, path):
-    """Draw, and say where; or refuse in one line."""
+    """Draw a picture into a file and print its path."""
     from ..runs import learning_curve as plots
 
     plots.write_picture(draw, path)
@@ -114,12 +114,15 @@ def write_picture(draw, path):
 
 def _add_paths(commands):
     parser = commands.add_parser(
-        "paths", help="how long the paths through the networks are (section 3.2, Figure 3)"
+        "paths", help="list the lengths of paths through the networks (section 3.2, Figure 3)"
     )
     parser.add_argument(
-        "names", metavar="NAME", nargs="*", help="networks, as they are built; of one, all lengths"
+        "names",
+        metavar="NAME",
+        nargs="*",
+        help="networks as built; for one, all lengths",
     )
-    parser.add_argument("--plot", metavar="FILE", help="draw Figure 3 again: .png, .svg or .pdf")
+    parser.add_argument("--plot", metavar="FILE", help="draw Figure 3 into a .png, .svg or .pdf")
     parser.add_argument("--blocks", metavar="L,L", help="L of Figure 3 (default: 9,24)")
     parser.set_defaults(function=_paths)
 
@@ -179,14 +182,14 @@ def _paths(options):
 def _add_verify(commands):
     parser = commands.add_parser(
         "verify",
-        help="check every published number that needs no data, under a minute; or, with --gpus, "
-        "that these GPUs train as the CPU does",
+        help="check every published number that needs no data, in under a minute; with --gpus, "
+        "check that these GPUs train as the CPU does",
     )
     parser.add_argument(
         "--full",
         action="store_true",
-        help="compare both implementations of all networks in numbers, and convert a large one "
-        "too; some minutes",
+        help="compare both implementations of all networks numerically, and convert a large one; "
+        "takes some minutes",
     )
     parser.add_argument(
         "--gpus",
@@ -197,7 +200,7 @@ def _add_verify(commands):
     parser.add_argument(
         "--cpus", type=int, metavar="N", help="the same checks on so many CPU contexts"
     )
-    parser.add_argument("--json", action="store_true", help="all checks, and what machine it was")
+    parser.add_argument("--json", action="store_true", help="print all checks as JSON")
     parser.set_defaults(function=_verify)
 
 
@@ -280,12 +283,12 @@ def _verify_numbers(options):
 
 def _add_convert(commands):
     parser = commands.add_parser(
-        "convert", help="a run in an equivalent form of its network (Figures 4 and 5)"
+        "convert", help="convert a run to an equivalent form of its network (Figures 4 and 5)"
     )
     parser.add_argument("run", metavar="RUN", help="a run's folder")
     parser.add_argument(
         "--form", required=True, choices=("grouped", "branches"),
-        help="grouped: all branches in one convolution; branches: the other way",
+        help="grouped: all branches in one convolution; branches: the reverse",
     )  # fmt: skip
     parser.add_argument("--run-dir", required=True, metavar="DIR", help="the new run's folder")
     parser.set_defaults(function=_convert)
@@ -296,22 +299,22 @@ def _convert(options):
 
     spec = convert_run(options.run, options.form, options.run_dir)
     print(
-        f"{options.run_dir}: {spec.name}, with all that {options.run} has learned; it can be "
+        f"{options.run_dir}: {spec.name}, with the parameters of {options.run}; it can be "
         f"evaluated, exported and resumed"
     )
 
 
 def _add_import_authors(commands):
     parser = commands.add_parser(
-        "import-authors", help="a checkpoint of the authors' code (2016) as a network of ours"
+        "import-authors", help="convert a checkpoint of the authors' code (2016) to a bundle"
     )
     parser.add_argument(
-        "prefix", metavar="PREFIX", help="of PREFIX-symbol.json, PREFIX-NNNN.params"
+        "prefix", metavar="PREFIX", help="as in PREFIX-symbol.json and PREFIX-NNNN.params"
     )
-    parser.add_argument("epoch", metavar="EPOCH", type=int, help="NNNN")
-    parser.add_argument("--out", metavar="DIR", help="where to write (default: PREFIX-imported)")
+    parser.add_argument("epoch", metavar="EPOCH", type=int, help="as in NNNN")
+    parser.add_argument("--out", metavar="DIR", help="folder to write (default: PREFIX-imported)")
     parser.add_argument(
-        "--dataset", help="cifar10, cifar100 or svhn: what it was trained on, for bundle.json"
+        "--dataset", help="its training set, for bundle.json: cifar10, cifar100 or svhn"
     )
     parser.set_defaults(function=_import_authors)
 
@@ -331,11 +334,11 @@ def _import_authors(options):
         f"\n{found.network.name}, {found.network.classes} classes: {len(rows)} tensors, all mapped"
     )
     if found.difference is None:
-        print(f"no {options.prefix}-symbol.json: what it predicts was not compared")
+        print(f"no {options.prefix}-symbol.json: the predictions were not compared")
     else:
         print(f"their symbol and our network predict the same, to {found.difference:.1e}")
     if options.dataset is None:
-        print("bundle.json has no mean and std: name what it was trained on with --dataset")
+        print("bundle.json has no mean and std: name the training set with --dataset")
     print(
         f"{os.path.join(out, '')}: model-symbol.json, model-0000.params, bundle.json, mapping.json"
     )

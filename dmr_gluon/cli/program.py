@@ -10,10 +10,20 @@ from ..system.signals import open_standard_streams, say, to_nowhere
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises DMRError for bad usage and accepts no abbreviations."""
+    """An argument parser that raises DMRError for bad usage and accepts no abbreviations.
 
-    def __init__(self, **arguments):
+    ``add_later(parser)`` is called before the first parsing, for arguments whose import is slow.
+    """
+
+    def __init__(self, add_later=None, **arguments):
+        self._add_later = add_later
         super().__init__(allow_abbrev=False, **arguments)
+
+    def parse_known_args(self, args=None, namespace=None):
+        add_later, self._add_later = self._add_later, None
+        if add_later:
+            add_later(self)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message):
         raise DMRError(f"{message}; see {self.prog} --help")

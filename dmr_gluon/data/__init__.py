@@ -1,1 +1,1 @@
-"""Data sets: what they are, how they become RecordIO, how they are read."""
+"""Prepared data sets: open, read, augment and verify them."""

@@ -1,17 +1,15 @@
-"""Is a prepared data set what was prepared, and if not, which record is damaged?
+"""Verify a prepared data set against its manifest.
 
-:func:`check` walks the chain of records once from its beginning. Where it breaks, the index
-decides which record is at fault, and the walk goes on with the next. :func:`check_quickly`
-goes by the index and looks at nothing but the records' heads. Nothing here needs MXNet.
+:func:`check_quickly` looks at sizes, index and record headers, and runs before every training.
+:func:`check` also compares the SHA-256 of the files and decodes the images. The cure is always the
+same: prepare the set again. No MXNet.
 """
 
 import contextlib
 import hashlib
 import os
 import random
-import stat
 from array import array
-from bisect import bisect_left
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,68 +18,53 @@ from typing import Dict, Optional, Tuple
 from tqdm import tqdm
 
 from ..errors import DMRError
+from ..standalone.predict_onnx import shown
+from ..system.files import digests_of
 from ..system.machine import usable_cores
 from . import datasets
 from . import recordio as form
-from .datasets import MANIFEST, manifest_faults, open_prepared, read_manifest, split_faults
+from .datasets import (
+    MANIFEST,
+    Split,
+    manifest_faults,
+    open_prepared,
+    open_split,
+    read_manifest,
+    split_fault,
+)
 
-_BLOCK = 1 << 20
-_KEPT = 20  # problems of a split's records; the others are counted
-_WAITING = 64  # images that are read and not yet decoded
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong, in one line; with the record's number and its place in the file."""
-
-    split: str  # manifest.json where the manifest itself is at fault
-    record: Optional[int]
-    offset: Optional[int]
-    what: str
-
-    def __str__(self):
-        record = "" if self.record is None else f", record {self.record}"
-        offset = "" if self.offset is None else f" at byte {self.offset}"
-        return f"{self.split}{record}{offset}: {self.what}"
+_MAX_NAMED = 20  # damaged images of a split; the others are counted
+_AHEAD = 64  # images that are read and not yet decoded
 
 
 @dataclass(frozen=True)
 class Report:
-    """What :func:`check` found.
+    """The result of :func:`check`.
 
     Attributes
     ----------
-    problems : tuple of Problem
-        Those of a split's records are the first 20.
-    others : dict of int
-        How many more each split has.
-    records : dict of int
-        How many records of each split could be read.
-    summaries : dict of str
-        A line for each split, true of one without problems.
+    problems : dict of str to tuple of str
+        By split; those of the manifest itself under ``manifest.json``.
+    summaries : dict of str to str
+        One line for each split without problems.
     repair : str
         What to do about any problem.
     """
 
-    problems: Tuple[Problem, ...]
-    others: Dict[str, int]
-    records: Dict[str, int]
+    problems: Dict[str, Tuple[str, ...]]
     summaries: Dict[str, str]
     repair: str
 
     @property
     def ok(self):
-        return not self.problems
+        """Whether there are no problems."""
+        return not any(self.problems.values())
 
     def text(self):
-        """One line for each problem and each split without; how to repair."""
-        lines = [str(problem) for problem in self.problems if problem.split not in self.summaries]
-        for split, summary in self.summaries.items():
-            wrong = [str(problem) for problem in self.problems if problem.split == split]
-            if self.others[split]:
-                wrong.append(f"{split}: {self.others[split]} more problems")
-            lines += wrong or [summary]
-        return "\n".join(lines if self.ok else [*lines, self.repair])
+        """Return one line for each problem and each split without, then the repair."""
+        lines = [f"{name}: {text}" for name, found in self.problems.items() for text in found]
+        lines += [f"{name}: {text}" for name, text in self.summaries.items()]
+        return "\n".join(map(shown, lines if self.ok else [*lines, self.repair]))
 
 
 def check(directory, sample=None, hashes=True) -> Report:
@@ -91,20 +74,19 @@ def check(directory, sample=None, hashes=True) -> Report:
     ----------
     directory : str
     sample : int, optional
-        Decode only so many images of each split, always the same ones.
+        Decode only this many images of each split, always the same ones.
     hashes : bool
-        Compare the files' SHA-256. Nothing else shows damage within a JPEG that can still be
-        decoded, or two labels exchanged.
+        Compare the files' SHA-256. Nothing else detects a damaged JPEG that still decodes, or two
+        exchanged labels.
 
     Returns
     -------
     Report
-        Whatever the files hold.
 
     Raises
     ------
     DMRError
-        Where there is no manifest or it may not be read.
+        If there is no manifest, or it cannot be read.
     """
     directory = os.fspath(directory)
     if sample is not None and sample < 1:
@@ -117,33 +99,40 @@ def check(directory, sample=None, hashes=True) -> Report:
             raise
         faults = [str(error)]
     if manifest is None:
-        open_prepared(directory)  # says that there is none, and how to make one
+        open_prepared(directory)  # raises: there is no set
     faults = faults or list(manifest_faults(manifest))
-    splits = {}
+    problems, summaries = {}, {}
     for name, entry in ({} if faults else manifest["splits"]).items():
-        wrong = list(split_faults(entry, len(manifest["classes"])))
-        faults += [f"the split {name}: {fault}" for fault in wrong]
-        if not wrong:
-            splits[name] = _SplitCheck(directory, name, manifest, sample, hashes)
-            splits[name].run()
-    problems = [Problem(MANIFEST, None, None, fault) for fault in faults]
-    for split in splits.values():
-        problems += split.of_files + split.of_records
-    return Report(
-        problems=tuple(problems),
-        others={name: split.others for name, split in splits.items()},
-        records={name: split.found for name, split in splits.items()},
-        summaries={name: split.summary() for name, split in splits.items()},
-        repair=f"to repair, prepare the set again: {datasets.making_command(manifest, directory)}",
-    )
+        wrong = split_fault(entry, len(manifest["classes"]))
+        if wrong:
+            faults.append(f"the split {name} {wrong}")
+            continue
+        try:
+            split = open_split(directory, entry)
+            found = _check_split(split, manifest, sample, hashes)
+        except DMRError as error:
+            found = [str(error)]
+        except OSError as error:
+            found = [f"{entry['records']['file']} or its index cannot be read ({error.strerror})"]
+        if found:
+            problems[name] = tuple(found)
+        else:
+            decoded = "all" if sample is None or sample >= split.count else f"{sample} of them"
+            summaries[name] = (
+                f"{split.count} records, {len(manifest['classes'])} classes, {decoded} decoded, "
+                f"hashes {'equal' if hashes else 'not compared'}"
+            )
+    problems = {MANIFEST: tuple(faults), **problems}
+    command = datasets.making_command(manifest, directory)
+    return Report(problems, summaries, f"to repair, prepare the set again: {command}")
 
 
 def check_quickly(prepared):
-    """Check sizes, index and every record's head: seconds, even for ImageNet.
+    """Check sizes, index and every record's header: seconds, even for ImageNet.
 
     Parameters
     ----------
-    prepared : PreparedSet
+    prepared : RecordDataset
 
     Raises
     ------
@@ -152,7 +141,7 @@ def check_quickly(prepared):
     """
     for split in prepared.splits.values():
         try:
-            problem = next(_quick_problems(split, len(prepared.classes)), None)
+            problem, _ = _check_headers(split, len(prepared.classes))
         except OSError as error:
             problem = f"{split.records} or its index cannot be read ({error.strerror})"
         if problem:
@@ -162,17 +151,18 @@ def check_quickly(prepared):
             )
 
 
-def _quick_problems(split, classes):
-    """What is wrong, as text. Only the first counts: what follows builds on its absence."""
+def _check_headers(split, classes):
+    """Return the first problem of index and headers, or None, and the records' offsets."""
     offsets = array("q")
     with open(split.index, "rb") as index:
         for line, key, offset in form.index_lines(index):
             if key != line or (offset <= offsets[-1] if offsets else offset):
-                yield f"{split.index}: line {line + 1} is not that of record {line}, or misplaced"
+                return f"{split.index}: line {line + 1} is not that of record {line}", None
             offsets.append(offset)
     if len(offsets) != split.count:
-        yield f"{split.index} has {len(offsets)} records, the manifest says {split.count}"
-    codes, per_class = form.label_codes(classes), [0] * classes
+        found = f"has {len(offsets)} records, the manifest says {split.count}"
+        return f"{split.index} {found}", None
+    per_class = [0] * classes
     with open(split.records, "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         offsets.append(size)
@@ -180,26 +170,21 @@ def _quick_problems(split, classes):
         _advise(file, [0], 0, os.POSIX_FADV_RANDOM)
         for key in range(split.count):
             if key % 1024 == 0:
-                _advise(file, offsets[key : key + 1024], form.LEAST, os.POSIX_FADV_WILLNEED)
+                heads = offsets[key : key + 1024]
+                _advise(file, heads, form.SMALLEST_RECORD, os.POSIX_FADV_WILLNEED)
+            start, limit = offsets[key], min(offsets[key + 1], size)
             try:
-                limit = min(offsets[key + 1], size)
-                _, code, number, _ = header = _quick_look(file, offsets[key], limit)
-                for fault in form.header_faults(header, codes):
-                    raise form.Broken(fault)
-                if number != key:
-                    raise form.Broken(f"its header has the number {number}")
+                end, _ = form.find_record(file, start, limit)
+                if end != limit:
+                    raise form.Broken(f"it ends at byte {end}, the next one begins at {limit}")
+                per_class[form.read_header(file, start, key, classes)] += 1
             except form.Broken as broken:
-                yield f"{split.records}, record {key} at byte {offsets[key]}: {broken}"
-            per_class[codes[code]] += 1
-    if tuple(per_class) != split.per_class:
-        yield f"{split.records}: {form.difference(per_class, split.per_class)}"
-
-
-def _quick_look(file, position, limit):
-    end, _ = form.find_record(file, position, limit)
-    if end != limit:
-        raise form.Broken(f"it ends at byte {end}, the next one begins at {limit}")
-    return form.read_header(file, position)
+                return f"{split.records}, record {key} at byte {start}: {broken}", None
+    for label, (found, wanted) in enumerate(zip(per_class, split.per_class)):
+        if found != wanted:
+            text = f"{found} records of class {label}, the manifest says {wanted}"
+            return f"{split.records}: {text}", None
+    return None, offsets
 
 
 def _advise(file, offsets, length, advice):
@@ -208,189 +193,60 @@ def _advise(file, offsets, length, advice):
             os.posix_fadvise(file.fileno(), offset, length, advice)
 
 
-class _SplitCheck:
-    """Checks one split: all its problems, and how many records could be read."""
+def _check_split(split: Split, manifest, sample, hashes):
+    """Return the problems of one split."""
+    problem, offsets = _check_headers(split, len(manifest["classes"]))
+    if problem:
+        return [problem]
+    size = manifest["image_size"] and tuple(manifest["image_size"])
+    problems, digest = _check_images(split, offsets, size, sample)
+    if hashes and not problems:
+        index = digests_of(split.index, ["sha256"])["sha256"].hexdigest()
+        for path, found, wanted in (
+            (split.index, index, split.index_sha256),
+            (split.records, digest, split.sha256),
+        ):
+            if found != wanted:
+                problems.append(f"{path} differs from what was prepared (its SHA-256 is another)")
+    return problems
 
-    def __init__(self, directory, name, manifest, sample, hashes):
-        self.name, self.entry = name, manifest["splits"][name]
-        self.count, self.hashes = self.entry["count"], hashes
-        self.paths = {
-            kind: os.path.join(directory, self.entry[kind]["file"]) for kind in ("index", "records")
-        }
-        self.size = tuple(manifest["image_size"]) if manifest["image_size"] else None
-        self.codes = form.label_codes(len(manifest["classes"]))
-        self.all_decoded = sample is None or sample >= self.count
-        self.chosen = range(self.count)
-        if not self.all_decoded:
-            self.chosen = frozenset(random.Random(0).sample(self.chosen, sample))
-        self.of_files, self.of_records, self.others = [], [], 0
-        self.offsets = array("q")  # that the index says; -1 where it says nothing
-        self.found, self.per_class = 0, [0] * len(self.codes)
-        self.waiting = deque()  # (record, offset, image being decoded)
-        self.shifts = {}  # by how much the last record's number and offset were wrong
 
-    def summary(self):
-        return (
-            f"{self.name}: {self.found} records, {len(self.codes)} classes, "
-            f"{'all' if self.all_decoded else f'{len(self.chosen)} of them'} decoded, "
-            f"hashes {'equal' if self.hashes else 'not compared'}"
-        )
+def _check_images(split, offsets, size, sample):
+    """Read all records once; return the problems of the images, and the SHA-256 of the file."""
+    chosen = range(split.count)
+    if sample is not None and sample < split.count:
+        chosen = frozenset(random.Random(0).sample(chosen, sample))
+    sha256, problems, others, waiting = hashlib.sha256(), [], 0, deque()
+    bar = tqdm(total=split.count, desc=split.records, unit=" records", disable=None, leave=False)
+    with bar, open(split.records, "rb") as file, ThreadPoolExecutor(usable_cores()) as pool:
+        for key in range(split.count):
+            record = file.read(offsets[key + 1] - offsets[key])
+            sha256.update(record)
+            if key in chosen:
+                waiting.append((key, pool.submit(_image_fault, record, size)))
+            while len(waiting) > (_AHEAD if key + 1 < split.count else 0):
+                number, fault = waiting.popleft()
+                what = fault.result()
+                if what and len(problems) < _MAX_NAMED:
+                    problems.append(f"record {number} at byte {offsets[number]}: {what}")
+                elif what:
+                    others += 1
+            bar.update()
+    if others:
+        problems.append(f"{others} more damaged images")
+    return problems, sha256.hexdigest()
 
-    def run(self):
-        digests = {"index": self._go_through("index", self._read_index)}
-        digests["records"] = self._go_through("records", self._walk)
-        if self.found != self.count:
-            self._file_problem(f"{self.found} whole records, the manifest says {self.count}")
-        elif not self.of_records and self.per_class != self.entry["per_class"]:
-            self._file_problem(form.difference(self.per_class, self.entry["per_class"]))
-        if self.hashes and not (self.of_files or self.of_records):
-            whole = "can be read" if self.all_decoded else "has the right form"
-            for kind, digest in digests.items():
-                if digest != self.entry[kind]["sha256"]:
-                    self._file_problem(
-                        f"the content of {self.entry[kind]['file']} differs from what was prepared "
-                        f"(SHA-256), although every record {whole}"
-                    )
-        self.of_records.sort(key=lambda problem: (problem.offset or 0, problem.record or 0))
 
-    def _go_through(self, kind, function):
-        """Call a function with a file, its size and what digests it up to a place; its SHA-256."""
-        name, wanted = self.entry[kind]["file"], self.entry[kind]["bytes"]
-        try:
-            status = os.stat(self.paths[kind])
-            if not stat.S_ISREG(status.st_mode):
-                self._file_problem(f"{name} is not a file")
-                return None
-            if status.st_size != wanted:
-                self._file_problem(f"{name} has {status.st_size} bytes, not {wanted}")
-            sha256, path = hashlib.sha256(), self.paths[kind]
-            with open(path, "rb", _BLOCK) as file, open(path, "rb") as behind:
-
-                def digest(position):
-                    # Close behind what is read, so that the disk reads it once.
-                    for _ in range((position - behind.tell()) // _BLOCK if self.hashes else 0):
-                        sha256.update(behind.read(_BLOCK))
-
-                function(file, status.st_size, digest)
-                digest(status.st_size)
-                sha256.update(behind.read(_BLOCK))
-                return sha256.hexdigest()
-        except OSError as error:
-            self._file_problem(f"{name} cannot be read ({error.strerror})")
-            return None
-
-    def _file_problem(self, what):
-        self.of_files.append(Problem(self.name, None, None, what))
-
-    def _problem(self, record, offset, what):
-        if len(self.of_records) < _KEPT:
-            self.of_records.append(Problem(self.name, record, offset, what))
-        else:
-            self.others += 1
-
-    def _shifted(self, kind, shift, record, offset, what):
-        """A problem if there is a shift; only counted if the record before has the same."""
-        if shift and shift == self.shifts.get(kind):
-            self.others += 1
-        elif shift:
-            self._problem(record, offset, what)
-        self.shifts[kind] = shift
-
-    def _read_index(self, file, size, digest):
-        most = size // 4  # lines, however large a number a damaged one has
-        self.offsets = array("q", [-1]) * most
-        lines, highest = 0, -1
-        for line, key, offset in form.index_lines(file):
-            lines = line + 1
-            where = f"line {lines} of the index"
-            if key is None:
-                self._problem(line, None, f"{where} is not a number, a tab and an offset")
-            elif key >= most:
-                self._problem(key, None, f"{where}: there cannot be so many records")
-            elif self.offsets[key] >= 0:
-                self._problem(key, None, f"{where}: the second one of this record")
-            else:
-                if key < highest:
-                    self._problem(key, None, f"{where} comes too late")
-                self.offsets[key], highest = offset, max(highest, key)
-        del self.offsets[highest + 1 :]
-        if lines != self.count:
-            self._file_problem(f"the index has {lines} lines, the manifest says {self.count}")
-
-    def _walk(self, file, size, digest):
-        position = key = 0
-        bar = tqdm(total=self.count, desc=self.name, unit=" records", disable=None, leave=False)
-        with bar, ThreadPoolExecutor(usable_cores()) as pool:
-            while position < size:
-                try:
-                    end, image = self._check_record(file, position, size, key)
-                    if key in self.chosen:
-                        fault = pool.submit(form.image_fault, image, self.size)
-                        self.waiting.append((key, position, fault))
-                    position, key = end, key + 1
-                except form.Broken as broken:
-                    position, key = self._go_on(file, position, size, key, broken)
-                digest(position)
-                while len(self.waiting) > (_WAITING if position < size else 0):
-                    record, offset, fault = self.waiting.popleft()
-                    if fault.result():
-                        self._problem(record, offset, fault.result())
-                bar.update()
-        surplus = [k for k in range(key, len(self.offsets)) if self.offsets[k] >= 0]
-        if surplus:
-            offset = self.offsets[surplus[0]]
-            self._problem(surplus[0], offset, "the index has it, the record file does not")
-
-    def _check_record(self, file, position, size, key):
-        """Check the record at a position, but for its image; returns where it ends, and that."""
-        end, parts = form.find_record(file, position, size)
-        follows = form.seems_to_begin(form.read_at(file, end, form.LEAST), size - end)
-        if end < size and not follows and self._index_says(key + 1) not in (end, None):
-            # Not the next record's head is damaged, but this one's length.
-            raise form.Broken(f"its length leads to byte {end}, where no record begins")
-        content, filled = form.read_content(file, parts)
-        _, code, number, _ = header = form.unpack_header(content)
-        self.found += 1
-        for fault in form.header_faults(header, self.codes):
-            self._problem(key, position, fault)
-        if code in self.codes:
-            self.per_class[self.codes[code]] += 1
-        self._shifted("number", number - key, key, position, f"its header has the number {number}")
-        if not filled:
-            self._problem(key, position, "the bytes that fill it up are not zero")
-        said = self._index_says(key)
-        if said is None and self.offsets:
-            self._shifted("offset", "none", key, position, "the index does not have it")
-        elif said is not None:
-            self._shifted("offset", said - position, key, position, f"the index has it at {said}")
-        return end, form.image_of(content)
-
-    def _index_says(self, key):
-        """The offset of a record, or None."""
-        return self.offsets[key] if key < len(self.offsets) and self.offsets[key] >= 0 else None
-
-    def _go_on(self, file, position, size, key, broken):
-        """Report a record that cannot be read; position and number of the next that may be."""
-        begin = form.find_next(file, position + 1, size)
-        while begin is not None and self._number_at(file, begin) is None:
-            begin = form.find_next(file, begin + 1, size)
-        if begin is None:
-            what = f"{broken}; none begins in the {size - position} bytes up to the file's end"
-            if key >= self.count:
-                key, what = None, f"{size - position} bytes follow the last record"
-            self._problem(key, position, what)
-            return size, self.count if key is None else key + 1
-        self._problem(key, position, f"{broken}; the next one begins at byte {begin}")
-        number = self._number_at(file, begin)
-        if number > key + 1:
-            others = f", nor the others up to {number - 1}" if number > key + 2 else ""
-            self._problem(key + 1, None, f"it cannot be found{others}")
-        return begin, number
-
-    def _number_at(self, file, begin):
-        """The number of the record that seems to begin there: the index's or its own."""
-        at = bisect_left(self.offsets, begin)
-        if self._index_says(at) == begin:
-            return at
-        number = form.read_header(file, begin)[2]
-        return number if number < max(self.count, len(self.offsets)) else None
+def _image_fault(record, size) -> Optional[str]:
+    """Return the fault of a record's image, or None."""
+    try:
+        _, image = form.split_record(record)
+    except form.Broken as broken:
+        return str(broken)
+    pixels = form.decode(image)
+    if pixels is None:
+        return "its image cannot be decoded"
+    height, width = pixels.shape[:2]
+    if size and (height, width) != size:
+        return f"its image is {width}x{height} instead of {size[1]}x{size[0]}"
+    return None

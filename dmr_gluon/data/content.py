@@ -1,9 +1,9 @@
-"""Official sets known by their content: a digest of all images and labels, whatever their order.
+"""Identify official sets by a digest of all their images and labels, in any order.
 
 An image's digest is the SHA-256 of its label (one byte, the class's number in the official,
 alphabetical order) and its red, green and blue planes, row by row: 3,073 bytes, as in the official
 binary files. A split's is the SHA-256 of its images' digests, written in hexadecimal, sorted and
-joined by newlines. Neither depends on the order of the images or on the files that they come in.
+joined by newlines. Neither depends on the order of the images or on their container.
 """
 
 import hashlib
@@ -23,19 +23,19 @@ DIGESTS = {
         "test": "3c57437b59d1657edfbe5f0b0c0b457e27d44a63a5a16ebcd9389d892bef71d2",
     },
 }
-#: Images of the sets of which each is known too, by the first bytes of its digest, which lie
-#: beside this file (``tools/write_digests.py``). They only serve to say what is wrong.
+#: Sets whose images are also known one by one, by the first ``PREFIX`` bytes of their digests
+#: (``NAME.digests``, from ``tools/write_digests.py``). They only serve to describe what is wrong.
 _KNOWN = {"cifar10": {"train": 50_000, "test": 10_000}}
 PREFIX = 5
-#: Images that a refusal names of each kind.
+#: Number of images of each kind that a refusal names.
 _NAMED = 2
 
 
 def image_digest(image, label):
-    """The SHA-256 of one image (height, width, 3), RGB of uint8, and its label.
+    """Return the SHA-256 of one image (height, width, 3), RGB of uint8, and its label.
 
-    That of an image of another size than 32x32 begins with its size, so that no such image has the
-    digest of one of an official set.
+    For an image of another size than 32x32 the hashed bytes begin with its size, so its digest is
+    never one of an official set.
     """
     size = b"" if image.shape == (32, 32, 3) else repr(image.shape).encode()
     planes = image.transpose(2, 0, 1).tobytes()
@@ -43,23 +43,23 @@ def image_digest(image, label):
 
 
 def split_digest(digests):
-    """The digest of a split, from those of its images in any order, in hexadecimal."""
+    """Return the digest of a split in hexadecimal, from those of its images in any order."""
     lines = "\n".join(sorted(digest.hex() for digest in digests))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def file_of(dataset):
-    """The file with the beginnings of the digests of a set's images."""
+    """Return the path of the file with the prefixes of the digests of a set's images."""
     return os.path.join(os.path.dirname(__file__), f"{dataset}.digests")
 
 
 def known_images(dataset):
-    """The beginnings of the digests of a set's images.
+    """Return the prefixes of the digests of a set's images.
 
     Returns
     -------
     dict of str to Counter, or None
-        By split; None for a set of which they are not known.
+        By split; None if they are not known.
     """
     if dataset not in _KNOWN:
         return None
@@ -71,27 +71,27 @@ def known_images(dataset):
 
 
 def require_official(dataset, source, splits, classes, digests, remedy):
-    """Refuse images that are not, all together, an official set's.
+    """Refuse images that are not exactly an official set's.
 
     Parameters
     ----------
     dataset : str
         One of :data:`DIGESTS`.
     source : str
-        Where they come from.
+        Their origin, for the refusal.
     splits : dict of str to (images, labels, names)
         ``train`` and ``test``.
     classes : list of str
     digests : dict of str to list of bytes
         :func:`image_digest` of each image, by split.
     remedy : str
-        What can be done, for the refusal.
+        Advice, for the refusal.
 
     Raises
     ------
     DMRError
-        One line: how many images are wanted and found, and, where it can be told, how many of
-        them are not the set's and how many of the set are missing.
+        In one line: how many images are expected and found, and, if the set's images are known one
+        by one, how many are not the set's and how many are missing.
     """
     wrong = [
         _difference(dataset, split, *splits[split], classes, digests[split])
@@ -103,7 +103,7 @@ def require_official(dataset, source, splits, classes, digests, remedy):
 
 
 def _difference(dataset, split, images, labels, names, classes, digests):
-    """In what one split is not the official one, in a few words."""
+    """Describe how one split differs from the official one."""
     known = known_images(dataset)
     if known is None:
         seen, again = set(), []
@@ -120,7 +120,7 @@ def _difference(dataset, split, images, labels, names, classes, digests):
             left[digest[:PREFIX]] -= 1
         else:
             rest.append(i)
-    for i in rest:  # after all that are in their place
+    for i in rest:  # once all correct images are accounted for
         if known[split][digests[i][:PREFIX]]:
             again.append(i)
             continue

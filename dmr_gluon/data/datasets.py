@@ -1,7 +1,7 @@
-"""Prepared sets as found on disk.
+"""Prepared data sets on disk.
 
 A prepared set is a folder with ``manifest.json`` and, for each split, a RecordIO file
-and its index. Nothing here needs MXNet.
+and its index. No MXNet.
 """
 
 import json
@@ -23,38 +23,39 @@ _AGAIN = "prepare the data set again with --overwrite"
 
 @dataclass(frozen=True)
 class Split:
-    """One RecordIO file and its index."""
+    """One RecordIO file and its index, with their SHA-256."""
 
     records: str
     index: str
     count: int
     per_class: Tuple[int, ...]
     sha256: str
+    index_sha256: str = ""
 
 
 @dataclass(frozen=True)
-class PreparedSet:
+class RecordDataset:
     """A prepared data set.
 
     Attributes
     ----------
     directory : str
     name : str
-        ``digits``, ``cifar10``, ... or what ``dmr prepare folder --name`` was given.
+        ``digits``, ``cifar10``, ... or the name given with ``dmr prepare folder --name``.
     classes : tuple of str
         Class names; their positions are the labels.
     mean, std : tuple of float
-        R, G, B in 0-255, to normalise with: published where the paper's authors
-        published them, else measured over the training images.
+        R, G, B in 0-255, to normalise with: as published by the paper's authors, else as measured
+        over the training images.
     image_size : tuple of int, optional
-        (height, width) if all images have the same.
+        (height, width), if it is the same for all images.
     splits : dict of Split
-        ``train`` and ``test``; ``validation`` too in SVHN's split of the paper.
+        ``train`` and ``test``; also ``validation`` in SVHN's split of the paper.
     official : dict, optional
-        Of an official set, by what it is known to be that: ``known_by`` is ``content`` (then
-        ``digests`` has those of its splits), ``archives`` (their MD5) or ``counts``.
+        How an official set was identified: ``known_by`` is ``content`` (then ``digests`` has those
+        of its splits), ``archives`` (by their MD5) or ``counts``.
     words : tuple of str, optional
-        What the classes are called, where ``classes`` are numbers, as ImageNet's are.
+        Readable names of the classes if ``classes`` are identifiers, as ImageNet's are.
     """
 
     directory: str
@@ -68,7 +69,7 @@ class PreparedSet:
     words: Optional[Tuple[str, ...]] = None
 
     def split(self, name: str) -> Split:
-        """One split by name."""
+        """Return one split by name."""
         if name not in self.splits:
             raise DMRError(
                 f"{self.directory} has no split {name!r}; name one of {', '.join(self.splits)}"
@@ -77,7 +78,7 @@ class PreparedSet:
 
 
 def read_manifest(directory):
-    """The manifest of a prepared set as a dictionary, or None where there is none."""
+    """Return the manifest of a prepared set as a dictionary, or None if there is none."""
     path = os.path.join(directory, MANIFEST)
     try:
         with open(path, encoding="utf-8") as file:
@@ -92,7 +93,7 @@ def read_manifest(directory):
 
 
 def manifest_faults(manifest):
-    """Each thing that is wrong with a manifest, its splits aside."""
+    """Yield the faults of a manifest, except those of its splits."""
     classes, words = manifest.get("classes"), manifest.get("words")
     size, splits = manifest.get("image_size"), manifest.get("splits")
     if not isinstance(manifest.get("dataset"), str):
@@ -115,23 +116,25 @@ def manifest_faults(manifest):
         yield f"it was prepared as {manifest['dataset']} {unofficial}"
 
 
-def split_faults(entry, classes):
-    """Each thing that is wrong with what a manifest says of a split."""
+def split_fault(entry, classes):
+    """Return the fault of a split's entry in the manifest, or None."""
     if not isinstance(entry, dict):
-        yield "is no table"
-        return
+        return "is no table"
+    per_class = entry.get("per_class")
     if not _whole(entry.get("count")):
-        yield "has no count"
-    if not (_numbers(entry.get("per_class"), classes) and all(map(_whole, entry["per_class"]))):
-        yield f"per_class is not {classes} numbers"
+        return "has no count"
+    if not (_numbers(per_class, classes) and all(map(_whole, per_class))):
+        return f"has no counts of {classes} classes"
     for key in ("records", "index"):
-        file = entry[key] if isinstance(entry.get(key), dict) else {}
-        if not is_plain(file.get("file")):
-            yield f"{key} names no file"
-        if not _whole(file.get("bytes")):
-            yield f"{key} has no number of bytes"
-        if not re.fullmatch("[0-9a-f]{64}", str(file.get("sha256"))):
-            yield f"{key} has no SHA-256"
+        file = entry.get(key)
+        if not (
+            isinstance(file, dict)
+            and is_plain(file.get("file"))
+            and _whole(file.get("bytes"))
+            and re.fullmatch("[0-9a-f]{64}", str(file.get("sha256")))
+        ):
+            return f"{key}: the entry lacks a file's name, size or SHA-256"
+    return None
 
 
 def _texts(value):
@@ -142,7 +145,7 @@ def _numbers(value, length):
     return (
         isinstance(value, list)
         and len(value) == length
-        and all(isinstance(n, (int, float)) and abs(n) < 1 << 62 for n in value)  # nor not a number
+        and all(isinstance(n, (int, float)) and abs(n) < 1 << 62 for n in value)  # NaN fails too
     )
 
 
@@ -151,20 +154,20 @@ def _whole(value):
 
 
 def is_plain(name):
-    """Whether it would do as the name of a file in the same folder."""
+    """Return whether a name is that of a file in the same folder."""
     return isinstance(name, str) and name.isprintable() and not re.search(r"^\.*$|/", name)
 
 
 def partial_name(dataset):
-    """What is made of an official set's source with ``--partial`` is called.
+    """Return the name of a set that ``--partial`` makes from an official set's source.
 
-    It does not begin as the official name does, which names of sets made from that begin with.
+    It must not begin with the official name: names of sets derived from the official one do.
     """
     return f"partial-{dataset}"
 
 
 def making_command(manifest, directory):
-    """What makes a set again: its own command if it was made by one."""
+    """Return the command that prepares a set again, its own one if the manifest has it."""
     command = manifest.get("command")
     if not (isinstance(command, str) and command.isprintable()):
         command = ""
@@ -174,18 +177,20 @@ def making_command(manifest, directory):
 
 
 def preparing_command(directory, name=None):
-    """The command that makes a set which is not there yet.
+    """Return the command that prepares a missing set.
 
     Parameters
     ----------
     directory : str
-        Where it belongs.
     name : str, optional
         Which set it must be; default: the one that the folder is named after, or any.
+
+    Returns
+    -------
+    str
     """
     called = name or os.path.basename(os.path.abspath(directory))
     if called in PUBLISHED or called == "digits":
-        # ImageNet cannot be downloaded.
         what = f"{called} --source DIR" if called == "imagenet" else called
     else:
         what = f"folder SRC --name {_quoted(name)}" if name else "folder SRC"
@@ -197,31 +202,35 @@ def _quoted(directory):
 
 
 def official_fault(manifest):
-    """Why a set with an official name cannot be taken for that, or None."""
+    """Return why a set with an official name is not accepted as that set, or None."""
     name, official = manifest.get("dataset"), manifest.get("official")
     if not isinstance(name, str) or name not in PUBLISHED:
         return None
     if not isinstance(official, dict) or not isinstance(official.get("known_by"), str):
-        return "by a version of dmr-gluon that did not look whether its images are that set's"
+        return "by a version of dmr-gluon that did not verify its images"
     if name in DIGESTS and official.get("digests") != DIGESTS[name]:
         return "from images that are not that set's"
     return None
 
 
-def open_prepared(directory, name=None) -> PreparedSet:
-    """Open a prepared set after a quick look at its files (names and sizes).
+def open_prepared(directory, name=None) -> RecordDataset:
+    """Open a prepared set after checking its manifest and the sizes of its files.
 
     Parameters
     ----------
     directory : str
     name : str, optional
-        Which set is wanted there, for what to do where there is none.
+        Which set is expected there; the refusal says how to make it.
+
+    Returns
+    -------
+    RecordDataset
 
     Raises
     ------
     DMRError
-        Where the folder, its manifest, a record file or an index is missing or has
-        another size than the manifest says, or the manifest is not one.
+        If the folder, its manifest, a record file or an index is missing, has another size than
+        the manifest says, or the manifest is invalid.
     """
     directory = os.fspath(directory)
     manifest = read_manifest(directory)
@@ -238,47 +247,68 @@ def open_prepared(directory, name=None) -> PreparedSet:
             f"{making_command(manifest, directory)}"
         )
     faults = list(manifest_faults(manifest))
-    for name, entry in {} if faults else manifest["splits"].items():
-        wrong = split_faults(entry, len(manifest["classes"]))
-        faults += [f"the split {name}: {fault}" for fault in wrong]
+    for split, entry in {} if faults else manifest["splits"].items():
+        wrong = split_fault(entry, len(manifest["classes"]))
+        faults += [f"the split {split} {wrong}"] if wrong else []
     if faults:
         raise DMRError(f"{os.path.join(directory, MANIFEST)}: {faults[0]}; {_AGAIN}")
-    splits = {}
-    for name, entry in manifest["splits"].items():
-        for key, kind in (("records", "record file"), ("index", "index")):
-            _require_file(directory, entry[key], kind)
-        splits[name] = Split(
-            records=os.path.join(directory, entry["records"]["file"]),
-            index=os.path.join(directory, entry["index"]["file"]),
-            count=entry["count"],
-            per_class=tuple(entry["per_class"]),
-            sha256=entry["records"]["sha256"],
-        )
-    # Of an official set, and of one made from it, the published ones.
-    usual = manifest.get("published") or manifest
+    # The published statistics apply to an official set and to those derived from it.
+    statistics = manifest.get("published") or manifest
     size = manifest.get("image_size")
-    return PreparedSet(
+    return RecordDataset(
         directory=directory,
         name=manifest["dataset"],
         classes=tuple(manifest["classes"]),
-        mean=tuple(usual["mean"]),
-        std=tuple(usual["std"]),
+        mean=tuple(statistics["mean"]),
+        std=tuple(statistics["std"]),
         image_size=tuple(size) if size else None,
-        splits=splits,
+        splits={split: open_split(directory, it) for split, it in manifest["splits"].items()},
         official=manifest.get("official"),
         words=tuple(manifest["words"]) if manifest.get("words") else None,
     )
 
 
-def open_as_trained(dataset, directory=None) -> PreparedSet:
-    """The prepared set for a run's network, with the mean and std that it was trained with.
+def open_split(directory, entry) -> Split:
+    """Return the split that a manifest's entry describes, after checking the sizes of its files.
+
+    Raises
+    ------
+    DMRError
+        If a file is missing or has another size.
+    """
+    paths = {}
+    for key, kind in (("records", "record file"), ("index", "index")):
+        path = paths[key] = os.path.join(directory, entry[key]["file"])
+        if not os.path.isfile(path):
+            raise DMRError(f"the {kind} {path} is missing; prepare the data set again")
+        size = os.path.getsize(path)
+        if size != entry[key]["bytes"]:
+            raise DMRError(
+                f"the {kind} {path} has {size} bytes, its manifest says {entry[key]['bytes']}; it "
+                f"is damaged or half copied: prepare the data set again"
+            )
+    return Split(
+        count=entry["count"],
+        per_class=tuple(entry["per_class"]),
+        sha256=entry["records"]["sha256"],
+        index_sha256=entry["index"]["sha256"],
+        **paths,
+    )
+
+
+def open_as_trained(dataset, directory=None) -> RecordDataset:
+    """Open the prepared set of a run, with the mean and std that its network was trained with.
 
     Parameters
     ----------
     dataset : dict
-        What a run's configuration says of its data set.
+        The data set's entry in a run's configuration.
     directory : str, optional
-        Where it is; default: where it was.
+        Default: where it was in training.
+
+    Returns
+    -------
+    RecordDataset
 
     Raises
     ------
@@ -291,18 +321,4 @@ def open_as_trained(dataset, directory=None) -> PreparedSet:
             f"{prepared.directory} has other classes than {dataset['name']}, on which the network "
             f"was trained; name the right one with --data-dir"
         )
-    # Whatever the other set's own statistics are.
     return replace(prepared, mean=tuple(dataset["mean"]), std=tuple(dataset["std"]))
-
-
-def _require_file(directory, entry, kind):
-    path = os.path.join(directory, entry["file"])
-    try:
-        size = os.path.getsize(path)
-    except OSError:
-        raise DMRError(f"the {kind} {path} is missing; prepare the data set again") from None
-    if size != entry["bytes"]:
-        raise DMRError(
-            f"the {kind} {path} has {size} bytes, its manifest says {entry['bytes']}; it is "
-            f"damaged or half copied: prepare the data set again"
-        )

@@ -1,9 +1,9 @@
-"""Batches of images from RecordIO, for training and for exact evaluation.
+"""Load batches of images from RecordIO, for training and for exact evaluation.
 
-An epoch is a permutation of the images and a row of random numbers for each place in it, both
-from seed and epoch alone. So it is the same for any number of threads, devices and workers, each
-worker reads just its share of every batch, and a run goes on in the middle of an epoch without
-reading what it has had. MXNet's ImageRecordIter can do none of this.
+An epoch is a permutation of the images and a row of random numbers for each position, both drawn
+from seed and epoch alone. So it is bit-identical for any number of threads, devices and workers;
+each worker reads only its shard of every batch; and a run resumes in the middle of an epoch
+without reading the first half again. MXNet's ImageRecordIter can do none of this.
 """
 
 from collections import namedtuple
@@ -14,47 +14,49 @@ from ..errors import DMRError
 from .reader import batches
 from .transforms import CentreCrop, Draws, Normalise, PadCropMirror, ScaleCropMirrorColour
 
-#: Which worker's share: ``index`` from 0, of ``count``.
-Part = namedtuple("Part", "index count")
-WHOLE = Part(0, 1)
+#: One worker's shard of the data: ``index`` from 0, of ``count``.
+Shard = namedtuple("Shard", "index count")
+WHOLE = Shard(0, 1)
 
 
-def training_batches(prepared, recipe, seed, epoch, start=0, part=WHOLE, fresh=(), threads=None):
-    """One epoch of training batches: every image once, in an order of its own.
+def training_batches(
+    prepared, recipe, seed, epoch, start=0, shard=WHOLE, reshuffled_at=(), threads=None
+):
+    """Yield one epoch of training batches: every image once, in the epoch's own order.
 
     Parameters
     ----------
-    prepared : PreparedSet
+    prepared : RecordDataset
     recipe : Recipe
     seed, epoch : int
-        Decide the order and the augmentation.
+        Determine the order and the augmentation.
     start : int
-        Batches that have been trained on already.
-    part : Part
-        A worker's number and how many there are. Each gets its share of every batch.
-    fresh : sequence of int
-        Batches after which the rest of the epoch is drawn anew, see :class:`Draws`.
+        Batches to skip; they have been trained on.
+    shard : Shard
+        Which worker's part of every batch.
+    reshuffled_at : sequence of int
+        Batches after which the rest of the epoch is drawn again; see :class:`Draws`.
     threads : int, optional
-        That read and augment; nothing else depends on it. Default: one for each core.
+        Threads that read and augment; the result does not depend on them. Default: one per core.
 
     Yields
     ------
     Batch
-        Of ``recipe.batch_size`` images; the last one of an epoch has the rest. With several
-        workers: of this one's share. See :data:`dmr_gluon.data.reader.Batch`.
+        This worker's shard of ``recipe.batch_size`` images; the last batch of an epoch has the
+        rest. See :data:`dmr_gluon.data.reader.Batch`.
 
     Raises
     ------
     DMRError
-        For images of another size than the recipe takes, or a damaged record.
+        If images have another size than the recipe takes, or a record is damaged.
     """
     check_image_size(prepared, recipe)
     split = prepared.split("train")
     size = recipe.batch_size
-    fresh = [size * step for step in fresh]
-    draws = Draws(split.count, seed, epoch, fresh, recipe.shuffle_chunk)
+    reshuffled_at = [size * step for step in reshuffled_at]
+    draws = Draws(split.count, seed, epoch, reshuffled_at, recipe.shuffle_chunk)
     places = [
-        np.arange(first, split.count)[share_of(min(size, split.count - first), part)]
+        np.arange(first, split.count)[share_of(min(size, split.count - first), shard)]
         for first in range(start * size, split.count, size)
     ]
     whole = recipe.train_short_side is None
@@ -63,16 +65,16 @@ def training_batches(prepared, recipe, seed, epoch, start=0, part=WHOLE, fresh=(
     return batches(split, numbers, _shape(recipe), transform, threads)
 
 
-def evaluation_batches(prepared, recipe, split="test", part=WHOLE, threads=None):
-    """All images of a split, once each, in the order of the file; or a worker's share of them.
+def evaluation_batches(prepared, recipe, split="test", shard=WHOLE, threads=None):
+    """Yield a split's images, or a worker's shard of them: once each, in the order of the file.
 
     Parameters
     ----------
-    prepared : PreparedSet
+    prepared : RecordDataset
     recipe : Recipe
-        Its image sizes and its batches' size are used.
+        Its image sizes and its batch size are used.
     split : str
-    part : Part
+    shard : Shard
     threads : int, optional
         As for :func:`training_batches`.
 
@@ -90,23 +92,23 @@ def evaluation_batches(prepared, recipe, split="test", part=WHOLE, threads=None)
     if whole:
         check_image_size(prepared, recipe)
     found = prepared.split(split)
-    mine = np.arange(found.count)[share_of(found.count, part)]
+    mine = np.arange(found.count)[share_of(found.count, shard)]
     numbers = [mine[i : i + recipe.batch_size] for i in range(0, len(mine), recipe.batch_size)]
     transform = Normalise(prepared) if whole else CentreCrop(prepared, recipe)
     return batches(found, numbers, _shape(recipe), transform, threads)
 
 
-def share_of(count, part):
-    """The slice of so many things that is a part's: near-equal parts, in order."""
-    return slice(count * part.index // part.count, count * (part.index + 1) // part.count)
+def share_of(count, shard):
+    """Return the slice of ``count`` things that belongs to a shard: near-equal, in order."""
+    return slice(count * shard.index // shard.count, count * (shard.index + 1) // shard.count)
 
 
 def check_image_size(prepared, recipe):
-    """Refuse images that a recipe cannot take whole.
+    """Refuse images whose size does not fit a recipe that takes them whole.
 
     Parameters
     ----------
-    prepared : PreparedSet
+    prepared : RecordDataset
     recipe : Recipe
 
     Raises

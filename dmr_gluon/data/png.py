@@ -1,8 +1,8 @@
-"""Small lossless images as PNGs of one plain form, decoded a whole block at a time.
+"""Store small lossless images as uncompressed PNGs, decoded a whole block at a time.
 
-8-bit RGB, not interlaced, one part with the pixels, without filters and stored, not deflated:
-inflating an image of 32x32 would take longer than all else that is done with it, for a quarter
-of its bytes. Every PNG decoder reads them. No MXNet.
+8-bit RGB, not interlaced, one IDAT chunk, no filters, stored instead of deflated: inflating a
+32x32 image would take longer than everything else done with it, to save a quarter of its bytes.
+Every PNG decoder reads them. No MXNet.
 """
 
 import struct
@@ -11,32 +11,32 @@ from functools import lru_cache
 
 import numpy as np
 
-#: Pixels up to which images are encoded here: beyond, files would become too large.
+#: Larger images are compressed by OpenCV: uncompressed files would become too large.
 MOST_PIXELS = 64 * 64
-_FILTER = 0  # none; stands before every row
+_FILTER = 0  # none; precedes every row
 _LEVEL = 0  # stored
-_PART = struct.Struct(">I4s")  # length and kind, before the content and its checksum
+_CHUNK = struct.Struct(">I4s")  # length and kind, before the content and its checksum
 
 
-def _part(kind, content):
+def _chunk(kind, content):
     checked = kind + content
     length, checksum = len(content), zlib.crc32(checked)
     return struct.pack(">I", length) + checked + struct.pack(">I", checksum)
 
 
 def _beginning(height, width):
-    return b"\x89PNG\r\n\x1a\n" + _part(
+    return b"\x89PNG\r\n\x1a\n" + _chunk(
         b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     )
 
 
-_END = _part(b"IEND", b"")
+_END = _chunk(b"IEND", b"")
 _ZLIB = zlib.compress(b"", _LEVEL)[:2]
 _BEGINNING = len(_beginning(1, 1))
 
 
 def encode(image):
-    """A PNG file.
+    """Encode an image as a PNG file.
 
     Parameters
     ----------
@@ -50,13 +50,13 @@ def encode(image):
     height, width = image.shape[:2]
     rows = np.full((height, 1 + 3 * width), _FILTER, np.uint8)
     rows[:, 1:] = image.reshape(height, 3 * width)
-    return _beginning(height, width) + _part(b"IDAT", zlib.compress(rows, _LEVEL)) + _END
+    return _beginning(height, width) + _chunk(b"IDAT", zlib.compress(rows, _LEVEL)) + _END
 
 
 def rows_of(encoded):
-    """What an image of that form holds: its rows, each behind the number of its filter.
+    """Return the rows of an image encoded by :func:`encode`, each preceded by its filter's number.
 
-    Damage shows: zlib's own checksum covers every row.
+    Detects damage: zlib's own checksum covers every row.
 
     Parameters
     ----------
@@ -65,22 +65,22 @@ def rows_of(encoded):
     Returns
     -------
     (height, width), bytes
-        Or None, None for anything else, whole or damaged.
+        None, None for any other image, whole or damaged.
     """
     other = None, None
-    begin, end = _BEGINNING + _PART.size, len(encoded) - len(_END) - 4
+    begin, end = _BEGINNING + _CHUNK.size, len(encoded) - len(_END) - 4
     if end < begin or encoded[-len(_END) :] != _END:
         return other
     size = _size(bytes(encoded[:_BEGINNING]))
-    if size is None or _PART.unpack_from(encoded, _BEGINNING) != (end - begin, b"IDAT"):
+    if size is None or _CHUNK.unpack_from(encoded, _BEGINNING) != (end - begin, b"IDAT"):
         return other
-    # Those of other encoders need not be inflated to see that they are not of this form.
+    # PNGs of other encoders need not be inflated to be recognised.
     if encoded[begin : begin + len(_ZLIB)] != _ZLIB:
         return other
     height, row = size[0], 1 + 3 * size[1]
     stream = zlib.decompressobj()
     try:
-        rows = stream.decompress(encoded[begin:end], height * row + 1)  # whatever it would grow to
+        rows = stream.decompress(encoded[begin:end], height * row + 1)  # bounded
     except zlib.error:
         return other
     if not stream.eof or len(rows) != height * row or rows[::row].count(_FILTER) != height:
@@ -90,14 +90,14 @@ def rows_of(encoded):
 
 @lru_cache(maxsize=64)
 def _size(beginning):
-    """(height, width) that a PNG's first bytes declare, None for those of another form."""
+    """Return the (height, width) that a PNG's first bytes declare; None if it is not ours."""
     width, height = struct.unpack_from(">II", beginning, 16)
     ours = width * height <= MOST_PIXELS and beginning == _beginning(height, width)
     return (height, width) if ours else None
 
 
 def pixels(rows, size):
-    """Several images of one size.
+    """Return the pixels of several images of one size.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Images that exported networks are checked, calibrated and shown on."""
+"""Preprocess images, and provide those on which exported networks are verified and calibrated."""
 
 from dataclasses import dataclass, replace
 from typing import Optional, Tuple
@@ -10,22 +10,22 @@ from .loader import evaluation_batches
 
 
 def batch_size(image_size):
-    """Images at a time: as many processes as there are forms hold one batch's activations."""
+    """Return images per batch: one process per variant holds a batch's activations."""
     return max(8, min(64, 2**19 // image_size**2))
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What becomes of an image before it goes into a network.
+    """How an image is preprocessed for a network.
 
     Parameters
     ----------
     image_size : int
         Height and width of the input.
     mean, std : sequence of float or None
-        R, G, B in 0-255; None where it is not known what the network was trained on.
+        R, G, B in 0-255; None if the network's training data is unknown.
     short_side : int or None
-        What larger images are scaled to before the centre is cut out.
+        Larger images are scaled to this shorter side before the centre is cropped.
     """
 
     image_size: int
@@ -34,7 +34,7 @@ class Preparation:
     short_side: Optional[int] = None
 
     def describe(self, in_graph):
-        """``input`` of ``bundle.json``."""
+        """Return the entry ``input`` of ``bundle.json``."""
         size = self.image_size
         return {
             "name": "data",
@@ -50,7 +50,7 @@ class Preparation:
         }
 
     def normalised(self, pixels):
-        """What a network is given of pixels.
+        """Turn pixels into a network's input.
 
         Parameters
         ----------
@@ -66,7 +66,7 @@ class Preparation:
         return (pixels.transpose(0, 3, 1, 2) - mean) / std
 
     def pixels(self, data):
-        """The pixels of what :meth:`normalised` gave.
+        """Turn a network's input back into pixels: the inverse of :meth:`normalised`.
 
         Parameters
         ----------
@@ -89,16 +89,16 @@ class Preparation:
 
 
 class PreparedImages:
-    """Of a prepared set, as its evaluation takes them.
+    """Images of a prepared set, preprocessed as in evaluation.
 
     Parameters
     ----------
-    prepared : PreparedSet
+    prepared : RecordDataset
         With the mean and std that the network was trained with.
     recipe : Recipe
-        Its image sizes are used.
+        Provides the image sizes.
     count : int, optional
-        Test images to compare on; default: all.
+        Number of test images; default: all.
     """
 
     def __init__(self, prepared, recipe, count=None):
@@ -112,18 +112,18 @@ class PreparedImages:
         return _first(evaluation_batches(self._prepared, self._recipe), self.count)
 
     def calibration(self, count):
-        """Training images, without augmentation: (n, 3, height, width), normalised."""
+        """Return training images without augmentation: (n, 3, height, width), normalised."""
         batches = evaluation_batches(self._prepared, self._recipe, "train")
         return np.concatenate([data for data, _ in _first(batches, count)])
 
     def example(self):
-        """The first test image, (3, height, width), its label, and where it is from."""
+        """Return the first test image, (3, height, width), its label, and its origin."""
         data, label = next(iter(self.batches()))
         return data[0], int(label[0]), f"the first test image of {self._prepared.name}"
 
 
 class MadeImages:
-    """Coloured blots, where there is no prepared set; the same ones every time.
+    """Synthetic coloured blots, deterministic, for networks without a prepared set.
 
     Parameters
     ----------
@@ -139,11 +139,11 @@ class MadeImages:
         return ((data, None) for data in self._made(self.count, seed=0))
 
     def calibration(self, count):
-        """Other ones, to calibrate with."""
+        """Return other blots, to calibrate with."""
         return np.concatenate(list(self._made(count, seed=1)))
 
     def example(self):
-        """The first one, None for its label, and that it was made up."""
+        """Return the first image, None for its label, and its origin."""
         return next(self._made(1, seed=0))[0], None, "coloured blots, made up"
 
     def _made(self, count, seed):
@@ -158,7 +158,7 @@ class MadeImages:
 
 
 def _first(batches, count):
-    """The batches of the first images."""
+    """Yield batches with the first ``count`` images."""
     left = count
     for data, label in batches:
         yield data[:left], label[:left]

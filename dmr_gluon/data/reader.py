@@ -1,4 +1,4 @@
-"""Images out of a RecordIO file, in any order, ahead of whoever uses them. No MXNet."""
+"""Read images from a RecordIO file in any order, ahead of their use. No MXNet."""
 
 import os
 from array import array
@@ -18,9 +18,9 @@ from . import recordio as form
 #: ``label``: array of int64, (n,).
 Batch = namedtuple("Batch", "data label")
 
-#: Values of prepared images that one thread makes at a time, about: 64 images of 32x32.
+#: Values that one thread prepares at a time, about: 64 images of 32x32.
 _BLOCK = 64 * 3 * 32 * 32
-#: What a damaged index or record leads to: places that no number or memory holds.
+#: What a damaged index or record raises: offsets beyond any file, memory or integer.
 _DAMAGE = (IndexError, ValueError, OverflowError, OSError, MemoryError)
 #: Batches that are prepared before they are asked for.
 _AHEAD = 3
@@ -38,7 +38,7 @@ class RecordFile:
     Raises
     ------
     DMRError
-        Where a file cannot be read or the index is damaged.
+        If a file cannot be read or the index is damaged.
     """
 
     def __init__(self, split):
@@ -65,12 +65,12 @@ class RecordFile:
         return len(self._offsets) - 1
 
     def image(self, number):
-        """One image and its label, see ``images``."""
+        """Return one image and its label; see :meth:`images`."""
         images, labels = self.images([number])
         return images[0], labels[0]
 
     def images(self, numbers):
-        """Several images and their labels.
+        """Return several images and their labels.
 
         May be called from several threads at once.
 
@@ -81,13 +81,13 @@ class RecordFile:
         Returns
         -------
         sequence of numpy.ndarray, list of int
-            Images of (height, width, 3) of uint8, RGB; one array of them where all are of
-            one size and the form of ``png``.
+            Images of (height, width, 3) of uint8, RGB; a single array if all have one size and
+            the form of :mod:`.png`.
 
         Raises
         ------
         DMRError
-            For a record that is damaged or not there.
+            If a record is damaged or missing.
         """
         images, labels, plain = [None] * len(numbers), [], {}
         for place, number in enumerate(numbers):
@@ -118,21 +118,21 @@ class RecordFile:
 
 
 def _decode(encoded):
-    """Pixels of any encoded image, RGB."""
-    if encoded[:2] == b"\xff\xd8":
+    """Return the pixels of any encoded image, RGB."""
+    if form.is_jpeg(encoded):
         try:
-            # OpenCV's pixels; of photographs in half of its time.
+            # The same pixels as OpenCV's; photographs in half of the time.
             return simplejpeg.decode_jpeg(encoded)
         except (ValueError, MemoryError):
-            pass  # not as it should be, but OpenCV may read it
+            pass  # OpenCV reads some JPEGs that simplejpeg refuses
     image = form.decode(encoded)
     if image is None:
         raise form.Broken("its image cannot be decoded")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image
 
 
 def batches(split, numbers, shape, transform, threads=None):
-    """Batches of prepared images, made on all cores ahead of their use.
+    """Yield batches of prepared images, made on all cores ahead of their use.
 
     Parameters
     ----------
@@ -140,11 +140,11 @@ def batches(split, numbers, shape, transform, threads=None):
     numbers : sequence of arrays of int
         The records of each batch, in order.
     shape : tuple of int
-        Of one prepared image.
+        Shape of one prepared image.
     transform : function
-        Called with images as ``RecordFile.images`` gives them, where they stand (batch, slice
-        of its rows) and the array to fill, float32 of shape (n, \\*shape). Must not depend on
-        which thread calls it when.
+        Called with images as ``RecordFile.images`` returns them, their place (batch, slice of its
+        rows) and the array to fill, float32 of shape (n, \\*shape). Must not depend on which
+        thread calls it when.
     threads : int, optional
         Default: one for each core.
 
@@ -155,7 +155,7 @@ def batches(split, numbers, shape, transform, threads=None):
     Raises
     ------
     DMRError
-        As ``RecordFile``.
+        As :class:`RecordFile`.
     """
     # The threads here are the parallelism; OpenCV's own would only add to them.
     cv2.setNumThreads(1)

@@ -1,7 +1,7 @@
-"""From decoded images to a network's input: augmentation as the paper has it, or none.
+"""Turn decoded images into a network's input, with the paper's augmentation or none.
 
-Whatever is random comes from numbers that depend on seed, epoch and the image's place in the
-epoch, so that an epoch is the same on any number of threads, devices and workers, and can be
+All randomness comes from numbers that depend on seed, epoch and the image's position in the
+epoch, so an epoch is bit-identical on any number of threads, devices and workers, and can be
 entered in the middle. A transform is called with images (RGB, uint8), their batch, their rows
 in it and the array to fill, (n, 3, height, width) of float32.
 """
@@ -22,30 +22,29 @@ _COLOUR_COMPONENTS = np.array(
         [-0.5836, -0.6948, 0.4203],
     ]
 )
-#: Pixels that OpenCV's warpAffine takes along a side.
+#: OpenCV's warpAffine takes this many pixels along a side.
 _LONGEST = (1 << 15) - 2
 
 
 class Draws:
-    """The random numbers of one epoch, one row for each place in it.
+    """The random numbers of one epoch, one row for each position in it.
 
     Parameters
     ----------
     count : int
         Images of the epoch.
     seed, epoch : int
-    fresh : sequence of int
-        Places from which on the epoch's rest was drawn anew, oldest first: a run that went back
-        to a checkpoint goes on in another order.
+    reshuffled_at : sequence of int
+        Positions from which the rest of the epoch was drawn again, oldest first: after a rollback
+        a run continues in another order.
     chunk : int, optional
-        Images that are shuffled among each other: the first so many of the records, then the next.
-        Default: all.
+        Shuffle only within consecutive chunks of this many records. Default: all.
     """
 
-    def __init__(self, count, seed, epoch, fresh=(), chunk=None):
+    def __init__(self, count, seed, epoch, reshuffled_at=(), chunk=None):
         self.count = count
-        # One sequence for the epoch as it began, one more for each rest of it.
-        starts = [0, *fresh]
+        # One sequence for the whole epoch, one more for each rest that was drawn again.
+        starts = [0, *reshuffled_at]
         sequences = [[seed, epoch, *([i] if i else [])] for i in range(len(starts))]
         self._rests = [(at, np.random.SeedSequence(key)) for at, key in zip(starts, sequences)]
         self._columns = 0
@@ -57,14 +56,14 @@ class Draws:
 
     def _generators(self, which):
         for at, sequence in self._rests:
-            # Not spawn(), which gives others each time that it is called.
+            # Not spawn(), whose result changes with every call.
             key = (*sequence.spawn_key, which)
             yield at, np.random.default_rng(np.random.SeedSequence(sequence.entropy, spawn_key=key))
 
     def columns(self, draw):
-        """``draw(generator, n)`` for every place: an array with one row each."""
+        """Return ``draw(generator, n)``: an array with one row for every position."""
         rows = None
-        self._columns += 1  # each has a sequence of its own, or they would follow one another
+        self._columns += 1  # each call has a sequence of its own, independent of the others
         for at, random in self._generators(self._columns):
             drawn = draw(random, self.count - at)
             rows = drawn if rows is None else np.concatenate([rows[:at], drawn])
@@ -72,7 +71,7 @@ class Draws:
 
 
 class Normalise:
-    """(pixel - mean) / std, and nothing else: the evaluation of whole images."""
+    """Compute (pixel - mean) / std and nothing else: the evaluation of whole images."""
 
     def __init__(self, prepared):
         self.mean = np.array(prepared.mean, np.float32).reshape(3, 1, 1)
@@ -82,7 +81,7 @@ class Normalise:
         self._normalise(_together(images), out)
 
     def _normalise(self, images, out, mean=None):
-        # Channels last to channels first; one image or several, one below the other.
+        # Channels last to channels first; several images are stacked vertically.
         planes = cv2.split(images.reshape(-1, *images.shape[-2:]))
         mean = self.mean if mean is None else mean
         for plane, target, shift, scale in zip(planes, np.moveaxis(out, -3, 0), mean, self.scale):
@@ -91,7 +90,7 @@ class Normalise:
 
 
 class PadCropMirror(Normalise):
-    """Normalise, pad with zeros, crop at a random place, mirror half (section 4.1)."""
+    """Normalise, pad with zeros, crop at random, mirror half of them (section 4.1)."""
 
     def __init__(self, prepared, recipe, draws, places):
         super().__init__(prepared)
@@ -118,7 +117,7 @@ class PadCropMirror(Normalise):
 
 
 class CentreCrop(Normalise):
-    """Scale to a shorter side, cut out the centre (section 4.5)."""
+    """Scale to a shorter side and crop the centre (section 4.5)."""
 
     def __init__(self, prepared, recipe):
         super().__init__(prepared)
@@ -130,17 +129,16 @@ class CentreCrop(Normalise):
 
 
 class ScaleCropMirrorColour(Normalise):
-    """ImageNet's augmentation: as [7], or as the authors' code has it.
+    """ImageNet's augmentation, as in [7] or as in the authors' code.
 
-    The shorter side is drawn between two numbers, the sides are stretched against each other
-    (authors), a square is cut out, half of them are mirrored, hue, saturation and lightness
-    are moved (authors), colour noise is added ([7]).
+    Draw the shorter side, change the aspect ratio (authors), crop a square, mirror half of them,
+    shift hue, saturation and lightness (authors), add colour noise ([7]).
     """
 
     def __init__(self, prepared, recipe, draws, places):
         super().__init__(prepared)
         self.recipe, self.places = recipe, places
-        # Shorter side, stretching, top, left, mirroring, hue, saturation, lightness.
+        # Shorter side, aspect ratio, top, left, mirroring, hue, saturation, lightness.
         self.uniform = draws.columns(lambda random, n: random.random((n, 8), dtype=np.float32))
         noise = draws.columns(lambda random, n: random.standard_normal((n, 3), dtype=np.float32))
         self.noise = (
@@ -156,7 +154,7 @@ class ScaleCropMirrorColour(Normalise):
                 seen = self._stretched(image, low + side * (high - low), stretch, top, left)
             else:
                 height, width = scaled_size(image.shape, low + int(side * (high - low + 1)))
-                # The part of the image that becomes the square, instead of scaling all of it.
+                # Scale only the part of the image that becomes the square.
                 tops, sizes = _part(top, size, height, image.shape[0])
                 lefts, widths = _part(left, size, width, image.shape[1])
                 part = image[tops : tops + sizes, lefts : lefts + widths]
@@ -169,10 +167,10 @@ class ScaleCropMirrorColour(Normalise):
             self._normalise(seen, target, self.mean - noise)
 
     def _stretched(self, image, short_side, stretch, top, left):
-        """A crop of the image scaled to a shorter side and stretched about its centre therein.
+        """Scale the image, change its aspect ratio about its centre, and crop it, in one step.
 
-        In one step and between four pixels, however much it shrinks, as ImageRecordIter does.
-        What is then left free has the mean colour, which is 0 after normalising.
+        Interpolates between four pixels however much the image shrinks, as ImageRecordIter does.
+        Uncovered pixels get the mean colour, which is 0 after normalising.
         """
         size = self.recipe.image_size
         image = image[:_LONGEST, :_LONGEST]
@@ -180,7 +178,7 @@ class ScaleCropMirrorColour(Normalise):
         across = 2 / (1 + ratio)
         scale = short_side / min(image.shape[:2])
         matrix = np.zeros((2, 3))
-        # Horizontally, then vertically; drawn are the places of the crop.
+        # Horizontally, then vertically; the position of the crop is drawn.
         for axis, by, draw in ((1, across, left), (0, ratio * across, top)):
             length = scale * image.shape[axis]
             corner = int(draw * (int(length) - size + 1))
@@ -192,7 +190,7 @@ class ScaleCropMirrorColour(Normalise):
         most = self.recipe.colour_shift
         hue, saturation, lightness = (m * (2 * c - 1) for m, c in zip(most, colour))
         levels = np.arange(256)
-        # OpenCV's order is another one: hue (0-180), lightness, saturation.
+        # OpenCV's order: hue (0-180), lightness, saturation.
         table = [
             np.clip(levels + int(move), 0, top)
             for move, top in ((hue, 180), (lightness, 255), (saturation, 255))
@@ -203,12 +201,12 @@ class ScaleCropMirrorColour(Normalise):
 
 
 def _together(images):
-    """Images of one size as one array."""
+    """Return images of one size as one array."""
     return images if isinstance(images, np.ndarray) else np.stack(images)
 
 
 def _part(draw, size, scaled, original):
-    """Where a crop of a scaled side begins in the original, and how long it is there."""
+    """Return where a crop of a scaled side begins in the original, and its length there."""
     offset = int(draw * (scaled - size + 1))
     length = min(original, max(1, round(size * original / scaled)))
     return min(round(offset * original / scaled), original - length), length

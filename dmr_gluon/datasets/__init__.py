@@ -1,1 +1,1 @@
-"""How data sets are prepared as RecordIO."""
+"""Prepare data sets as RecordIO."""

@@ -1,39 +1,103 @@
-"""Reading archives that may not be what they say: nothing is run, unpacked or unbounded."""
+"""Read archives that may not be what they claim: nothing is executed or written to disk."""
 
+import codecs
 import contextlib
-import gzip
 import io
 import os
+import pickle
 import tarfile
 import zlib
+from dataclasses import dataclass
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
 from ..errors import DMRError
+from ..system.files import digests_of
 
-#: Of one file in an archive. The largest in CIFAR's has 154 MB.
-_LARGEST_MEMBER = 256 << 20
-#: Of all of an archive. CIFAR's unpack to 186 MB.
-_LARGEST_ARCHIVE = 1 << 30
-
-#: Of a name or a comment that stands before a file.
-_LARGEST_HEADER = 64 << 10
-_HEADERS = (
-    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
-    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
-)
+#: Bytes of all files in an archive. CIFAR's unpack to 186 MB.
+_LARGEST = 1 << 30
+#: Exceptions that damaged bytes cause in tarfile.
+TAR_ERRORS = (tarfile.TarError, EOFError, OSError, ValueError, RecursionError, zlib.error)
 
 ANOTHER = "get the official archive again"
+#: Advice for images that are not an official set's.
+AS_PARTIAL = "take what is there, under a name of its own, with --partial"
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One published file of an official data set.
+
+    Parameters
+    ----------
+    file : str
+    url : str, optional
+        None if only registered users get it.
+    md5 : str
+    bytes : int, optional
+    origin : str
+        Where the MD5 is published.
+    alternative : bool
+        The same images in another form: accepted as a source, never downloaded.
+    """
+
+    file: str
+    url: Optional[str]
+    md5: str
+    bytes: Optional[int]
+    origin: str
+    alternative: bool = False
+
+
+def describe_files(paths, archives, unpacked=False):
+    """Return a manifest's entries for the files that a set is made from.
+
+    Parameters
+    ----------
+    paths : dict of str to str
+        Paths by name.
+    archives : sequence of Archive
+        The published files.
+    unpacked : bool
+        The files came out of an archive, so nothing is published about them.
+
+    Returns
+    -------
+    dict of str to dict
+        ``bytes``, ``md5``, ``sha256``, and whether it is the ``published`` file; None if unpacked.
+    """
+    entries: Dict[str, Dict[str, Any]] = {}
+    for name, path in paths.items():
+        with readable(path):
+            digests = digests_of(path, ("md5", "sha256"))
+            entries[name] = {"bytes": os.path.getsize(path)}
+        entries[name].update({kind: digest.hexdigest() for kind, digest in digests.items()})
+        known = any((one.file, one.md5) == (name, entries[name]["md5"]) for one in archives)
+        entries[name]["published"] = None if unpacked else known
+    return entries
+
+
+def note_unpublished(files):
+    """Print a note about each file that is not the published one."""
+    for name, entry in files.items():
+        if entry.get("published") is False:
+            print(f"note: {name} is not the published file; its MD5 is {entry['md5']}")
+
+
+def known_by(files):
+    """Return how a set is identified whose content has no published digest."""
+    return "archives" if all(entry["published"] for entry in files.values()) else "counts"
 
 
 @contextlib.contextmanager
 def readable(source):
-    """What the system says while a source is read, as a refusal.
+    """Turn the system's errors while a source is read into a refusal.
 
     Parameters
     ----------
     source : str
-        Named where the system names no file.
+        Named if the error names no file.
 
     Raises
     ------
@@ -49,41 +113,25 @@ def readable(source):
         ) from error
 
 
-#: What tarfile makes of damaged and hostile bytes.
-TAR_ERRORS = (tarfile.TarError, EOFError, OSError, ValueError, RecursionError)
-
-
-class PlainMember(tarfile.TarInfo):
-    """An entry of a tar archive, without what tarfile would take unbounded memory for."""
-
-    @classmethod
-    def frombuf(cls, buf, encoding, errors):
-        member = super().frombuf(buf, encoding, errors)
-        if member.type == tarfile.GNUTYPE_SPARSE:
-            cls._refuse_sparse()
-        if member.type in _HEADERS and not 0 <= member.size <= _LARGEST_HEADER:
-            raise tarfile.ReadError(f"a header says that it has {member.size:,} bytes")
-        return member
-
-    def _proc_gnusparse_10(self, *_):  # its map is in the file's content, of any length
-        self._refuse_sparse()
-
-    @staticmethod
-    def _refuse_sparse():
-        raise tarfile.ReadError("it has a file with holes")
+def unpacked_paths(source, folder, names):
+    """Return the paths of an unpacked archive's files, by name; only those that exist."""
+    inner = os.path.join(source, folder)
+    base = inner if os.path.isdir(inner) else source
+    paths = {name: os.path.join(base, name) for name in names}
+    return {name: path for name, path in paths.items() if os.path.isfile(path)}
 
 
 def read_members(source, folder, names):
-    """Files of a tar archive, or of the folder that it was unpacked to.
+    """Read files of a tar archive, or of the folder that it was unpacked to.
 
     Parameters
     ----------
     source : str
-        A ``.tar`` or ``.tar.gz``; or a folder that holds ``folder`` or its files.
+        A ``.tar`` or ``.tar.gz``; or a folder that contains ``folder`` or its files.
     folder : str
         The archive's one folder, such as ``cifar-10-batches-py``.
     names : collection of str
-        The files that are wanted, without the folder.
+        The files to read, without the folder.
 
     Returns
     -------
@@ -92,18 +140,30 @@ def read_members(source, folder, names):
     Raises
     ------
     DMRError
-        For a source that cannot be read or lacks a file, and for archives with names that
-        lead out of their folder, with links, or with sizes beyond all bounds.
+        If the source cannot be read, lacks a file, or is larger than the set can be.
     """
+    found, total = {}, 0
+
+    def count(size):
+        nonlocal total
+        total += size
+        if size < 0 or total > _LARGEST:
+            raise DMRError(f"{source} unpacks to over {_LARGEST:,} bytes; {ANOTHER}")
+
     if os.path.isdir(source):
-        found = _read_folder(source, folder, names)
+        for name, path in unpacked_paths(source, folder, names).items():
+            count(os.path.getsize(path))
+            with open(path, "rb") as file:
+                found[name] = file.read()
     else:
         try:
-            with _open_bounded(source) as stream, tarfile.open(
-                fileobj=stream, mode="r|", tarinfo=PlainMember
-            ) as archive:
-                found = _read_tar(source, archive, folder, names)
-        except (*TAR_ERRORS, zlib.error) as error:
+            with tarfile.open(source) as archive:
+                for member in archive:
+                    count(member.size)
+                    top, _, name = member.name.partition("/")
+                    if member.isreg() and top == folder and name in names:
+                        found[name] = archive.extractfile(member).read()
+        except TAR_ERRORS as error:
             reason = getattr(error, "strerror", None) or error or "it ends early"
             raise DMRError(f"{source} cannot be read as a tar archive: {reason}") from error
     missing = sorted(set(names) - set(found))
@@ -112,91 +172,54 @@ def read_members(source, folder, names):
     return found
 
 
-class _Bounded:
-    """A stream that refuses to give more than a bounded number of bytes."""
-
-    def __init__(self, stream, name):
-        self.stream, self.name, self.left = stream, name, _LARGEST_ARCHIVE
-
-    def read(self, size=-1):
-        wanted = self.left + 1 if size < 0 else min(size, self.left + 1)
-        content = self.stream.read(wanted)
-        self.left -= len(content)
-        if self.left < 0:
-            raise DMRError(f"{self.name} unpacks to over {_LARGEST_ARCHIVE:,} bytes; {ANOTHER}")
-        return content
+_RECONSTRUCT = np.core.multiarray._reconstruct  # type: ignore[attr-defined]
 
 
-@contextlib.contextmanager
-def _open_bounded(path):
-    """A tar archive's bytes, decompressed if it is a .tar.gz."""
-    with open(path, "rb") as file:
-        compressed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        with gzip.GzipFile(fileobj=file) if compressed else contextlib.nullcontext(file) as stream:
-            yield _Bounded(stream, path)
+class _DataUnpickler(pickle.Unpickler):
+    """Unpickle plain data and NumPy arrays; no other class or function is looked up."""
+
+    _ALLOWED: Dict[Tuple[str, str], Any] = {
+        ("_codecs", "encode"): codecs.encode,  # how Python 3 pickles bytes for Python 2
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+        ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
+        ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
+    }
+
+    def find_class(self, module, name):
+        if (module, name) not in self._ALLOWED:
+            raise pickle.UnpicklingError(f"it wants to use {f'{module}.{name}'[:80]!r}")
+        return self._ALLOWED[module, name]
 
 
-def unpacked_paths(source, folder, names):
-    """Where the files of an archive are that was unpacked; those that are there, by name."""
-    inner = os.path.join(source, folder)
-    base = inner if os.path.isdir(inner) else source
-    paths = {name: os.path.join(base, name) for name in names}
-    return {name: path for name, path in paths.items() if os.path.isfile(path)}
-
-
-def _read_folder(source, folder, names):
-    found = {}
-    for name, path in unpacked_paths(source, folder, names).items():
-        if os.path.getsize(path) > _LARGEST_MEMBER:
-            raise DMRError(f"{path} is larger than any file of this data set; {ANOTHER}")
-        with open(path, "rb") as file:
-            found[name] = file.read()
-    return found
-
-
-def _read_tar(source, archive, folder, names):
-    found = {}
-    while True:
-        member = archive.next()
-        if member is None:
-            break
-        archive.members = []  # or it keeps all of them
-        where = f"{source}: {member.name!r}"
-        check_member(member, where)
-        parts = member.name.split("/")
-        if not 0 <= member.size <= _LARGEST_MEMBER:
-            raise DMRError(f"{where} says that it has {member.size:,} bytes; {ANOTHER}")
-        name = "/".join(parts[1:])
-        if member.isfile() and parts[0] == folder and name in names:
-            content = archive.extractfile(member).read()
-            if len(content) != member.size:
-                raise DMRError(f"{where} ends early; {ANOTHER}")
-            found[name] = content
-    return found
-
-
-def check_member(member, where):
-    """Refuse an entry of a tar archive that leads out of it, or is neither a file nor a folder.
+def unpickle(content, name):
+    """Unpickle plain data without executing anything.
 
     Parameters
     ----------
-    member : tarfile.TarInfo
-    where : str
-        Archive and entry, for the refusal.
+    content : bytes
+    name : str
+        Names the pickle in a refusal.
+
+    Returns
+    -------
+    object
+        Text of Python 2 as bytes.
 
     Raises
     ------
     DMRError
+        If the pickle is damaged or contains anything else.
     """
-    if os.path.isabs(member.name) or ".." in member.name.split("/"):
-        raise DMRError(f"{where} leads out of the archive's folder; {ANOTHER}")
-    if not (member.isreg() and not member.issparse() or member.isdir()):
-        raise DMRError(f"{where} is a link or a device, which has no place there; {ANOTHER}")
+    try:
+        return _DataUnpickler(io.BytesIO(content), encoding="bytes").load()
+    except Exception as error:  # damaged bytes raise anything
+        reason = str(error)[:200]
+        raise DMRError(f"{name} is not a pickle of plain data: {reason}; {ANOTHER}") from None
 
 
 def read_mat(name, variables, most, content=None):
-    """Some variables of a MATLAB file (version 5), after a look at how large they get.
+    """Read variables of a MATLAB file (version 5) after checking their declared sizes.
 
     Parameters
     ----------
@@ -204,60 +227,43 @@ def read_mat(name, variables, most, content=None):
         The file's path.
     variables : collection of str
     most : int
-        Bytes that a variable may have.
+        Elements that a variable may have.
     content : bytes, optional
-        What is in the file where it stands in an archive; the name is then for refusals.
+        Content of a file inside an archive; ``name`` then only names it in refusals.
 
     Returns
     -------
     dict of str to numpy.ndarray
-        Those that are there.
+        The variables that exist.
 
     Raises
     ------
     DMRError
-        For a file that is missing, damaged or too large.
+        If the file is missing, damaged or too large.
     """
-    from scipy.io import loadmat  # which takes a while, and only some sets need
+    from scipy.io import loadmat, whosmat  # slow to import, and few sets need it
 
     try:
         with open(name, "rb") if content is None else io.BytesIO(content) as file:
-            _check_mat_sizes(file, name, most)
+            for variable, shape, _ in whosmat(file):
+                if variable in variables and np.prod(shape, dtype=object) > most:
+                    raise DMRError(f"{name}: {variable} has over {most:,} elements; {ANOTHER}")
             file.seek(0)
             found = loadmat(file, variable_names=list(variables))
         return {key: found[key] for key in variables if key in found}
-    except DMRError:
+    except (DMRError, PermissionError):
         raise
-    except FileNotFoundError:
-        raise DMRError(f"{name} is missing; name the folder that holds it with --source") from None
-    except Exception as error:  # SciPy raises whatever damaged bytes lead to
+    except Exception as error:  # damaged bytes raise anything
         raise DMRError(f"{name} is not a MATLAB file that can be read: {error}") from None
 
 
-def _check_mat_sizes(file, name, most):
-    """Decompress each variable without keeping it: its compressed size says nothing."""
-    header = file.read(128)
-    if len(header) < 128 or header[126:128] not in (b"IM", b"MI"):
-        raise DMRError(f"{name} is not a MATLAB file of version 5")
-    order = "<u4" if header[126:128] == b"IM" else ">u4"
-    while True:
-        tag = file.read(8)
-        if len(tag) < 8:
-            return
-        kind, length = (int(number) for number in np.frombuffer(tag, order))
-        if kind != 15:  # not compressed: as long as it says, or the file ends
-            if length > most:
-                raise DMRError(f"{name} has a variable of {length:,} bytes; {ANOTHER}")
-            file.seek(length, os.SEEK_CUR)
-            continue
-        stream, total = zlib.decompressobj(), 0
-        while length > 0:
-            block = file.read(min(length, 1 << 20))
-            if not block:
-                raise DMRError(f"{name} ends early; {ANOTHER}")
-            length -= len(block)
-            while block:
-                total += len(stream.decompress(block, 1 << 24))
-                block = stream.unconsumed_tail
-                if total > most:
-                    raise DMRError(f"{name} has a variable of over {most:,} bytes; {ANOTHER}")
+def check_labels(images, labels, classes, name):
+    """Return images and labels, after checking that they fit each other and the classes."""
+    if len(images) != len(labels) or not len(labels):
+        raise DMRError(f"{name} has {len(images)} images and {len(labels)} labels; {ANOTHER}")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise DMRError(
+            f"{name} has labels from {labels.min()} to {labels.max()}, not 0 to {classes - 1}; "
+            f"{ANOTHER}"
+        )
+    return images, labels

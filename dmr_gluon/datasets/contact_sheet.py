@@ -1,4 +1,4 @@
-"""What a network is shown, as a picture: augmented training images and evaluation images."""
+"""Draw what a network sees: augmented training images and evaluation images."""
 
 from dataclasses import replace
 
@@ -14,12 +14,13 @@ ROWS, COLUMNS = 6, 6
 
 
 def recipe_of(prepared):
-    """The recipe that a set is trained with unless another is asked for."""
+    """Return the recipe that a set is trained with by default."""
     if prepared.name in OF_DATASET:
         return OF_DATASET[prepared.name]
-    if prepared.image_size is None:
+    height, width = prepared.image_size or (0, 1)
+    if height != width:  # only ImageNet's recipe crops
         return IMAGENET
-    return replace(CIFAR, image_size=prepared.image_size[0])
+    return replace(CIFAR, image_size=height)
 
 
 def draw(prepared, recipe=None, seed=1, epoch=1):
@@ -27,9 +28,9 @@ def draw(prepared, recipe=None, seed=1, epoch=1):
 
     Parameters
     ----------
-    prepared : PreparedSet
+    prepared : RecordDataset
     recipe : Recipe, optional
-        Whose augmentation it is; by default the set's own.
+        Provides the augmentation; default: the set's own.
     seed, epoch : int
         As in training.
 
@@ -55,13 +56,14 @@ def draw(prepared, recipe=None, seed=1, epoch=1):
         half.suptitle(title, fontsize=11)
         half.suppressComposite = True  # each image by itself, also in a vector format
         images = np.clip(preparation.pixels(batch.data), 0, 255).astype(np.uint8)
-        names = [letters(_shortened(prepared.classes[label])) for label in batch.label]
+        classes = prepared.words or prepared.classes
+        names = [letters(_shortened(classes[label])) for label in batch.label]
         _draw_grid(half.subplots(), images, names)
     return figure
 
 
 def _draw_grid(axes, images, names):
-    """In one coordinate system: one for each image takes Matplotlib several times as long."""
+    """Draw in one coordinate system: one per image is several times slower in Matplotlib."""
     for number, (image, name) in enumerate(zip(images, names)):
         row, column = divmod(number, COLUMNS)
         left, top = 1.1 * column, 1.25 * row

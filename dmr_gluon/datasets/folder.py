@@ -1,103 +1,55 @@
-"""The digits, and any folder of images, as prepared data sets."""
+"""Any folder of images as a prepared data set."""
 
 import hashlib
 import os
+import re
 import stat
 import unicodedata
 from typing import Dict, List
 
-import cv2
-import numpy as np
-
 from ..data.datasets import is_plain
 from ..errors import DMRError
-from ..paper.dataset_facts import PUBLISHED
 from ..standalone.predict_onnx import EXTENSIONS
 from .encoder import Encoding, Source
+from .registration import Registration, whole_number
 from .writer import write_set
 
 
-def prepare_digits(out, overwrite=False):
-    """The 1,797 handwritten digits that scikit-learn carries, as 32x32 RGB.
-
-    They are 8x8 grey values from 0 to 16, enlarged four times with cubic interpolation.
-    1,437 are for training and 360 for testing, in equal shares of each digit.
-
-    Returns
-    -------
-    PreparedSet
-    """
-    return write_set("digits", "1", _read_digits, out, Encoding(), overwrite)
-
-
-def _read_digits():
-    try:
-        from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
-    except ImportError as error:
-        raise DMRError(
-            "the digits come with scikit-learn, which is not installed; "
-            "pip install 'scikit-learn<1.6' 'scipy<1.13' (later ones need another NumPy)"
-        ) from error
-    digits = load_digits()
-    split = dict(
-        zip(
-            ("train", "test"),
-            train_test_split(
-                range(len(digits.target)), test_size=360, stratify=digits.target, random_state=0
-            ),
-        )
-    )
-
-    def enlarge(position):
-        grey = np.rint(digits.images[position] * (255 / 16)).astype(np.uint8)
-        large = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_CUBIC)
-        return np.repeat(large[:, :, None], 3, axis=2)
-
-    sources = {
-        name: [
-            Source(f"digit {i}", int(digits.target[i]), lambda i=i: enlarge(i)) for i in positions
-        ]
-        for name, positions in split.items()
-    }
-    return [str(digit) for digit in range(10)], sources, {}
-
-
 def prepare_folder(source, out, name=None, encoding=Encoding(), overwrite=False):
-    """Any tree of ``train/<class>/*`` and ``test/<class>/*`` images.
+    """Prepare any tree of ``train/<class>/*`` and ``test/<class>/*`` images.
 
-    Images that are JPEG already are taken as they are unless they are CMYK, to be turned or to be
-    resized; others become lossless PNG.
+    JPEGs are kept unless they are CMYK or have to be turned or resized; other images become
+    lossless PNGs.
 
     Parameters
     ----------
     source, out : str
         The tree, and the folder to write to.
     name : str, optional
-        The data set's name in logs and results; the source folder's by default.
+        The data set's name in logs and results; default: the source folder's.
     encoding : Encoding
     overwrite : bool
-        Replace another prepared set that is in ``out``.
+        Replace another prepared set in ``out``.
 
     Returns
     -------
-    PreparedSet
+    RecordDataset
 
     Raises
     ------
     DMRError
-        For a tree of another form, an unreadable image, a name that would not do as a file's, or
-        an ``out`` that holds something else.
+        If the tree has another form, an image is unreadable, the name is no file name or reserved,
+        or ``out`` holds something else.
     """
+    from .registry import DATASETS  # which has this module's registration
+
     source = os.path.abspath(source)
     name = name or os.path.basename(source)
     if not is_plain(name):
+        raise DMRError(f"{name!r} is not a file name; give another with --name")
+    if name in DATASETS:
         raise DMRError(
-            f"the name {name!r} would not do as that of a file; give another with --name"
-        )
-    if name in PUBLISHED or name == "digits":
-        raise DMRError(
-            f"the name {name!r} is kept for the official data set, so that results are never "
+            f"the name {name!r} is reserved for the official data set, so that results are never "
             f"mistaken for one another; give another with --name"
         )
     folders = {"train": "train", "test": "test"}
@@ -106,7 +58,7 @@ def prepare_folder(source, out, name=None, encoding=Encoding(), overwrite=False)
 
 
 def folder_sources(source, folders, encoding):
-    """The images of a tree ``SPLIT/<class>/*``.
+    """Find the images of a tree ``SPLIT/<class>/*``.
 
     Parameters
     ----------
@@ -118,13 +70,13 @@ def folder_sources(source, folders, encoding):
     Returns
     -------
     list of str, dict of str to list of Source, str
-        Classes in sorted order, with names in Unicode's NFC however folders are written; images;
-        and a hash of the encoding and all names, sizes and times.
+        Classes in sorted order, their names in Unicode's NFC; images; and a hash of the encoding
+        and all names, sizes and times.
 
     Raises
     ------
     DMRError
-        For a tree of another form.
+        If the tree has another form.
     """
     found = {name: _class_folders(os.path.join(source, name)) for name in folders.values()}
     classes = sorted(found[folders["train"]])
@@ -154,7 +106,7 @@ def folder_sources(source, folders, encoding):
 
 
 def stamp(path):
-    """Size and time of a file, to notice that it changed without reading it."""
+    """Return size and time of a file, to detect a change without reading it."""
     try:
         status = os.stat(path)
     except OSError as error:
@@ -167,7 +119,7 @@ def stamp(path):
 
 
 def _class_folders(folder):
-    """Names of folders by class. macOS may write an accent as a character of its own (NFD)."""
+    """Return folder names by class. macOS may write an accent as a separate character (NFD)."""
     names = sorted(entry.name for entry in _entries(folder) if entry.is_dir())
     if not names:
         raise DMRError(f"{folder!r} has no folders; images belong in its <class>/*")
@@ -183,7 +135,7 @@ def _class_folders(folder):
 
 
 def _entries(folder):
-    """What is in a folder, but for hidden files; a refusal where it cannot be read."""
+    """Return the entries of a folder except hidden ones; refuse if it cannot be read."""
     try:
         return [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
     except OSError as error:
@@ -194,7 +146,7 @@ def _entries(folder):
 
 
 def _images(folder):
-    """Paths of a class's images; says what else is there and left out."""
+    """Return the paths of a class's images; print how many other entries are ignored."""
     entries = _entries(folder)
     paths = [
         entry.path
@@ -202,10 +154,58 @@ def _images(folder):
         if entry.name.lower().endswith(EXTENSIONS) and not entry.is_dir()
     ]
     if len(paths) < len(entries):
-        print(f"note: {len(entries) - len(paths)} entries of {folder!r} are no images; left out")
+        print(f"note: {len(entries) - len(paths)} entries of {folder!r} are no images; ignored")
     return sorted(paths)
 
 
 def _read(path):
     with open(path, "rb") as file:
         return file.read()
+
+
+def _size(text):
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    numbers = [int(n) for n in match.groups() if n] if match else [0]
+    if not all(1 <= n <= 10_000 for n in numbers):
+        raise DMRError(f"--resize {text}: write 32x32 (width x height) or 480 (shorter side)")
+    return numbers[0] if len(numbers) == 1 else (numbers[1], numbers[0])
+
+
+def _add_flags(parser):
+    parser.add_argument("source", metavar="SRC", help="the tree")
+    parser.add_argument("--name", help="the set's name in logs and results (default: SRC's)")
+    parser.add_argument(
+        "--resize",
+        type=_size,
+        metavar="SIZE",
+        help="32x32: this width and height; 480: this shorter side (default: keep the size)",
+    )
+    parser.add_argument(
+        "--encoding",
+        choices=("auto", "png", "jpeg"),
+        default="auto",
+        help="auto: JPEG if the source is JPEG, else lossless PNG",
+    )
+    parser.add_argument(
+        "--quality",
+        type=whole_number("--quality", 1, 100),
+        metavar="Q",
+        help="encode all JPEGs again with this quality, 1 to 100 (default: keep them)",
+    )
+    parser.add_argument(
+        "--ignore-orientation",
+        action="store_true",
+        help="do not turn photographs upright (default: upright, as EXIF says)",
+    )
+
+
+def _prepare(source, out, name, resize, encoding, quality, ignore_orientation, overwrite):
+    if quality is not None and encoding == "png":
+        raise DMRError("--quality is for JPEGs; leave it out with --encoding png")
+    encoded = Encoding(resize, encoding, quality, not ignore_orientation)
+    return prepare_folder(source, out, name, encoded, overwrite)
+
+
+FOLDER = Registration(
+    "folder", "any tree of train/<class>/* and test/<class>/* images", _prepare, _add_flags
+)

@@ -1,133 +1,221 @@
-"""ImageNet (ILSVRC 2012) from its official archives, without unpacking them.
+"""ImageNet (ILSVRC 2012) from its official archives, without unpacking them, or from a tree.
 
-``ILSVRC2012_img_train.tar`` holds a tar for each class, ``ILSVRC2012_img_val.tar`` 50,000
-images without labels, which are in ``ILSVRC2012_devkit_t12.tar.gz``. The two large ones are
-not compressed: where each image begins is noted in one pass over the headers, and images are
-then read from there. Labels are the positions of the classes' WordNet ids in sorted order, as
+``ILSVRC2012_img_train.tar`` contains a tar for each class, ``ILSVRC2012_img_val.tar`` 50,000
+images without labels, whose labels are in ``ILSVRC2012_devkit_t12.tar.gz``. The two large ones
+are not compressed: one pass over their headers notes where each image begins, and images are then
+read from there. Labels are the positions of the classes' WordNet ids in sorted order, as
 everywhere.
 """
 
+import hashlib
+import json
 import os
 import re
 import tarfile
-from typing import Dict, List, Tuple
 
 import numpy as np
 from tqdm import tqdm
 
+from ..data.datasets import MANIFEST, partial_name, read_manifest
 from ..errors import DMRError
-from .archives import ANOTHER, TAR_ERRORS, PlainMember, check_member, read_mat, read_members
-from .encoder import Source
-from .published_archives import ARCHIVES
+from ..paper.dataset_facts import PUBLISHED
+from ..system.files import write_atomically
+from .archives import (
+    ANOTHER,
+    AS_PARTIAL,
+    TAR_ERRORS,
+    Archive,
+    describe_files,
+    known_by,
+    note_unpublished,
+    read_mat,
+    read_members,
+    readable,
+)
+from .encoder import Encoding, Source
+from .folder import folder_sources, stamp
+from .registration import Registration, whole_number
+from .writer import alone_in, disk_errors, write_set
 
-TRAIN, VALIDATION, DEVKIT = (archive.file for archive in ARCHIVES["imagenet"])
+
+def _archive(file, md5, size):
+    return Archive(file, None, md5, size, "torchvision/datasets/imagenet.py")
+
+
+_ARCHIVES = (
+    _archive("ILSVRC2012_img_train.tar", "1d675b47d978889d74fa0da5fadfb00e", 147_897_477_120),
+    _archive("ILSVRC2012_img_val.tar", "29b22e2961454d5413ddabcf34fc5622", 6_744_924_160),
+    _archive("ILSVRC2012_devkit_t12.tar.gz", "fa75699e90414af021442c21a62c3abf", None),
+)
+TRAIN, VALIDATION, DEVKIT = (archive.file for archive in _ARCHIVES)
 _DEVKIT_FOLDER = "ILSVRC2012_devkit_t12"
 _META = "data/meta.mat"
 _GROUND_TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"
 
 _WORDNET_ID = re.compile(r"n\d{8}")
 _VALIDATION_IMAGE = re.compile(r"(?:.*/)?ILSVRC2012_val_(\d{8})\.JPEG")
-#: The largest image of ImageNet has about 15 MB.
+#: Bytes; the largest image of ImageNet has about 15 MB.
 _LARGEST_IMAGE = 64 << 20
-#: Of the devkit's table of classes, which has less than 1 MB.
-_LARGEST_META = 64 << 20
+#: Rows of the devkit's table of classes, which has 1,676.
+_MOST_SYNSETS = 100_000
 
 
-def is_official(source):
-    """Whether a folder holds the official archives."""
-    return os.path.isfile(os.path.join(source, TRAIN))
+def prepare_imagenet(
+    source, out, short_side=None, quality=None, checksums=False, partial=False, overwrite=False
+):
+    """Prepare ImageNet (ILSVRC 2012), as JPEG.
 
+    Parameters
+    ----------
+    source, out : str
+        The folder with the three official archives, or with ``train/<class>/*`` and
+        ``val/<class>/*``; and the folder to write to.
+    short_side : int, optional
+        Resize to this shorter side: 480 in the authors' code, 256 for evaluation alone; None:
+        keep the size.
+    quality : int, optional
+        Encode all images again with this quality; None: keep those that are not resized.
+    checksums : bool
+        Put the archives' MD5 and SHA-256 into the manifest, compared with the published ones.
+    partial : bool
+        Accept fewer images than the official set has, under a name of its own.
+    overwrite : bool
+        Replace another prepared set in ``out``.
 
-def archive_paths(source):
-    """Paths of the three archives by name.
+    Returns
+    -------
+    RecordDataset
 
     Raises
     ------
     DMRError
-        Where one is missing.
+        If archives are missing, damaged or incomplete, an image is unreadable, or ``out`` holds
+        something else.
     """
-    paths = {name: os.path.join(source, name) for name in (TRAIN, VALIDATION, DEVKIT)}
-    for path in paths.values():
-        if not os.path.isfile(path):
-            raise DMRError(f"{path} is missing; put the three archives of ILSVRC 2012 there")
-    return paths
+    encoding = Encoding(short_side, "jpeg", quality, upright=False)  # as the reference pipelines
+    paths = {}
+    if os.path.isfile(os.path.join(source, TRAIN)):
+        paths = {name: os.path.join(source, name) for name in (TRAIN, VALIDATION, DEVKIT)}
+        made = hashlib.sha256(repr(encoding).encode())
+        for file, path in paths.items():
+            if not os.path.isfile(path):
+                raise DMRError(f"{path} is missing; put the three archives of ILSVRC 2012 there")
+            # Size and time only: hashing the content would read 150 GB once more.
+            made.update(file.encode() + stamp(path))
+        fingerprint = made.hexdigest()
+    elif not os.path.isdir(os.path.join(source, "train")):
+        raise DMRError(f"{source} has neither {TRAIN} nor train/<class>/* and val/<class>/*")
+    elif checksums:
+        raise DMRError(f"--checksums is for the archives; {source} holds images: leave it out")
+    else:
+        *tree, fingerprint = folder_sources(source, {"train": "train", "test": "val"}, encoding)
+
+    @readable(source)
+    def read():
+        if paths:
+            classes, sources, words = read_archives(source)
+        else:
+            (classes, sources), words = tree, {}
+            if os.path.isfile(os.path.join(source, DEVKIT)):
+                *_, words = _read_devkit(os.path.join(source, DEVKIT))
+        more = {"partial": partial}
+        if paths:
+            more["sources"] = {
+                file: {"bytes": os.path.getsize(path)} for file, path in paths.items()
+            }
+        if words:
+            more["words"] = [words.get(name, "") for name in classes]
+        if not partial:
+            facts = PUBLISHED["imagenet"]
+            _require_counts(source, classes, sources, facts)
+            more["published"] = {"mean": facts.mean, "std": facts.std}
+            more["official"] = {"known_by": "counts"}
+        return classes, sources, more
+
+    name = partial_name("imagenet") if partial else "imagenet"
+    prepared = write_set(name, fingerprint, read, out, encoding, overwrite)
+    if checksums:
+        _add_checksums(out, paths)
+    return prepared
 
 
-def read_archives(source) -> Tuple[List[str], Dict[str, List[Source]]]:
-    """The classes and images of the official archives.
+def _require_counts(source, classes, sources, facts):
+    found = (len(classes), len(sources["train"]), len(sources["test"]))
+    expected = (facts.classes, facts.train_images, facts.test_images)
+    if found != expected:
+        raise DMRError(
+            f"{source} has {found[0]:,} classes, {found[1]:,} training and {found[2]:,} validation "
+            f"images, ImageNet has {expected[0]:,}, {expected[1]:,} and {expected[2]:,}; get what "
+            f"is missing, or {AS_PARTIAL}"
+        )
+
+
+def _add_checksums(out, paths):
+    """Add the archives' hashes to a manifest that lacks them."""
+    with disk_errors(out), alone_in(out):  # no other set may come there meanwhile
+        manifest = read_manifest(out)
+        if all("md5" in entry for entry in manifest["sources"].values()):
+            return
+        manifest["sources"] = describe_files(paths, _ARCHIVES)
+        note_unpublished(manifest["sources"])
+        if "official" in manifest:
+            manifest["official"] = {"known_by": known_by(manifest["sources"])}
+        write_atomically(os.path.join(out, MANIFEST), json.dumps(manifest, indent=1))
+
+
+def read_archives(source):
+    """Read the classes and index the images of the official archives.
 
     Parameters
     ----------
     source : str
-        The folder that holds the three of them.
+        The folder that contains the three of them.
 
     Returns
     -------
-    list of str, dict of str to list of Source
+    list of str, dict of str to list of Source, dict of str to str
         WordNet ids in sorted order; ``train`` and ``test`` (the validation images, which the
-        paper tests on).
+        paper tests on); the words of each WordNet id, such as ``tench, Tinca tinca``.
 
     Raises
     ------
     DMRError
-        Where an archive is missing, damaged or hostile, or the archives do not fit together.
+        If an archive is damaged, or the archives do not fit together.
     """
-    paths = archive_paths(source)
-    wordnet_id, truth, _ = _read_devkit(paths[DEVKIT])
-    train = _train_images(paths[TRAIN])
+    wordnet_id, truth, words = _read_devkit(os.path.join(source, DEVKIT))
+    train = _train_images(os.path.join(source, TRAIN))
     classes = sorted(train)
     unknown = sorted(set(classes) - set(wordnet_id.values()))
     if unknown:
-        raise DMRError(f"{paths[TRAIN]} has {unknown[0]}.tar, a class that {DEVKIT} does not have")
+        raise DMRError(f"{TRAIN} has {unknown[0]}.tar, a class that {DEVKIT} does not have")
     label_of = {name: label for label, name in enumerate(classes)}
     sources = {
         "train": [
             Source(f"{TRAIN}: {name}", label_of[class_name], read, ANOTHER)
             for class_name in classes
             for name, read in train[class_name]
-        ]
+        ],
+        "test": [],
     }
-    test, seen = [], set()
-    for number, name, read in _validation_images(paths[VALIDATION]):
+    seen = set()
+    for number, name, read in _validation_images(os.path.join(source, VALIDATION)):
         if not 1 <= number <= len(truth):
-            raise DMRError(f"{paths[VALIDATION]}: {name!r} has no line in {_GROUND_TRUTH}")
+            raise DMRError(f"{VALIDATION}: {name!r} has no line in {_GROUND_TRUTH}")
         if number in seen:
-            raise DMRError(f"{paths[VALIDATION]} has {name!r} twice; {ANOTHER}")
+            raise DMRError(f"{VALIDATION} has {name!r} twice; {ANOTHER}")
         seen.add(number)
         class_name = wordnet_id[truth[number - 1]]
         if class_name not in label_of:
             raise DMRError(f"{VALIDATION}: {name!r} is a {class_name}, which {TRAIN} does not have")
-        test.append(Source(f"{VALIDATION}: {name}", label_of[class_name], read, ANOTHER))
-    sources["test"] = test
-    return classes, sources
-
-
-def read_words(source):
-    """What the devkit says of the classes, such as ``tench, Tinca tinca``, by WordNet id.
-
-    Parameters
-    ----------
-    source : str
-        The folder that may hold the devkit.
-
-    Returns
-    -------
-    dict of str to str
-        Empty where it is not there.
-
-    Raises
-    ------
-    DMRError
-        Where it is damaged or hostile.
-    """
-    path = os.path.join(source, DEVKIT)
-    return _read_devkit(path)[2] if os.path.isfile(path) else {}
+        image = Source(f"{VALIDATION}: {name}", label_of[class_name], read, ANOTHER)
+        sources["test"].append(image)
+    return classes, sources, words
 
 
 def _read_devkit(path):
-    """({id from 1: WordNet id}, [id of each validation image], {WordNet id: words})."""
+    """Return {id from 1: WordNet id}, [id of each validation image], {WordNet id: words}."""
     members = read_members(path, _DEVKIT_FOLDER, [_META, _GROUND_TRUTH])
-    meta = read_mat(f"{path}: {_META}", ["synsets"], _LARGEST_META, members[_META])
+    meta = read_mat(f"{path}: {_META}", ["synsets"], _MOST_SYNSETS, members[_META])
     try:
         entries = [e for e in np.ravel(meta["synsets"]) if int(e["num_children"].item()) == 0]
         wordnet_id = {int(e["ILSVRC2012_ID"].item()): str(e["WNID"].item()) for e in entries}
@@ -135,100 +223,60 @@ def _read_devkit(path):
         truth = [int(line) for line in members[_GROUND_TRUTH].split()]
     except Exception as error:  # whatever is in there instead
         raise DMRError(f"{path} cannot be read: {error}; {ANOTHER}") from None
-    if not all(map(_WORDNET_ID.fullmatch, wordnet_id.values())) or not set(truth) <= set(
-        wordnet_id
-    ):
+    ids = wordnet_id.values()
+    if not all(map(_WORDNET_ID.fullmatch, ids)) or not set(truth) <= set(wordnet_id):
         raise DMRError(f"{path}: its classes and its labels do not fit together; {ANOTHER}")
     return wordnet_id, truth, words
 
 
 def _train_images(path):
-    """WordNet id to [(name, read)]."""
-    images = {}
-    with open(path, "rb") as file:
-        size = os.path.getsize(path)
-        with tqdm(total=size, desc="index", unit="B", unit_scale=True, disable=None) as progress:
-            for member in _members(path, file, 0, size):
-                name = os.path.basename(member.name)
-                class_name = name[: -len(".tar")]
-                if not name.endswith(".tar") or not _WORDNET_ID.fullmatch(class_name):
-                    raise DMRError(f"{path}: {member.name!r} is not the tar of a class")
-                inside = f"{path}: {name}"
-                images[class_name] = found = []
-                for image in _members(inside, file, member.offset_data, member.size):
-                    _check_size(inside, image)
-                    begin = member.offset_data + image.offset_data
-                    found.append((image.name, _reader(path, begin, image.size)))
-                progress.update(member.offset_data + member.size - progress.n)
+    """Return WordNet id to [(name, read)]."""
+    images, size = {}, os.path.getsize(path)
+    bar = tqdm(total=size, desc="index", unit="B", unit_scale=True, disable=None)
+    with bar as progress, open(path, "rb") as file:
+        for member, content in _members(path, file):
+            class_name, extension = os.path.splitext(os.path.basename(member.name))
+            if extension != ".tar" or not _WORDNET_ID.fullmatch(class_name):
+                raise DMRError(f"{path}: {member.name!r} is not the tar of a class")
+            images[class_name] = [
+                (image.name, _reader(path, member.offset_data + image.offset_data, image.size))
+                for image, _ in _members(f"{path}: {member.name}", content)
+            ]
+            progress.update(member.offset_data + member.size - progress.n)
     if not images:
         raise DMRError(f"{path} holds no tars of classes")
     return images
 
 
 def _validation_images(path):
-    """(number, name, read) of each."""
+    """Yield (number, name, read) of each."""
     with open(path, "rb") as file:
-        for member in _members(path, file, 0, os.path.getsize(path)):
+        for member, _ in _members(path, file):
             match = _VALIDATION_IMAGE.fullmatch(member.name)
             if not match:
                 raise DMRError(f"{path}: {member.name!r} is not a validation image")
-            _check_size(path, member)
             read = _reader(path, member.offset_data, member.size)
             yield int(match.group(1)), member.name, read
 
 
-def _check_size(path, member):
-    if member.size > _LARGEST_IMAGE:
-        raise DMRError(f"{path}: {member.name!r} says that it has {member.size:,} bytes")
-
-
-def _members(name, file, start, size):
-    """The files of an uncompressed tar that is a part of another file."""
+def _members(name, file):
+    """Yield the files of an uncompressed tar, and their content as a file."""
     try:
-        part = _Part(file, start, size)
-        with tarfile.open(fileobj=part, mode="r:", tarinfo=PlainMember) as archive:
-            while True:
-                member = archive.next()
-                if member is None:
-                    # tarfile takes a damaged header for the end, which is two blocks of zeros.
-                    if any(part.read_at(archive.offset, 1024)):
-                        raise DMRError(f"{name} is damaged at byte {archive.offset}; {ANOTHER}")
-                    return
-                archive.members = []  # or it keeps all of them
-                check_member(member, f"{name}: {member.name!r}")
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            for member in archive:
                 if member.isdir():
                     continue
-                if member.size < 0 or member.offset_data + member.size > size:
-                    raise DMRError(f"{name} ends in the middle of {member.name!r}; {ANOTHER}")
-                yield member
+                if not member.isreg() or member.size < 0:
+                    raise DMRError(f"{name}: {member.name!r} is not a plain file; {ANOTHER}")
+                yield member, archive.extractfile(member)
     except TAR_ERRORS as error:
-        raise DMRError(f"{name} cannot be read as a tar archive: {error}") from error
-
-
-class _Part:
-    """A part of a file as a file of its own, as far as tarfile needs it."""
-
-    def __init__(self, file, start, size):
-        self.file, self.start, self.size, self.position = file, start, size, 0
-
-    def read(self, size):
-        wanted = max(0, min(size, self.size - self.position))
-        content = os.pread(self.file.fileno(), wanted, self.start + self.position)
-        self.position += len(content)
-        return content
-
-    def read_at(self, offset, size):
-        self.position = offset
-        return self.read(size)
-
-    def seek(self, offset):
-        self.position = offset
-
-    def tell(self):
-        return self.position
+        raise DMRError(f"{name} cannot be read as a tar archive: {error}; {ANOTHER}") from error
 
 
 def _reader(path, offset, size):
+    if size > _LARGEST_IMAGE:
+        raise DMRError(f"{path} has an image of {size:,} bytes; {ANOTHER}")
+
     def read():
         with open(path, "rb") as file:
             content = os.pread(file.fileno(), size, offset)
@@ -237,3 +285,34 @@ def _reader(path, offset, size):
         return content
 
     return read
+
+
+def _add_flags(parser):
+    parser.add_argument(
+        "--short-side",
+        type=whole_number("--short-side", 1, 10_000),
+        metavar="N",
+        help="resize to this shorter side: 480 (authors) or 256 (default: keep the size)",
+    )
+    parser.add_argument(
+        "--quality",
+        type=whole_number("--quality", 1, 100),
+        metavar="Q",
+        help="encode all images again with this quality, 1 to 100",
+    )
+    parser.add_argument(
+        "--checksums",
+        action="store_true",
+        help="put the archives' hashes into the manifest, compared with the published ones; "
+        "this reads their 150 GB once more",
+    )
+
+
+IMAGENET = Registration(
+    "imagenet",
+    "from the official tars, or train/ and val/",
+    prepare_imagenet,
+    _add_flags,
+    _ARCHIVES,
+    "folder with the archives or the tree",
+)

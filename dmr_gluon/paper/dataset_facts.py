@@ -1,4 +1,4 @@
-"""What the paper says of its data sets, and how its authors normalised them."""
+"""Sizes of the paper's data sets, and the statistics that its authors normalise them with."""
 
 from dataclasses import dataclass
 from typing import Tuple
@@ -6,7 +6,7 @@ from typing import Tuple
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """Published facts. Means and standard deviations: R, G, B in 0-255."""
+    """Published facts; mean and standard deviation: R, G, B in 0-255."""
 
     classes: int
     train_images: int

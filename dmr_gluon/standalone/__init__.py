@@ -1,1 +1,1 @@
-"""Programs that import nothing of this package, and travel with bundles."""
+"""Programs without imports from this package; predict_onnx is copied into bundles."""

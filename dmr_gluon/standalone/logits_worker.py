@@ -1,15 +1,15 @@
-"""Run one form of a network in a process that imports only what the form needs.
+"""Run one variant of a network in a process that imports only what the variant needs.
 
     python logits_worker.py mxnet SYMBOL PARAMS      imports MXNet and NumPy
     python logits_worker.py onnxruntime FILE         imports onnxruntime and NumPy
 
-Commands come on the standard input, a line of JSON each, and answers go to the standard output:
+It reads commands from stdin, one line of JSON each, and writes answers to stdout:
 
-``{"do": "logits", "shape": [...]}`` and as many float32: the answer is a shape, then its float32
-``{"do": "time", "batch": N, "seconds": S}``: the answer has the ``seconds`` of each run on N of the
-    images that came last
+``{"do": "logits", "shape": [...]}`` and the images as float32: answers a shape and float32 logits
+``{"do": "time", "batch": N, "seconds": S}``: answers the ``seconds`` of each run on N of the last
+    images
 
-:class:`dmr_gluon.deploy.parity.Worker` is the other side. Nothing of dmr_gluon is imported here.
+:class:`dmr_gluon.deploy.parity.Worker` is the client. Nothing of dmr_gluon is imported here.
 """
 
 import json
@@ -19,7 +19,7 @@ import time
 import warnings
 
 if sys.path and os.path.abspath(sys.path[0]) == os.path.dirname(os.path.abspath(__file__)):
-    del sys.path[0]  # the modules beside this one are not for it
+    del sys.path[0]  # do not import this folder's modules
 
 import numpy as np  # noqa: E402
 
@@ -27,17 +27,17 @@ _MOST_RUNS = 5000
 
 
 def portion(count, side):
-    """How many images of a batch are computed at a time on CPUs, where activations stay in caches.
+    """Return how many images of a batch to compute at a time, for activations to fit CPU caches.
 
-    All portions are equal: MXNet lays out its memory anew for another number. Where that would
-    make them small, the whole batch is one.
+    All portions are equal, as MXNet reallocates its memory for another number. If they would be
+    small, the whole batch is one portion.
 
     Parameters
     ----------
     count : int
-        Images.
+        Number of images.
     side : int
-        Pixels.
+        Their height in pixels.
     """
     most = 32 if side <= 64 else 16
     equal = max(n for n in range(1, most + 1) if count % n == 0)
@@ -45,15 +45,15 @@ def portion(count, side):
 
 
 def in_portions(net, images, to_array):
-    """Logits of a batch, (n, ...) NumPy array to (n, classes), computed in portions.
+    """Compute the logits (n, classes) of a batch (n, ...) in portions.
 
     Parameters
     ----------
     net : function
-        From an NDArray to an NDArray.
+        Maps an NDArray to an NDArray.
     images : numpy.ndarray
     to_array : function
-        From a NumPy array to an NDArray.
+        Makes an NDArray of a NumPy array.
     """
     step = portion(len(images), images.shape[2])
     starts = range(0, max(1, len(images)), step)
@@ -62,21 +62,21 @@ def in_portions(net, images, to_array):
 
 
 def load_mxnet(symbol, params):
-    """A function from an array of images to logits."""
+    """Return a function from an array of images to logits."""
     # MXNet 1.9.1 needs these names, which NumPy 1.24 removed.
     for name, value in {"bool": bool, "int": int, "float": float, "object": object}.items():
         if name not in vars(np):
             setattr(np, name, value)
     import mxnet as mx
 
-    warnings.simplefilter("ignore", UserWarning)  # that the input's type is not in the file
+    warnings.simplefilter("ignore", UserWarning)  # the file does not say the input's type
     net = mx.gluon.SymbolBlock.imports(symbol, ["data"], params)
     net.hybridize(static_alloc=True, static_shape=True)
     return lambda images: in_portions(net, images, mx.nd.array)
 
 
 def load_onnxruntime(path):
-    """A function from an array of images to logits."""
+    """Return a function from an array of images to logits."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -88,7 +88,7 @@ def load_onnxruntime(path):
 
 def main():
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print must not stand between the answers
+    os.dup2(2, 1)  # libraries must not print between the answers
     commands = sys.stdin.buffer
     kind, *files = sys.argv[1:]
     run = {"mxnet": load_mxnet, "onnxruntime": load_onnxruntime}[kind](*files)
@@ -106,7 +106,7 @@ def main():
 
 
 def timed(run, batch, seconds):
-    """Seconds of each of as many runs as fit; of one at least."""
+    """Return the seconds of each run, as many as fit but at least one."""
     run(batch)
     found, end = [], time.perf_counter() + seconds
     while not found or (time.perf_counter() < end and len(found) < _MOST_RUNS):

@@ -2,9 +2,9 @@
 
     python predict_onnx.py IMAGE [IMAGE ...]
 
-Lies in a bundle that has ``model.onnx``; needs Python 3.8 or later, numpy, onnxruntime and OpenCV,
-with which images are read as ``dmr prepare`` and ``dmr predict`` read them: alpha is dropped, and
-photographs are turned upright as EXIF says, unless ``--ignore-orientation`` is given.
+Part of every bundle with ``model.onnx``. Needs Python 3.8 or later, numpy, onnxruntime and OpenCV.
+Reads images as ``dmr prepare`` and ``dmr predict`` do: drops alpha, and turns photographs upright
+as EXIF says, unless ``--ignore-orientation`` is given.
 """
 
 import argparse
@@ -22,11 +22,11 @@ import tempfile
 
 BUNDLE = "bundle.json"
 BUNDLE_FORMAT = 1
-#: The last field of bundle.json: the hash of that file with zeros in the place of this one.
+#: The last field of bundle.json: the file's hash with zeros in place of this field.
 _SEAL = re.compile(rb'"sha256": "([0-9a-f]{64})"\s*}\s*\Z')
 _TAKEN = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 EXTENSIONS = (*_TAKEN, ".heic", ".heif", ".avif")  # in folders: to be refused by name
-#: How they begin; PPM and PGM with width, height and largest value.
+#: Magic numbers; of PPM and PGM also width, height and largest value.
 _IMAGE = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|BM|RIFF....WEBP|II\*\0|MM\0\*|P[2356]"
     + rb"(?:\s|#[^\n]*\n)+(\d{1,9})" * 3,
@@ -34,19 +34,19 @@ _IMAGE = re.compile(
 )
 _MOST_BYTES, _MOST_PIXELS = 1 << 29, 1 << 27
 _MOST_ENLARGED = 4  # of the shorter side
-_MOST_ASPECT = 8  # longer side by shorter one, of what is scaled; in evaluations too
+_MOST_ASPECT = 8  # of what is scaled; in evaluations too
 _DAMAGED = "is damaged (its hash is not its own); export the run again, or copy it anew"
 _BROKEN = "is a truncated or damaged image; copy it anew"
 
 
 class Problem(Exception):
-    """What the user can mend, in one line."""
+    """A problem that the user can fix, in one line."""
 
 
 def read_bundle(folder, others=True):
-    """What ``bundle.json`` of a folder says, a dict.
+    """Read a folder's ``bundle.json`` as a dict, verifying its hash and, by default, all others.
 
-    Raises Problem with the name of the first file (of ``others`` too) whose hash is another.
+    Raises Problem with the name of the first damaged file.
     """
     path = os.path.join(folder, BUNDLE)
     text = _content(path)
@@ -73,9 +73,9 @@ def _content(path):
 
 
 def find_images(arguments):
-    """Paths of images, each once: files as they are, what is in folders, what globs match.
+    """Return the paths of all images, each once, from files, folders and globs.
 
-    So is a folder that may not be listed. Raises Problem for an argument that matches nothing.
+    Includes folders that cannot be listed. Raises Problem for an argument that matches nothing.
     """
     found = {}
     for argument in arguments:
@@ -102,9 +102,9 @@ def _images_below(path):
 
 
 def read_image(path, least=1, upright=True):
-    """An image file's pixels: (height, width, 3) of uint8, RGB; ``upright``: turned as EXIF says.
+    """Read an image as (height, width, 3) of uint8, RGB; if ``upright``, turned as EXIF says.
 
-    Raises Problem as :func:`decode` does, and for what is truncated, CMYK, too large or too small.
+    Raises Problem as :func:`decode` does, and for truncated, CMYK, too large or too small images.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -125,7 +125,7 @@ def read_image(path, least=1, upright=True):
     if pixels is None or filled_up:
         raise Problem(_BROKEN)
     height, width = pixels.shape[:2]
-    if height * width > _MOST_PIXELS:  # a WebP, say, whose header does not tell
+    if height * width > _MOST_PIXELS:  # such as a WebP, whose header was not checked
         raise Problem(f"is too large ({width}x{height}); scale it down")
     if min(height, width) < least:
         raise Problem(f"is too small ({width}x{height}); it needs {least} pixels along each side")
@@ -133,9 +133,9 @@ def read_image(path, least=1, upright=True):
 
 
 def decode(data, upright):
-    """Pixels of an encoded image, RGB of uint8; None where it is damaged, or none at all.
+    """Decode an image to RGB of uint8, turned as EXIF says if ``upright``; None if damaged.
 
-    ``upright``: turned as EXIF says. Raises Problem for what OpenCV would darken, or not read.
+    Raises Problem for images that OpenCV would darken or cannot read.
     """
     import cv2
     import numpy as np
@@ -152,7 +152,7 @@ def decode(data, upright):
     elif data[:1] == b"\x89" and data[24:25] > b"\x08":
         odd = "has 16 bits a colour"
     try:
-        if data[:1] in b"IM":  # of TIFFs, OpenCV lays alpha and CMYK over black
+        if data[:1] in b"IM":  # OpenCV blends a TIFF's alpha and CMYK with black
             as_it_is = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
             if as_it_is.dtype != np.uint8 or as_it_is.shape[2:] == (4,):
                 odd = "is a TIFF with more than 8 bits a colour, alpha or CMYK"
@@ -165,7 +165,7 @@ def decode(data, upright):
 
 
 def _check_header(data):
-    """Refuse what decoders would fill up, misread, or run out of memory with."""
+    """Refuse images that decoders would pad, misread, or run out of memory with."""
     height, width, colours, whole = 0, 0, 3, True
     try:
         if data[:1] == b"\xff":
@@ -183,13 +183,13 @@ def _check_header(data):
     if not whole:
         raise Problem(_BROKEN)
     if colours == 4:
-        raise Problem("has CMYK colours, the network knows RGB; convert it to RGB")
+        raise Problem("has CMYK colours, the network takes RGB; convert it to RGB")
     if height * width > _MOST_PIXELS:
         raise Problem(f"is too large ({width}x{height}); scale it down")
 
 
 def jpeg_frame(data):
-    """Where a JPEG's frame header begins (size and colours); None if nowhere."""
+    """Return the offset of a JPEG's frame header (size and colours), or None."""
     at = 2
     while at + 9 < len(data) and data[at] == 0xFF:
         marker = data[at + 1]
@@ -201,7 +201,7 @@ def jpeg_frame(data):
 
 @contextlib.contextmanager
 def _silence():
-    """What decoders write to stderr, which names no file, as a file."""
+    """Capture what decoders write to stderr, where it would name no file."""
     memory = getattr(os, "memfd_create", None)  # a read-only root has no temporary folder
     with os.fdopen(memory("stderr"), "w+b") if memory else tempfile.TemporaryFile() as said:
         stderr, _ = os.dup(2), os.dup2(said.fileno(), 2)
@@ -213,10 +213,7 @@ def _silence():
 
 
 def crop(image, size, short_side=None):
-    """What a network sees of an image: scaled to a shorter side, a square cut out of the centre.
-
-    The shorter side is ``size`` if it is not given.
-    """
+    """Scale an image to a shorter side (default: ``size``) and crop a square from its centre."""
     import cv2
 
     (height, width), short_side = image.shape[:2], short_side or size
@@ -233,7 +230,7 @@ def crop(image, size, short_side=None):
 
 
 def to_batch(images, about):
-    """(height, width, 3) of uint8 as float32 (n, \\*shape); ``about``: bundle.json's ``input``."""
+    """Stack images (height, width, 3) into the batch described by bundle.json's ``input``."""
     import numpy as np
 
     batch = np.stack(images).astype(np.float32)
@@ -243,9 +240,9 @@ def to_batch(images, about):
 
 
 def predictions(paths, about, logits, options):
-    """Of one image after the other: path, probabilities, and what is wrong if they are None.
+    """Yield for every image its path, its probabilities or None, and what is wrong with it.
 
-    ``logits`` makes (n, classes) of a batch.
+    ``logits`` maps a batch to (n, classes).
     """
     import numpy as np
 
@@ -267,7 +264,7 @@ def predictions(paths, about, logits, options):
 
 
 def write(results, classes, options, report):
-    """Write predictions to stdout as they come; how many failed, of which ``report`` gets lines."""
+    """Write predictions to stdout as they come; report failures and return their number."""
     sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     table = csv.writer(sys.stdout, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     if options.csv:
@@ -293,12 +290,12 @@ def write(results, classes, options, report):
 
 
 def shown(text):
-    """Without what would disturb a line of text."""
+    """Escape characters that would break a line of text."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def add_arguments(parser):
-    """What everything that predicts takes."""
+    """Add the arguments of ``dmr predict`` and of this program."""
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="image, folder, or glob")
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--csv", action="store_true", help="as CSV: file, rank, label, probability")
@@ -307,8 +304,8 @@ def add_arguments(parser):
     parser.add_argument("--batch-size", type=int, default=32, help="images at a time (default: 32)")
     parser.add_argument("--ignore-orientation", action="store_true", help="which EXIF gives")
     parser.epilog = (
-        "Exit status: 0 if all images were predicted; 1 if some could not be, of which a line on "
-        "stderr says why; 2 if nothing was done."
+        "Exit status: 0 if all images were predicted; 1 if some could not be, each with a line on "
+        "stderr; 2 if nothing was done."
     )
 
 
@@ -319,26 +316,26 @@ def check_arguments(options, description):
             raise Problem(f"{flag} must be at least 1, not {value}")
     if description["input"]["mean"] is None:
         raise Problem(
-            "it is not known on what data this network was trained, and so not what its input "
-            "must be; make the bundle again, with dmr import-authors --dataset"
+            "the training data of this network are unknown, and so is its normalisation; make the "
+            "bundle again with dmr import-authors --dataset"
         )
 
 
 def onnx_logits(path):
-    """An ONNX model as a function from a batch to logits."""
+    """Load an ONNX model as a function from a batch to logits."""
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(3)
     try:
         session = onnxruntime.InferenceSession(_content(path), providers=["CPUExecutionProvider"])
-    except Exception as error:  # of classes that are not exported
+    except Exception as error:  # onnxruntime does not export its classes
         said = " ".join(str(error).split())
         raise Problem(f"onnxruntime cannot load {path} ({said}); upgrade it") from None
     return lambda batch: session.run(None, {session.get_inputs()[0].name: batch})[0]
 
 
 def _load(folder, description):
-    """The bundle's model, a function from a batch to logits; the worked example is tried."""
+    """Load the bundle's model as a function from a batch to logits, and run its example."""
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(_MOST_PIXELS))  # read when imported
     try:
         import cv2  # noqa: F401
@@ -369,7 +366,7 @@ def _main():
     folder, name = os.path.split(os.path.abspath(__file__))
     try:
         description = read_bundle(folder)
-    except Problem as problem:  # a damaged program may accuse another file
+    except Problem as problem:  # a damaged program may blame another file
         own = hashlib.sha256(_content(__file__)).hexdigest().encode()
         if any(own in _content(path) for path in glob.glob(glob.escape(folder) + "/*.json")):
             raise

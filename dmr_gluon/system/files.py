@@ -11,14 +11,6 @@ from ..errors import DMRError
 _BLOCK = 1 << 20
 
 
-def check_writable(*paths):
-    """Refuse output files that cannot be written, before any work is done for them."""
-    for path in filter(None, paths):
-        folder = os.path.dirname(path) or "."
-        if os.path.isdir(path) or not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-            raise DMRError(f"{path} cannot be written; name a file in an existing folder")
-
-
 def write_result(path, content):
     """Write an output file named by the user.
 

@@ -1,4 +1,4 @@
-"""Speeds of several programs, measured in turn, so that a busy moment meets them all."""
+"""Time several programs in turn, so that a busy moment affects all of them."""
 
 import statistics
 import time
@@ -7,29 +7,29 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-#: Seconds between two turns, in which the threads of the last one go to sleep.
+#: Seconds between two turns, in which the threads of the last program go to sleep.
 _PAUSE = 0.05
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Of one program on this machine.
+    """Run times of one program.
 
     Attributes
     ----------
     seconds : dict of int to list of list of float
-        By batch size: of each run, by rounds.
+        By batch size: for each round, the seconds of each run.
     """
 
     seconds: dict
 
     @property
     def images_per_second(self):
-        """By batch size, the median over the rounds."""
+        """Images per second by batch size: the median over the rounds."""
         return {size: statistics.median(self._rates(size)) for size in self.seconds}
 
     def by(self, other):
-        """How many times as fast as another, by batch size: round by round, the median."""
+        """Return the speedup over another program by batch size: the median over the rounds."""
         return {
             size: statistics.median(a / b for a, b in zip(self._rates(size), other._rates(size)))
             for size in self.seconds
@@ -37,12 +37,12 @@ class Speed:
 
     @property
     def latency(self):
-        """Milliseconds that one image takes: median and 95th percentile."""
+        """Milliseconds for one image: median and 95th percentile."""
         p50, p95 = np.percentile(np.concatenate(self.seconds[1]), (50, 95))
         return 1000 * float(p50), 1000 * float(p95)
 
     def describe(self, plain):
-        """For ``bundle.json``; ``ratio`` is to another's speed."""
+        """Return the entry of ``bundle.json``, with the speedup over the plain network."""
         p50, p95 = self.latency
         rates, ratio = self.images_per_second, self.by(plain)
         return {"images_per_second": rates, "ratio": ratio, "p50": p50, "p95": p95}
@@ -52,22 +52,21 @@ class Speed:
 
 
 def measure(running, batch_sizes=(1, 32), rounds=5, seconds=0.5):
-    """Speed of several programs, in turn.
+    """Time several programs in turn.
 
     Parameters
     ----------
     running : dict of Process
-        By name; ready, and of those that need them, with images.
+        Processes by name, ready to run.
     batch_sizes : tuple of int
-        ``latency`` needs 1 among them.
+        :attr:`Speed.latency` needs a batch size of 1.
     rounds : int
     seconds : float
-        For each program, batch size and round; one run at least.
+        Duration of each turn; at least one run is timed.
 
     Returns
     -------
     dict of Speed
-        By name.
     """
     times = {name: {size: [] for size in batch_sizes} for name in running}
     turns = [(name, size) for _ in range(rounds) for name in running for size in batch_sizes]

@@ -1,7 +1,7 @@
-"""A program in a process of its own, which answers commands.
+"""Run a program in a process of its own and exchange commands and answers with it.
 
-A command is a line of JSON on its standard input, an answer one on its standard output, each with
-as many bytes after it as it says. What it prints elsewhere is kept for the message if it fails.
+Commands and answers are lines of JSON on its standard input and output, optionally followed by
+binary content. Its standard error is kept for the message if it fails.
 """
 
 import contextlib
@@ -15,18 +15,18 @@ from .cuda import library_folders
 
 
 class Process:
-    """Started at once; the first answer says that it is ready.
+    """Start a program; its first answer reports that it is ready.
 
     Parameters
     ----------
     what : str
-        For messages: ``WHAT cannot be run``.
+        Subject of error messages: ``WHAT cannot be run``.
     command : list of str
         Program and arguments.
     environment : dict, optional
-        Variables to set beside those of this process.
+        Variables to add to this process's.
     folder : str, optional
-        That it works in; default: this process's.
+        Working folder. Default: this process's.
     """
 
     def __init__(self, what, command, environment=None, folder=None):
@@ -47,15 +47,15 @@ class Process:
 
     @property
     def pid(self):
-        """Its number, to look at it from outside."""
+        """Process ID."""
         return self._process.pid
 
     def wait(self):
-        """Until it is ready; several may get ready at the same time. Returns what it says then."""
+        """Wait until the process is ready, and return its first answer."""
         return self._answer()
 
     def ask(self, command, content=b""):
-        """The answer to a command."""
+        """Send a command and return the answer."""
         try:
             self._process.stdin.write((json.dumps(command) + "\n").encode() + content)
             self._process.stdin.flush()
@@ -64,11 +64,11 @@ class Process:
         return self._answer()
 
     def seconds(self, batch, seconds):
-        """How long each run on a batch takes, for so many seconds; one run at least."""
+        """Time runs on a batch for a duration, at least one run; return the seconds of each."""
         return self.ask({"do": "time", "batch": batch, "seconds": seconds})["seconds"]
 
     def read(self, count):
-        """Bytes that come after an answer."""
+        """Read the binary content that follows an answer."""
         content = self._process.stdout.read(count)
         if len(content) < count:
             self._fail()

@@ -229,7 +229,7 @@ def fill(path, arrays, step, lr, average=None, part=None):
     lr : float
         The learning rate of the velocities.
     average : WeightAverage, optional
-    part : Part, optional
+    part : Shard, optional
         The shard whose running statistics to take.
 
     Raises

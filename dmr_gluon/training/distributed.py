@@ -12,7 +12,7 @@ import zlib
 
 import numpy as np
 
-from ..data.loader import Part
+from ..data.loader import Shard
 from ..errors import DMRError
 from ..runtime import mx
 
@@ -37,7 +37,7 @@ class WorkerGroup:
     rank : int
         This worker's number, from 0; ``DMR_WORKER`` if the launcher sets it.
     count : int
-    part : Part
+    part : Shard
         This worker's shard of every batch.
     """
 
@@ -53,7 +53,7 @@ class WorkerGroup:
                     f"for each worker; unset it, or start the job with dmr launch"
                 )
             self.rank = int(number)
-        self.part = Part(self.rank, self.count)
+        self.part = Shard(self.rank, self.count)
         self._buffers = {}  # by name: key and array
 
     @property

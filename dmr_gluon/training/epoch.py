@@ -36,8 +36,8 @@ class StepsOfEpoch:
             self.options.seed,
             epoch,
             start=at.steps,
-            part=self.group.part,
-            fresh=at.fresh,
+            shard=self.group.part,
+            reshuffled_at=at.fresh,
             threads=self.options.reading_threads,
         )
         total = min(plan.count, steps * plan.batch)

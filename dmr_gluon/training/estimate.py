@@ -22,7 +22,7 @@ def estimate(step, recipe, prepared, plan, options):
     ----------
     step : TrainingStep
     recipe : Recipe
-    prepared : PreparedSet
+    prepared : RecordDataset
     plan : Plan
     options : RunOptions
     """
@@ -35,7 +35,7 @@ def estimate(step, recipe, prepared, plan, options):
     cut = replace(recipe, batch_size=timed_plan.batch)
     threads = options.reading_threads
     batches = training_batches(
-        prepared, cut, options.seed, 1, part=step.group.part, threads=threads
+        prepared, cut, options.seed, 1, shard=step.group.part, threads=threads
     )
     timed, images, started = 0, 0, time.monotonic()
     for number, (data, label) in enumerate(batches):

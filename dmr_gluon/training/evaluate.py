@@ -7,7 +7,7 @@ from typing import Any, Callable, Deque, Optional, Sequence
 
 import numpy as np
 
-from ..data.datasets import PreparedSet
+from ..data.datasets import RecordDataset
 from ..data.loader import evaluation_batches, share_of
 from ..errors import DMRError
 from ..paper.recipes import Recipe
@@ -56,7 +56,7 @@ class Interrupted(Exception):
 
 def evaluate(
     net: mx.gluon.HybridBlock,
-    prepared: PreparedSet,
+    prepared: RecordDataset,
     recipe: Recipe,
     devices: Sequence[mx.Context],
     split: str = "test",
@@ -70,7 +70,7 @@ def evaluate(
     ----------
     net : HybridBlock
         Returns logits; initialised on ``devices``.
-    prepared : PreparedSet
+    prepared : RecordDataset
     recipe : Recipe
         Provides image sizes and batch size.
     devices : list of Context

@@ -26,7 +26,7 @@ def configuration(recipe, options, spec, prepared, devices, group, plan):
     recipe : Recipe
     options : RunOptions
     spec : NetworkSpec
-    prepared : PreparedSet
+    prepared : RecordDataset
     devices : list of Context
     group : WorkerGroup
     plan : Plan

@@ -1,0 +1,62 @@
+"""Describe a data set to ``dmr prepare``."""
+
+from dataclasses import dataclass
+from typing import Callable, Tuple
+
+from ..data.datasets import RecordDataset
+from ..errors import DMRError
+from .archives import Archive
+
+
+def _no_flags(parser):
+    """Add nothing."""
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A data set that ``dmr prepare NAME`` makes; :mod:`.registry` lists all of them.
+
+    Parameters
+    ----------
+    name : str
+    summary : str
+        One line for ``dmr prepare --help``.
+    prepare : function
+        Called with those options that are its parameters, by name: ``out``, ``overwrite`` and those
+        of ``add_flags``; for a set with archives also ``source`` and ``partial``.
+    add_flags : function
+        Adds the set's own arguments to a parser.
+    archives : tuple of Archive
+        The published files; downloaded unless the user names a ``--source``.
+    source : str
+        Describes what ``--source`` may name.
+    """
+
+    name: str
+    summary: str
+    prepare: Callable[..., RecordDataset]
+    add_flags: Callable[..., None] = _no_flags
+    archives: Tuple[Archive, ...] = ()
+    source: str = ""
+
+
+def whole_number(flag, low, high):
+    """Return an argparse type: a whole number from ``low`` to ``high``."""
+
+    def parse(text):
+        if not (text.isdecimal() and low <= int(text) <= high):
+            raise DMRError(f"{flag} must be from {low:,} to {high:,}, not {text}")
+        return int(text)
+
+    return parse
+
+
+def add_jpeg_quality(parser, name):
+    """Add ``--jpeg-quality`` to the parser of a set that is lossless by default."""
+    parser.add_argument(
+        "--jpeg-quality",
+        type=whole_number("--jpeg-quality", 1, 100),
+        metavar="Q",
+        help="store the images as JPEGs of this quality, 1 to 100, as MXNet's im2rec does; the "
+        f"set is then called {name}-jpegQ (default: lossless)",
+    )
