@@ -226,7 +226,8 @@ class TestSeries:
         stand_in(
             "if seed == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
             "if seed == 4: sys.exit('error: no reason')\n"
-            "fake_run(path, [30.0, 4.9 + seed / 10], 400, end=seed != 5)\n"
+            "errors = [4.9 + seed / 10] * (400 if seed != 5 else 2)\n"
+            "fake_run(path, errors, 400, end=seed != 5)\n"
         )
         # What seed 2 had written before it failed.
         fake_run(run_of(tmp_path, 2), [30.0], epochs=400)
