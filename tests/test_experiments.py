@@ -226,7 +226,7 @@ class TestSeries:
             "if seed == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
             "if seed == 4: sys.exit('error: no reason')\n"
             "from test_status import fake_run\n"
-            "errors = [30.0] * (399 if seed != 5 else 9) + [4.9 + seed / 10]\n"
+            "errors = [4.9 + seed / 10] * (400 if seed != 5 else 2)\n"
             "fake_run(path, errors, 400, end=seed != 5)\n"
         )
         # What seed 2 had written before it failed.

@@ -104,9 +104,7 @@ def test_classes_and_images_of_a_folder(odd, plain_bundle, capsys):
 def test_a_curve_has_a_name_that_fonts_have(odd, short_run):
     shutil.copytree(short_run, odd / ODD)
     with warnings.catch_warnings(record=True) as found:
-        write_picture(
-            lambda: learning_curve([str(odd / ODD / "log.jsonl")]), str(odd / "curve.png")
-        )
+        write_picture(lambda: learning_curve([str(odd / ODD)]), str(odd / "curve.png"))
     assert not [warning for warning in found if "Glyph" in str(warning.message)]
 
 
