@@ -10,8 +10,10 @@ EXTRA = $(or $(patsubst $(VENV)/installed-%,%,$(firstword $(wildcard $(VENV)/ins
 PYTHON =
 RUN = $(VENV)/bin/python
 # Two tests at a time, each on one thread: threads of two that share cores wait for each other.
-PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist worksteal
+PYTEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile
 STAMP = $(VENV)/installed-$(EXTRA)
+PIP = $(RUN) -m pip install --disable-pip-version-check
+QUIETLY = sh tools/install-quietly $(VENV)/install.log
 # For the tests. Without what it asks for: that would put another OpenCV's files over ours.
 GLUONCV = $(shell sed -n "s/.*\"\(gluoncv==[^\"]*\)\".*/\1/p" setup.py)
 
@@ -51,22 +53,24 @@ $(STAMP): setup.py pyproject.toml
 	@set -e; \
 	if [ ! -e "$(STAMP)" ]; then \
 	    python=$$(sh tools/find-python "$(PYTHON)"); \
-	    echo "making $(VENV) with $$python"; \
+	    echo "making $(VENV) with $$python; downloading about 200 MB"; \
 	    rm -rf "$(VENV)"; \
 	    "$$python" -m venv "$(VENV)"; \
+	else \
+	    echo "updating $(VENV)"; \
 	fi; \
-	echo "installing dmr-gluon, MXNet and what they need (a download of about 200 MB)"; \
-	$(RUN) -m pip install --disable-pip-version-check -e '.[$(EXTRA),digits,test]'; \
-	$(RUN) -m pip install --disable-pip-version-check --no-deps $(GLUONCV); \
-	$(RUN) -c 'import dmr_gluon.cli.main as c; c.run(lambda: __import__("dmr_gluon.runtime"))' \
+	$(QUIETLY) $(PIP) -e '.[$(EXTRA),digits,test]'; \
+	$(QUIETLY) $(PIP) --no-deps $(GLUONCV); \
+	$(RUN) -c 'import dmr_gluon.cli.program as p; p.run(lambda: __import__("dmr_gluon.runtime"))' \
 	    || [ "$(EXTRA)" = cu112 ]; \
-	touch "$(STAMP)"
+	touch "$(STAMP)"; \
+	echo "installed; pip's output is in $(VENV)/install.log"
 
 demo: install
 	@echo "== prepare: 1,797 handwritten digits as RecordIO"
 	$(VENV)/bin/dmr prepare digits --out demo/digits
 	@echo "== train: a merge-and-run network of depth 14, about a minute on two cores"
-	rm -rf demo/run demo/export
+	@rm -rf demo/run demo/export
 	$(RUN) train_cifar.py --data-dir demo/digits --run-dir demo/run
 	@echo "== evaluate"
 	$(VENV)/bin/dmr eval demo/run
@@ -113,14 +117,14 @@ docs: $(VENV)/installed-docs
 	$(RUN) -m sphinx -W --keep-going -q -b html docs docs/_build
 
 $(VENV)/installed-docs: $(STAMP)
-	$(RUN) -m pip install --disable-pip-version-check -e '.[$(EXTRA),docs]'
+	@$(QUIETLY) $(PIP) -e '.[$(EXTRA),docs]'
 	touch $@
 
 build: install
 	$(RUN) -m build --no-isolation
 
 coverage: install
-	$(PYTEST) -m "not slow" --cov=dmr_gluon --cov=symbols --cov-report=term-missing:skip-covered
+	$(PYTEST) -m "not slow" --cov=dmr_gluon --cov-report=term-missing:skip-covered
 
 mutants: install
 	$(RUN) -m pip install --disable-pip-version-check -q -e '.[$(EXTRA),mutants]'

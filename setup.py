@@ -24,7 +24,7 @@ REQUIRED = [
     # needs libGL, which a server does not have.
     "opencv-python-headless>=4.5,<4.9",
     # 3.7 is the last that supports Python 3.8, and the newest that is content with NumPy 1.21.
-    "matplotlib>=3.5,<3.8",
+    "matplotlib>=3.7,<3.8",
     # Decodes JPEGs to the pixels of OpenCV's wheels, photographs in half of their time. 1.7.3
     # is the last that supports Python 3.8.
     "simplejpeg>=1.7.3,<2",
@@ -83,11 +83,12 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["dmr_gluon", "dmr_gluon.*", "symbols"]),
+    packages=[*find_packages(include=["dmr_gluon", "dmr_gluon.*"]), "dmr_gluon.symbols"],
+    package_dir={"dmr_gluon.symbols": "symbols"},
     package_data={
         "dmr_gluon": ["py.typed"],
         "dmr_gluon.data": ["*.digests"],
-        "dmr_gluon.compare.html": ["*.css", "*.js"],
+        "dmr_gluon.compare": ["*.css", "*.js"],
     },
     python_requires=">=3.8,<3.13",
     install_requires=REQUIRED,

@@ -6,7 +6,8 @@
 Data sets are prepared with `dmr prepare`; every field of the recipe is a flag, see --help.
 """
 
-from dmr_gluon.cli.training_flags import parse_training_flags, run
+from dmr_gluon.cli.program import run
+from dmr_gluon.cli.training_flags import parse_training_flags
 from dmr_gluon.paper.recipes import IMAGENET
 
 
@@ -14,9 +15,9 @@ def main():
     recipe, options = parse_training_flags(__doc__, IMAGENET, dataset="imagenet")
 
     # Imported only now, so that wrong flags are refused at once.
-    from dmr_gluon.training.trainer import RunOptions, fit
+    from dmr_gluon.training.fit import fit
 
-    fit(recipe, RunOptions(**options))
+    fit(recipe, options)
 
 
 if __name__ == "__main__":

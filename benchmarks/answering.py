@@ -17,7 +17,7 @@ import time
 
 import numpy as np
 
-from dmr_gluon.models.names import network
+from dmr_gluon.models.names import get_spec
 from dmr_gluon.standalone.logits_worker import timed
 
 #: The import time of this module, for a process that was started without DMR_BENCH_BEGAN.
@@ -42,7 +42,7 @@ def twin_name(name):
 
 def batch_of(name, count):
     """Return random images and labels for a network, always the same."""
-    spec = network(name)
+    spec = get_spec(name)
     size = 32 if spec.stem == "cifar" else 224
     random = np.random.RandomState(0)
     images = random.standard_normal((count, 3, size, size)).astype(np.float32)

@@ -23,7 +23,7 @@ import numpy as np  # noqa: E402
 from answering import batch_of, redirected, serve, weights_from  # noqa: E402
 
 import symbols  # noqa: E402
-from dmr_gluon.models.names import network  # noqa: E402
+from dmr_gluon.models.names import get_spec  # noqa: E402
 from dmr_gluon.paper.recipes import CIFAR, IMAGENET  # noqa: E402
 from dmr_gluon.runtime import mx  # noqa: E402
 
@@ -57,7 +57,7 @@ class Authors:
         return self.modules[shape]
 
     def init_optimizer(self, module):
-        recipe = CIFAR if network(self.name).stem == "cifar" else IMAGENET
+        recipe = CIFAR if get_spec(self.name).stem == "cifar" else IMAGENET
         settings = {"momentum": recipe.momentum, "wd": recipe.weight_decay}
         settings["learning_rate"] = 1e-4  # as ours.py
         module.init_optimizer("local", "nag" if recipe.nesterov else "sgd", settings)

@@ -28,14 +28,14 @@ from taking_turns import second_starts, take_turns
 from tqdm import tqdm
 
 from dmr_gluon.analysis.symbol_parity import randomise
-from dmr_gluon.cli.training_flags import Parser, run
+from dmr_gluon.cli.program import Parser, run
 from dmr_gluon.deploy.bundle import read_bundle
 from dmr_gluon.deploy.bundle_writer import ExportOptions
 from dmr_gluon.deploy.onnx_model import require_onnx
 from dmr_gluon.errors import DMRError
 from dmr_gluon.models.complexity import complexity_of, image_size
 from dmr_gluon.models.equivalence import arrays_of
-from dmr_gluon.models.names import network
+from dmr_gluon.models.names import get_spec
 from dmr_gluon.models.network import Network
 from dmr_gluon.runtime import mx
 
@@ -76,7 +76,7 @@ def main(arguments=None):
 
 def compare(name, options):
     """Everything about one network."""
-    spec = network(name)
+    spec = get_spec(name)
     batch = options.batch or (64 if image_size(spec) == 32 else 16)
     sizes = sorted({1, options.batch or 64})
     complexity = complexity_of(spec)
@@ -206,7 +206,7 @@ def _read(arguments):
     if options.batch is not None and options.batch < 1:
         parser.error("--batch must be at least 1")
     for name in options.networks:
-        network(name)
+        get_spec(name)
     try:
         if options.out_dir:
             os.makedirs(options.out_dir, exist_ok=True)

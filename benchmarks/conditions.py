@@ -13,7 +13,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from dmr_gluon.cli.training_flags import Parser, run
+from dmr_gluon.cli.program import Parser, run
 from dmr_gluon.errors import DMRError
 from dmr_gluon.system.machine import processor, usable_cores
 from dmr_gluon.system.worker_process import Process
@@ -126,12 +126,12 @@ def random_bundle(name, folder, options):
     from dmr_gluon.data.preprocessing import MadeImages, Preparation
     from dmr_gluon.deploy.bundle_writer import write_bundle
     from dmr_gluon.models.complexity import image_size
-    from dmr_gluon.models.names import network
+    from dmr_gluon.models.names import get_spec
     from dmr_gluon.models.network import Network
     from dmr_gluon.paper.dataset_facts import PUBLISHED
     from dmr_gluon.runtime import mx
 
-    net = Network(network(name))
+    net = Network(get_spec(name))
     net.initialize()
     net.hybridize()
     size = image_size(net.spec)

@@ -17,7 +17,7 @@ from answering import batch_of, redirected, serve
 from conditions import print_conditions
 from ours import make_run, measured_forms
 
-from dmr_gluon.cli.training_flags import Parser, run
+from dmr_gluon.cli.program import Parser, run
 from dmr_gluon.system.machine import usable_cores
 from dmr_gluon.system.text_tables import markdown_table
 from dmr_gluon.system.worker_process import Process

@@ -12,7 +12,7 @@ from answering import batch_of, redirected, serve
 from conditions import print_conditions
 from ours import make_run, measured_forms
 
-from dmr_gluon.cli.training_flags import Parser, run
+from dmr_gluon.cli.program import Parser, run
 from dmr_gluon.models.blocks import MergeAndRun
 from dmr_gluon.models.layers import BatchNormRelu, GlobalAveragePool
 from dmr_gluon.runtime import mx
@@ -25,8 +25,7 @@ FORMS = {
     OURS: "as train_cifar.py trains",
     "apart": "BN and ReLU as two operators",
     "pooling": "oneDNN's global pooling in place of the mean",
-    "divide": "the merge divides in every block, and adds two by two",
-    "multiply": "the same, dividing by a multiplication",
+    "multiply": "the merge divides by a multiplication, and merge-and-run blocks add two by two",
     "parameters": "every parameter updated by itself",
     "grouped": "all branches in one grouped convolution",
     "bulk": "500 operators in one piece of work",
@@ -90,16 +89,6 @@ def _set(name, value, kind=object):
     return lambda net: net.apply(change_block)
 
 
-def _divide(net):
-    for name in ("factor", "before", "after"):
-        _set(name, 1)(net)
-
-
-def _multiply(net):
-    _divide(net)
-    _set("fused", False, MergeAndRun)(net)
-
-
 def _bulk(net):
     net.hybridize(
         static_alloc=True, static_shape=True, forward_bulk_size=500, backward_bulk_size=500
@@ -109,8 +98,7 @@ def _bulk(net):
 CHANGES = {
     "apart": _set("fused", False, BatchNormRelu),
     "pooling": _set("fused", False, GlobalAveragePool),
-    "divide": _divide,
-    "multiply": _multiply,
+    "multiply": _set("fused", False, MergeAndRun),
     "bulk": _bulk,
 }
 

@@ -52,7 +52,7 @@ MOST_LEVELS = {"PNG": 0, "JPEG": 2}
 def main(arguments=None):
     from conditions import check_writable
 
-    from dmr_gluon.cli.training_flags import Parser
+    from dmr_gluon.cli.program import Parser
     from dmr_gluon.system.files import write_result
 
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -375,6 +375,6 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["--job"]:
         print(json.dumps(do_job(json.load(sys.stdin))))
     else:
-        from dmr_gluon.cli.training_flags import run
+        from dmr_gluon.cli.program import run
 
         run(main)

@@ -71,7 +71,7 @@ def train(form, name, batch, contexts, steps):
 
     import numpy as np
 
-    from dmr_gluon.models.names import network
+    from dmr_gluon.models.names import get_spec
     from dmr_gluon.models.network import Network
     from dmr_gluon.models.serialization import prepare_to_run
     from dmr_gluon.runtime import mx
@@ -81,19 +81,19 @@ def train(form, name, batch, contexts, steps):
     from dmr_gluon.training.optimizer import NAG2016
 
     class Separate:
-        """Parameters as Gluon has them, in the place of :class:`.buckets.Buckets`."""
+        """Parameters as Gluon has them, in the place of :class:`.buckets.FlatParameters`."""
 
         def __init__(self, net, add, devices):
             self.arrays = buckets.trained_parameters(net)
 
     if form == "separate":
-        step.Buckets = Separate
+        step.FlatParameters = Separate
     devices = [mx.cpu(i) for i in range(contexts)]
     group = join("dist_sync" if "DMLC_ROLE" in os.environ else "device", devices)
     random = np.random.RandomState(0)
     images = mx.nd.array(random.standard_normal((batch, 3, 32, 32)))
     labels = mx.nd.array(random.randint(0, 10, batch))
-    net = Network(network(name))
+    net = Network(get_spec(name))
     net.initialize(ctx=devices)
     prepare_to_run(net, devices)
     made = step.TrainingStep(net, NAG2016(momentum=0.9, wd=1e-4), devices, group=group)

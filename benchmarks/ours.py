@@ -14,7 +14,7 @@ import time
 
 from answering import BEGAN, batch_of, redirected, serve, weights_from
 
-from dmr_gluon.cli.training_flags import Parser, run
+from dmr_gluon.cli.program import Parser, run
 from dmr_gluon.system.worker_process import Process
 
 #: So small that random labels make nothing overflow.
@@ -41,7 +41,7 @@ def make_run(kind, name, devices, change=None, weights=None):
     Network, function
         The function takes images and labels, and returns the loss or the logits.
     """
-    from dmr_gluon.models.names import network
+    from dmr_gluon.models.names import get_spec
     from dmr_gluon.models.network import Network
     from dmr_gluon.models.serialization import prepare_to_run
     from dmr_gluon.paper.recipes import CIFAR, IMAGENET
@@ -50,7 +50,7 @@ def make_run(kind, name, devices, change=None, weights=None):
     from dmr_gluon.training.step import TrainingStep
 
     mx.random.seed(0)
-    net = Network(network(name))
+    net = Network(get_spec(name))
     net.initialize(ctx=devices)
     if weights:
         load(net, weights)
@@ -76,11 +76,11 @@ def load(net, weights):
 
 def double(name, weights, images, labels):
     """Compute logits, loss and gradients with common operators in double precision."""
-    from dmr_gluon.models.names import network
+    from dmr_gluon.models.names import get_spec
     from dmr_gluon.models.network import Network
     from dmr_gluon.runtime import mx
 
-    net = Network(network(name))
+    net = Network(get_spec(name))
     net.cast("float64")
     net.initialize()
     load(net, weights)

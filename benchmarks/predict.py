@@ -18,9 +18,9 @@ import re
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
-from dmr_gluon.cli.training_flags import Parser, run
+from dmr_gluon.cli.program import Parser, run
 from dmr_gluon.errors import DMRError
-from dmr_gluon.models.names import network
+from dmr_gluon.models.names import get_spec
 
 #: Bytes of a value of a gradient, in float32.
 _VALUE = 4
@@ -188,7 +188,7 @@ def gradients_of(name):
     from dmr_gluon.models.network import Network
     from dmr_gluon.training.flat_parameters import places_of, trained_parameters
 
-    spec = network(name)
+    spec = get_spec(name)
     net, size = Network(spec), image_size(spec)
     complexity = measure(net.portable_symbol(), (3, size, size))
     costs = {layer.name + "_weight": layer.multiply_adds for layer in complexity.layers}
@@ -352,7 +352,7 @@ def main():
     from dmr_gluon.system.text_tables import text_table
 
     options = _parser().parse_args()
-    spec = network(options.network)
+    spec = get_spec(options.network)
     machines = _machines(options.machines)
     hardware = _hardware(options, machines)
     gradients = gradients_of(spec.name)

@@ -27,10 +27,10 @@ from conditions import measured_peak, print_conditions
 from ours import make_run
 from tqdm import tqdm
 
-from dmr_gluon.cli.training_flags import Parser, run
+from dmr_gluon.cli.program import Parser, run
 from dmr_gluon.errors import DMRError
 from dmr_gluon.models.complexity import image_size
-from dmr_gluon.models.names import network
+from dmr_gluon.models.names import get_spec
 from dmr_gluon.system.text_tables import text_table
 from dmr_gluon.system.worker_process import Process
 
@@ -418,7 +418,7 @@ def main():
     options = parser.parse_args()
     if options.rounds < 1 or (options.batch or 1) < 1:
         parser.error("--batch and --rounds must be above 0")
-    spec = network(options.network)
+    spec = get_spec(options.network)
     batch = options.batch or (64 if image_size(spec) == 32 else 16)
     if options.step:
         answer_steps(options.step, spec.name, batch)

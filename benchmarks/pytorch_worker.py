@@ -36,7 +36,7 @@ from pytorch_networks import Network  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from dmr_gluon.errors import DMRError  # noqa: E402
-from dmr_gluon.models.names import network  # noqa: E402
+from dmr_gluon.models.names import get_spec  # noqa: E402
 from dmr_gluon.paper.recipes import CIFAR, IMAGENET  # noqa: E402
 from dmr_gluon.system.machine import usable_cores  # noqa: E402
 
@@ -64,7 +64,7 @@ class Twin:
 
     def __init__(self, options):
         self.options = options
-        self.spec = network(options.network)
+        self.spec = get_spec(options.network)
         self.layout = LAYOUTS[options.layout]
         self.net = Network(self.spec).to(memory_format=self.layout)
         self.net.train(options.kind == "train")

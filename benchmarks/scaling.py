@@ -27,7 +27,7 @@ from conditions import check_writable, describe, machine
 from predict import Hardware, gradients_of, predict
 from tqdm import tqdm
 
-from dmr_gluon.cli.training_flags import run
+from dmr_gluon.cli.program import run
 from dmr_gluon.errors import DMRError
 from dmr_gluon.system import program as child
 from dmr_gluon.system.files import write_result

@@ -15,9 +15,9 @@ import json
 from conditions import check_writable, measured_peak, print_conditions, training_multiply_adds
 from ours import start
 
-from dmr_gluon.cli.training_flags import Parser, run
+from dmr_gluon.cli.program import Parser, run
 from dmr_gluon.models.complexity import complexity_of, image_size
-from dmr_gluon.models.names import network
+from dmr_gluon.models.names import get_spec
 from dmr_gluon.system.files import write_result
 from dmr_gluon.system.text_tables import text_table
 from dmr_gluon.system.timing import measure
@@ -34,7 +34,7 @@ def main():
     options = parser.parse_args()
     if options.rounds < 1 or not options.seconds > 0 or (options.batch or 1) < 1:
         parser.error("--batch, --rounds and --seconds must be above 0")
-    specs = [network(name) for name in options.networks]
+    specs = [get_spec(name) for name in options.networks]
     check_writable(options.json)
     print_conditions()
     peak = measured_peak(options.gpu)

@@ -13,9 +13,10 @@ from .version import __version__ as __version__
 _PUBLIC = {
     "DMRError": ".errors",
     "NetworkSpec": ".models.spec",
-    "network": ".models.names",
+    "get_spec": ".models.names",
+    "network": ".models.names",  # its former name
     "Recipe": ".paper.recipes",
-    "RunOptions": ".training.trainer",
+    "RunOptions": ".training.options",
     "Network": ".models.network",
     "get_model": ".model_zoo",
     "Backbone": ".models.backbone",
@@ -24,20 +25,21 @@ _PUBLIC = {
     "Residual": ".models.blocks",
     "InceptionLike": ".models.blocks",
     "MergeAndRun": ".models.blocks",
-    "fit": ".training.trainer",
+    "fit": ".training.fit",
     "evaluate": ".training.evaluate",
     "export": ".deploy.export",
     "load_bundle": ".deploy.load",
 }
 
 #: Public modules, loaded as lightly.
-_MODULES = ("model_zoo",)
+_MODULES = ("model_zoo", "symbols")
 
 __all__ = ["__version__", *_PUBLIC, *_MODULES]
 
 
 if TYPE_CHECKING:  # mypy and editors are to notice a name that is not there
     from . import model_zoo as model_zoo
+    from . import symbols as symbols
     from .deploy.export import export as export
     from .deploy.load import load_bundle as load_bundle
     from .deploy.store import publish as publish
@@ -48,13 +50,14 @@ if TYPE_CHECKING:  # mypy and editors are to notice a name that is not there
     from .models.blocks import MergeAndRun as MergeAndRun
     from .models.blocks import Plain as Plain
     from .models.blocks import Residual as Residual
+    from .models.names import get_spec as get_spec
     from .models.names import network as network
     from .models.network import Network as Network
     from .models.spec import NetworkSpec as NetworkSpec
     from .paper.recipes import Recipe as Recipe
     from .training.evaluate import evaluate as evaluate
-    from .training.trainer import RunOptions as RunOptions
-    from .training.trainer import fit as fit
+    from .training.fit import fit as fit
+    from .training.options import RunOptions as RunOptions
 
 else:
 

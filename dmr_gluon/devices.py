@@ -1,4 +1,4 @@
-"""From ``--gpus 0-7`` to MXNet contexts."""
+"""Turn ``--gpus 0-7`` into MXNet contexts, and check that a recipe can run on them."""
 
 import os
 import re
@@ -21,20 +21,24 @@ from .system.cuda import (
 
 
 def make_devices(gpus=None, cpus=1):
-    """The contexts to train on.
+    """Return the contexts to train on.
 
     Parameters
     ----------
     gpus : str, optional
-        Such as ``0-7``; without it, CPUs are used.
+        Such as ``0-7``. Default: use the CPU.
     cpus : int
-        Number of CPU contexts. One uses all cores already; two or more are for trying on
-        a machine without GPUs what several GPUs do.
+        Number of CPU contexts. One context uses all cores; more imitate several GPUs on a machine
+        without GPUs.
+
+    Returns
+    -------
+    list of Context
 
     Raises
     ------
     DMRError
-        For GPUs that are not there.
+        If a GPU does not exist, or the arguments do not fit.
     """
     if gpus is None:
         if cpus < 1:
@@ -44,21 +48,21 @@ def make_devices(gpus=None, cpus=1):
         raise DMRError("give --gpus or --cpus, not both")
     wanted = parse_gpus(gpus)
     warn_of_unfit_gpus(wanted)
-    there = mx.context.num_gpus() if mx.runtime.Features().is_enabled("CUDA") else 0
-    if max(wanted) >= there:
+    count = mx.context.num_gpus() if mx.runtime.Features().is_enabled("CUDA") else 0
+    if max(wanted) >= count:
         raise DMRError(
             f"--gpus {gpus} asks for GPU {max(wanted)}, but there "
-            f"{'are only ' + str(there) if there else 'is none'} ({_why_no_more(there)})"
+            f"{f'are only {count}' if count else 'is none'} ({_why_no_more(count)})"
         )
     return [mx.gpu(i) for i in wanted]
 
 
-def _why_no_more(there):
-    """Why MXNet finds just so many GPUs, and what helps."""
+def _why_no_more(count):
+    """Return why MXNet finds only this many GPUs, and what to do."""
     if "mxnet-cu112" not in installed_wheels():
-        return "the MXNet that is installed is for CPUs only; GPUs need mxnet-cu112"
+        return "the installed MXNet is for CPUs only; GPUs need mxnet-cu112"
     supported = newest_cuda()
-    if not there and supported and supported < CUDA:
+    if not count and supported and supported < CUDA:
         return (
             f"the driver supports CUDA up to {dotted(supported)}, mxnet-cu112 needs "
             f"{dotted(CUDA)}: install a driver of version 450.80 or later"
@@ -66,34 +70,49 @@ def _why_no_more(there):
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return (
-            f"MXNet finds {there} with CUDA_VISIBLE_DEVICES={visible}, and counts those from 0: "
+            f"MXNet finds {count} with CUDA_VISIBLE_DEVICES={visible}, and counts them from 0: "
             f"unset it, or choose among them"
         )
-    return f"MXNet finds {there}; see nvidia-smi"
+    return f"MXNet finds {count}; see nvidia-smi"
 
 
 def warn_of_unfit_gpus(numbers):
-    """Say which of some GPUs MXNet 1.9.1 cannot run on, before CUDA's own error does."""
-    there = driver()
-    if there and there.cuda and there.cuda < FUSION:
-        _say_of_fusion(there.cuda)
-    for gpu in there.gpus if there else ():
+    """Warn of GPUs that MXNet 1.9.1 cannot use, before CUDA fails on them.
+
+    Parameters
+    ----------
+    numbers : list of int
+        Numbers of the GPUs to train on.
+    """
+    found = driver()
+    if found and found.cuda and found.cuda < FUSION:
+        _warn_of_fusion(found.cuda)
+    for gpu in found.gpus if found else ():
         known = gpu.capability != (0, 0)
         if gpu.number in numbers and known and not gpu.runs:
             print(
                 f"warning: GPU {gpu.number} has compute capability {dotted(gpu.capability)}; "
-                f"mxnet-cu112 has code for {dotted(OLDEST)} up to {dotted(NEWEST)} and will fail "
-                f"on it: use another GPU (--gpus), or the CPU",
+                f"mxnet-cu112 supports {dotted(OLDEST)} to {dotted(NEWEST)} and will fail on it: "
+                f"use another GPU (--gpus), or the CPU",
                 file=sys.stderr,
                 flush=True,
             )
 
 
 def uses_tf32(recipe, devices):
-    """Whether a recipe's convolutions and matrix products round float32 inputs to ten bits.
+    """Return whether convolutions and matrix products of a float32 recipe run in TF32.
 
-    cuBLAS and cuDNN do so on GPUs of compute capability 8 and above, unless the environment has
-    ``NVIDIA_TF32_OVERRIDE=0``.
+    cuBLAS and cuDNN then round float32 inputs to ten bits of mantissa. They do so on GPUs of
+    compute capability 8.0 and above, unless ``NVIDIA_TF32_OVERRIDE=0`` is set.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    devices : list of Context or str
+
+    Returns
+    -------
+    bool
     """
     if recipe.dtype != "float32" or os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
         return False
@@ -101,8 +120,8 @@ def uses_tf32(recipe, devices):
     return have_tf32(list(map(int, gpus)))
 
 
-def _say_of_fusion(supported):
-    """The driver is too old for what MXNet's pointwise fusion compiles."""
+def _warn_of_fusion(supported):
+    """Warn that the driver is too old for the kernels of MXNet's pointwise fusion."""
     needs = f"the driver supports CUDA up to {dotted(supported)}, pointwise fusion needs "
     if os.environ.get("MXNET_USE_FUSION") == "0":
         text = f"note: {needs}{dotted(FUSION)} and is off (MXNET_USE_FUSION=0)"
@@ -115,38 +134,51 @@ def _say_of_fusion(supported):
 
 
 def check_kvstore(name, devices):
-    """Refuse a kvstore that cannot work with these devices."""
-    if name not in KVSTORES:
-        raise DMRError(f"--kv-store {name}: there are {', '.join(KVSTORES)}")
-    if name == "nccl" and devices[0].device_type != "gpu":
-        raise DMRError("--kv-store nccl sums over GPUs; on CPUs use device or local")
-
-
-def choose_algorithms(autotune, devices):
-    """Say how cuDNN's algorithms are to be chosen, before there is any operator.
+    """Check that a kvstore works with these devices.
 
     Parameters
     ----------
-    autotune : int or None
-        0, 1 or 2 as in MXNET_CUDNN_AUTOTUNE_DEFAULT, for which MXNet's operators ask when they
-        are made. None leaves that as it is.
+    name : str
+        Value of ``--kv-store``.
     devices : list of Context
 
     Raises
     ------
     DMRError
+        If the kvstore is unknown or does not fit the devices.
+    """
+    if name not in KVSTORES:
+        raise DMRError(f"--kv-store {name} does not exist; use {', '.join(KVSTORES)}")
+    if name == "nccl" and devices[0].device_type != "gpu":
+        raise DMRError("--kv-store nccl sums over GPUs; on CPUs use device or local")
+
+
+def choose_algorithms(autotune, devices):
+    """Set how cuDNN's algorithms are chosen. Call this before any operator is created.
+
+    Parameters
+    ----------
+    autotune : int or None
+        Value of MXNET_CUDNN_AUTOTUNE_DEFAULT (0, 1 or 2), which MXNet's operators read when they
+        are created. None leaves it unchanged.
+    devices : list of Context
+
+    Raises
+    ------
+    DMRError
+        If the value is out of range or the devices are CPUs.
     """
     if autotune is None:
         return
     if autotune not in (0, 1, 2):
         raise DMRError(f"--cudnn-autotune must be 0, 1 or 2, not {autotune}")
     if devices[0].device_type == "cpu":
-        raise DMRError("--cudnn-autotune is for GPUs; leave it out, or name some with --gpus")
+        raise DMRError("--cudnn-autotune is for GPUs; leave it out, or choose GPUs with --gpus")
     os.environ["MXNET_CUDNN_AUTOTUNE_DEFAULT"] = str(autotune)
 
 
 def check_devices(recipe, devices):
-    """Refuse a recipe that these devices cannot compute.
+    """Check that a recipe can run on these devices.
 
     Parameters
     ----------
@@ -156,19 +188,20 @@ def check_devices(recipe, devices):
     Raises
     ------
     DMRError
+        If the devices lack what the recipe needs.
     """
     on_cpu = devices[0].device_type == "cpu"
     if recipe.dtype == "float16" and on_cpu:
         raise DMRError("--dtype float16 needs GPUs: MXNet has no float16 convolutions for CPUs")
     if recipe.sync_bn and len(devices) == 1:
-        raise DMRError("--sync-bn is for several devices; leave it out, or name more with --gpus")
+        raise DMRError("--sync-bn is for several devices; leave it out, or choose more with --gpus")
     if recipe.sync_bn and on_cpu:
         raise DMRError(
-            "--sync-bn needs GPUs: on several CPU contexts MXNet's SyncBatchNorm now and then "
-            "waits for ever"
+            "--sync-bn needs GPUs: on several CPU contexts MXNet's SyncBatchNorm deadlocks now "
+            "and then"
         )
     if recipe.sync_bn and recipe.dtype == "float16":
         raise DMRError(
-            "--sync-bn and --dtype float16 do not go together: MXNet's SyncBatchNorm computes in "
-            "float32 only; leave out one"
+            "--sync-bn and --dtype float16 exclude each other, because MXNet's SyncBatchNorm "
+            "supports float32 only; leave out one"
         )

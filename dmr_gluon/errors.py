@@ -1,34 +1,35 @@
-"""The exceptions that users are meant to see."""
+"""Exceptions that users are meant to see."""
 
 
 class DMRError(Exception):
-    """Something the user can mend.
+    """An error that the user can fix.
 
-    Its text is one line that says what is wrong, where, and what to do. The
-    command-line programs print it without a traceback and exit with its status.
+    Its text is one line that says what is wrong, where, and what to do. The command-line programs
+    print it without a traceback and exit with its status.
     """
 
     status = 2
 
 
 class Failed(DMRError):
-    """What ended a training without being a refusal, such as a full disk or an error of CUDA.
+    """An error during training that a restart may cure, such as a full disk or a CUDA error.
 
-    Other than for a wrong flag, it need not be the same the next time: ``dmr launch
-    --max-restarts`` starts again, from what was saved.
+    Unlike a wrong flag, it may not occur again: ``dmr launch --max-restarts`` starts again from
+    the last checkpoint.
     """
 
     status = 1
 
 
 class Stopped(Exception):
-    """A signal asked a program to stop, and it has saved what it did.
+    """A program has stopped at the request of a signal, after saving its work.
 
     Parameters
     ----------
     signal : int
+        Number of the signal.
     text : str
-        What was saved and how to go on.
+        What was saved and how to continue.
     """
 
     def __init__(self, signal: int, text: str) -> None:
@@ -37,10 +38,10 @@ class Stopped(Exception):
 
 
 def last_line(error: BaseException) -> str:
-    """Of an error's text, which with MXNet's begins with a stack of calls."""
+    """Return the last line of an error's text. Errors of MXNet begin with a stack trace."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def flag_of(name: str) -> str:
-    """The flag that sets an option or a field, for messages: ``--lr-drops`` of ``lr_drops``."""
+    """Return the flag of an option or a field, for messages: ``--lr-drops`` for ``lr_drops``."""
     return ("-" if len(name) == 1 else "--") + name.replace("_", "-")

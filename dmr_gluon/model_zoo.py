@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Union
 
 from .errors import DMRError
-from .models.names import example_names, network
+from .models.names import example_names, get_spec
 from .models.network import Network, read_parameters
 from .models.norm_layers import replace_norms
 from .models.spec import NetworkSpec
@@ -76,7 +76,7 @@ def get_model(
         For a name, an override, a layer or trained parameters that do not fit, and where there
         are none.
     """
-    spec = network(str(name).lower(), classes=classes, **overrides)
+    spec = get_spec(str(name).lower(), classes=classes, **overrides)
     if pretrained:
         net = _pretrained(spec, classes, pretrained, ctx, root, prefix)
     else:

@@ -1,7 +1,7 @@
-"""Write the generated tables of README.md: python docs/write_tables.py [--check].
+"""Write the generated table of docs/networks.md: python docs/write_tables.py [--check].
 
 The table of networks is what `dmr verify` finds: sizes counted in the built graphs, beside
-what the paper prints. With --check nothing is written, and a README that is out of date is an
+what the paper prints. With --check nothing is written, and a table that is out of date is an
 error.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from dmr_gluon.analysis.verify import EQUAL, NOTES, measure_networks
 from dmr_gluon.system.text_tables import markdown_table, replace_between
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+PAGE = Path(__file__).resolve().parent / "networks.md"
 
 
 def networks_table():
@@ -40,11 +40,11 @@ def networks_table():
 
 
 def main(check):
-    text = README.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     new = replace_between(text, "networks", networks_table())
     if check and new != text:
-        sys.exit("README.md is out of date: make figures")
-    README.write_text(new, encoding="utf-8")
+        sys.exit("docs/networks.md is out of date: make figures")
+    PAGE.write_text(new, encoding="utf-8")
 
 
 if __name__ == "__main__":

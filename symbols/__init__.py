@@ -7,7 +7,7 @@ optimiser that has the paper's rate, momentum and weight decay.
 """
 
 from dmr_gluon.errors import DMRError
-from dmr_gluon.models.names import network
+from dmr_gluon.models.names import get_spec
 from dmr_gluon.models.spec import MERGE_AND_RUN, PLAIN, RESIDUAL
 
 from . import dilnet, dmrnet, plain, resnet
@@ -33,7 +33,7 @@ def get_symbol(name, classes=None):
     DMRError
         For an unknown name, or one that is not a network of the paper.
     """
-    spec = network(name, classes=classes)
+    spec = get_spec(name, classes=classes)
     cifar = spec.stem == "cifar"
     if spec.form == "grouped" or spec.inner_width != 1:
         raise DMRError(f"{name} is an equivalent form, which symbols/ does not have")

@@ -134,19 +134,6 @@ class Browser:
             raise BrowserError(f"{expression}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
 
-    def until(self, expression):
-        """Wait until an expression is true.
-
-        Raises
-        ------
-        BrowserError
-        """
-        end = time.monotonic() + PATIENCE
-        while not self.run(expression):
-            if time.monotonic() > end:
-                raise BrowserError(f"{expression} is not true after {PATIENCE} seconds")
-            time.sleep(0.02)
-
     def seen(self, *methods):
         """Events of these kinds since the page was opened."""
         self.run("0")  # everything before it has then been read
@@ -179,17 +166,6 @@ class Browser:
         x, y = self.centre(expression)
         for kind in ("mousePressed", "mouseReleased"):
             self.mouse(kind, x, y, button="left", clickCount=1)
-
-    def press(self, key, **more):
-        """Press a key and let it go."""
-        words = {"Enter": "\r", " ": " "}
-        codes = {"Enter": 13, " ": 32, "Tab": 9}
-        if key in codes:
-            more["windowsVirtualKeyCode"] = codes[key]
-        if key in words:
-            more["text"] = words[key]
-        for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, **more)
 
     def screenshot(self, path, whole=True):
         """Write a PNG, of the whole page or of what the window shows."""

@@ -1,5 +1,6 @@
 """Shared fixtures: the digits prepared once, and a short run on them."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -21,14 +22,25 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, lambda *_: None)
 
 
+def once(tmp_path_factory, name, make):
+    """Return a folder that ``make(folder)`` fills once for all processes of a test run."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    folder, made = root / name, root / f"{name}.made"
+    with open(root / f"{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            make(str(folder))
+            made.touch()
+    return str(folder)
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
-    """Folder of the prepared digits."""
+    """Folder of the prepared digits. Tests must not change it, nor the other shared folders."""
     from dmr_gluon.datasets.folder import prepare_digits
 
-    folder = tmp_path_factory.mktemp("data") / "digits"
-    prepare_digits(folder)
-    return str(folder)
+    return once(tmp_path_factory, "digits", prepare_digits)
 
 
 @pytest.fixture(scope="session")
@@ -42,35 +54,35 @@ def short_recipe():
 @pytest.fixture(scope="session")
 def short_run(digits, short_recipe, tmp_path_factory):
     """Folder of a run with the short recipe."""
-    from dmr_gluon.training.trainer import RunOptions, fit
+    from dmr_gluon.training.fit import fit
+    from dmr_gluon.training.options import RunOptions
 
-    folder = str(tmp_path_factory.mktemp("runs") / "short")
-    fit(short_recipe, RunOptions(data_dir=digits, run_dir=folder))
-    return folder
+    def make(folder):
+        fit(short_recipe, RunOptions(data_dir=digits, run_dir=folder))
+
+    return once(tmp_path_factory, "short", make)
 
 
 @pytest.fixture(scope="session")
 def bundle(short_run, tmp_path_factory):
-    """Folder of a bundle of that run, with a form of every kind."""
+    """Folder of a bundle of that run, with a variant of every kind."""
     pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     from dmr_gluon.deploy.bundle_writer import ExportOptions
     from dmr_gluon.deploy.export import export
 
-    folder = str(tmp_path_factory.mktemp("bundle") / "bundle")
-    # Two epochs of training: INT8 may lose what it likes.
+    # After two epochs of training INT8 may lose any accuracy.
     options = ExportOptions(EXPORTED, check_images=100, calibration_images=64, int8_limit=100)
-    export(short_run, folder, options=options)
-    return folder
+    return once(
+        tmp_path_factory, "bundle", lambda folder: export(short_run, folder, options=options)
+    )
 
 
 @pytest.fixture(scope="session")
 def plain_bundle(short_run, tmp_path_factory):
-    """Folder of a bundle of that run, with the plain form alone."""
+    """Folder of a bundle of that run, with the plain variant alone."""
     from dmr_gluon.deploy.export import export
 
-    folder = str(tmp_path_factory.mktemp("bundle") / "plain")
-    export(short_run, folder)
-    return folder
+    return once(tmp_path_factory, "plain", lambda folder: export(short_run, folder))
 
 
 @pytest.fixture

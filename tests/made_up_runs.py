@@ -6,12 +6,8 @@ from dataclasses import replace
 
 from dmr_gluon import network
 from dmr_gluon.paper.recipes import CIFAR
-from dmr_gluon.runs.training_run import (
-    FINISHED,
-    STOPPED,
-    Run,
-    Setup,
-)
+from dmr_gluon.runs.log import EpochRecord
+from dmr_gluon.runs.reader import FINISHED, STOPPED, Run, Setup
 
 
 def made_up_epochs(seed, epochs, final, upto=None):
@@ -20,11 +16,12 @@ def made_up_epochs(seed, epochs, final, upto=None):
     for number in range(1, (upto or epochs) + 1):
         left = math.exp(-6 * number / epochs) * (1 if 2 * number <= epochs else 0.4)
         error = final if number == epochs else final + 45 * left + chance.random()
-        rows[number] = {
-            "train_loss": 0.004 + 1.4 * left + 0.01 * chance.random(),
-            "train_error": 40 * left + 0.1,
-            "test_error": round(error, 2),
-        }
+        rows[number] = EpochRecord(
+            number,
+            train_loss=0.004 + 1.4 * left + 0.01 * chance.random(),
+            train_error=40 * left + 0.1,
+            test_error=round(error, 2),
+        )
     return rows
 
 

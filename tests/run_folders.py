@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 from dmr_gluon.compare.groups import published_name
 from dmr_gluon.data.datasets import PreparedSet, Split
-from dmr_gluon.models.names import network as read_network
+from dmr_gluon.models.names import get_spec as read_network
 from dmr_gluon.paper.dataset_facts import PUBLISHED
 from dmr_gluon.paper.recipes import OF_DATASET
 from dmr_gluon.runs import log as runlog
@@ -47,7 +47,8 @@ def configuration(
     **fields
         Changes to the paper's recipe for the data set; ``recipe`` is another one.
     """
-    from dmr_gluon.training.setup import Plan, RunOptions
+    from dmr_gluon.training.options import RunOptions
+    from dmr_gluon.training.plan import Plan
     from dmr_gluon.training.setup import configuration as real
 
     usual = fields.pop("recipe", OF_DATASET[published_name(dataset) or "cifar10"])
@@ -134,7 +135,8 @@ def append(path, event, **values):
 
 def epochs_of(path):
     """The epoch events of a run, by number."""
-    return {event["epoch"]: event for event in runlog.epochs(log_of(path))}
+    events = runlog.read(log_of(path))
+    return {event["epoch"]: event for event in events if event["event"] == "epoch"}
 
 
 #: Heads of lines in the authors' own logs (CIFAR, ImageNet), and Python's default.

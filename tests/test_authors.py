@@ -245,7 +245,7 @@ def test_a_network_that_computes_something_else_is_refused(tmp_path):
     assert text != symbol.tojson()
     with open(prefix + "-symbol.json", "w") as file:
         file.write(text)
-    with pytest.raises(DMRError, match="predicts otherwise"):
+    with pytest.raises(DMRError, match="predicts differently"):
         import_checkpoint(prefix, 400, str(tmp_path / "ours"))
 
 

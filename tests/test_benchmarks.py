@@ -340,12 +340,12 @@ def test_the_twins_compute_what_our_networks_compute(benchmark, peer_python, tmp
 
     from dmr_gluon.analysis.symbol_parity import randomise
     from dmr_gluon.models.equivalence import arrays_of
-    from dmr_gluon.models.names import network
+    from dmr_gluon.models.names import get_spec
     from dmr_gluon.models.network import Network
 
     agreement, contestants = benchmark("agreement"), benchmark("contestants")
     case = contestants.Case(name, str(tmp_path / "weights.npz"), str(tmp_path), peer_python)
-    np.savez(case.weights, **arrays_of(randomise(Network(network(name)))))
+    np.savez(case.weights, **arrays_of(randomise(Network(get_spec(name)))))
     checks = agreement.Checks(case, "train", [2])
     assert [one.what for one in checks.found] == ["logits", "losses", "gradients"]
     assert max(one.difference for one in checks.found) < 1e-9

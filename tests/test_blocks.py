@@ -4,12 +4,7 @@ import numpy as np
 import pytest
 from numpy_reference import Reference
 
-from dmr_gluon.models.blocks import (
-    InceptionLike,
-    MergeAndRun,
-    Plain,
-    Residual,
-)
+from dmr_gluon.models.blocks import InceptionLike, MergeAndRun, Plain, Residual
 from dmr_gluon.runtime import mx
 
 SHAPES = [
@@ -122,22 +117,6 @@ def test_branches_of_other_lengths(kind, layers):
     reference = Reference(parameters_of(block))
     expected = (reference.plain if kind is Plain else reference.residual)(x, "b", 2, False, layers)
     assert_close(block(mx.nd.array(x)), expected)
-
-
-@pytest.mark.parametrize("last", [False, True])
-@pytest.mark.parametrize("branches", [2, 3])
-def test_streams_that_come_in_too_large_go_out_so_much_larger(branches, last):
-    xs = [images(2, 8, 8, 8, seed=k) for k in range(branches)]
-    block = MergeAndRun(8, 1, 8, branches, prefix="b_")
-    randomise(block)
-    fuse(block)
-    times = block.let_streams_grow(4, last)
-    assert times == (1 if last else 4 * branches)
-    found = block([mx.nd.array(4 * x) for x in xs])
-    expected = Reference(parameters_of(block), False).merge_and_run(xs, "b", 1, False, "mean")
-    for one, other in zip(found, expected):
-        assert_close(one, times * other)
-    assert block.let_streams_grow(2.0**24, last=False) == 1  # and no further
 
 
 def test_first_merge_and_run_gives_every_branch_the_same_input():

@@ -24,13 +24,8 @@ from dmr_gluon.deploy import bundle_writer as writer
 from dmr_gluon.deploy.bundle import read_bundle, write_description
 from dmr_gluon.deploy.bundle_writer import ExportOptions, write_bundle
 from dmr_gluon.deploy.export import export
-from dmr_gluon.deploy.parity import (
-    Comparison,
-    Worker,
-    compare,
-    workers,
-)
-from dmr_gluon.deploy.variants import FORMS, available
+from dmr_gluon.deploy.parity import Comparison, Worker, compare, workers
+from dmr_gluon.deploy.variants import VARIANTS, available
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runs.trained_network import load_run
 from dmr_gluon.runtime import mx
@@ -82,6 +77,15 @@ def test_every_form_gives_the_networks_logits(bundle, short_run, batch, form):
     np.testing.assert_allclose(found, expected, rtol=0, atol=limit * scale)
     one = loaded.logits(batch.data[:1])
     np.testing.assert_allclose(one, found[:1], rtol=0, atol=1e-5 * scale)
+
+
+def test_a_bundle_of_version_0_1_still_opens(tmp_path):
+    """Written by the first published layout of this package; loading runs its worked example."""
+    folder = shutil.copytree(REPOSITORY / "tests" / "golden" / "old_bundle", tmp_path / "old")
+    loaded = load_bundle(folder)
+    assert loaded.description["network"]["name"] == "cifar_dmrnet8"
+    assert loaded.classes == list("0123456789")
+    assert loaded.logits(np.zeros((1, 3, 32, 32))).shape == (1, 10)
 
 
 def test_the_description_says_what_was_compared(bundle, short_run, digits):
@@ -309,7 +313,7 @@ def test_all_forms_measured(short_run, tmp_path, capsys):
     table = (out / "forms.md").read_text()
     assert table in capsys.readouterr().out
     found = read_bundle(out)
-    for name in FORMS:
+    for name in VARIANTS:
         assert f"| {name} |" in table
         assert name in found["forms"] or name == "grouped"
     for entry in found["forms"].values():

@@ -15,7 +15,7 @@ CLOSED = ("2>&-", ">&-", "<&- >&- 2>&-")
 #: Writes a file while a child process and this one say something, by all ways there are.
 PROGRAM = """
 import os, subprocess, sys, threading, warnings
-from dmr_gluon.cli.training_flags import run
+from dmr_gluon.cli.program import run
 def main():
     with open(sys.argv[1], "w") as file:
         assert file.fileno() > 2

@@ -13,7 +13,7 @@ from test_official import CIFAR10, cifar, images, tar_of
 
 from dmr_gluon.cli import main as cli
 from dmr_gluon.compare.comparison import cells_of
-from dmr_gluon.compare.groups import departures, published_name
+from dmr_gluon.compare.groups import deviations, published_name
 from dmr_gluon.data import content, datasets
 from dmr_gluon.data.check import check
 from dmr_gluon.data.datasets import open_prepared, read_manifest
@@ -21,7 +21,9 @@ from dmr_gluon.datasets import official as official_sets
 from dmr_gluon.datasets import prepare_official
 from dmr_gluon.datasets.official import CIFAR_CLASSES
 from dmr_gluon.errors import DMRError
-from dmr_gluon.runs.training_run import Setup
+from dmr_gluon.models.names import get_spec
+from dmr_gluon.paper.recipes import CIFAR
+from dmr_gluon.runs.reader import Setup
 
 
 def save_tree(root, truth, name="{split}/{folder}/{number:04d}.png", **folders):
@@ -249,9 +251,9 @@ def test_what_is_partial_is_taken_for_nothing_else(official, tmp_path, capsys):
     assert "nothing to do" in capsys.readouterr().out
     # compare:
     assert published_name(prepared.name) is None
-    setup = Setup(prepared.name, "cifar_dmrnet14", epochs=400)
+    setup = Setup(prepared.name, "cifar_dmrnet14", get_spec("cifar_dmrnet14"), CIFAR, epochs=400)
     assert cells_of(setup) == []
-    assert departures(setup) == ("the paper has no data set partial-cifar10",)
+    assert deviations(setup) == ("the paper has no data set partial-cifar10",)
 
 
 def test_what_an_older_version_prepared_must_be_prepared_again(official, tmp_path):

@@ -11,20 +11,8 @@ import numpy as np
 import pytest
 
 from dmr_gluon.cli import main as cli
-from dmr_gluon.device_checks import (
-    arithmetic,
-    data_parallel,
-    runner,
-    section,
-    whole_run,
-)
-from dmr_gluon.device_checks.checks import (
-    FAILED,
-    MEASURED,
-    PASSED,
-    SKIPPED,
-    bounded,
-)
+from dmr_gluon.device_checks import arithmetic, data_parallel, runner, section, whole_run
+from dmr_gluon.device_checks.checks import FAILED, MEASURED, PASSED, SKIPPED, bounded
 from dmr_gluon.runs import log as runlog
 from dmr_gluon.runs.directory import RunDirectory
 from dmr_gluon.runtime import mx
@@ -103,7 +91,7 @@ class TestKVStores:
 
         def update(self, *arguments, **more):
             results = original(self, *arguments, **more)
-            self.buckets.arrays[0].list_data()[-1][:1] += 1e-6
+            self.flat.arrays[0].list_data()[-1][:1] += 1e-6
             return results
 
         monkeypatch.setattr(TrainingStep, "update", update)

@@ -18,7 +18,7 @@ from dmr_gluon.runs import log as runlog
 from dmr_gluon.runs.directory import RunDirectory
 from dmr_gluon.runs.reader import read_run
 from dmr_gluon.training import checkpoint, distributed
-from dmr_gluon.training.distributed import ALONE, Group, join
+from dmr_gluon.training.distributed import ALONE, WorkerGroup, join
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
 TRAIN = [sys.executable, "train_cifar.py", "--model", "cifar_dmrnet8"]
@@ -107,8 +107,8 @@ def test_two_workers_train_as_two_devices_of_one_process(digits, tmp_path):
             assert (found[name] == array).all(), name
     logs = [runlog.epochs(RunDirectory(path).log) for path in (apart, together)]
     for one, other in zip(*logs):
-        assert one["test_error"] == other["test_error"] and one["images"] in (1437, 448)
-        np.testing.assert_allclose(one["train_loss"], other["train_loss"], rtol=1e-6)
+        assert one.test_error == other.test_error and one.images in (1437, 448)
+        np.testing.assert_allclose(one.train_loss, other.train_loss, rtol=1e-6)
     points = [read_run(path).points for path in (apart, together)]
     assert sorted(points[0]) == sorted(points[1]) == [(1, 10), (1, 20)]
     for place, row in points[0].items():
@@ -124,7 +124,7 @@ def test_three_workers_on_a_set_that_does_not_divide_by_three_end_together(digit
     done = run(launched(*TRAIN, *flags, "--kv-store", "dist_sync", workers=3))
     assert done.returncode == 0, done.stderr
     epochs = runlog.epochs(RunDirectory(path).log)
-    assert [(line["step"], line["images"]) for line in epochs] == [(29, 1437), (58, 1437)]
+    assert [(line.step, line.images) for line in epochs] == [(29, 1437), (58, 1437)]
 
 
 def processes(role):
@@ -181,7 +181,7 @@ def test_a_process_that_is_killed_ends_the_job_or_starts_it_again(digits, tmp_pa
     if restarts:
         assert status == 0 and "restart 1 of 1" in text, text
         assert events[-1]["event"] == "end" and "resume" in [e["event"] for e in events]
-        assert [line["epoch"] for line in runlog.epochs(RunDirectory(path).log)] == [1, 2, 3, 4]
+        assert [line.epoch for line in runlog.epochs(RunDirectory(path).log)] == [1, 2, 3, 4]
     else:
         assert status != 0 and took < 15, (status, took)
         assert checkpoint.read_newest(RunDirectory(path).checkpoints) is not None
@@ -229,7 +229,7 @@ class TestJoining:
     def test_a_number_that_no_worker_has(self, monkeypatch, number):
         monkeypatch.setenv("DMR_WORKER", number)
         with pytest.raises(DMRError, match="DMR_WORKER .* must be a number below 2"):
-            Group(SimpleNamespace(num_workers=2, rank=0))
+            WorkerGroup(SimpleNamespace(num_workers=2, rank=0))
 
     def test_a_worker_that_is_alone(self):
         assert ALONE.first and ALONE.part == (0, 1)
@@ -239,7 +239,7 @@ class TestJoining:
         ALONE.wait()
 
 
-class Two(Group):
+class Two(WorkerGroup):
     """Worker 0 of two; ``other`` says what worker 1 gives in place of what this one does."""
 
     def __init__(self, other=lambda values: values):
@@ -273,7 +273,7 @@ def test_waiting_is_for_the_others():
 UNEQUAL = """
 import time
 import numpy as np
-from dmr_gluon.cli.training_flags import run
+from dmr_gluon.cli.program import run
 from dmr_gluon.runtime import mx
 from dmr_gluon.training.distributed import join
 
@@ -317,8 +317,9 @@ def test_what_one_worker_refuses_ends_the_job_with_its_line(digits, tmp_path):
 
 #: train_cifar.py with something that goes wrong on one worker alone.
 ONE_SIDED = """
-import os, sys
-from dmr_gluon.cli.training_flags import parse_training_flags, run
+import dataclasses, os, sys
+from dmr_gluon.cli.program import run
+from dmr_gluon.cli.training_flags import parse_training_flags
 from dmr_gluon.paper.recipes import DIGITS
 
 def main():
@@ -326,7 +327,7 @@ def main():
     import dmr_gluon.training.epoch as epoch
     from dmr_gluon.errors import DMRError
     from dmr_gluon.training import checkpoint
-    from dmr_gluon.training.trainer import RunOptions, fit
+    from dmr_gluon.training.fit import fit
     from dmr_gluon.training.step import TrainingStep
 
     what, mine = sys.argv[1], os.environ["DMR_WORKER"]
@@ -355,10 +356,10 @@ def main():
             return call(self, *arguments)
         TrainingStep.update = other
     if what == "seed":
-        options["seed"] = 1 + int(mine)
+        options = dataclasses.replace(options, seed=1 + int(mine))
     if what == "bug" and mine == "1":
         epoch.training_batches = None
-    fit(recipe, RunOptions(**options))
+    fit(recipe, options)
 
 run(main)
 """

@@ -1,8 +1,6 @@
-"""What README and docs tell people to type: listed, parsed, and run."""
+"""README and docs: every command is one that our parsers accept, every import one that works."""
 
 import argparse
-import ast
-import os
 import re
 import runpy
 import shlex
@@ -10,48 +8,42 @@ import shutil
 import subprocess
 import sys
 
-import cv2
-import numpy as np
 import pytest
-from documented import (
-    COMMANDS,
-    DOCUMENTS,
-    PLACEHOLDERS,
-    REPOSITORY,
-    By,
-    Run,
-    as_it_is_run,
-    blocks_of,
-    commands_of,
-)
-from test_imagenet import write as write_imagenet
-from test_official import cifar, tar_of, write_svhn
+from conftest import REPOSITORY
 
 from dmr_gluon.cli import main as cli
 
+DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+#: What the first word of a command line may be, besides shell syntax.
+_PROGRAMS = r"(?:\w+=\S+ +)*(dmr|python|make) +(?![a-z]+:)"
+#: Values for numbers and files that the reader has to give.
+_PLACEHOLDERS = {"SPEED": "200", "N": "1", "EPOCH": "1", "SECONDS": "1"}
 
-def test_every_command_of_the_documents_is_listed_and_no_other():
-    documented = {command for path in DOCUMENTS for command in commands_of(path)}
-    assert documented - set(COMMANDS) == set(), "list it in tests/documented.py"
-    assert set(COMMANDS) - documented == set(), "no document has it any more"
+
+def commands_of(path):
+    """Return the commands in the code blocks of a document, without comments, each on one line."""
+    text = re.sub(r"\\\n\s*", "", path.read_text())
+    found, fence = [], None
+    for line in text.splitlines():
+        if line.startswith("```"):
+            fence = line.strip("`") if fence is None else None
+        elif line.startswith("    ") or fence in ("sh", "bash", ""):
+            line = re.split(r"\s+#", line.strip())[0]
+            if fence != "python" and re.match(_PROGRAMS, line):
+                found.append(re.sub(r"\s+", " ", line))
+    return found
 
 
-def test_the_tests_that_are_named_are_there():
-    for command, how in COMMANDS.items():
-        if not isinstance(how, By) or "::" not in how.test:
-            continue
-        file, name = how.test.split("::")
-        tree = ast.parse((REPOSITORY / "tests" / file).read_text())
-        assert name in {getattr(node, "name", None) for node in ast.walk(tree)}, command
+COMMANDS = sorted({command for path in DOCUMENTS for command in commands_of(path)})
 
 
 class Parsed(Exception):
-    """A command line was taken."""
+    """A command line was accepted."""
 
 
 @pytest.fixture
 def parse(monkeypatch):
-    """Give the words of a command to the program's own parser; the options that it has found."""
+    """Give a command line to the program's own parser; returns the options that it found."""
     real = argparse.ArgumentParser.parse_args
 
     def parse_args(self, arguments=None, namespace=None):
@@ -67,31 +59,36 @@ def parse(monkeypatch):
             else:
                 script, *arguments = arguments
                 monkeypatch.setattr(sys, "argv", [script, *arguments])
+                monkeypatch.syspath_prepend(str((REPOSITORY / script).parent))
                 runpy.run_path(str(REPOSITORY / script))["main"]()
         return parsed.value.args[0]
 
     return run
 
 
-#: What is to be put for a number that the reader has to give.
-_NUMBERS = {"SPEED": "200", "N": "1", "EPOCH": "1", "DIR": "folder", "PREFIX": "prefix"}
-_OURS = re.compile(r"(dmr|python train_\w+\.py)\b")
-
-
-@pytest.mark.parametrize("command", filter(_OURS.match, COMMANDS))
-def test_the_parsers_take_what_is_documented(command, parse):
-    # What is optional too; of alternatives the first.
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_programs_accept_what_is_documented(command, parse):
+    if command.startswith("make "):
+        _, *targets = [word for word in shlex.split(command) if "=" not in word]
+        makefile = (REPOSITORY / "Makefile").read_text()
+        assert all(re.search(rf"^{target}:", makefile, re.M) for target in targets)
+        return
+    # Optional parts too; the first of alternatives.
     text = re.sub(r"\[(.*?)(?: \| [^\]]*)?\]", r"\1", command).split(" > ")[0]
     text = text.replace(" ...", "").replace(" && break", "")
-    for name, value in {**PLACEHOLDERS, **_NUMBERS}.items():
+    text = re.sub(r"^(\w+=\S+ +)+", "", text)
+    for name, value in _PLACEHOLDERS.items():
         text = re.sub(rf"(?<= ){name}\b", value, text)
-    options = parse(shlex.split(text))
-    if getattr(options, "flags", None):  # dmr train: what goes to the training
+    words = shlex.split(text)
+    if words[0] == "python" and not re.match(r"train_\w+\.py$", words[1]):
+        ours = (REPOSITORY / words[1]).exists() or words[1].endswith("/predict_onnx.py")
+        assert ours or words[1] == "-m", words[1]
+        return
+    options = parse(words)
+    if getattr(options, "flags", None):  # dmr train: what the training gets
         parse(["python", "train_cifar.py", *options.flags])
     if getattr(options, "worker", None):  # dmr launch: what the workers run
-        worker = options.worker[options.worker[0] == "--" :]
-        assert worker[:1] == ["python"]
-        parse(worker)
+        parse(options.worker[options.worker[0] == "--" :])
 
 
 def test_a_flag_that_is_not_there_is_noticed(parse):
@@ -99,94 +96,17 @@ def test_a_flag_that_is_not_there_is_noticed(parse):
         parse(shlex.split("dmr compare runs --no-such-flag"))
 
 
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
-    """A folder as a reader has it: the repository's programs, images, archives."""
-    folder = tmp_path_factory.mktemp("documented")
-    for name in ("train_cifar.py", "train_svhn.py", "train_imagenet.py", "symbols", "benchmarks"):
-        (folder / name).symlink_to(REPOSITORY / name)
-    random = np.random.RandomState(0)
-    places = [
-        f"IMAGES/{split}/{name}" for split in ("train", "test") for name in ("cat", "dog", "bird")
-    ]
-    for place in (*places, "folder", "holiday", "2024/may", "."):
-        (folder / place).mkdir(parents=True, exist_ok=True)
-        for number in range(40 if "train" in place else 6):
-            name = "photo.jpg" if place == "." else f"{number}.png"
-            image = random.randint(0, 256, (32, 32, 3)).astype(np.uint8)
-            cv2.imwrite(str(folder / place / name), image)
-    for number, file in ((10, "cifar-10-python.tar.gz"), (100, "cifar-100-python.tar.gz")):
-        tar_of(folder / file, cifar(number, "python", per_batch=20)[0])
-    (folder / "svhn").mkdir()
-    write_svhn(folder / "svhn", {"train": 3, "extra": 2, "test": 1})
-    write_imagenet(folder / "imagenet")
-    return folder
-
-
-@pytest.mark.slow
-def test_every_command_runs(workspace):
-    """Those that are not tested elsewhere, one after the other; python and dmr are this one's."""
-    bin_folder = workspace / "bin"
-    bin_folder.mkdir()
-    for name, words in (("python", ""), ("dmr", " -m dmr_gluon.cli.main")):
-        # A link to the Python of a virtual environment would be one outside of it.
-        (bin_folder / name).write_text(f'#!/bin/sh\nexec "{sys.executable}"{words} "$@"\n')
-        (bin_folder / name).chmod(0o755)
-    environment = {
-        **os.environ,
-        "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(REPOSITORY),
-    }
-    failed = []
-    for command, how in COMMANDS.items():
-        if not isinstance(how, Run):
-            continue
-        line = as_it_is_run(command)
-        done = subprocess.run(
-            line, shell=True, cwd=workspace, env=environment, capture_output=True, text=True
-        )
-        print(f"{done.returncode} {line}", flush=True)
-        # dmr doctor ends with 1 where this machine has a problem.
-        status = 1 if line.startswith("dmr doctor") else 0
-        if done.returncode not in (0, status) or "Traceback" in done.stderr:
-            failed.append(f"{line}\n{done.stdout[-500:]}{done.stderr[-1000:]}")
-    assert not failed, "\n\n".join(failed)
-    _run_blocks(workspace, environment)
-
-
-def _run_blocks(workspace, environment):
-    """The documents' blocks of Python, those of one document as one program."""
-    before = {
-        # What the reader has by then.
-        "deploying.md": "import numpy\nbatch = numpy.zeros((2, 3, 32, 32), 'float32')\n",
-    }
+def test_blocks_of_python_are_whole_and_import_what_is_there():
     for path in DOCUMENTS:
-        blocks = blocks_of(path)
-        if not blocks:
-            continue
-        code = before.get(path.name, "") + "\n".join(blocks)
-        # Of the network that the commands before have published.
-        code = code.replace('"cifar_dmrnet56", pretrained', '"cifar_dmrnet14", pretrained')
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=workspace,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        print(f"{done.returncode} {len(blocks)} blocks of {path.name}", flush=True)
-        assert done.returncode == 0, f"{path.name}:\n{done.stderr[-2000:]}"
-
-
-def test_the_list_can_be_printed():
-    done = subprocess.run(
-        [sys.executable, "tests/documented.py"], cwd=REPOSITORY, capture_output=True, text=True
-    )
-    assert done.stdout.count("\n") == len(COMMANDS) + 2 and not done.returncode
+        blocks = re.findall(r"^```python\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+        for block in blocks:
+            compile(block, str(path), "exec")
+            for line in re.findall(r"^(?:from dmr_gluon|import dmr_gluon).*$", block, re.M):
+                exec(line, {})
 
 
 def test_shell_programs_in_the_documents_are_whole():
-    """Blocks of sh can at least be read by sh."""
+    """``sh`` can at least parse blocks of sh."""
     shell = shutil.which("sh")
     for path in DOCUMENTS:
         for block in re.findall(r"^```sh\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE):

@@ -19,7 +19,7 @@ from test_status import fake_run
 from dmr_gluon.cli import main as cli
 from dmr_gluon.cli import sweep as series
 from dmr_gluon.errors import DMRError
-from dmr_gluon.models.names import network
+from dmr_gluon.models.names import get_spec
 from dmr_gluon.paper import numbers as paper
 from dmr_gluon.paper.experiments import folder_of, select
 from dmr_gluon.runs import directory as runs
@@ -36,7 +36,7 @@ class TestCells:
     def test_table_2_is_whole(self):
         found = {}
         for cell in select("table 2"):
-            family = network(cell.network).family
+            family = get_spec(cell.network).family
             found.setdefault((cell.dataset, family), []).append((cell.error, cell.deviation))
             layers = int(cell.row[2:])
             depth = 2 * layers + 2 if family == "resnet" else layers + 2
@@ -280,7 +280,7 @@ class TestSeries:
         with open(os.path.join(path, "lock"), "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             assert train(tmp_path, data) == 0
-        assert "left to it" in capfd.readouterr().out
+        assert "skipped, as another process is training it" in capfd.readouterr().out
         assert read(path, "log.jsonl") == before
 
     def test_without_locks_a_finished_run_stays_finished(
@@ -325,9 +325,9 @@ class TestSeries:
         )
         program = (
             "import sys\n"
-            "from dmr_gluon.cli import main as cli, sweep, training_flags\n"
+            "from dmr_gluon.cli import main as cli, program, sweep\n"
             f"sweep.command = lambda job, flags: [sys.executable, '-c', {training!r}]\n"
-            "training_flags.run(lambda: cli._main(sys.argv[1:]))\n"
+            "program.run(lambda: cli._main(sys.argv[1:]))\n"
         )
         arguments = [*TINY, "--seeds", "2", "--data-root", data]
         return subprocess.Popen(
@@ -352,7 +352,7 @@ class TestSeries:
         assert process.returncode == 128 + number, err
         assert (tmp_path / "saved").exists() == (times == 1)
         assert "run 1 of 2" in out and "run 2" not in out
-        assert "goes on from here" in err and "Traceback" not in err
+        assert "continues from here" in err and "Traceback" not in err
 
     def test_it_waits_also_when_the_terminal_is_gone(self, tmp_path, data):
         ours, theirs = pty.openpty()

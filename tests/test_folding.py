@@ -14,7 +14,7 @@ from dmr_gluon.deploy.graph import Graph
 from dmr_gluon.deploy.variants import available, make
 from dmr_gluon.errors import DMRError
 from dmr_gluon.models.equivalence import arrays_of
-from dmr_gluon.models.names import network
+from dmr_gluon.models.names import get_spec
 from dmr_gluon.runtime import mx
 
 NETWORKS = (
@@ -123,7 +123,7 @@ def test_bn_with_a_fixed_gamma_is_folded_with_ones():
 
 
 def test_a_symbol_read_and_written_is_the_same():
-    symbol = Network(network("cifar_dmrnet8")).portable_symbol()
+    symbol = Network(get_spec("cifar_dmrnet8")).portable_symbol()
     again = Graph(symbol).symbol()
     assert again.list_arguments() == symbol.list_arguments()
     assert again.list_auxiliary_states() == symbol.list_auxiliary_states()
@@ -131,9 +131,9 @@ def test_a_symbol_read_and_written_is_the_same():
 
 
 def test_forms_that_a_network_has():
-    assert "grouped" in available(network("cifar_dmrnet14"))
-    assert "grouped" not in available(network("cifar_resnet14"))
-    assert "grouped" not in available(network("cifar_dmrnet14_grouped"))
+    assert "grouped" in available(get_spec("cifar_dmrnet14"))
+    assert "grouped" not in available(get_spec("cifar_resnet14"))
+    assert "grouped" not in available(get_spec("cifar_dmrnet14_grouped"))
     net = trained_looking("cifar_resnet14")
     with pytest.raises(DMRError, match="has no form 'grouped'; it has plain, bn-folded"):
         make("grouped", net)

@@ -24,7 +24,8 @@ from dmr_gluon.deploy.export import export
 from dmr_gluon.errors import DMRError
 from dmr_gluon.paper.recipes import IMAGENET
 from dmr_gluon.system import files
-from dmr_gluon.training.trainer import RunOptions, fit
+from dmr_gluon.training.fit import fit
+from dmr_gluon.training.options import RunOptions
 
 CLASSES = ["n01440764", "n01443537", "n02007558"]
 WORDS = dict(zip(CLASSES, ("tench, Tinca tinca", "goldfish", "black stork, Ciconia nigra")))

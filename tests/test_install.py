@@ -47,3 +47,26 @@ def test_a_program_that_does_not_suit_is_refused_in_one_line(tmp_path, arguments
     done = find_python(*arguments, path=tmp_path)
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and "3.8 to 3.12" in done.stderr
+
+
+def install_quietly(log, command):
+    return subprocess.run(
+        ["sh", REPOSITORY / "tools" / "install-quietly", log, "sh", "-c", command],
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_what_pip_says_goes_to_a_file(tmp_path):
+    log = tmp_path / "install.log"
+    done = install_quietly(log, "echo Collecting numpy; echo a warning >&2")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert log.read_text() == "Collecting numpy\na warning\n"
+
+
+def test_a_failed_installation_shows_the_end_of_that_file(tmp_path):
+    log = tmp_path / "install.log"
+    done = install_quietly(log, "seq 100; echo no such package >&2; exit 7")
+    lines = done.stderr.splitlines()
+    assert done.returncode == 7 and len(lines) == 16 and "no such package" in lines
+    assert lines[-1].startswith("error: this failed") and str(log) in lines[-1]

@@ -19,8 +19,9 @@ from dmr_gluon.errors import DMRError, Stopped
 from dmr_gluon.paper.recipes import OF_DATASET
 from dmr_gluon.runs import log as runlog
 from dmr_gluon.runs.trained_network import load_run
+from dmr_gluon.training.fit import fit
+from dmr_gluon.training.options import RunOptions
 from dmr_gluon.training.step import TrainingStep
-from dmr_gluon.training.trainer import RunOptions, fit
 
 
 def gone(folder):
@@ -144,7 +145,7 @@ def stopped(tiny_cifar10, tmp_path_factory):
         patch.setattr(TrainingStep, "update", call)
         with pytest.raises(Stopped):
             run.resume(keep=9)
-    assert [event["epoch"] for event in runlog.epochs(f"{run.path}/log.jsonl")] == [1, 2]
+    assert [event.epoch for event in runlog.epochs(f"{run.path}/log.jsonl")] == [1, 2]
     return run
 
 

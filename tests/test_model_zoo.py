@@ -12,7 +12,7 @@ from test_blocks import assert_close, images, parameters_of, randomise
 import dmr_gluon
 from dmr_gluon import Backbone, get_model, model_zoo
 from dmr_gluon.errors import DMRError
-from dmr_gluon.models.names import network
+from dmr_gluon.models.names import get_spec
 from dmr_gluon.models.network import Network
 from dmr_gluon.models.norm_layers import replace_norms
 from dmr_gluon.models.serialization import save_model
@@ -59,7 +59,7 @@ class TestConstructors:
         names = {published.name for published in NETWORKS}
         assert names <= set(model_zoo.get_model_list()) <= set(dir(model_zoo))
         for name in ("cifar_dmrnet56", "resnet101", "dmrnet44"):
-            assert getattr(model_zoo, name)(classes=7).spec == network(name, classes=7)
+            assert getattr(model_zoo, name)(classes=7).spec == get_spec(name, classes=7)
 
     def test_they_say_gluoncvs_arguments(self):
         first = list(inspect.signature(model_zoo.resnet101).parameters)[:6]
@@ -130,7 +130,7 @@ class TestNormLayers:
     @pytest.mark.parametrize(
         "norms", [{"norm_kwargs": {"scale": False}}, {"norm_layer": nn.BatchNorm}]
     )
-    def test_the_fast_form_of_networks_whose_streams_cannot_grow(self, norms):
+    def test_the_fast_form_with_other_norms_gives_the_same_outputs(self, norms):
         net = randomised(get_model("cifar_dmrnet20", **norms))
         expected = net(batch()).asnumpy()
         net.fuse_for_cpu()
@@ -351,7 +351,7 @@ class TestFeatures:
 
     @pytest.mark.parametrize("prefix", ["", "a_"])
     def test_names_do_not_depend_on_what_is_around(self, prefix):
-        backbone = Backbone(Network(network("cifar_dmrnet8"), prefix=prefix), (2, 4))
+        backbone = Backbone(Network(get_spec("cifar_dmrnet8"), prefix=prefix), (2, 4))
         with mx.name.Prefix("ssd0_"):
             assert backbone(mx.sym.var("data")).list_outputs() == [
                 prefix + "stride2_output",

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 
 from dmr_gluon.errors import DMRError
-from dmr_gluon.models.names import example_names, network
+from dmr_gluon.models.names import example_names, get_spec
 from dmr_gluon.models.spec import NetworkSpec
 
 
@@ -15,13 +15,13 @@ def test_every_example_name_is_a_network_of_that_depth():
     assert {"cifar_dmrnet56", "resnet101", "dmrnet44", "dmrnet50_ijcai"} <= set(example_names())
     for name in example_names():
         depth = int(re.search(r"net(\d+)|plain(\d+)", name).group(0).strip("netplai"))
-        assert network(name).depth == depth and network(name).name == name
+        assert get_spec(name).depth == depth and get_spec(name).name == name
 
 
 def test_width_multiplies_every_channel_count():
-    assert network("cifar_dmrnet32_w4").channels == (64, 128, 256)
-    assert network("cifar_dmrnet32_w4").stem_channels == 64
-    assert network("cifar_dmrnet32", width=4).channels == (64, 128, 256)
+    assert get_spec("cifar_dmrnet32_w4").channels == (64, 128, 256)
+    assert get_spec("cifar_dmrnet32_w4").stem_channels == 64
+    assert get_spec("cifar_dmrnet32", width=4).channels == (64, 128, 256)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_width_multiplies_every_channel_count():
 )
 def test_a_name_that_does_not_fit_is_refused_with_what_would(name, words):
     with pytest.raises(DMRError, match=words):
-        network(name)
+        get_spec(name)
 
 
 @pytest.mark.parametrize(
@@ -61,19 +61,19 @@ def test_a_name_that_does_not_fit_is_refused_with_what_would(name, words):
 )
 def test_an_override_that_does_not_fit_is_refused(changes, words):
     with pytest.raises(DMRError, match=words):
-        network("cifar_dmrnet14", **changes)
+        get_spec("cifar_dmrnet14", **changes)
 
 
 def test_a_residual_block_has_one_branch_and_the_identity():
     with pytest.raises(DMRError, match="one branch"):
-        network("cifar_resnet14", branches=2)
+        get_spec("cifar_resnet14", branches=2)
     with pytest.raises(DMRError, match="merge-and-run"):
-        network("cifar_dilnet14", mapping="identity")
+        get_spec("cifar_dilnet14", mapping="identity")
 
 
 def test_a_width_is_not_given_twice():
     with pytest.raises(DMRError, match="already says its width"):
-        network("cifar_dmrnet32_w4", width=2)
+        get_spec("cifar_dmrnet32_w4", width=2)
 
 
 @pytest.mark.parametrize(
@@ -90,17 +90,17 @@ def test_a_width_is_not_given_twice():
     ],
 )
 def test_names_and_specifications_are_inverse(name):
-    assert network(name).name == name
-    assert network(name, classes=7).name == name
-    assert NetworkSpec.from_json(json.loads(json.dumps(asdict(network(name))))) == network(name)
+    assert get_spec(name).name == name
+    assert get_spec(name, classes=7).name == name
+    assert NetworkSpec.from_json(json.loads(json.dumps(asdict(get_spec(name))))) == get_spec(name)
 
 
 def test_what_differs_goes_into_the_name():
-    assert network("cifar_dmrnet14", branches=3, mapping="identity").name == (
+    assert get_spec("cifar_dmrnet14", branches=3, mapping="identity").name == (
         "cifar_dmrnet14_k3_identity"
     )
-    assert network("cifar_dmrnet14", blocks=(1, 2, 1)).name == "cifar_dmrnet10_custom"
-    assert network("cifar_dmrnet14_k3", branches=2).name == "cifar_dmrnet14"
+    assert get_spec("cifar_dmrnet14", blocks=(1, 2, 1)).name == "cifar_dmrnet10_custom"
+    assert get_spec("cifar_dmrnet14_k3", branches=2).name == "cifar_dmrnet14"
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_what_differs_goes_into_the_name():
 )
 def test_an_ending_that_does_not_fit_is_refused(name, words):
     with pytest.raises(DMRError, match=words):
-        network(name)
+        get_spec(name)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_an_ending_that_does_not_fit_is_refused(name, words):
 )
 def test_fields_that_do_not_go_together_are_refused(name, changes, words):
     with pytest.raises(DMRError, match=words):
-        network(name, **changes)
+        get_spec(name, **changes)
 
 
 @pytest.mark.parametrize(
@@ -152,12 +152,12 @@ def test_fields_that_do_not_go_together_are_refused(name, changes, words):
 )
 def test_a_specification_with_values_of_wrong_types_is_refused(change):
     with pytest.raises(DMRError, match=next(iter(change))):
-        NetworkSpec.from_json({**asdict(network("cifar_dmrnet14")), **change})
+        NetworkSpec.from_json({**asdict(get_spec("cifar_dmrnet14")), **change})
 
 
 @pytest.mark.parametrize("change", [{"layers": 3}, {"block": None}])
 def test_a_specification_of_another_version_is_refused(change):
-    fields = {**asdict(network("cifar_dmrnet14")), **change}
+    fields = {**asdict(get_spec("cifar_dmrnet14")), **change}
     if change.get("block", "") is None:
         del fields["block"]
     with pytest.raises(DMRError, match="this version"):
@@ -167,6 +167,6 @@ def test_a_specification_of_another_version_is_refused(change):
 @pytest.mark.parametrize("blocks, layers", [(3, 8), (6, 4), (12, 2)])
 def test_long_residual_blocks_share_the_layers(blocks, layers):
     """Figure 6: the same 24 layers in fewer and longer blocks."""
-    spec = network(f"cifar_resnet26_blocks{blocks}")
+    spec = get_spec(f"cifar_resnet26_blocks{blocks}")
     assert (spec.blocks, spec.branch_layers) == ((blocks // 3,) * 3, layers)
     assert spec.depth == 26

@@ -21,7 +21,8 @@ from dmr_gluon.runs.learning_curve import learning_curve, write_picture
 from dmr_gluon.runs.status import read_status
 from dmr_gluon.runs.trained_network import load_run
 from dmr_gluon.runtime import mx
-from dmr_gluon.training.trainer import RunOptions, fit
+from dmr_gluon.training.fit import fit
+from dmr_gluon.training.options import RunOptions
 
 #: As the name of a file in Latin-1, for one.
 ODD = os.fsdecode(b"odd-\xff")
@@ -110,7 +111,7 @@ def test_a_curve_has_a_name_that_fonts_have(odd, short_run):
 
 
 def test_what_is_printed(command):
-    program = r"from dmr_gluon.cli.training_flags import run; run(lambda: print('odd-\udcff ±'))"
+    program = r"from dmr_gluon.cli.program import run; run(lambda: print('odd-\udcff ±'))"
     for encoding, expected in (("utf-8:strict", r"odd-\udcff ±"), ("ascii", r"odd-\udcff \xb1")):
         done = command("-c", program, PYTHONIOENCODING=encoding)
         assert (done.returncode, done.stdout) == (0, expected + "\n"), done.stderr

@@ -22,6 +22,7 @@ from dmr_gluon.datasets.official import read_cifar, read_svhn
 from dmr_gluon.datasets.pickles import unpickle
 from dmr_gluon.datasets.prepare_official import prepare_official
 from dmr_gluon.errors import DMRError
+from dmr_gluon.system import files as hashing
 
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 CIFAR100 = [f"class_{i}" for i in range(100)]
@@ -148,7 +149,7 @@ def test_a_source_that_may_not_be_read_is_one_line(tmp_path, monkeypatch, form):
     def refuse(path, *_):
         raise PermissionError(13, "Permission denied", str(path))  # root may read everything
 
-    for module in (files, archives):
+    for module in (hashing, archives):
         with monkeypatch.context() as patch:
             patch.setattr(module, "open", refuse, raising=False)
             with pytest.raises(DMRError, match="cannot be read.*Permission denied") as refused:

@@ -1,6 +1,6 @@
 """The paper's numbers as data, against sums made from its text and against each other."""
 
-from dmr_gluon.models.names import network
+from dmr_gluon.models.names import get_spec
 from dmr_gluon.paper import numbers as paper
 
 
@@ -48,4 +48,4 @@ def test_every_network_is_one_and_has_the_depth_of_its_row():
     names = [row.name for row in paper.NETWORKS]
     assert len(names) == len(set(names)) == 48
     for row in paper.NETWORKS:
-        assert network(row.name).depth == row.depth and network(row.name).name == row.name
+        assert get_spec(row.name).depth == row.depth and get_spec(row.name).name == row.name

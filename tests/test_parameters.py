@@ -20,7 +20,8 @@ from dmr_gluon.runs.directory import RunDirectory
 from dmr_gluon.runs.trained_network import load_run
 from dmr_gluon.runtime import mx
 from dmr_gluon.training import checkpoint
-from dmr_gluon.training.trainer import RunOptions, fit
+from dmr_gluon.training.fit import fit
+from dmr_gluon.training.options import RunOptions
 
 
 @pytest.fixture

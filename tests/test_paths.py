@@ -10,7 +10,7 @@ from dmr_gluon import get_model
 from dmr_gluon.analysis import paths
 from dmr_gluon.analysis.path_plot import draw
 from dmr_gluon.errors import DMRError
-from dmr_gluon.models.names import network
+from dmr_gluon.models.names import get_spec
 from dmr_gluon.paper.numbers import NETWORKS
 from dmr_gluon.runs.learning_curve import write_picture
 
@@ -55,12 +55,12 @@ def follow(symbol, count_projections=False):
 def test_formulas_equal_paths_that_are_followed_one_by_one(name, count_projections):
     symbol = get_model(name).portable_symbol()
     expected = follow(symbol, count_projections)
-    assert paths.of_network(network(name), count_projections).counts == expected
+    assert paths.of_network(get_spec(name), count_projections).counts == expected
     assert expected and (count_projections or paths.of_graph(symbol).counts == expected)
 
 
 def test_an_imagenet_network_without_projections():
-    spec = network("dmrnet50_ijcai", blocks=(1, 1, 2, 1))
+    spec = get_spec("dmrnet50_ijcai", blocks=(1, 1, 2, 1))
     net = get_model("dmrnet50_ijcai", blocks=(1, 1, 2, 1))
     assert paths.of_network(spec).counts == follow(net.portable_symbol())
 
@@ -68,12 +68,12 @@ def test_an_imagenet_network_without_projections():
 @pytest.mark.parametrize("name", [row.name for row in NETWORKS if row.depth < 60])
 def test_formulas_equal_the_graph(name):
     graph = paths.of_graph(get_model(name).portable_symbol())
-    assert paths.of_network(network(name)) == graph
+    assert paths.of_network(get_spec(name)) == graph
 
 
 def test_the_papers_count_is_that_of_blocks_that_keep_their_streams():
     """With a head for each stream all blocks are alike, but for one factor K."""
-    built = paths.of_network(network("cifar_dmrnet14_unshared"))
+    built = paths.of_network(get_spec("cifar_dmrnet14_unshared"))
     published = paths.of_paper("merge_and_run", 6)
     assert built.counts == {n: 2 * count for n, count in published.counts.items()}
 

@@ -33,7 +33,7 @@ from profile_step import (  # noqa: E402
 
 from dmr_gluon.errors import DMRError  # noqa: E402
 from dmr_gluon.models.complexity import measure  # noqa: E402
-from dmr_gluon.models.names import network  # noqa: E402
+from dmr_gluon.models.names import get_spec  # noqa: E402
 from dmr_gluon.models.network import Network  # noqa: E402
 
 #: A million values in four arrays, each layer with as much to compute.
@@ -134,10 +134,10 @@ def test_arrays_are_dealt_out_as_mxnet_does_it():
 def test_a_networks_gradients_are_its_parameters_in_buckets():
     assert len(gradients_of("cifar_dmrnet32_w4").sizes) > 1
     gradients = gradients_of("cifar_dmrnet8")
-    counted = measure(Network(network("cifar_dmrnet8")).portable_symbol(), (3, 32, 32))
+    counted = measure(Network(get_spec("cifar_dmrnet8")).portable_symbol(), (3, 32, 32))
     # Each begins at a multiple of 64 values.
     padding = gradients.bytes / 4 - counted.parameters
-    assert 0 <= padding < 64 * len(Network(network("cifar_dmrnet8")).collect_params().keys())
+    assert 0 <= padding < 64 * len(Network(get_spec("cifar_dmrnet8")).collect_params().keys())
     assert sum(gradients.multiply_adds) == counted.multiply_adds
 
 
@@ -196,7 +196,7 @@ def test_load_before_is_said():
 
 
 def test_a_training_step_has_three_times_the_multiply_adds_but_for_the_images_gradient():
-    complexity = measure(Network(network("cifar_resnet8")).portable_symbol(), (3, 32, 32))
+    complexity = measure(Network(get_spec("cifar_resnet8")).portable_symbol(), (3, 32, 32))
     stem = 32 * 32 * 16 * 3 * 9
     assert training_multiply_adds(complexity) == 3 * complexity.multiply_adds - stem
 

@@ -7,18 +7,11 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from dmr_gluon.cli.training_flags import Parser, parse_training_flags
+from dmr_gluon.cli.program import Parser
+from dmr_gluon.cli.training_flags import parse_training_flags
 from dmr_gluon.errors import DMRError
-from dmr_gluon.paper.recipes import (
-    CIFAR,
-    DIGITS,
-    IMAGENET,
-    RECIPES,
-    SVHN,
-    Recipe,
-    differences,
-)
-from dmr_gluon.training.setup import RunOptions
+from dmr_gluon.paper.recipes import CIFAR, DIGITS, IMAGENET, RECIPES, SVHN, Recipe, deviations
+from dmr_gluon.training.options import RunOptions
 
 
 def test_the_papers_numbers():
@@ -101,9 +94,9 @@ def test_a_value_that_does_not_fit_is_refused(change):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"image_size": 300}, "a shorter side of 256 is too small to crop 300 x 300"),
+        ({"image_size": 300}, "a shorter side of 256 is too small for a crop of 300 x 300"),
         ({"train_short_side": (480, 256)}, "the smaller first"),
-        ({"pad": 4}, "pad is for images that are taken whole"),
+        ({"pad": 4}, "pad is for images that are not scaled"),
         ({"eval_short_side": None}, "both train_short_side and eval_short_side"),
     ],
 )
@@ -119,8 +112,8 @@ def parse(arguments, recipe=CIFAR, others=None):
 def test_without_flags_the_recipe_is_the_scripts_own(digits):
     recipe, options = parse(["--data-dir", digits])
     assert recipe == CIFAR
-    assert options.pop("began") > 0
-    assert RunOptions(**options) == RunOptions(data_dir=digits)
+    assert options.began > 0
+    assert replace(options, began=None) == RunOptions(data_dir=digits)
 
 
 def test_a_data_set_brings_its_recipe_and_flags_change_it(digits):
@@ -161,7 +154,7 @@ def test_imagenet_flags(digits):
 def test_resume_needs_nothing_but_the_run(short_run, short_recipe, digits):
     recipe, options = parse(["--run-dir", short_run, "--resume"], others={"digits": DIGITS})
     assert recipe == short_recipe
-    assert (options["data_dir"], options["seed"]) == (digits, 1)
+    assert (options.data_dir, options.seed) == (digits, 1)
     recipe, _ = parse(["--run-dir", short_run, "--resume", "--lr", "0.05"])
     assert recipe.lr == 0.05
 
@@ -184,7 +177,7 @@ def test_a_run_goes_on_where_it_was_unless_told_otherwise(
     place = {"devices": ["cpu(0)"] * 3, "resumed_on": {"devices": devices, "workers": 1}}
     (tmp_path / "config.json").write_text(json.dumps({**config, **place}))
     _, options = parse(["--run-dir", str(tmp_path), "--resume", *flags], others={"digits": DIGITS})
-    assert (options["gpus"], options["cpus"]) == expected
+    assert (options.gpus, options.cpus) == expected
 
 
 @pytest.mark.parametrize(
@@ -209,7 +202,7 @@ def test_a_configuration_that_is_damaged_is_refused(short_run, tmp_path, damage)
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["--seed", "-1"], "--seed must be at least 0"),
+        (["--seed", "-1"], "seed must be at least 0"),
         (["--epoch", "3"], "unrecognized arguments: --epoch"),
         (["--epochs", "many"], "--epochs"),
         (["--dataset", "cifar10"], "holds the data set 'digits'"),
@@ -217,7 +210,7 @@ def test_a_configuration_that_is_damaged_is_refused(short_run, tmp_path, damage)
         (["--lr", "-1"], "lr must be above 0"),
         (["--kv-store", "x"], "--kv-store: invalid choice: 'x'"),
         (["--gpus", "7-0"], "not a list of GPUs"),
-        (["--cpus", "0"], "--cpus must be at least 1"),
+        (["--cpus", "0"], "cpus must be at least 1"),
         (["--cudnn-autotune", "3"], "--cudnn-autotune: invalid choice: 3"),
         (["--estimate", "--on-nan", "rollback"], "leave out --on-nan"),
         (["--estimate", "--checkpoint-minutes", "5"], "leave out --checkpoint-minutes"),
@@ -243,7 +236,7 @@ def test_the_parser_takes_no_abbreviations():
 
 
 def test_the_authors_recipes_and_how_they_differ():
-    assert differences(RECIPES["authors"]["imagenet"]) == {
+    assert deviations(RECIPES["authors"]["imagenet"]) == {
         "epochs": (120, 100),
         "lr_drops": ((0.25, 0.5, 0.75), (0.3, 0.6, 0.9)),
         "nesterov": (True, False),
@@ -251,24 +244,24 @@ def test_the_authors_recipes_and_how_they_differ():
         "aspect_change": (0.25, 0.0),
         "colour_shift": ((36, 50, 50), (0, 0, 0)),
     }
-    assert differences(RECIPES["authors"]["cifar"]) == {}
-    assert differences(RECIPES["authors"]["svhn"]) == {"train_images": (604_388, 598_388)}
-    assert differences(replace(CIFAR, model="cifar_resnet20", lr=0.05)) == {"lr": (0.05, 0.1)}
+    assert deviations(RECIPES["authors"]["cifar"]) == {}
+    assert deviations(RECIPES["authors"]["svhn"]) == {"train_images": (604_388, 598_388)}
+    assert deviations(replace(CIFAR, model="cifar_resnet20", lr=0.05)) == {"lr": (0.05, 0.1)}
 
 
 class TestAJobThatIsStartedAgain:
     def test_goes_on_by_itself(self, short_run, digits, monkeypatch):
         flags = ["--data-dir", digits, "--run-dir", short_run, "--epochs", "2"]
-        assert not parse(flags)[1]["resume"]
+        assert not parse(flags)[1].resume
         monkeypatch.setenv("DMR_ATTEMPT", "0")
-        assert not parse(flags)[1]["resume"]
+        assert not parse(flags)[1].resume
         monkeypatch.setenv("DMR_ATTEMPT", "1")
         recipe, options = parse(flags)
-        assert options["resume"] and recipe.epochs == 2
+        assert options.resume and recipe.epochs == 2
 
     def test_begins_where_nothing_was_begun(self, tmp_path, digits, monkeypatch):
         monkeypatch.setenv("DMR_ATTEMPT", "2")
-        assert not parse(["--data-dir", digits, "--run-dir", str(tmp_path / "run")])[1]["resume"]
+        assert not parse(["--data-dir", digits, "--run-dir", str(tmp_path / "run")])[1].resume
 
     @pytest.mark.parametrize("number", ["x", "²"])
     def test_a_number_that_is_none(self, digits, monkeypatch, number):
@@ -277,9 +270,9 @@ class TestAJobThatIsStartedAgain:
             parse(["--data-dir", digits])
 
 
-def test_what_the_paper_leaves_open_is_the_authors_without_being_unlike_it():
+def test_the_authors_choice_is_no_deviation_where_the_paper_leaves_it_open():
     authors = RECIPES["authors"]["cifar"]
     assert authors.bn_momentum == 0.99 and CIFAR.bn_momentum == 0.9
-    assert differences(replace(CIFAR, bn_momentum=0.99)) == {}
-    assert differences(replace(CIFAR, bn_momentum=0.5)) == {"bn_momentum": (0.5, 0.9)}
-    assert differences(replace(authors, lr=0.2)) == {"lr": (0.2, 0.1)}
+    assert deviations(replace(CIFAR, bn_momentum=0.99)) == {}
+    assert deviations(replace(CIFAR, bn_momentum=0.5)) == {"bn_momentum": (0.5, 0.9)}
+    assert deviations(replace(authors, lr=0.2)) == {"lr": (0.2, 0.1)}

@@ -233,8 +233,8 @@ rm runs/short/model-0002.params && dmr eval runs/short
     then train_cifar.py --run-dir runs/short --resume
     then dmr eval runs/short
 dmr compare x.log
-    says or give --log-dataset and --log-network
-    then dmr compare x.log --log-dataset cifar10 --log-network cifar_dmrnet56
+    says name a run's folder or log
+    then dmr compare runs/short
 dmr status images
     says name a folder that a training has written
     then dmr status runs/short
@@ -384,7 +384,7 @@ UNTRIED = {
     "if memory was short": "memory would have to run out",
     "say what the workers run: ": "test_launch.py starts such jobs",
     "needs scheduler and servers, but ": "test_distributed.py starts such a job",
-    "this is a worker of a started job": "test_distributed.py starts such a job",
+    "this is a worker of a job, which": "test_distributed.py starts such a job",
     "several workers need one run directory": "test_distributed.py starts such a job",
     "is being trained by another process; ": "needs another process; test_killed.py",
     "another process is preparing ": "needs another process; test_records.py",
@@ -401,12 +401,12 @@ UNTRIED = {
     "the digits come with scikit-learn": "installs packages",
     "the form onnx needs": "installs packages",
     "needs tensorboardX (": "installs packages",
-    "MXNet 1.9.1 cannot work with NumPy 2; ": "installs packages",
+    "MXNet 1.9.1 needs NumPy 1; ": "installs packages",
     "MXNet is not installed; ": "installs packages",
     # The advice is more than a command.
     "get them: a set needs some": "the images have to be found",
     "name another --markdown": "a file that cannot be read; test_compare.py",
-    "would be overwritten by what is made of it": "needs a checkpoint; test_authors.py",
+    "would be overwritten by the result": "needs a checkpoint; test_authors.py",
     "no weights of ": "of a call in Python; test_store.py",
     "name a folder that dmr publish wrote": "of a call in Python; test_store.py",
     "is there and not of a bundle": "as with a run in the place of the bundle",

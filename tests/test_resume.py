@@ -33,25 +33,20 @@ from dmr_gluon.runs.trained_network import load_run
 from dmr_gluon.runtime import mx
 from dmr_gluon.system import machine
 from dmr_gluon.system.signals import say
-from dmr_gluon.training import (
-    checkpoint,
-    epoch,
-    evaluate,
-)
+from dmr_gluon.training import checkpoint, epoch, evaluate, trainer
 from dmr_gluon.training import estimate as estimating
-from dmr_gluon.training import (
-    trainer as loop,
-)
+from dmr_gluon.training import fit as fitting
 from dmr_gluon.training.distributed import ALONE
+from dmr_gluon.training.fit import fit
 from dmr_gluon.training.identity import changes_at_resume
+from dmr_gluon.training.options import RunOptions
+from dmr_gluon.training.plan import Plan
 from dmr_gluon.training.progress import Heartbeat, duration
-from dmr_gluon.training.setup import Plan
 from dmr_gluon.training.step import TrainingStep
 from dmr_gluon.training.stopping import StopSignals
-from dmr_gluon.training.trainer import RunOptions, fit
 
-#: Of an epoch: 368 images in batches of 16.
-STEPS = 23
+#: Of an epoch: 96 images in batches of 16.
+STEPS = 6
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +58,9 @@ def few(tmp_path_factory):
     images = np.kron(digits.images * 15, np.ones((4, 4))).astype(np.uint8)
     sources = [
         Source(str(i), int(label), lambda i=i: np.repeat(images[i][:, :, None], 3, axis=2))
-        for i, label in enumerate(digits.target[:468])
+        for i, label in enumerate(digits.target[:132])
     ]
-    splits = {"train": sources[:368], "test": sources[368:]}
+    splits = {"train": sources[:96], "test": sources[96:]}
     out = str(tmp_path_factory.mktemp("few") / "out")
     classes = [str(digit) for digit in range(10)]
     write_set("few", "1", lambda: (classes, splits, {}), out, Encoding(), False)
@@ -85,7 +80,8 @@ def result(path):
     timed = ("time", "seconds", "images_per_second", "images_per_second_overall")
     found["log"] = [
         {name: value for name, value in line.items() if name not in timed}
-        for line in runlog.epochs(run.log)
+        for line in runlog.read(run.log)
+        if line["event"] == "epoch"
     ]
     assert runlog.read(run.log)[-1]["event"] == "end"
     return found
@@ -148,7 +144,7 @@ def alone(runs):
 
 
 class TestSignals:
-    @pytest.mark.parametrize("step", [5, pytest.param(STEPS, marks=pytest.mark.slow), STEPS + 9])
+    @pytest.mark.parametrize("step", [5, pytest.param(STEPS, marks=pytest.mark.slow), STEPS + 3])
     def test_stopped_within_an_epoch(self, whole, recipe, tmp_path, stop_at, monkeypatch, step):
         options, expected = whole
         options = replace(options, run_dir=str(tmp_path / "run"))
@@ -219,13 +215,13 @@ class TestSignals:
 @pytest.mark.parametrize("cpus", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_checkpoints_within_epochs_change_nothing(runs, recipe, tmp_path, cpus):
     options, expected = runs(cpus)
-    options = replace(options, run_dir=str(tmp_path / "run"), checkpoint_steps=10, keep=9)
+    options = replace(options, run_dir=str(tmp_path / "run"), checkpoint_steps=2, keep=9)
     fit(recipe, options)
     assert result(options.run_dir) == expected
     names = sorted(os.listdir(os.path.join(options.run_dir, "checkpoints")))
     assert names == [
-        "epoch-0000-step-000010.npz", "epoch-0000-step-000020.npz", "epoch-0000.npz",
-        "epoch-0001-step-000010.npz", "epoch-0001-step-000020.npz", "epoch-0001.npz",
+        "epoch-0000-step-000002.npz", "epoch-0000-step-000004.npz", "epoch-0000.npz",
+        "epoch-0001-step-000002.npz", "epoch-0001-step-000004.npz", "epoch-0001.npz",
         "epoch-0002.npz",
     ]  # fmt: skip
     # From one of each epoch the run comes to the same end.
@@ -244,7 +240,7 @@ def test_checkpoints_within_epochs_change_nothing(runs, recipe, tmp_path, cpus):
 def half(recipe, few, tmp_path, stop_at, monkeypatch):
     """Options of a run that was stopped in its second epoch."""
     options = RunOptions(data_dir=few, run_dir=str(tmp_path / "half"))
-    stop_at(STEPS + 5)
+    stop_at(STEPS + 3)
     with pytest.raises(Stopped):
         fit(recipe, options)
     monkeypatch.undo()
@@ -264,7 +260,7 @@ class TestResume:
         self, half, recipe, stop_at, monkeypatch, capsys
     ):
         newest, _ = sorted(Path(half.run_dir, "checkpoints").iterdir())
-        later = newest.with_name("epoch-0001-step-000020.npz")
+        later = newest.with_name("epoch-0001-step-000004.npz")
         later.write_bytes(newest.read_bytes()[:5000])
         newest.unlink()
         stop_at(5)
@@ -290,7 +286,7 @@ class TestResume:
         (resumed,) = [event for event in log if event["event"] == "resume"]
         assert resumed["changes"] == {"lr": [0.1, 0.05]}
         assert RunDirectory(half.run_dir).config()["recipe"]["lr"] == 0.05
-        assert runlog.epochs(RunDirectory(half.run_dir).log)[-1]["lr"] == 0.05 / 1000
+        assert runlog.epochs(RunDirectory(half.run_dir).log)[-1].lr == 0.05 / 1000
         fit(recipe, replace(half, run_dir=half.run_dir + "-again"))
         assert result(half.run_dir) != result(half.run_dir + "-again")
 
@@ -347,7 +343,7 @@ class TestResume:
         self, recipe, few, tmp_path, stop_at, monkeypatch
     ):
         options = RunOptions(data_dir=few, run_dir=str(tmp_path / "run"), cpus=2)
-        stop_at(5)
+        stop_at(3)
         with pytest.raises(Stopped):
             fit(recipe, options)
         monkeypatch.undo()
@@ -368,7 +364,7 @@ class TestResume:
         (resumed,) = [event for event in runlog.read(run.log) if event["event"] == "resume"]
         assert resumed["moved"] == {"devices": ["2 cpu", "1 cpu"]} and "changes" not in resumed
         compared = read_run(options.run_dir)
-        assert compared.remarks == ("went on on '1 cpu' instead of '2 cpu' after epoch 0",)
+        assert compared.remarks == ("continued on 1 cpu instead of 2 cpu after epoch 0",)
         assert compared.changes == () and compared.setup.bn_images == 8
         assert run.config()["resumed_on"] == {"devices": ["cpu(0)"], "workers": 1}
         # From now on that is where it is: going on there again is no move, going back is one.
@@ -469,11 +465,11 @@ class TestNotFinite:
 
     def test_it_stops_with_what_led_there(self, recipe, few, tmp_path, poisoned):
         options = RunOptions(data_dir=few, run_dir=str(tmp_path / "run"), checkpoint_steps=4)
-        poisoned(STEPS + 7, 1)
+        poisoned(STEPS + 5, 1)
         with pytest.raises(DMRError) as refused:
             fit(recipe, options)
         text = str(refused.value)
-        assert "the loss is nan in step 7 of epoch 2 with learning rate 0.01" in text
+        assert "the loss is nan in step 5 of epoch 2 with learning rate 0.001" in text
         assert "epoch-0001-step-000004.npz" in text and "--on-nan rollback" in text
         assert len(text.split("steps before: ")[1].split(")")[0].split(", ")) == 5
         # What is kept can be used.
@@ -483,7 +479,9 @@ class TestNotFinite:
 
     def test_the_learning_rate_is_that_of_the_step(self, recipe, few, tmp_path, poisoned):
         poisoned(5, 1)
-        with pytest.raises(DMRError, match=f"step 5 of epoch 1 with learning rate {0.5 / 23:g} "):
+        with pytest.raises(
+            DMRError, match=f"step 5 of epoch 1 with learning rate {0.5 / STEPS:g} "
+        ):
             fit(
                 replace(recipe, warmup_epochs=1),
                 RunOptions(data_dir=few, run_dir=str(tmp_path / "run")),
@@ -493,7 +491,7 @@ class TestNotFinite:
     def test_a_test_loss_that_is_not_finite_is_one_too(
         self, recipe, few, tmp_path, monkeypatch, on_nan
     ):
-        original, left = loop.evaluate, [1]
+        original, left = trainer.evaluate, [1]
 
         def evaluate_once_wrong(*arguments, **options):
             found = original(*arguments, **options)
@@ -502,7 +500,7 @@ class TestNotFinite:
                 return replace(found, loss=float("nan"))
             return found
 
-        monkeypatch.setattr(loop, "evaluate", evaluate_once_wrong)
+        monkeypatch.setattr(trainer, "evaluate", evaluate_once_wrong)
         options = RunOptions(data_dir=few, run_dir=str(tmp_path / "run"), on_nan=on_nan)
         if on_nan == "stop":
             with pytest.raises(DMRError, match="test loss is nan after epoch 1.*epoch-0000.npz"):
@@ -531,19 +529,19 @@ class TestNotFinite:
             data_dir=few, run_dir=str(tmp_path / "run"), checkpoint_steps=4, on_nan="rollback",
             log_steps=1,
         )  # fmt: skip
-        poisoned(STEPS + 7, 1)
+        poisoned(STEPS + 5, 1)
         fit(recipe, options)
-        assert "going back to" in capsys.readouterr().out
+        assert "rolling back to" in capsys.readouterr().out
         assert orders == [[], [], [4]]
         log = runlog.read(RunDirectory(options.run_dir).log)
         (back,) = [event for event in log if event["event"] == "rollback"]
-        assert back["step"] == STEPS + 4 and STEPS + 7 <= back["at"] <= STEPS + 9
+        assert back["step"] == STEPS + 4 and STEPS + 5 <= back["at"] <= STEPS + 6
         epochs = runlog.epochs(RunDirectory(options.run_dir).log)
-        assert [line["images"] for line in epochs] == [368, 368]
+        assert [line.images for line in epochs] == [96, 96]
         # Of the steps that were given up nothing is left.
         places = [(e["epoch"], e["step"]) for e in log if e["event"] == "steps"]
         assert places == [(n, step) for n in (1, 2) for step in range(1, STEPS + 1)]
-        assert all(np.isfinite(line["train_loss"]) for line in epochs)
+        assert all(np.isfinite(line.train_loss) for line in epochs)
 
     def test_it_gives_up_after_three_rollbacks(self, recipe, few, tmp_path, poisoned, orders):
         options = RunOptions(data_dir=few, run_dir=str(tmp_path / "run"), on_nan="rollback")
@@ -595,7 +593,7 @@ class TestDisks:
 
     @pytest.mark.parametrize(
         "module, name, number, step",
-        [(epoch, "training_batches", 9, 9), (evaluate, "evaluation_batches", 2, STEPS)],
+        [(epoch, "training_batches", 4, 4), (evaluate, "evaluation_batches", 2, STEPS)],
         ids=["training", "evaluation"],
     )
     def test_data_that_is_lost_within_an_epoch_loses_nothing(
@@ -624,12 +622,12 @@ class TestDisks:
             raise mx.base.MXNetError("Traceback ...\nCUDA: unspecified launch failure")
 
         options = RunOptions(data_dir=few, run_dir=str(tmp_path / "run"))
-        for place, name in ((loop, "make_devices"), (TrainingStep, "update")):
+        for place, name in ((fitting, "make_devices"), (TrainingStep, "update")):
             monkeypatch.setattr(place, name, broken)
             with pytest.raises(Failed, match="MXNet stopped: CUDA: unspecified") as stopped:
                 fit(recipe, options)
             monkeypatch.undo()
-            advice = "--resume" if place is TrainingStep else "nothing was begun"
+            advice = "--resume" if place is TrainingStep else "nothing was started"
             assert advice in str(stopped.value)
 
 
@@ -639,7 +637,7 @@ class TestKept:
         recipe = replace(recipe, epochs=3, lr_drops=(0.34,), lr_factor=1e-9, ema_decay=0.0)
         run = RunDirectory(str(tmp_path / "run"))
         fit(recipe, RunOptions(data_dir=few, run_dir=run.path, keep=1))
-        errors = [line["test_error"] for line in runlog.epochs(run.log)]
+        errors = [line.test_error for line in runlog.epochs(run.log)]
         best = 1 + int(np.argmin(errors))
         _, _, state = checkpoint.read_newest(run.checkpoints)
         assert state["best"] == {"epoch": best, "test_error": min(errors)}
@@ -653,21 +651,21 @@ class TestKept:
 
     def test_a_run_of_some_steps(self, few, recipe, tmp_path):
         run = RunDirectory(str(tmp_path / "run"))
-        fit(replace(recipe, steps=30), RunOptions(data_dir=few, run_dir=run.path))
+        fit(replace(recipe, steps=8), RunOptions(data_dir=few, run_dir=run.path))
         epochs = runlog.epochs(run.log)
-        assert [(line["step"], line["images"]) for line in epochs] == [(23, 368), (30, 112)]
+        assert [(line.step, line.images) for line in epochs] == [(6, 96), (8, 32)]
         fit(
             replace(recipe, steps=5),
             RunOptions(data_dir=few, run_dir=str(tmp_path / "five")),
         )
         (only,) = runlog.epochs(RunDirectory(str(tmp_path / "five")).log)
-        assert (only["step"], only["images"]) == (5, 80)
+        assert (only.step, only.images) == (5, 80)
 
     def test_an_estimate_leaves_nothing_behind(self, few, recipe, tmp_path, capsys, monkeypatch):
         monkeypatch.chdir(tmp_path)
         fit(recipe, RunOptions(data_dir=few, estimate=True))
         printed = capsys.readouterr().out
-        assert "training images per second" in printed and "46 steps take" in printed
+        assert "training images per second" in printed and "12 steps take" in printed
         assert os.listdir(tmp_path) == []
 
     def test_an_estimate_is_counted_from_its_steps(self, few, recipe, capsys, monkeypatch):
@@ -676,7 +674,7 @@ class TestKept:
 
         class Step:
             devices, group = [mx.cpu()], ALONE
-            buckets = SimpleNamespace(apart=contextlib.nullcontext)
+            flat = SimpleNamespace(apart=contextlib.nullcontext)
 
             def __call__(self, *_):
                 clock[0] += 0.5
@@ -690,19 +688,19 @@ class TestKept:
         estimating.estimate(Step(), recipe, prepared, plan, options)
         evaluations = 2 * 0.25 * prepared.split("test").count / 16
         assert capsys.readouterr().out == (
-            "estimate from 10 steps: 32 training images per second; 46 steps take 00:23, "
-            f"2 evaluations {duration(evaluations)}, {duration(23 + evaluations)} in all\n"
+            "estimate from 4 steps: 32 training images per second; 12 steps take 00:06, "
+            f"2 evaluations {duration(evaluations)}, {duration(6 + evaluations)} in all\n"
         )
 
     def test_an_estimate_of_a_large_batch_times_a_part_of_it(
         self, few, recipe, capsys, monkeypatch
     ):
-        """An image takes 20 seconds, so that a step of all 368 would take two hours."""
+        """An image takes 20 seconds, so that a step of all 96 would take two hours."""
         clock, sizes = [0.0], []
 
         class Step:
             devices, group = [mx.cpu()], ALONE
-            buckets = SimpleNamespace(apart=contextlib.nullcontext)
+            flat = SimpleNamespace(apart=contextlib.nullcontext)
 
             def __call__(self, data, *_):
                 sizes.append(len(data))
@@ -726,7 +724,7 @@ class TestKept:
 
     def test_a_batch_that_is_larger_than_the_set_is_said(self, few, recipe, capsys, tmp_path):
         fit(replace(recipe, batch_size=1000), RunOptions(data_dir=few, estimate=True))
-        assert "a batch of 1000 is larger than the set, so an epoch is one step of 368 images" in (
+        assert "a batch of 1000 is larger than the set, so an epoch is one step of 96 images" in (
             capsys.readouterr().out
         )
 
@@ -748,7 +746,7 @@ def test_images_that_are_scaled_and_cropped_resume_to_the_same_bits(
     options = RunOptions(data_dir=digits, run_dir=str(tmp_path / "whole"), cpus=2)
     fit(recipe, options)
     (line,) = runlog.epochs(RunDirectory(options.run_dir).log)
-    assert line["images"] == 1437 and np.isfinite(line["train_loss"])
+    assert line.images == 1437 and np.isfinite(line.train_loss)
     stopped = replace(options, run_dir=str(tmp_path / "stopped"))
     stop_at(5)
     with pytest.raises(Stopped):

@@ -167,8 +167,8 @@ def test_mxnet_imports_only_what_it_needs(command):
 def test_who_asks_for_it_meanwhile_gets_the_real_one(command):
     code = (
         "import inspect, sys\n"
-        "from dmr_gluon.system.lazy_imports import only_what_is_needed\n"
-        "with only_what_is_needed():\n"
+        "from dmr_gluon.system.lazy_imports import deferred_imports\n"
+        "with deferred_imports():\n"
         "    import requests.adapters\n"
         "    from scipy import stats\n"
         "    print(stats.norm.cdf(0), hasattr(sys.modules['requests'], '__file__'))\n"

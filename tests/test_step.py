@@ -12,15 +12,10 @@ from dmr_gluon.paper.recipes import CIFAR, IMAGENET
 from dmr_gluon.runtime import mx
 from dmr_gluon.training import checkpoint
 from dmr_gluon.training import flat_parameters as buckets
-from dmr_gluon.training.flat_parameters import Buckets, trained_parameters
+from dmr_gluon.training.flat_parameters import FlatParameters, trained_parameters
 from dmr_gluon.training.optimizer import learning_rate, make_optimizer
 from dmr_gluon.training.state import NotFinite
-from dmr_gluon.training.step import (
-    LossScale,
-    TrainingStep,
-    WeightAverage,
-    finite_flags,
-)
+from dmr_gluon.training.step import LossScale, TrainingStep, WeightAverage, finite_flags
 
 ONE, TWO = [mx.cpu(0)], [mx.cpu(0), mx.cpu(1)]
 
@@ -133,7 +128,7 @@ def test_label_smoothing_is_the_cross_entropy_with_smoothed_labels():
 def test_the_average_of_the_weights_follows_its_formula():
     net = get_model("cifar_dmrnet8")
     net.initialize()
-    average = WeightAverage(Buckets(net), decay=0.6)
+    average = WeightAverage(FlatParameters(net), decay=0.6)
     parameters = trained_parameters(net)
     expected = [p.data().asnumpy().astype(np.float64) for p in parameters]
     random = np.random.RandomState(0)
@@ -290,7 +285,7 @@ class TestBuckets:
         one, expected = train(ONE)
         monkeypatch.setattr(buckets, "_MOST", 3000)
         several, found = train(ONE)
-        assert len(one.buckets.arrays) == 1 < len(several.buckets.arrays)
+        assert len(one.flat.arrays) == 1 < len(several.flat.arrays)
         assert all((found[name] == array).all() for name, array in expected.items())
         states = (checkpoint.arrays_of(step) for step in (one, several))
         for (name, array), (other, same) in zip(*(sorted(state.items()) for state in states)):
@@ -318,7 +313,7 @@ class TestBuckets:
     def test_pieces_are_what_was_joined(self):
         net = get_model("cifar_dmrnet8")
         net.initialize()
-        random, made = np.random.RandomState(0), Buckets(net)
+        random, made = np.random.RandomState(0), FlatParameters(net)
         pieces = {p.name: random.standard_normal(p.shape) for p in trained_parameters(net)}
         found = made.pieces(made.join(pieces))
         assert found.keys() == pieces.keys()
@@ -330,7 +325,7 @@ class TestBuckets:
         net.initialize(ctx=TWO)
         parameters = trained_parameters(net)
         before = [p.data(TWO[1]).asnumpy() for p in parameters]
-        (long,) = Buckets(net).arrays
+        (long,) = FlatParameters(net).arrays
         assert all((p.data(TWO[1]).asnumpy() == b).all() for p, b in zip(parameters, before))
         parameters[0].set_data(mx.nd.full(parameters[0].shape, 5))
         for array in long.list_data():
@@ -351,9 +346,9 @@ class TestBuckets:
             if (p.data().asnumpy() != before[name]).any()
         ]
         assert set(moved) == set(before)
-        with again.buckets.apart():
+        with again.flat.apart():
             expected = net(data).asnumpy()
-        again.buckets.release()
+        again.flat.release()
         np.testing.assert_allclose(net(data).asnumpy(), expected, rtol=1e-5)
         net.features(data)
 
@@ -361,7 +356,7 @@ class TestBuckets:
     def test_parts_of_a_network_do_not_predict_either(self, part):
         step, _ = train(ONE)
         data = mx.nd.ones((2, 3, 16, 16)) if part == "features" else mx.nd.ones((2, 64))
-        with pytest.raises(RuntimeError, match="within Buckets.apart"):
+        with pytest.raises(RuntimeError, match="within FlatParameters.apart"):
             getattr(step.net, part)(data)
 
     def test_multipliers_of_one_parameter_are_refused(self):
@@ -385,17 +380,17 @@ class TestBuckets:
     def test_predicting_is_refused_but_apart_where_training_goes_on_from_there(self):
         step, _ = train(ONE, fused=True)
         data = mx.nd.ones((2, 3, 16, 16))
-        with pytest.raises(RuntimeError, match="within Buckets.apart"):
+        with pytest.raises(RuntimeError, match="within FlatParameters.apart"):
             step.net(data)
-        weights = step.buckets.arrays[0].data()
+        weights = step.flat.arrays[0].data()
         before = weights.asnumpy()
-        with step.buckets.apart():
+        with step.flat.apart():
             for _ in range(3):  # in the second one MXNet uses what it made of the weights
                 logits = step.net(data).asnumpy()
         assert (weights.asnumpy() == before).all()
         step(data.asnumpy(), np.zeros(2), lr=0.1)
         assert (weights.asnumpy() != before).any()
-        with step.buckets.apart():
+        with step.flat.apart():
             assert np.abs(step.net(data).asnumpy() - logits).max() > 1e-3
 
 

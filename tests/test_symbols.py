@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY
 
-import symbols
-from dmr_gluon import get_model
+from dmr_gluon import get_model, symbols
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runtime import mx
-from symbols import dilnet, dmrnet, plain, resnet
+from dmr_gluon.symbols import dilnet, dmrnet, plain, resnet
 
 
 def iterator(images=32, size=32, classes=10):

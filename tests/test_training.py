@@ -30,20 +30,16 @@ from dmr_gluon.system.cuda import GPU, Driver, parse_gpus
 from dmr_gluon.training import evaluate as evaluation
 from dmr_gluon.training import progress as log
 from dmr_gluon.training import step
-from dmr_gluon.training.checkpointer import Keeper
+from dmr_gluon.training.checkpointer import Checkpointer
 from dmr_gluon.training.distributed import ALONE
 from dmr_gluon.training.epoch import StepsOfEpoch
 from dmr_gluon.training.evaluate import evaluate
+from dmr_gluon.training.fit import fit
 from dmr_gluon.training.optimizer import make_optimizer
-from dmr_gluon.training.setup import Plan
-from dmr_gluon.training.state import Position
-from dmr_gluon.training.step import (
-    HostBuffers,
-    TrainingStep,
-    host_memory,
-    split_over,
-)
-from dmr_gluon.training.trainer import RunOptions, fit
+from dmr_gluon.training.options import RunOptions
+from dmr_gluon.training.plan import Plan
+from dmr_gluon.training.state import TrainingState
+from dmr_gluon.training.step import HostBuffers, TrainingStep, host_memory, split_over
 
 
 def without_bn():
@@ -157,7 +153,7 @@ def test_replicas_that_drift_apart_end_the_run(digits, short_recipe, tmp_path, m
         results = update(self, *arguments)
         steps.append(1)
         if len(steps) == at:
-            self.buckets.arrays[0].list_data()[1][5] += 1e-6
+            self.flat.arrays[0].list_data()[1][5] += 1e-6
         return results
 
     monkeypatch.setattr(TrainingStep, "update", broken)
@@ -227,7 +223,7 @@ class TestRun:
             results.add((result.images, result.wrong, result.wrong_top5, round(result.loss, 4)))
         assert len(results) == 1
         logged = runlog.epochs(os.path.join(short_run, "log.jsonl"))[-1]
-        assert 100 * results.pop()[1] / 360 == logged["test_error"]
+        assert 100 * results.pop()[1] / 360 == logged.test_error
 
     def test_the_same_seed_gives_the_same_bits(
         self, short_run, short_recipe, digits, tmp_path, capsys
@@ -434,7 +430,7 @@ class TestDevices:
         assert capsys.readouterr().err == ""
         devices.warn_of_unfit_gpus([0, 1, 3])
         new, old = capsys.readouterr().err.splitlines()
-        assert "GPU 1 has compute capability 9.0" in new and "for 5.0 up to 8.9" in new
+        assert "GPU 1 has compute capability 9.0" in new and "supports 5.0 to 8.9" in new
         assert "GPU 3 has compute capability 3.7" in old
 
     def test_without_a_driver_there_is_nothing_to_warn_of(self, monkeypatch, capsys):
@@ -447,7 +443,7 @@ class TestDevices:
         [
             ((10, 2), None, "the driver supports CUDA up to 10.2, mxnet-cu112 needs 11.0: install"),
             ((11, 4), "", "MXNet finds 0 with CUDA_VISIBLE_DEVICES=,"),
-            ((11, 4), "2", "MXNet finds 0 with CUDA_VISIBLE_DEVICES=2, and counts those from 0"),
+            ((11, 4), "2", "MXNet finds 0 with CUDA_VISIBLE_DEVICES=2, and counts them from 0"),
             ((11, 4), None, "MXNet finds 0; see nvidia-smi"),
         ],
     )
@@ -498,7 +494,7 @@ class TestDevices:
         gpus = [mx.gpu(0), mx.gpu(1)]
         recipe = replace(IMAGENET, sync_bn=True)
         devices.check_devices(recipe, gpus)
-        with pytest.raises(DMRError, match="SyncBatchNorm computes in float32 only"):
+        with pytest.raises(DMRError, match="SyncBatchNorm supports float32 only"):
             devices.check_devices(replace(recipe, dtype="float16"), gpus)
 
     def test_cpu_contexts(self):
@@ -529,39 +525,6 @@ def test_runs_started_together_get_folders_of_their_own(tmp_path):
     assert names == ["a-001", "a-002", "a-003"]
 
 
-class TestLog:
-    def test_a_half_written_last_line_is_left_out(self, tmp_path):
-        path = tmp_path / "log.jsonl"
-        runlog.append(path, "epoch", epoch=1)
-        with open(path, "a") as file:
-            file.write('{"event": "epo')
-        assert [event["epoch"] for event in runlog.read(path)] == [1]
-
-    def test_a_damaged_line_is_named(self, tmp_path):
-        path = tmp_path / "log.jsonl"
-        path.write_text('{"event": "start"}\nnonsense\n{"event": "end"}\n')
-        with pytest.raises(DMRError, match="line 2"):
-            runlog.read(path)
-
-    @pytest.mark.parametrize(
-        "line", [b"\xff", b"[1]", b"3", b"{}", b'{"event": 3}', b'{"event": "epoch"}', b"[" * 9999]
-    )
-    def test_a_line_that_is_no_event_is_named(self, tmp_path, line):
-        path = tmp_path / "log.jsonl"
-        path.write_bytes(b'{"event": "start"}\n' + line + b'\n{"event": "end"}\n')
-        for read in (runlog.read, runlog.epochs, lambda path: runlog.forget_after(path, 1)):
-            with pytest.raises(DMRError, match="line 2 of .* the log is damaged"):
-                read(path)
-
-    def test_forgetting_what_comes_after_an_epoch(self, tmp_path):
-        path = str(tmp_path / "log.jsonl")
-        for epoch in (1, 2, 3):
-            runlog.append(path, "epoch", epoch=epoch)
-        runlog.append(path, "end")
-        runlog.forget_after(path, 2)
-        assert [event["epoch"] for event in runlog.read(path)] == [1, 2]
-
-
 def test_running_statistics_become_their_mean_over_the_devices():
     both = [mx.cpu(0), mx.cpu(1)]
     net = get_model("cifar_dmrnet8")
@@ -574,7 +537,7 @@ def test_running_statistics_become_their_mean_over_the_devices():
             array[:] = value
         expected[parameter.name] = values.mean(axis=0)
     keeper = SimpleNamespace(net=net, step=SimpleNamespace(devices=both), group=ALONE)
-    Keeper.average_running_statistics(keeper)
+    Checkpointer.average_running_statistics(keeper)
     for parameter in statistics:
         for array in parameter.list_data():
             np.testing.assert_allclose(array.asnumpy(), expected[parameter.name], rtol=1e-6)
@@ -595,7 +558,10 @@ def test_what_is_left_is_noted_while_a_run_goes_on():
 
 
 def test_nothing_is_summed_up_before_a_step():
-    for at in (Position(), Position(epoch=3, steps=5, images=9, loss=2.5, wrong=1).next_epoch()):
+    for at in (
+        TrainingState(),
+        TrainingState(epoch=3, steps=5, images=9, loss=2.5, wrong=1).next_epoch(),
+    ):
         assert (at.steps, at.images, at.loss, at.wrong) == (0, 0, 0, 0)
 
 

@@ -55,8 +55,8 @@ def test_a_known_discrepancy_excuses_one_count_only(monkeypatch):
     """A network that is built otherwise is not covered by the note about Table 2."""
     rows = [row for row in paper.NETWORKS if row.name == "cifar_dmrnet14"]
     monkeypatch.setattr(verify.paper, "NETWORKS", rows)
-    network = verify.network
-    monkeypatch.setattr(verify, "network", lambda name: network(name, classes=11))
+    get_spec = verify.get_spec
+    monkeypatch.setattr(verify, "get_spec", lambda name: get_spec(name, classes=11))
     (measured,) = verify.measure_networks()
     assert measured.parameters.verdict == DIFFERS
 
@@ -92,18 +92,19 @@ def test_a_difference_of_implementations_is_noticed(monkeypatch):
         ({"outputs": float("nan")}, DIFFERS),
         ({"names": False}, DIFFERS),
     ):
-        agreement = replace(verify.twins.Agreement(True, 1e-12, 1e-12, 1e-12), **changes)
-        monkeypatch.setattr(verify.twins, "compare", lambda name, found=agreement: found)
-        assert [c.verdict for c in verify.check_twins(["cifar_dmrnet14"])] == [EQUAL, verdict]
-    monkeypatch.setattr(verify.twins, "same_names", lambda name: name != "cifar_dmrnet14")
-    assert next(verify.check_twins([])).verdict == DIFFERS
+        agreement = replace(verify.symbol_parity.Agreement(True, 1e-12, 1e-12, 1e-12), **changes)
+        monkeypatch.setattr(verify.symbol_parity, "compare", lambda name, found=agreement: found)
+        found = [check.verdict for check in verify.check_symbol_parity(["cifar_dmrnet14"])]
+        assert found == [EQUAL, verdict]
+    monkeypatch.setattr(verify.symbol_parity, "same_names", lambda name: name != "cifar_dmrnet14")
+    assert next(verify.check_symbol_parity([])).verdict == DIFFERS
     assert verify._near("nan", float("nan"), 1).verdict == DIFFERS
 
 
-def test_a_flow_that_is_not_equation_five_is_noticed(monkeypatch):
-    monkeypatch.setattr(verify.flow, "equation_five", lambda net, images: 1e-3)
-    monkeypatch.setattr(verify.flow, "is_idempotent", lambda matrix: len(matrix) < 8)
-    assert {check.verdict for check in verify.check_flow()} == {DIFFERS}
+def test_a_network_that_violates_equation_five_is_noticed(monkeypatch):
+    monkeypatch.setattr(verify.mapping, "equation_five", lambda net, images: 1e-3)
+    monkeypatch.setattr(verify.mapping, "is_idempotent", lambda matrix: len(matrix) < 8)
+    assert {check.verdict for check in verify.check_mapping()} == {DIFFERS}
 
 
 @pytest.mark.parametrize("verdict, status", [(EQUAL, None), (KNOWN, None), (DIFFERS, 1)])
@@ -127,4 +128,4 @@ def test_the_readmes_table_is_the_generated_one():
         specification := importlib.util.spec_from_file_location("write_tables", path)
     )
     specification.loader.exec_module(module)
-    assert module.networks_table() in (REPOSITORY / "README.md").read_text()
+    assert module.networks_table() in (REPOSITORY / "docs" / "networks.md").read_text()

@@ -29,21 +29,23 @@ from tqdm import tqdm
 REPOSITORY = Path(__file__).resolve().parent.parent
 #: Modules, and the tests that are about each: those first that find most.
 MODULES = {
-    "blocks": "blocks model golden folding equivalence model_zoo",
-    "networks": "networks model",
-    "data/records": "records data check",
-    "training/buckets": "step training",
+    "models/blocks": "blocks model golden folding equivalence model_zoo",
+    "models/names": "networks model",
+    "datasets/records": "records data check",
+    "training/flat_parameters": "step training",
     "training/checkpoint": "resume training",
-    "training/devices": "training",
+    "devices": "training",
     "training/distributed": "distributed",
     "training/epoch": "training resume",
     "training/evaluate": "training distributed",
-    "training/keeper": "resume training distributed",
-    "training/log": "training resume status",
-    "training/loop": "training resume",
+    "training/checkpointer": "resume training distributed",
+    "training/progress": "training resume status",
+    "training/trainer": "training resume",
     "training/optimizer": "optimizer step training",
-    "training/position": "resume training",
-    "training/start": "training resume recipes",
+    "training/state": "resume training",
+    "training/options": "training recipes",
+    "training/plan": "training resume",
+    "training/setup": "training resume recipes",
     "training/step": "step training",
     "training/stopping": "training resume",
 }
@@ -55,7 +57,9 @@ _BASELINES, _LOCKS = {}, defaultdict(Lock)
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("modules", nargs="*", help="such as blocks or training/loop; default: all")
+    parser.add_argument(
+        "modules", nargs="*", help="such as blocks or training/trainer; default: all"
+    )
     parser.add_argument("--at-most", type=int, default=40, help="changes of a module (default: 40)")
     parser.add_argument("--again", action="store_true", help="those that no test noticed last time")
     parser.add_argument("--tests", nargs="+", help="such as step: these and not a module's own")

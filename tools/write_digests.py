@@ -9,7 +9,7 @@ images, each sorted.
 
 import sys
 
-from dmr_gluon.cli.training_flags import Parser, run
+from dmr_gluon.cli.program import Parser, run
 from dmr_gluon.data import content
 from dmr_gluon.data.datasets import open_prepared
 from dmr_gluon.data.reader import RecordFile

@@ -13,12 +13,7 @@ from fractions import Fraction
 from typing import Dict
 
 from ..errors import DMRError
-from ..models.spec import (
-    INCEPTION_LIKE,
-    MERGE_AND_RUN,
-    RESIDUAL,
-    NetworkSpec,
-)
+from ..models.spec import INCEPTION_LIKE, MERGE_AND_RUN, RESIDUAL, NetworkSpec
 
 Polynomial = Dict[int, int]  # exponent to coefficient
 

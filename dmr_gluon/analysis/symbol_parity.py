@@ -1,41 +1,36 @@
-"""The two implementations of every network, against each other.
+"""Compare the two implementations of every network.
 
-A network of :mod:`dmr_gluon.models.network` and its twin in ``symbols`` get the same parameters and
-the same images; names, outputs and gradients must agree.
+The Gluon network and the symbol written by hand in ``symbols/`` get the same parameters and
+images; names, outputs and gradients must agree.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
+from .. import symbols
+from ..models.complexity import symbol_of
 from ..models.layers import BatchNormRelu
-from ..models.names import network
+from ..models.names import get_spec
 from ..models.network import Network
 from ..runtime import mx
-from ..system.program import import_from
-
-#: The package beside this one, not whatever else has that name in the working folder.
-symbols = import_from(Path(__file__).parents[2] / "symbols", "dmr_gluon.symbols")
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two implementations of a network agree.
+    """The differences between two implementations of a network.
 
     Parameters
     ----------
     names : bool
         Names, shapes and kinds (trained or running statistics) of all parameters are equal.
     outputs : float
-        Largest difference of the logits in inference, as a part of the largest logit.
+        Largest difference of the logits in inference, relative to the largest logit.
     gradients : float
-        Largest difference of any parameter's gradient, as a part of the largest gradient of
-        that parameter.
+        Largest difference of any parameter's gradient, relative to that parameter's largest
+        gradient.
     statistics : float
-        Largest difference of BN's running statistics after one batch of training, in the same
-        way.
+        Largest difference of BN's running statistics after one training batch, likewise.
     """
 
     names: bool
@@ -47,7 +42,7 @@ class Agreement:
 def randomise(net, seed=0):
     """Initialise a network so that no BN parameter or statistic has its neutral value.
 
-    Convolutions and FC get the paper's initialisation, so that signals keep their size
+    Convolutions and FC get the paper's initialisation, which preserves the size of signals
     through any depth.
     """
     random = np.random.RandomState(seed)
@@ -64,35 +59,29 @@ def randomise(net, seed=0):
     return net
 
 
-@lru_cache(maxsize=None)
-def symbol_of(spec):
-    """A network's portable symbol; the same object each time."""
-    return Network(spec).portable_symbol()
-
-
 def same_names(name) -> bool:
-    """Whether both implementations have the same parameters: names, shapes and kinds."""
-    spec = network(name)
+    """Return whether both implementations have the same parameters: names, shapes and kinds."""
+    spec = get_spec(name)
     return _kinds(symbol_of(spec), spec) == _kinds(symbols.get_symbol(name), spec)
 
 
 def compare(name, seed=0, fast=False) -> Agreement:
-    """Compare the Gluon network of a name with its twin in ``symbols``.
+    """Compare the Gluon network of a name with the hand-written symbol.
 
-    In double precision: in single precision the order of a sum decides on which side of 0 a
-    value falls now and then, and with it whether a ReLU lets a gradient through.
+    In double precision: in single precision the order of a sum now and then decides whether a
+    ReLU passes a gradient.
 
     Parameters
     ----------
     name : str
     seed : int
-        Of parameters, images and labels. The images are 32x32, and 64x64 for ImageNet
-        networks, which take any size.
+        Seeds parameters, images and labels. The images are 32x32, or 64x64 for ImageNet
+        networks.
     fast : bool
-        The Gluon network in the form that is fastest on CPUs, but for oneDNN's operator of BN
-        and ReLU, which knows single precision only.
+        Use the Gluon network's CPU form, except oneDNN's fused BN and ReLU, which supports
+        single precision only.
     """
-    spec = network(name)
+    spec = get_spec(name)
     size = _image_size(spec)
     images = 4 if size == 32 else 2
     net = randomise(Network(spec), seed)
@@ -103,16 +92,17 @@ def compare(name, seed=0, fast=False) -> Agreement:
     random = np.random.RandomState(seed + 1)
     data = mx.nd.array(random.standard_normal((images, 3, size, size)), dtype="float64")
     label = mx.nd.array(random.randint(0, spec.classes, images), dtype="float64")
-    twin = symbols.get_symbol(name)
+    symbol = symbols.get_symbol(name)
     if not same_names(name):
         return Agreement(False, *[float("inf")] * 3)
     parameters = net.collect_params()
     values = {key: parameter.data() for key, parameter in parameters.items()}
     net.hybridize()
-    logits = twin.get_internals()["logits_output" if spec.ends == "unshared" else "head_fc_output"]
+    output = "logits_output" if spec.ends == "unshared" else "head_fc_output"
+    logits = symbol.get_internals()[output]
     found = _bind(logits, values, data=data).forward(is_train=False)[0].asnumpy()
     outputs = _difference(net(data).asnumpy(), found)
-    executor = _bind(twin, values, data=data, softmax_label=label)
+    executor = _bind(symbol, values, data=data, softmax_label=label)
     executor.forward(is_train=True)
     executor.backward()
     loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
@@ -136,7 +126,7 @@ def _image_size(spec):
 
 
 def _kinds(symbol, spec):
-    """Name to (shape, whether it is trained)."""
+    """Return {name: (shape, whether it is trained)}."""
     size = _image_size(spec)
     arguments, _, states = symbol.infer_shape_partial(data=(1, 3, size, size))
     kinds = dict(zip(symbol.list_arguments(), ((shape, True) for shape in arguments)))

@@ -8,17 +8,15 @@ from typing import Iterator, Optional
 import numpy as np
 
 from ..models import equivalence
-from ..models.complexity import Complexity, complexity_of
-from ..models.names import network
+from ..models.complexity import Complexity, complexity_of, symbol_of
+from ..models.names import get_spec
 from ..models.network import Network
 from ..models.spec import INCEPTION_LIKE, MERGE_AND_RUN, RESIDUAL
 from ..paper import numbers as paper
 from ..runtime import mx
 from ..training.optimizer import NAG2016
 from ..training.step import TrainingStep
-from . import mapping as flow
-from . import paths
-from . import symbol_parity as twins
+from . import mapping, paths, symbol_parity
 from .conversion import convert_training
 
 #: What a check can come to.
@@ -96,15 +94,15 @@ def sections(full=False):
     depths.append(_all("depth of the paper's networks, 14 to 194", equal, len(measured)))
     yield "depth, counted in the built graph", depths
     yield "lengths of paths", check_paths()
-    yield "information flow", check_flow()
+    yield "information flow", check_mapping()
     if full:
         large = ("cifar_dilnet14", "cifar_dmrnet14", "dmrnet44")
         yield "equivalent forms", check_equivalences(large, steps=20)
-        names = {row.name: None for row in paper.NETWORKS}
-        yield "two implementations", check_twins([*names, *(n for n in KINDS if n not in names)])
+        names = dict.fromkeys([*(row.name for row in paper.NETWORKS), *KINDS])
+        yield "two implementations", check_symbol_parity(names)
     else:
         yield "equivalent forms", check_equivalences()
-        yield "two implementations", check_twins()
+        yield "two implementations", check_symbol_parity()
 
 
 @dataclass(frozen=True)
@@ -147,7 +145,7 @@ class MeasuredNetwork:
 def measure_networks() -> Iterator[MeasuredNetwork]:
     """Count every network of the paper and compare it with what is printed."""
     for published in paper.NETWORKS:
-        spec = network(published.name)
+        spec = get_spec(published.name)
         complexity = complexity_of(spec)
         depth = Check(
             f"depth of {published.name}",
@@ -185,7 +183,7 @@ def _parameters(what, printed, count, note=""):
 def check_table2_column() -> Iterator[Check]:
     """Note a: the column of parameters is the ResNet's with 100 classes."""
     for layers, printed in zip(paper.TABLE2_L, paper.TABLE2_PARAMETERS):
-        spec = network(f"cifar_resnet{2 * layers + 2}", classes=100)
+        spec = get_spec(f"cifar_resnet{2 * layers + 2}", classes=100)
         count = complexity_of(spec).parameters
         yield _parameters(f"Table 2, L = {layers}: {spec.name}, 100 classes", printed, count)
 
@@ -196,7 +194,7 @@ def check_3x3_projections() -> Iterator[Check]:
         ("cifar_dmrnet50_w4", "24.8", ""),
         ("cifar_dmrnet32_w4", "14.9", "b"),
     ):
-        counted = complexity_of(network(name))
+        counted = complexity_of(get_spec(name))
         more = sum(8 * layer.parameters for layer in counted.layers if layer.kind == "conv 1x1/2")
         yield _parameters(f"{name} with 3x3 projections", printed, counted.parameters + more, note)
 
@@ -215,7 +213,7 @@ def check_paths() -> Iterator[Check]:
             printed = Fraction(*factor) * 2 * length + 2
             ours = paths.of_paper(block, blocks).mean
             yield _average(f"average path of the {names[block]}, L = {length}", printed, ours)
-    built = network("cifar_dmrnet20")
+    built = get_spec("cifar_dmrnet20")
     printed = Fraction(*paper.PATH_AVERAGES[MERGE_AND_RUN]) * 2 * 9 + 2
     check = _average("average path of cifar_dmrnet20 as built", printed, _mean(built))
     # B/2 - B/3 for B = 2, and nothing else.
@@ -223,12 +221,12 @@ def check_paths() -> Iterator[Check]:
     yield replace(check, verdict=KNOWN, note="c") if explained else check
     for blocks, least in paper.FIGURE6:
         layers = least - 3
-        spec = network(f"cifar_resnet{2 * layers + 2}_blocks{blocks}")
+        spec = get_spec(f"cifar_resnet{2 * layers + 2}_blocks{blocks}")
         ours = paths.of_network(spec, count_projections=True).mean
         yield _average(f"average path of Figure 6, {blocks} blocks, L = {layers}", least, ours)
     agree = sum(
-        paths.of_graph(twins.symbol_of(spec)) == paths.of_network(spec)
-        for spec in (network(row.name) for row in paper.NETWORKS)
+        paths.of_graph(symbol_of(spec)) == paths.of_network(spec)
+        for spec in (get_spec(row.name) for row in paper.NETWORKS)
     )
     yield _all("path lengths by formula = counted in the graph", agree, len(paper.NETWORKS))
 
@@ -264,27 +262,27 @@ def _near(what, difference, tolerance, ours=""):
     return Check(what, "equal", ours, f"{difference:.1e}", EQUAL if equal else DIFFERS)
 
 
-def check_flow() -> Iterator[Check]:
+def check_mapping() -> Iterator[Check]:
     """Section 3.2: the merge-and-run mapping is idempotent, and equation (5)."""
-    for mapping, text in (("mean", "merge-and-run"), ("identity", "identity")):
-        matrices = [flow.mapping_matrix(branches, mapping) for branches in range(1, 9)]
-        agree = sum(map(flow.is_idempotent, matrices))
+    for kind, text in (("mean", "merge-and-run"), ("identity", "identity")):
+        matrices = [mapping.mapping_matrix(branches, kind) for branches in range(1, 9)]
+        agree = sum(map(mapping.is_idempotent, matrices))
         yield _all(f"M M = M of the {text} mapping, K = 1 to 8", agree, 8)
     images = mx.nd.array(np.random.RandomState(0).standard_normal((4, 3, 32, 32)))
     for name in ("cifar_dmrnet20", "cifar_dmrnet20_k3"):
-        net = twins.randomise(Network(network(name)))
-        yield _near(f"equation (5) in {name}, as it runs", flow.equation_five(net, images), 1e-5)
+        net = symbol_parity.randomise(Network(get_spec(name)))
+        yield _near(f"equation (5) in {name}, as it runs", mapping.equation_five(net, images), 1e-5)
 
 
 def check_equivalences(names=("cifar_dilnet14", "cifar_dmrnet14"), steps=3) -> Iterator[Check]:
     """Figures 4 and 5 on networks that have been trained for some steps."""
     for name in names:
-        spec = network(name)
+        spec = get_spec(name)
         size = 32 if spec.stem == "cifar" else 64
         random = np.random.RandomState(0)
         data = mx.nd.array(random.standard_normal((16, 3, size, size)))
         label = mx.nd.array(random.randint(0, spec.classes, 16))
-        net = twins.randomise(Network(spec))
+        net = symbol_parity.randomise(Network(spec))
         trained = TrainingStep(net, _optimizer(), [mx.cpu()])
         for _ in range(steps):
             trained(data, label, _LR)
@@ -292,7 +290,7 @@ def check_equivalences(names=("cifar_dilnet14", "cifar_dmrnet14"), steps=3) -> I
         other = convert_training(trained, _optimizer(), "grouped")
         figure = "Figure 4, equation (6)" if spec.block == INCEPTION_LIKE else "Figure 5"
         after = f"after {steps} steps of training"
-        with trained.buckets.apart(), other.buckets.apart():
+        with trained.flat.apart(), other.flat.apart():
             off = _difference(net, other.net, data)
             yield _near(f"{figure}: {name}, grouped, {after}", off, 1e-4)
             if spec.block == INCEPTION_LIKE:
@@ -308,7 +306,7 @@ def check_equivalences(names=("cifar_dilnet14", "cifar_dmrnet14"), steps=3) -> I
         back = equivalence.convert(other.net, "branches")
         # Beside the form that it came from: both have been trained on apart, and in single
         # precision another order of a sum flips a ReLU now and then.
-        with other.buckets.apart():
+        with other.flat.apart():
             off = _difference(other.net, back, data)
         yield _near(f"{figure}: {name}, and back", off, 1e-4)
 
@@ -331,12 +329,12 @@ def _difference(one, other, data):
     return float(np.abs(expected - found).max() / np.abs(expected).max())
 
 
-def check_twins(names=KINDS) -> Iterator[Check]:
+def check_symbol_parity(names=KINDS) -> Iterator[Check]:
     """The networks of ``model`` against those of ``symbols``."""
-    agree = sum(twins.same_names(row.name) for row in paper.NETWORKS)
+    agree = sum(symbol_parity.same_names(row.name) for row in paper.NETWORKS)
     yield _all("Gluon = symbols: names and shapes", agree, len(paper.NETWORKS))
     for name in names:
-        agreement = twins.compare(name)
+        agreement = symbol_parity.compare(name)
         outputs = max(agreement.outputs, agreement.statistics)
         equal = agreement.names and outputs <= _OUTPUTS and agreement.gradients <= _GRADIENTS
         text = f"{outputs:.0e}, {agreement.gradients:.0e}"

@@ -9,7 +9,7 @@ import time
 
 from ..errors import DMRError
 
-#: Between which a document keeps what ``--markdown`` writes.
+#: The marks between which a document keeps what ``--markdown`` writes.
 MARK = "dmr compare"
 
 
@@ -17,29 +17,29 @@ def add_compare(commands):
     """Add compare to the parser of ``dmr``."""
     parser = commands.add_parser(
         "compare",
-        help="runs beside the paper's tables and figures, and beside each other",
+        help="compare runs with the paper's tables and figures, and with each other",
         description="Means and standard deviations over seeds of the last epoch's error, beside "
-        "Tables 2 to 5 and Figures 6 to 8, with a verdict where the training is the paper's. "
+        "Tables 2 to 5 and Figures 6 to 8, with a verdict if the training is the paper's. "
         "RUNS are runs, folders that hold runs at any depth, single log.jsonl files, and logs of "
-        "the authors' code.",
+        "the authors' CIFAR and SVHN program.",
     )
     parser.add_argument("runs", metavar="RUNS", nargs="+")
     parser.add_argument(
         "--against",
         metavar="RUNS",
         nargs="+",
-        help="which is better: each group of RUNS beside each of these on the same data; may be "
-        "the same RUNS. One run with means within epochs (--log-steps, or an authors' log) is set "
-        "beside RUNS point by point",
+        help="which is better: compare each group of RUNS with each of these on the same data; may "
+        "be the same RUNS. A single run with means within epochs (--log-steps, or an authors' log) "
+        "is compared point by point",
     )
-    out = parser.add_argument_group("what to write")
-    out.add_argument("--html", metavar="FILE", help="one page that needs nothing else")
-    out.add_argument("--pictures", metavar="DIR", help="curves and figures, as PNG and SVG")
+    out = parser.add_argument_group("output")
+    out.add_argument("--html", metavar="FILE", help="write a self-contained page")
+    out.add_argument("--pictures", metavar="DIR", help="write curves and figures as PNG and SVG")
     out.add_argument(
         "--markdown",
         metavar="FILE",
-        help=f"the tables, and the pictures that --pictures writes; of a file that has "
-        f"<!-- {MARK} --> and <!-- /{MARK} --> only what is between them is written",
+        help=f"write the tables, and the figures of --pictures; in a file that has "
+        f"<!-- {MARK} --> and <!-- /{MARK} --> only the text between them is replaced",
     )
     out.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument(
@@ -48,20 +48,7 @@ def add_compare(commands):
         type=float,
         const=10.0,
         metavar="SECONDS",
-        help="do it again every 10 seconds, or so many, until no run is running any more",
-    )
-    authors = parser.add_argument_group(
-        "logs of the authors' code",
-        "Those of their CIFAR and SVHN program say what they are of. Of other logs a name like "
-        "DATASET-NETWORK-seedS.log says it, or these do.",
-    )
-    authors.add_argument("--log-dataset", metavar="NAME", help="cifar10, ...")
-    authors.add_argument("--log-network", metavar="NAME", help="cifar_dmrnet56, ...")
-    authors.add_argument(
-        "--log-epochs",
-        type=int,
-        metavar="N",
-        help="that it was to have (default: as the log says, or the paper's)",
+        help="repeat every 10 (or SECONDS) seconds until no run is running",
     )
     parser.set_defaults(function=_compare)
 
@@ -71,14 +58,13 @@ def _compare(options):
         raise DMRError(f"--live must be above 0 and at most a day, not {options.live:g}")
     if options.live is not None and options.json:
         raise DMRError("--json is written once; leave out --live")
-    if options.log_epochs is not None and options.log_epochs < 1:
-        raise DMRError(f"--log-epochs must be at least 1, not {options.log_epochs}")
     for path in (options.html, options.markdown):
         if path and os.path.isdir(path):
-            raise DMRError(f"{path} is a folder; name the file that is to be written")
+            raise DMRError(f"{path} is a folder; name a file to write")
     if options.live is None:
         comparison = _read(options)
-        _write(comparison, options)
+        for path in _write(comparison, options):
+            print(f"written: {path}", file=sys.stderr)
         _show(comparison, options)
         return
     try:
@@ -90,16 +76,11 @@ def _compare(options):
 def _read(options):
     from ..compare.comparison import compare
     from ..runs.reader import read_runs
-    from ..runs.training_run import AUTHORS
 
-    logs = (options.log_dataset, options.log_network, options.log_epochs)
-    runs = others = read_runs(options.runs, *logs)
-    if options.against != options.runs:
-        others = read_runs(options.against, *logs) if options.against else None
-    for name, value in zip(("dataset", "network", "epochs"), logs):
-        if value is not None and all(run.format != AUTHORS for run in (*runs, *(others or ()))):
-            raise DMRError(f"--log-{name} is for logs of the authors' code; there is none here")
-    return compare(runs, others)
+    runs = read_runs(options.runs)
+    if options.against == options.runs:
+        return compare(runs, runs)
+    return compare(runs, read_runs(options.against) if options.against else None)
 
 
 def _show(comparison, options):
@@ -111,47 +92,24 @@ def _show(comparison, options):
         print(as_text(comparison))
 
 
-def _write(comparison, options, live=None):
-    """The files that are wanted; what else there is to say goes to stderr."""
+def _write(comparison, options, reload_seconds=None):
+    """Write the requested files and yield what was written."""
+    from ..system.files import write_result
+
     if options.pictures:
         from ..compare.figures.drawing import write_pictures
 
         written = write_pictures(comparison, options.pictures)
-        _say(f"{len(written)} pictures in {options.pictures}", live)
+        yield f"{len(written)} figures in {options.pictures}"
     if options.markdown:
-        _write_file(options.markdown, _markdown(comparison, options), live)
+        write_result(options.markdown, _markdown(comparison, options))
+        yield options.markdown
     if options.html:
-        from ..compare.html.page import page
+        from ..compare.html import page
 
-        text = page(comparison, _command(), _pictures_for_page(comparison), live)
-        _write_file(options.html, text, live)
-
-
-def _pictures_for_page(comparison):
-    """All but the curves, which the page draws itself, by what they show."""
-    from ..compare.figures.drawing import as_bytes, pictures_of
-
-    return {
-        f"{picture.title}. {picture.caption}": as_bytes(picture(), "svg")
-        for name, picture in pictures_of(comparison).items()
-        if not name.startswith("curves-")
-    }
-
-
-def _write_file(path, text, live):
-    from ..system.files import write_result
-
-    write_result(path, text)
-    _say(path, live)
-
-
-def _say(text, live):
-    if live is None:
-        print(f"written: {text}", file=sys.stderr)
-
-
-def _command():
-    return shlex.join(["dmr", *sys.argv[1:]])
+        command = shlex.join(["dmr", *sys.argv[1:]])
+        write_result(options.html, page(comparison, command, reload_seconds))
+        yield options.html
 
 
 def _markdown(comparison, options):
@@ -159,12 +117,12 @@ def _markdown(comparison, options):
     from ..compare.tables import as_markdown, relative
     from ..system.text_tables import replace_between
 
-    path, shown = options.markdown, []
+    path, figures = options.markdown, []
     if options.pictures:
         for name, picture in pictures_of(comparison).items():
             file = os.path.join(options.pictures, f"{name}.png")
-            shown.append((picture.title, relative(file, path)))
-    text = as_markdown(comparison, shown)
+            figures.append((picture.title, relative(file, path)))
+    text = as_markdown(comparison, figures)
     try:
         with open(path, encoding="utf-8", newline="") as file:
             before = file.read()
@@ -177,15 +135,15 @@ def _markdown(comparison, options):
         return text[:-1] if text.endswith("\n") else text  # which writing adds
     except ValueError:
         raise DMRError(
-            f"{path} is there, and has no <!-- {MARK} --> and <!-- /{MARK} --> to write between; "
-            f"put them into it, or name another file"
+            f"{path} exists without <!-- {MARK} --> and <!-- /{MARK} --> to write between; add "
+            f"them, or name another file"
         ) from None
 
 
 def _follow(options):
     """Show and write again and again, until no run is running."""
     from ..compare.tables import as_text
-    from ..runs.training_run import RUNNING
+    from ..runs.reader import RUNNING
     from ..system.text_tables import redraw
 
     before = shown = None
@@ -193,7 +151,8 @@ def _follow(options):
         comparison = _read(options)
         going_on = any(run.state == RUNNING for run in comparison.runs)
         if comparison != before:
-            _write(comparison, options, max(1, math.ceil(options.live)) if going_on else 0)
+            seconds = max(1, math.ceil(options.live)) if going_on else None
+            list(_write(comparison, options, seconds))
         before, text = comparison, as_text(comparison)
         if sys.stdout.isatty():
             redraw(text)

@@ -6,7 +6,7 @@ import sys
 from ..errors import DMRError, Stopped, flag_of
 from ..standalone.predict_onnx import add_arguments
 from ..system.signals import handled
-from .training_flags import add_epoch
+from .program import add_epoch
 
 
 def add_deploy_commands(commands):

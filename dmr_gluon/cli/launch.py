@@ -1,4 +1,4 @@
-"""The subcommand ``dmr launch``: training with several processes."""
+"""The subcommand ``dmr launch``: train with several processes."""
 
 import argparse
 import os
@@ -9,50 +9,50 @@ import sys
 from ..errors import DMRError, flag_of
 from ..system.machine import check_threads
 
-#: Without --hosts these options would do nothing.
+#: Options that have an effect only with --hosts.
 _ONLY_WITH_HOSTS = ("ssh", "env", "root")
-#: Seconds of --grace.
+#: Maximum of --grace in seconds.
 _LONGEST = 86_400
 
 
 def add_launch(commands):
-    """Add launch to the parser of ``dmr``."""
+    """Add ``launch`` to the parser of ``dmr``."""
     parser = commands.add_parser(
         "launch",
-        help="train with several processes, on this machine or many (kvstore dist_sync)",
+        help="train with several processes, on one machine or many (kvstore dist_sync)",
         usage="dmr launch -n WORKERS [-s SERVERS] [options] -- COMMAND...",
-        description="Start COMMAND as every worker, with a scheduler and servers; if one dies, "
-        "say which and stop the rest. docs/machines.md",
+        description="Run COMMAND as every worker, with a scheduler and servers. If a process "
+        "fails, say which one and stop the others. See docs/machines.md.",
     )
-    parser.add_argument("-n", type=int, required=True, metavar="WORKERS", help="workers")
-    parser.add_argument("-s", type=int, default=1, metavar="SERVERS", help="servers (default: 1)")
+    parser.add_argument("-n", type=int, required=True, metavar="WORKERS", help="how many workers")
+    parser.add_argument("-s", type=int, default=1, metavar="SERVERS", help="how many (default: 1)")
     parser.add_argument(
         "--max-restarts",
         type=int,
         metavar="N",
-        help="after a failure start all again, N times at most (default: 0)",
+        help="restart the job after a failure, at most N times (default: 0)",
     )
     parser.add_argument(
         "--grace",
         type=float,
         metavar="SECONDS",
-        help="that workers get to save and end after Ctrl-C or SIGTERM (default: 60)",
+        help="time for workers to save and end after Ctrl-C or SIGTERM (default: 60)",
     )
     parser.add_argument(
-        "--hosts", metavar="FILE", help="machines to use over ssh: a line HOST [slots=N] for each"
+        "--hosts", metavar="FILE", help="machines to use over ssh, one line HOST [slots=N] each"
     )
-    parser.add_argument("--ssh", metavar="COMMAND", help="instead of ssh and its options")
+    parser.add_argument("--ssh", metavar="COMMAND", help="replaces ssh and its options")
     parser.add_argument(
         "--env",
         action="append",
         metavar="NAME",
-        help="variable that processes on other hosts get too (may be repeated)",
+        help="variable to pass to processes on other hosts (may be repeated)",
     )
     parser.add_argument(
-        "--root", metavar="HOST", help="where others reach the scheduler (default: the first host)"
+        "--root", metavar="HOST", help="address of the scheduler (default: the first host)"
     )
     parser.add_argument(
-        "worker", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="what every worker runs"
+        "worker", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="command of every worker"
     )
     parser.set_defaults(function=_launch)
 
@@ -62,19 +62,19 @@ def _launch(options):
     command = options.worker[1:] if options.worker[:1] == ["--"] else options.worker
     if not command:
         raise DMRError("say what the workers run: dmr launch -n 2 -s 1 -- python train_cifar.py")
-    # Looked up once, so that "python" is this environment's on other machines too.
+    # Resolved here, so that "python" means this environment on other machines too.
     program = shutil.which(command[0])
     if program is None:
-        raise DMRError(f"there is no program {command[0]}; after -- comes what the workers run")
+        raise DMRError(f"there is no program {command[0]}; give the workers' command after --")
     command = (program, *command[1:])
-    check_threads()  # here, and not in every process of the job
+    check_threads()  # once, not in every process of the job
     sys.exit(_supervise(options, command))
 
 
 def _check(options):
     for name, least in (("n", 1), ("s", 1), ("max_restarts", 0), ("grace", 0)):
         value = getattr(options, name)
-        # "not at least": NaN is refused too.
+        # "not value >= least" also refuses NaN.
         if value is not None and not value >= least:
             raise DMRError(f"{flag_of(name)} must be at least {least}, not {value}")
     if options.grace is not None and options.grace > _LONGEST:
@@ -84,7 +84,7 @@ def _check(options):
             raise DMRError(f"{flag_of(name)} does nothing without --hosts")
     for name in options.env or ():
         if name not in os.environ:
-            raise DMRError(f"--env {name}: there is no such variable here")
+            raise DMRError(f"--env {name}: this variable is not set here")
 
 
 def _supervise(options, command):

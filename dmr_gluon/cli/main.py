@@ -1,4 +1,4 @@
-"""The ``dmr`` command, one function for each subcommand."""
+"""The ``dmr`` command."""
 
 import os
 
@@ -10,12 +10,12 @@ from .deploy import add_deploy_commands
 from .doctor import add_doctor
 from .launch import add_launch
 from .networks import add_commands, write_picture
+from .program import Parser, add_epoch, run
 from .runs import add_run_commands
-from .training_flags import Parser, add_epoch, run
 
 
 def main():
-    """Entry point of the console script ``dmr``."""
+    """Run the console script ``dmr``."""
     run(_main)
 
 
@@ -23,7 +23,7 @@ def _main(arguments=None):
     parser = Parser(
         prog="dmr",
         description="Deep merge-and-run networks in MXNet: networks, data, evaluation, export. "
-        "Training: python train_cifar.py, train_svhn.py, train_imagenet.py.",
+        "To train, run train_cifar.py, train_svhn.py or train_imagenet.py.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", dest="command")
@@ -43,14 +43,14 @@ def _main(arguments=None):
 
 
 def _add_eval(commands):
-    parser = commands.add_parser("eval", help="exact error of a run's network")
-    parser.add_argument("run", metavar="RUN", help="a run's folder")
-    parser.add_argument("--data-dir", help="folder of the prepared set (default: the run's)")
+    parser = commands.add_parser("eval", help="evaluate the network of a run")
+    parser.add_argument("run", metavar="RUN", help="folder of a run")
+    parser.add_argument("--data-dir", help="folder of the prepared set (default: that of the run)")
     parser.add_argument(
-        "--split", default="test", help="test (default), train, or validation (the paper's of SVHN)"
+        "--split", default="test", help="test (default), train, or validation (SVHN only)"
     )
     add_epoch(parser)
-    parser.add_argument("--gpus", help="GPUs to use: 0, 0-7 or 0,2,4-6; without it, the CPU")
+    parser.add_argument("--gpus", help="GPUs to use: 0, 0-7 or 0,2,4-6 (default: the CPU)")
     parser.set_defaults(function=_eval)
 
 
@@ -71,15 +71,15 @@ def _eval(options):
         devices = make_devices(options.gpus)
         prepared = open_as_trained(config["dataset"], options.data_dir)
         check_quickly(prepared)
-        epoch = run_directory.model_epoch(options.epoch)  # once: a run that trains may end another
+        epoch = run_directory.model_epoch(options.epoch)  # read once: training may go on
         net = load_run(run_directory, devices, epoch)
         result = evaluate(net, prepared, recipe, devices, options.split)
     except mx.base.MXNetError as error:
         raise DMRError(
-            f"MXNet stopped: {last_line(error)}; if memory was short, name more GPUs (--gpus), or "
-            f"leave them out"
+            f"MXNet stopped: {last_line(error)}; if memory was short, use more GPUs (--gpus), or "
+            f"the CPU"
         ) from error
-    # Of five classes or fewer the right one is always among the first five.
+    # With five classes or fewer, the top-5 error is always 0.
     top5 = f"top-5 error {result.top5_error:.2f}%, " if len(prepared.classes) > 5 else ""
     print(
         f"{options.split} error {result.error:.2f}% ({result.wrong} of {result.images} images), "
@@ -93,20 +93,19 @@ def _eval(options):
 
 
 def _add_plot(commands):
-    parser = commands.add_parser("plot", help="learning curves of one or more runs")
-    parser.add_argument("runs", metavar="RUN", nargs="+", help="runs' folders")
+    parser = commands.add_parser("plot", help="draw the learning curves of one or more runs")
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="folders of runs")
     parser.add_argument("--out", metavar="FILE", help=".png, .svg or .pdf (default: RUN/curve.png)")
     parser.set_defaults(function=_plot)
 
 
 def _plot(options):
-    from ..runs.directory import RunDirectory
     from ..runs.learning_curve import learning_curve
 
     if not options.out and len(options.runs) > 1:
         raise DMRError("--out says where the picture of several runs goes; give it")
     out = options.out or os.path.join(options.runs[0], "curve.png")
-    write_picture(lambda: learning_curve([RunDirectory(path).log for path in options.runs]), out)
+    write_picture(lambda: learning_curve(options.runs), out)
 
 
 if __name__ == "__main__":

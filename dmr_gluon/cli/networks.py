@@ -40,11 +40,11 @@ def _networks(options):
                 raise DMRError(f"{flag_of(name)} is for one network: dmr networks NAME")
         _list_networks()
         return
-    from ..models.names import network
+    from ..models.names import get_spec
 
     if options.image_size is not None and not 1 <= options.image_size <= _LARGEST_IMAGE:
         raise DMRError(f"--image-size must be from 1 to {_LARGEST_IMAGE}, not {options.image_size}")
-    spec = network(options.name, classes=options.classes)
+    spec = get_spec(options.name, classes=options.classes)
 
     from ..models.complexity import image_size, measure
     from ..models.network import Network
@@ -127,7 +127,7 @@ def _add_paths(commands):
 def _paths(options):
     from ..analysis import path_plot
     from ..analysis.paths import of_network
-    from ..models.names import network
+    from ..models.names import get_spec
     from ..system.text_tables import text_table
 
     if options.blocks is not None and options.names:
@@ -139,7 +139,7 @@ def _paths(options):
     if options.plot and options.names:
         raise DMRError("--plot draws the networks of Figure 3; leave out the names")
     if options.names:
-        found = [(spec.name, of_network(spec)) for spec in map(network, options.names)]
+        found = [(spec.name, of_network(spec)) for spec in map(get_spec, options.names)]
     else:
         found = [
             (f"{name}, L = {length}", distribution)

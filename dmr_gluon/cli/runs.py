@@ -1,4 +1,4 @@
-"""Subcommands of ``dmr`` about many runs: train what the paper's tables hold, and watch it."""
+"""Subcommands of ``dmr`` for many runs: train the paper's tables, and watch the runs."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ def _add_train(commands):
 
     parser = commands.add_parser(
         "train",
-        help="train what stands in the paper's tables, several seeds of each",
+        help="train the networks of the paper's tables, several seeds of each",
         description="Train the networks of a table or figure, one after another. Finished runs "
         "are skipped, begun ones continued. Other flags go to the training as they are, such as "
         "--gpus 0,1 or --epochs 20; 'python -m dmr_gluon.cli.sweep cifar10 --help' lists them.",
@@ -43,7 +43,7 @@ def _add_train(commands):
     parser.add_argument(
         "--data-root", default="data", metavar="DIR", help="of the prepared sets (default: data)"
     )
-    parser.add_argument("--list", action="store_true", help="say what would be trained, and stop")
+    parser.add_argument("--list", action="store_true", help="list what would be trained, and exit")
     parser.set_defaults(function=_train)
     _keep_unknown(parser)
 
@@ -53,7 +53,7 @@ def _numbers(numbers):
 
 
 def _keep_unknown(parser):
-    """Let the parser leave what it doesn't know in ``flags``, in the order of the command line."""
+    """Let the parser leave unknown flags in ``flags``, in the order of the command line."""
     parse = parser.parse_known_args
 
     def parse_known_args(arguments=None, namespace=None):
@@ -66,12 +66,7 @@ def _keep_unknown(parser):
 
 def _train(options):
     from ..paper.experiments import select
-    from .sweep import (
-        Series,
-        check,
-        jobs,
-        refuse_own,
-    )
+    from .sweep import Series, check, jobs, refuse_own
 
     refuse_own(options.flags)
     places = {"table": options.table, "figure": options.figure}
@@ -108,12 +103,11 @@ def _table_of_cells(cells):
 
 
 def _summary(todo, failed):
-    """All runs beside the paper's numbers, and their statistics where a cell has several."""
+    """Return all runs beside the paper's numbers, with statistics if a cell has several."""
     import statistics
 
-    from ..compare.groups import departures_of
-    from ..runs.reader import read_run
-    from ..runs.status import FINISHED
+    from ..compare.groups import deviations_of
+    from ..runs.reader import FINISHED, read_run
     from ..system.text_tables import text_table
 
     rows, errors, notes = [], {}, {}
@@ -122,7 +116,7 @@ def _summary(todo, failed):
         done = status is not None and status.state == FINISHED
         if done:
             errors.setdefault(job.cell, []).append(status.test_error)
-            for note in departures_of(read_run(job.path)):
+            for note in deviations_of(read_run(job.path)):
                 notes.setdefault(job.cell, {})[note] = None
         rows.append(
             (
@@ -148,14 +142,14 @@ def _summary(todo, failed):
 
 
 def _error(cell, status):
-    """Beside the paper's, and with the top-5 error where the paper has one."""
+    """Return the error, with the top-5 error if the paper has one."""
     shown = cell.top5_error and status.top5_error is not None
     top5 = f" (top-5 {status.top5_error:.2f})" if shown else ""
     return f"{status.test_error:.2f}{top5}"
 
 
 def _add_status(commands):
-    parser = commands.add_parser("status", help="how runs stand, with the time that they have left")
+    parser = commands.add_parser("status", help="the state of runs, with their remaining time")
     parser.add_argument(
         "runs", metavar="RUNS", nargs="*", default=["runs"],
         help="runs, or folders that hold runs at any depth (default: runs)",
@@ -164,13 +158,14 @@ def _add_status(commands):
     how.add_argument("--json", action="store_true", help="as a JSON list")
     how.add_argument(
         "--watch", nargs="?", type=float, const=5.0, metavar="SECONDS",
-        help="show it again every 5 seconds, or so many, until Ctrl-C",
+        help="repeat every 5 (or SECONDS) seconds until Ctrl-C",
     )  # fmt: skip
     parser.set_defaults(function=_status)
 
 
 def _status(options):
-    from ..runs.status import find_runs, read_status
+    from ..runs.directory import find_runs
+    from ..runs.status import read_status
 
     def read():
         return [read_status(path) for path in find_runs(options.runs)]
@@ -199,8 +194,7 @@ def _watch(read, seconds):
 
 
 def _table_of_runs(runs):
-    from ..runs.training_run import one_line
-    from ..system.text_tables import text_table
+    from ..system.text_tables import one_line, text_table
 
     rows = [
         (
@@ -222,7 +216,7 @@ def _table_of_runs(runs):
 
 
 def _epoch(run):
-    """``3/400``, with the share of the epoch that is done where the run is running."""
+    """Return ``3/400``, with the completed share of the epoch if the run is running."""
     if not run.epochs:
         return "-"
     share = "" if run.epoch_share is None else f" ({100 * run.epoch_share:.0f}%)"
@@ -234,7 +228,7 @@ def _number(value, form):
 
 
 def _age(seconds):
-    """``40 s``, ``3 min``, ``5 h 20 min`` or ``2 d 3 h``."""
+    """Return ``40 s``, ``3 min``, ``5 h 20 min`` or ``2 d 3 h``."""
     if seconds is None:
         return "-"
     minutes, hours = int(seconds) // 60, int(seconds) // 3600

@@ -1,12 +1,12 @@
-"""A series of trainings, one after another, each in a process of its own.
+"""Run a series of trainings one after another, each in its own process.
 
-A crash of one doesn't end the others, and what MXNet holds of memory is freed in between.
-The process of one training is this module too::
+A crash of one training does not end the others, and MXNet's memory is freed in between. This
+module is also the program of a single training::
 
     python -m dmr_gluon.cli.sweep DATASET [FLAGS]
 
-with the flags of ``train_cifar.py`` and its like, and the paper's recipe for that data set.
-Nothing here needs MXNet until a training starts.
+It takes the flags of ``train_cifar.py`` and uses the paper's recipe for the data set. Nothing here
+needs MXNet until a training starts.
 """
 
 import json
@@ -17,22 +17,19 @@ import sys
 from dataclasses import asdict, dataclass
 
 from ..data.datasets import preparing_command
-from ..errors import DMRError
+from ..errors import DMRError, Stopped
 from ..paper.experiments import Cell, folder_of
 from ..paper.recipes import OF_DATASET
 from ..runs import log as runlog
 from ..runs.directory import RunDirectory
-from ..runs.status import (
-    FINISHED,
-    RUNNING,
-    RunStatus,
-    read_status,
-)
+from ..runs.reader import FINISHED, RUNNING
+from ..runs.status import read_status
 from ..system.program import command as command_of
 from ..system.signals import handled, say
-from .training_flags import parse_training_flags, run
+from .program import run
+from .training_flags import parse_training_flags
 
-#: Flags that a series sets itself, with what to do instead.
+#: Flags that a series sets itself, and what to do instead.
 _OWN_FLAGS = {
     "--run-dir": "use --out",
     "--resume": "leave it out: runs that were begun are continued",
@@ -45,11 +42,12 @@ _OWN_FLAGS = {
 
 
 def refuse_own(flags):
-    """Refuse those of a training's flags that a series sets itself.
+    """Refuse training flags that the series sets itself.
 
     Raises
     ------
     DMRError
+        If the flags contain one of them.
     """
     for flag in flags:
         name = flag.partition("=")[0]
@@ -59,7 +57,17 @@ def refuse_own(flags):
 
 @dataclass(frozen=True)
 class Job:
-    """One training: a cell with one seed, and where it lies."""
+    """One training: a cell of the paper with one seed.
+
+    Parameters
+    ----------
+    cell : Cell
+    seed : int
+    path : str
+        Folder of the run.
+    data_dir : str
+        Folder of the prepared data set.
+    """
 
     cell: Cell
     seed: int
@@ -68,12 +76,13 @@ class Job:
 
     @property
     def status(self):
-        """How its run stands; None where it was not begun."""
-        exists = RunDirectory(self.path).exists() or os.path.exists(RunDirectory(self.path).log)
-        return read_status(self.path) if exists else None
+        """RunStatus of the run; None if it was not begun."""
+        run_directory = RunDirectory(self.path)
+        begun = run_directory.exists() or os.path.exists(run_directory.log)
+        return read_status(self.path) if begun else None
 
     def flags(self):
-        """What says which training this is, on a training's command line."""
+        """Return the flags that identify this training on a command line."""
         return [
             *("--dataset", self.cell.dataset, "--data-dir", self.data_dir),
             *("--run-dir", self.path, "--model", self.cell.network, "--seed", str(self.seed)),
@@ -81,16 +90,16 @@ class Job:
 
 
 def jobs(cells, seeds, out, data_root):
-    """The trainings of some cells, the first seed of all of them first.
+    """Return the trainings of some cells, ordered by seed.
 
     Parameters
     ----------
     cells : list of Cell
     seeds : sequence of int
     out : str
-        Their runs lie in ``out/table2/DATASET-NETWORK-seedS``.
+        Root of the runs, which are ``out/table2/DATASET-NETWORK-seedS``.
     data_root : str
-        The prepared sets lie in ``data_root/NAME``.
+        Root of the prepared sets, which are ``data_root/NAME``.
 
     Returns
     -------
@@ -109,19 +118,18 @@ def jobs(cells, seeds, out, data_root):
 
 
 def check(todo, flags):
-    """Refuse before anything is trained what could not be, or what would be mixed up.
+    """Check all trainings before the first one starts.
 
     Parameters
     ----------
     todo : list of Job
     flags : list of str
-        Further flags of the trainings.
+        Additional flags of the trainings.
 
     Raises
     ------
     DMRError
-        For flags that do not fit, data that is not prepared, and runs that were begun with
-        other settings.
+        If flags do not fit, data is not prepared, or a run was begun with other settings.
     """
     refuse_own(flags)
     for job in todo:
@@ -130,38 +138,35 @@ def check(todo, flags):
             continue
         if not os.path.isdir(job.data_dir):
             raise DMRError(
-                f"{job.cell.dataset} is not prepared: {job.data_dir} is not there; make it with "
-                f"'{preparing_command(job.data_dir, job.cell.dataset)}', say with --data-root "
-                f"where it is, or choose others with --dataset"
+                f"{job.cell.dataset} is not prepared: {job.data_dir} does not exist; make it with "
+                f"'{preparing_command(job.data_dir, job.cell.dataset)}', name its folder with "
+                f"--data-root, or choose other sets with --dataset"
             )
         recipe, _ = _read_flags(job.cell.dataset, [*job.flags(), *flags])
-        if status:
-            _check_same(job, json.loads(json.dumps(asdict(recipe))))
-
-
-def _check_same(job, recipe):
-    begun = RunDirectory(job.path).config()["recipe"]
-    for name, old in begun.items():
-        if name in recipe and recipe[name] != old:
-            raise DMRError(
-                f"{job.path} was begun with {name} {old}, not {recipe[name]}; give the same flags "
-                f"as then, or another --out"
-            )
+        if not status:
+            continue
+        recipe = json.loads(json.dumps(asdict(recipe)))
+        for name, old in RunDirectory(job.path).config()["recipe"].items():
+            if name in recipe and recipe[name] != old:
+                raise DMRError(
+                    f"{job.path} was begun with {name} {old}, not {recipe[name]}; give the same "
+                    f"flags as then, or another --out"
+                )
 
 
 def command(job, flags):
-    """What trains one, as the words of a command line."""
+    """Return the command line (list of str) of one training."""
     return command_of("dmr_gluon.cli.sweep", job.cell.dataset, *job.flags(), *flags)
 
 
 class Series:
-    """Runs jobs one after another, and stops when the process is told to.
+    """A series of trainings that run one after another.
 
     Parameters
     ----------
     todo : list of Job
     flags : list of str
-        Further flags of the trainings.
+        Additional flags of the trainings.
     """
 
     def __init__(self, todo, flags):
@@ -169,41 +174,44 @@ class Series:
         self._child, self._signal = None, None
 
     def run(self):
-        """Train what is not finished.
+        """Run all trainings that are not finished.
 
-        Ctrl-C, SIGTERM and SIGHUP are passed on as SIGTERM to the training, which may then save
-        what it has; then the program exits with 128 and the signal's number. A second Ctrl-C
-        or SIGTERM kills it.
+        Ctrl-C, SIGTERM and SIGHUP reach the current training as SIGTERM, so that it can save its
+        state. A second Ctrl-C or SIGTERM kills it.
 
         Returns
         -------
         dict of Job to str
             Why trainings failed.
+
+        Raises
+        ------
+        Stopped
+            After a signal, when the current training has ended.
         """
         failed = {}
         with handled(self._stop):
             for i, job in enumerate(self.todo, start=1):
                 print(f"run {i} of {len(self.todo)}: {job.cell.title}, seed {job.seed}", end="")
-                reason = self._run(job)
+                reason = self._train(job)
                 if self._signal is not None:
-                    say(
-                        "stopped; finished runs are kept, and the same command goes on from here",
-                        sys.stderr,
+                    raise Stopped(
+                        self._signal,
+                        "stopped; finished runs are kept, and the same command continues from here",
                     )
-                    sys.exit(128 + self._signal)
                 if reason:
                     failed[job] = reason
                     print(f"failed: {job.path}: {reason}", file=sys.stderr, flush=True)
         return failed
 
-    def _run(self, job):
-        """Train one; returns why it failed, or None."""
-        status = job.status or RunStatus(job.path, "new")
-        if status.state == FINISHED:
+    def _train(self, job):
+        """Run one training; return why it failed, or None."""
+        status = job.status
+        if status and status.state == FINISHED:
             print(f": finished already, test error {status.test_error:.2f}%", flush=True)
             return None
-        if status.state == RUNNING:
-            print(": being trained by another process; left to it", flush=True)
+        if status and status.state == RUNNING:
+            print(": skipped, as another process is training it", flush=True)
             return None
         begun = RunDirectory(job.path).exists()
         print(f": continuing {job.path}" if begun else f": {job.path}", flush=True)
@@ -212,26 +220,27 @@ class Series:
         if self._signal is not None or (code == 0 and state == FINISHED):
             return None
         if state == RUNNING:
-            print(f"{job.path} was begun by another process meanwhile; left to it", flush=True)
+            print(f"{job.path} was begun by another process meanwhile; skipped", flush=True)
             return None
-        reason = _why(code)
-        if code != DMRError.status:  # what is refused is left as it is
+        reason = _reason(code)
+        if code != DMRError.status:  # a refusal says nothing about the run
             _log_failure(RunDirectory(job.path), reason)
         return reason
 
     def _wait(self, job, resume):
+        """Start a training and return its exit status."""
         if self._signal is not None:
             return None
-        # In a session of its own: a terminal's Ctrl-C reaches the training through us only.
+        # In its own session, so that Ctrl-C in a terminal reaches the training only through us.
         self._child = subprocess.Popen(command(job, [*resume, *self.flags]), start_new_session=True)
-        if self._signal is not None:  # it came while the process was being started
+        if self._signal is not None:  # received while the process was being started
             self._child.terminate()
         code = self._child.wait()
         self._child = None
         return code
 
     def _stop(self, number, _):
-        # A terminal that is closed may send SIGHUP twice: its shell does, and the kernel.
+        # A closed terminal may send SIGHUP twice: from its shell and from the kernel.
         again = self._signal is not None and number != signal.SIGHUP
         child, self._signal = self._child, number
         if child is None:
@@ -240,10 +249,10 @@ class Series:
             child.kill()
             return
         child.terminate()
-        say("\nstopping: waiting for the training to save; once more to kill it", sys.stderr)
+        say("\nstopping: the training saves its state; a second signal kills it", sys.stderr)
 
 
-def _why(code):
+def _reason(code):
     if code < 0:
         return f"the process was ended by {signal.Signals(-code).name}"
     if code:
@@ -252,12 +261,12 @@ def _why(code):
 
 
 def _log_failure(directory, reason):
-    """Say in the run's log that it failed, so that `dmr status` knows."""
+    """Log the failure of a run, for ``dmr status``."""
     if not directory.exists():
         return
     try:
-        with directory.lock():  # so that it is nobody else's meanwhile
-            # Mends a last line that was cut off, so that the next stands on a line of its own.
+        with directory.lock():  # no other process may be training it
+            # This also drops a truncated last line, so that the next event has its own line.
             if not runlog.forget_after(directory.log, sys.maxsize, keep_end=True):
                 runlog.append(directory.log, "failed", reason=reason)
     except (DMRError, OSError) as error:
@@ -266,20 +275,20 @@ def _log_failure(directory, reason):
 
 def _read_flags(dataset, arguments):
     return parse_training_flags(
-        "One training of dmr train.", OF_DATASET[dataset], dataset=dataset, arguments=arguments
+        "Run one training of dmr train.", OF_DATASET[dataset], dataset, arguments=arguments
     )
 
 
 def main():
-    """Train once, in this process."""
+    """Run one training in this process."""
     dataset, *arguments = sys.argv[1:] or [""]
     if dataset not in OF_DATASET:
         raise DMRError(f"name a data set first, {', '.join(OF_DATASET)}, not {dataset!r}")
     recipe, options = _read_flags(dataset, arguments)
 
-    from ..training.trainer import RunOptions, fit
+    from ..training.fit import fit
 
-    fit(recipe, RunOptions(**options))
+    fit(recipe, options)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Groups of runs beside the paper's numbers, and beside each other. Needs no MXNet."""
+"""Compare groups of runs with the paper's numbers, and with each other. Needs no MXNet."""
 
 import dataclasses
 import functools
@@ -11,21 +11,10 @@ from ..models.names import name_of
 from ..paper.experiments import select
 from ..paper.numbers import TABLE4
 from ..paper.recipes import Recipe
-from ..runs.training_run import AUTHORS, Run
-from .groups import (
-    Group,
-    grouped,
-    published_name,
-    shown,
-)
+from ..runs.reader import AUTHORS
+from .groups import RunGroup, grouped, published_name, shown
 from .points import PointByPoint, point_by_point
-from .statistics import (
-    NO_VERDICT,
-    Sample,
-    Verdict,
-    beside_paper,
-    between,
-)
+from .statistics import NO_VERDICT, Sample, Verdict, beside_paper, between
 
 #: What the paper prints beside the test error, by the measure that the log has of it.
 MEASURES = {
@@ -43,7 +32,7 @@ class Row:
 
     Parameters
     ----------
-    group : Group
+    group : RunGroup
     place : str
         ``Table 2, L=12``; empty where the paper has no such training.
     measure : str
@@ -56,7 +45,7 @@ class Row:
         Of what is not comparable it is ``none``, with the reasons.
     """
 
-    group: Group
+    group: RunGroup
     place: str
     measure: str
     sample: Optional[Sample]
@@ -70,16 +59,16 @@ class Pair:
 
     Parameters
     ----------
-    one, other : Group
-    unlike : tuple of str
-        In what the two trainings differ beside the network.
+    one, other : RunGroup
+    deviations : tuple of str
+        How the two trainings differ, apart from the network.
     verdict : Verdict
         ``lower``: the first has the lower error.
     """
 
-    one: Group
-    other: Group
-    unlike: Tuple[str, ...]
+    one: RunGroup
+    other: RunGroup
+    deviations: Tuple[str, ...]
     verdict: Verdict
 
 
@@ -89,37 +78,34 @@ class Comparison:
 
     Parameters
     ----------
-    groups : tuple of Group
-        Those beside the paper first, then the others that pairs have.
+    groups : tuple of RunGroup
+        Those compared with the paper first, then the others that pairs have.
     rows : tuple of Row
     pairs : tuple of Pair
     points : tuple of PointByPoint
-    unknown : tuple of Run
-        Of which nothing says what was trained.
     """
 
-    groups: Tuple[Group, ...]
+    groups: Tuple[RunGroup, ...]
     rows: Tuple[Row, ...]
     pairs: Tuple[Pair, ...]
     points: Tuple[PointByPoint, ...]
-    unknown: Tuple[Run, ...]
 
     @property
     def runs(self):
-        """All of them, each once, with those of which nothing is known."""
-        runs = [run for group in self.groups for run in group.runs] + list(self.unknown)
+        """All runs, each once."""
+        runs = [run for group in self.groups for run in group.runs]
         return list({_place(run): run for run in runs}.values())
 
     @property
     def tests(self):
-        """How many verdicts rest on a test: at 5%, one in twenty is wrong by chance."""
+        """The number of verdicts that rest on a test: at 5%, one in twenty is wrong by chance."""
         verdicts = [item.verdict for item in (*self.rows, *self.pairs)]
         joint = sum(item.verdict.p is not None for item in self.points)
         return joint + sum(verdict.interval is not None for verdict in verdicts)
 
     @property
     def caveats(self):
-        """What is not known of the paper's own trainings that rows are compared with."""
+        """Unknowns of the paper's own trainings with which rows are compared."""
         compared = {row.group.setup.dataset for row in self.rows if row.verdict.kind != NO_VERDICT}
         return (_IMAGES,) if compared & {"cifar10", "cifar100"} else ()
 
@@ -132,12 +118,12 @@ _IMAGES = (
 
 
 def compare(runs, others=None):
-    """Set runs beside the paper, and beside other runs.
+    """Compare runs with the paper, and with other runs.
 
     Parameters
     ----------
     runs, others : list of Run
-        ``others`` may be the same: then each two of their groups are compared once.
+        ``others`` may be the same: then each pair of their groups is compared once.
 
     Returns
     -------
@@ -147,32 +133,22 @@ def compare(runs, others=None):
     theirs = grouped(others) if others is not None else []
     groups = {}
     for group in (*ours, *theirs):
-        # The same paths may stand on both sides; each group is shown once.
+        # The same paths may be on both sides; each group is shown once.
         groups.setdefault(_identity(group), group)
     return Comparison(
         tuple(groups.values()),
         tuple(row for group in ours for row in rows_of(group)),
         tuple(_pairs(ours, theirs)),
         tuple(filter(None, (_points(one, other) for one in ours for other in theirs))),
-        tuple(_unknown([*runs, *(others or [])])),
     )
 
 
-def _unknown(runs):
-    found = {_place(run): run for run in runs if run.setup is None}
-    return found.values()
-
-
 def _place(run):
-    """Where it is, however it was named."""
-    try:
-        return os.path.realpath(run.path)
-    except ValueError:  # no file can have such a name
-        return run.path
+    return os.path.realpath(run.path)
 
 
 def rows_of(group):
-    """A group at every place where the paper has its network.
+    """Compare a group with every place of the paper that has its network.
 
     Returns
     -------
@@ -197,8 +173,8 @@ def rows_of(group):
 def _row(group, place, measure, printed):
     sample = group.sample(measure)
     text = " ± ".join(filter(None, printed)) if printed else ""
-    if group.departures:
-        verdict = Verdict(NO_VERDICT, "not comparable: " + "; ".join(group.departures))
+    if group.deviations:
+        verdict = Verdict(NO_VERDICT, "not comparable: " + "; ".join(group.deviations))
         if sample and printed:  # a difference is a fact, a verdict is not
             verdict = dataclasses.replace(verdict, difference=sample.mean - float(printed[0]))
     elif printed:
@@ -211,7 +187,7 @@ def _row(group, place, measure, printed):
 
 
 def cells_of(setup):
-    """The places of the paper where a training's network stands, on the data set it is of.
+    """Return the places of the paper that have a training's network on its data set.
 
     Parameters
     ----------
@@ -222,7 +198,7 @@ def cells_of(setup):
     list of Cell
     """
     dataset = published_name(setup.dataset)
-    if dataset is None or setup.spec is None:
+    if dataset is None:
         return []
     # The grouped form is the same function (Figure 5).
     name = name_of(dataclasses.replace(setup.spec, form="branches"))
@@ -232,7 +208,7 @@ def cells_of(setup):
         # Figure 6 has a network for every L, of which only some are listed.
         try:
             lengths = select("figure 6", rows=[f"L={layers}"])
-        except DMRError:  # of this length there is not every network that the figure has
+        except DMRError:  # the figure's networks do not all exist in this length
             lengths = []
         cells = [cell for cell in lengths if cell.network == name]
     return cells
@@ -261,40 +237,36 @@ def _pairs(ours, theirs):
                 verdict = Verdict(NO_VERDICT, text, verdict.difference)
             common = len({*map(_place, one.counted)} & {*map(_place, other.counted)})
             if common:  # the tests are for runs that have nothing to do with each other
-                text = f"{common} of the runs stand on both sides"
+                text = f"{common} of the runs are on both sides"
                 verdict = Verdict(NO_VERDICT, text, verdict.difference)
-            yield Pair(one, other, tuple(_unlike(one, other)), verdict)
+            yield Pair(one, other, tuple(_deviations(one, other)), verdict)
 
 
 def _points(one, other):
     if {*map(_place, one.runs)} & {*map(_place, other.runs)}:
         return None
-    unlike = tuple(_unlike(one, other))
-    # Of our own trainings those that differ in nothing; others are compared as pairs.
-    alike = one.setup.dataset == other.setup.dataset and not unlike
+    deviations = tuple(_deviations(one, other))
+    # Our own trainings only if they do not differ at all; others are compared as pairs.
+    alike = one.setup.dataset == other.setup.dataset and not deviations
     if other.runs[0].format != AUTHORS and not alike:
         return None
-    return point_by_point(one, other, unlike)
+    return point_by_point(one, other, deviations)
 
 
 def _identity(group):
     return tuple(sorted(map(_place, group.runs)))
 
 
-def _unlike(one, other):
-    """In what two trainings differ beside the network."""
+def _deviations(one, other):
+    """Yield how two trainings differ, apart from the network."""
     formats = one.runs[0].format, other.runs[0].format
-    if one.setup.recipe is None or other.setup.recipe is None:
-        if one.runs[0].format != other.runs[0].format:
-            yield "the recipe of one is not known"
-    else:
-        for field in dataclasses.fields(Recipe):
-            ours, theirs = (getattr(group.setup.recipe, field.name) for group in (one, other))
-            if field.name == "shuffle_chunk" and AUTHORS in formats:
-                if ours == theirs:  # their records, and so how many make 8 MB, are not known
-                    yield "one shuffled as a whole, the authors' in chunks of 8 MB of records"
-            elif ours != theirs and field.name not in ("model", "name", "epochs"):
-                yield f"{field.name} {shown(ours)} and {shown(theirs)}"
+    for field in dataclasses.fields(Recipe):
+        ours, theirs = (getattr(group.setup.recipe, field.name) for group in (one, other))
+        if field.name == "shuffle_chunk" and AUTHORS in formats:
+            if ours == theirs:  # their records, and so how many make 8 MB, are not known
+                yield "one shuffled as a whole, the authors' in chunks of 8 MB of records"
+        elif ours != theirs and field.name not in ("model", "name", "epochs"):
+            yield f"{field.name} {shown(ours)} and {shown(theirs)}"
     if one.setup.epochs != other.setup.epochs:
         yield f"{one.setup.epochs} and {other.setup.epochs} epochs"
     for kind, ours in one.setup.images.items():

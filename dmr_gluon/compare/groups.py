@@ -1,4 +1,4 @@
-"""Runs that are repetitions of one training, and in what that training is unlike the paper's.
+"""Groups of runs that repeat one training, and how that training deviates from the paper's.
 
 Needs no MXNet.
 """
@@ -11,26 +11,19 @@ from typing import Optional, Tuple
 
 from ..paper.dataset_facts import PUBLISHED
 from ..paper.recipes import OF_DATASET, differences
-from ..runs.status import natural
-from ..runs.training_run import (
-    AUTHORS,
-    FAILED,
-    FINISHED,
-    RUNNING,
-    Run,
-    Setup,
-    counted,
-)
+from ..runs.directory import natural
+from ..runs.reader import AUTHORS, FAILED, FINISHED, RUNNING, Run, Setup
+from ..system.text_tables import counted
 from .statistics import Sample
 
 TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "imagenet": "ImageNet"}
-#: What is to be said of how a set's images are known to be the official one's.
+#: Remarks on how a set's images are known to be the official ones.
 _HOW_KNOWN = {
     "content": "",
-    "archives": "its images are known by the published MD5 of their archives and their number, not "
-    "one by one",
-    "counts": "its images are known by their number alone: no published MD5 of their archives was "
-    "found",
+    "archives": "its images are identified by the published MD5 of their archives and their "
+    "number, not one by one",
+    "counts": "its images are identified by their number alone: no archive with a published MD5 "
+    "was found",
     None: "nothing says whether its images are the official ones",
 }
 #: Images over which the paper's GPUs take BN's statistics (sections 4.2 and 4.5).
@@ -38,7 +31,7 @@ _BN_IMAGES = 32
 
 
 @dataclass(frozen=True)
-class Group:
+class RunGroup:
     """Runs of one network with one recipe on one data set.
 
     Parameters
@@ -49,27 +42,27 @@ class Group:
         The finished ones, each seed once.
     left_out : tuple of (Run, str)
         The others, with the reason.
-    departures : tuple of str
-        In what the training is unlike the paper's: where there are any, its results cannot
-        be set beside the paper's.
+    deviations : tuple of str
+        How the training deviates from the paper's. If there are any, its results cannot be
+        compared with the paper's.
     remarks : tuple of str
-        What does not stand in the way of that, but a reader should know.
+        What does not prevent the comparison, but a reader should know.
     """
 
     runs: Tuple[Run, ...]
     counted: Tuple[Run, ...]
     left_out: Tuple[Tuple[Run, str], ...]
-    departures: Tuple[str, ...]
+    deviations: Tuple[str, ...]
     remarks: Tuple[str, ...]
 
     @property
-    def setup(self) -> Optional[Setup]:
-        """What was trained; of the first run, whose seed is its own."""
+    def setup(self) -> Setup:
+        """The setup of the first run, whose seed is its own."""
         return self.runs[0].setup
 
     @property
     def reasons(self):
-        """Why a run is left out, by its path."""
+        """Why runs are left out, by path."""
         return {run.path: reason for run, reason in self.left_out}
 
     @property
@@ -77,41 +70,39 @@ class Group:
         return f"{self.setup.network} on {dataset_title(self.setup.dataset)}"
 
     def sample(self, measure="test_error") -> Optional[Sample]:
-        """Of the last epochs of the runs that count."""
+        """Return the results after the last epochs of the runs that count."""
         values = (run.final(measure) for run in self.counted)
         return Sample.of(value for value in values if value is not None)
 
 
 def grouped(runs):
-    """Runs as groups, those of one data set together.
+    """Group runs, those of one data set together.
 
     Parameters
     ----------
     runs : list of Run
-        Those without a setup belong to none.
 
     Returns
     -------
-    list of Group
+    list of RunGroup
     """
     found = {}
     for run in runs:
-        if run.setup is not None:
-            found.setdefault(_key(run), []).append(run)
+        found.setdefault(_key(run), []).append(run)
     return sorted(map(_group, found.values()), key=_order)
 
 
 def published_name(dataset):
-    """The paper's data set that one is, or was made from: ``cifar10`` for ``cifar10-jpeg``.
+    """Return the paper's data set that this one is or was made from, or None.
 
-    None where its name does not begin with one of them.
+    It begins with that name: ``cifar10`` for ``cifar10-jpeg``.
     """
     fits = [name for name in PUBLISHED if re.match(re.escape(name) + r"(?![a-z0-9])", dataset)]
     return max(fits, key=len, default=None)
 
 
 def dataset_title(dataset):
-    """As it is written in a text: ``CIFAR-10-JPEG``."""
+    """Return the name as it is written in a text: ``CIFAR-10-JPEG``."""
     name = published_name(dataset)
     if name is None:
         return dataset
@@ -119,8 +110,8 @@ def dataset_title(dataset):
     return TITLES[name] + (rest.upper() if re.fullmatch(r"[-_]?\w*", rest) else rest)
 
 
-def departures_of(run):
-    """In what a run is not the paper's training, with what was changed while it ran.
+def deviations_of(run):
+    """Return a run's deviations from the paper's training, including changes while it ran.
 
     Parameters
     ----------
@@ -130,13 +121,11 @@ def departures_of(run):
     -------
     tuple of str
     """
-    if run.setup is None:
-        return ("nothing says what was trained",)
-    return departures(run.setup) + run.changes
+    return deviations(run.setup) + run.changes
 
 
-def departures(setup):
-    """In what a training is not the paper's, each in a few words.
+def deviations(setup):
+    """Return a training's deviations from the paper's, each in a few words.
 
     Parameters
     ----------
@@ -150,9 +139,9 @@ def departures(setup):
     if name is None:
         return (f"the paper has no data set {setup.dataset}",)
     found = []
-    paper, unlike = OF_DATASET[name], unlike_the_paper(setup)
-    epochs = unlike.pop("epochs", None)
-    unlike.pop("train_images", None)  # counted below
+    paper, fields = OF_DATASET[name], recipe_deviations(setup)
+    epochs = fields.pop("epochs", None)
+    fields.pop("train_images", None)  # counted below
     if setup.epochs != paper.epochs:
         found.append(f"{counted(setup.epochs, 'epoch')} instead of {paper.epochs}")
     elif epochs:  # with the recipe's steps it made as many epochs as the paper
@@ -165,13 +154,13 @@ def departures(setup):
         if images != whole:
             found.append(f"{images:,} {kind} images instead of {whole:,}")
     found += [
-        f"{field} {shown(ours)} instead of {shown(its)}" for field, (ours, its) in unlike.items()
+        f"{field} {shown(ours)} instead of {shown(its)}" for field, (ours, its) in fields.items()
     ]
     return tuple(found)
 
 
-def unlike_the_paper(setup):
-    """What of a training's recipe is unlike the paper's for its data set.
+def recipe_deviations(setup):
+    """Return the fields of a training's recipe that deviate from the paper's for its data set.
 
     Parameters
     ----------
@@ -180,10 +169,8 @@ def unlike_the_paper(setup):
     Returns
     -------
     dict of str to tuple
-        By field, the recipe's value and the paper's; empty where the log does not say the recipe.
+        By field, the recipe's value and the paper's.
     """
-    if setup.recipe is None:
-        return {}
     paper = OF_DATASET.get(published_name(setup.dataset))
     # Another data set's recipe is compared with this one's, not with its own.
     return differences(
@@ -192,7 +179,7 @@ def unlike_the_paper(setup):
 
 
 def shown(value):
-    """A recipe's value in a few words."""
+    """Return a recipe's value in a few words."""
     if isinstance(value, tuple):
         return ", ".join(map(shown, value)) or "none"
     if value is None:
@@ -211,19 +198,13 @@ def _group(runs):
             counted.append(run)
     setup = runs[0].setup
     remarks = [f"{run.name}: {remark}" for run in runs for remark in run.remarks]
-    if setup.recipe is None:
-        remarks.insert(0, "the log says nothing of the recipe: taken to be the paper's")
-    elif published_name(setup.dataset) and setup.bn_images not in (None, _BN_IMAGES):
+    if published_name(setup.dataset) and setup.bn_images not in (None, _BN_IMAGES):
         remarks.insert(0, f"BN over {setup.bn_images} images, the paper's over {_BN_IMAGES}")
     if published_name(setup.dataset) and runs[0].format != AUTHORS:
         known = dict.fromkeys(_HOW_KNOWN.get(r.setup.known_by, _HOW_KNOWN[None]) for r in runs)
         remarks += filter(None, known)
-    return Group(
-        tuple(runs),
-        tuple(counted),
-        tuple(left_out),
-        departures_of(runs[0]),
-        tuple(remarks),
+    return RunGroup(
+        tuple(runs), tuple(counted), tuple(left_out), deviations_of(runs[0]), tuple(remarks)
     )
 
 
@@ -246,23 +227,21 @@ def _repeats(run, counted):
 
 
 def _same_numbers(one, other):
-    """Whether one is a copy of the other, of which parts may be damaged."""
+    """Tell whether one is a copy of the other."""
+    names = ("train_loss", "train_error", "test_loss", "test_error")
     pairs = [
-        (row[name], other.epochs[number][name])
-        for number, row in one.epochs.items()
-        if number in other.epochs
-        for name in row
-        if name in other.epochs[number] and name != "lr"
+        [[getattr(row, name) for name in names] for row in (one.epochs[n], other.epochs[n])]
+        for n in one.epochs
+        if n in other.epochs
     ]
     return bool(pairs) and all(first == second for first, second in pairs)
 
 
 def _key(run):
-    """Equal for repetitions of one training."""
+    """Return a key that repetitions of one training share."""
     setup = run.setup
-    recipe = dataclasses.asdict(setup.recipe) if setup.recipe else {}
-    recipe.pop("model", None)
-    spec = dataclasses.asdict(setup.spec) if setup.spec else {}
+    recipe, spec = dataclasses.asdict(setup.recipe), dataclasses.asdict(setup.spec)
+    recipe.pop("model")
     what = [
         *(run.format, setup.dataset, sorted(setup.images.items()), setup.network, spec, recipe),
         *(setup.epochs, setup.bn_images, list(run.changes)),

@@ -1,23 +1,23 @@
-"""Runs beside one other run of the same training, point by point. Needs no MXNet.
+"""Compare runs with one other run of the same training, point by point. Needs no MXNet.
 
-A point is a mean within an epoch, or the test error after one. Of each there is a 95% interval in
-which one more run of ours is to be expected (:func:`.verdicts.prediction`), by Student's t with
-n - 1 degrees of freedom, n the number of our runs.
+A point is a mean within an epoch, or the test error after one. Each has a 95% prediction interval
+for one more run of ours (:func:`.statistics.prediction`), by Student's t with n - 1 degrees of
+freedom, where n is the number of our runs.
 
-All points of one run move together, the more so the nearer they lie: thirty of them are not thirty
-tests. The joint verdict takes the root mean square of their t as if it were the t of a single
-point. That is exact where all points move as one, and cautious where they do not, for the mean of
-many squares is spread less than one of them: with five runs or more it finds a difference where
-there is none in at most 5% of cases, however the points hang together, with four in up to 6%
-(tests/test_points.py). With fewer, a spread is too uncertain for it.
+All points of one run move together, the more so the closer they are: thirty of them are not thirty
+tests. The joint verdict takes the root mean square of their t values as the t of a single point.
+That is exact if all points move as one and conservative otherwise, because a mean of many squares
+is spread less than one of them: with five runs or more, false alarms stay at or below 5% for any
+correlation, with four they reach 6% (tests/test_points.py). With fewer runs, the spread is too
+uncertain.
 """
 
 import math
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
-from ..runs.training_run import Run
-from .groups import Group, dataset_title, published_name
+from ..runs.reader import Run
+from .groups import RunGroup, dataset_title, published_name
 from .statistics import (
     CONSISTENT,
     HIGHER,
@@ -51,8 +51,8 @@ class Point:
     ours : Sample
     theirs : float
     half : float, optional
-        Half the width of the 95% interval in which one more run of ours is to be expected; of a
-        test error, with what chance makes of theirs where it is of fewer images.
+        Half the width of the 95% prediction interval of one more run of ours; for a test error
+        widened by the sampling error of theirs if it is of fewer images.
     """
 
     epoch: int
@@ -85,7 +85,7 @@ class PointByPoint:
 
     Parameters
     ----------
-    ours : Group
+    ours : RunGroup
     runs : tuple of Run
         Those of ours that count, or all where none does, without those that have no points.
     left_out : int
@@ -95,20 +95,20 @@ class PointByPoint:
         In the order of the training.
     test_images : int, optional
         Of how many images their test errors are, where these show that they are of fewer.
-    unlike : tuple of str
-        In what the two trainings are known to differ.
+    deviations : tuple of str
+        How the two trainings are known to differ.
     verdict : Verdict
         Joint, of the points within epochs; ``difference`` is the mean of our training errors less
         theirs.
     """
 
-    ours: Group
+    ours: RunGroup
     runs: Tuple[Run, ...]
     left_out: int
     theirs: Run
     points: Tuple[Point, ...]
     test_images: Optional[int]
-    unlike: Tuple[str, ...]
+    deviations: Tuple[str, ...]
     verdict: Verdict
 
     @property
@@ -119,14 +119,14 @@ class PointByPoint:
         )
 
 
-def point_by_point(ours, others, unlike=()):
-    """A group beside another group's run, where that is one and both have points in common.
+def point_by_point(ours, others, deviations=()):
+    """Compare a group with another group's single run, if both have points in common.
 
     Parameters
     ----------
-    ours, others : Group
-    unlike : sequence of str
-        In what they differ beside the images.
+    ours, others : RunGroup
+    deviations : sequence of str
+        How they differ, apart from the images.
 
     Returns
     -------
@@ -152,17 +152,15 @@ def point_by_point(ours, others, unlike=()):
     for epoch in sorted({epoch for epoch, _ in places}):
         for place in (place for place in places if place[0] == epoch):
             for measure in TRAINING:
-                values = [
-                    run.points[place][measure] for run in runs if measure in run.points[place]
-                ]
-                if measure in theirs.points[place] and len(values) == len(runs):
-                    points.append(_point(*place, measure, values, theirs.points[place][measure]))
-        values = [run.epochs[epoch][TEST] for run in runs if TEST in run.epochs.get(epoch, {})]
-        if TEST in theirs.epochs.get(epoch, {}) and len(values) == len(runs):
-            points.append(_point(epoch, None, TEST, values, theirs.epochs[epoch][TEST], fewer))
+                values = [run.points[place][measure] for run in runs]
+                points.append(_point(*place, measure, values, theirs.points[place][measure]))
+        values = [run.epochs[epoch].test_error for run in runs if epoch in run.epochs]
+        theirs_after = theirs.epochs[epoch].test_error if epoch in theirs.epochs else None
+        if theirs_after is not None and len(values) == len(runs):
+            points.append(_point(epoch, None, TEST, values, theirs_after, fewer))
     if one.dataset != other.dataset:
         titles = dataset_title(one.dataset), dataset_title(other.dataset)
-        unlike = (f"{titles[0]} and {titles[1]}", *unlike)
+        deviations = (f"{titles[0]} and {titles[1]}", *deviations)
     return PointByPoint(
         ours,
         tuple(runs),
@@ -170,7 +168,7 @@ def point_by_point(ours, others, unlike=()):
         theirs,
         tuple(points),
         fewer,
-        tuple(unlike),
+        tuple(deviations),
         joint(points),
     )
 
@@ -213,5 +211,5 @@ def joint(points):
         f"their t {t:.2f}, taken as of one point with {freedom} degrees of freedom"
     )
     text = tested(text, p)
-    unlike = LOWER if (difference or 0) < 0 else HIGHER
-    return Verdict(CONSISTENT if p >= LEVEL else unlike, text, difference, p=p)
+    direction = LOWER if (difference or 0) < 0 else HIGHER
+    return Verdict(CONSISTENT if p >= LEVEL else direction, text, difference, p=p)

@@ -5,16 +5,10 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import List, Tuple
 
-from ..runs.training_run import counted, one_line
-from ..system.text_tables import markdown_table, text_table
+from ..system.text_tables import counted, markdown_table, one_line, text_table
 from .comparison import MEASURES
 from .groups import dataset_title
-from .statistics import (
-    CONSISTENT,
-    HIGHER,
-    LOWER,
-    NO_VERDICT,
-)
+from .statistics import CONSISTENT, HIGHER, LOWER, NO_VERDICT
 
 #: Verdicts of :func:`.verdicts.beside_paper`, in words.
 WORDS = {
@@ -38,8 +32,6 @@ JOINT_WORDS = {
 }
 #: Points that are all shown.
 _MOST_POINTS = 100
-#: Problems of one log that are listed before the rest are only counted.
-_MOST_PROBLEMS = 5
 
 
 @dataclass(frozen=True)
@@ -133,7 +125,7 @@ def as_json(comparison):
             {
                 "one": _group_of(pair.one),
                 "other": _group_of(pair.other),
-                "unlike": pair.unlike,
+                "deviations": pair.deviations,
                 "verdict": asdict(pair.verdict),
             }
             for pair in comparison.pairs
@@ -143,7 +135,7 @@ def as_json(comparison):
                 **_group_of(item.ours),
                 "theirs": item.theirs.path,
                 "runs": [run.path for run in item.runs],
-                "unlike": item.unlike,
+                "deviations": item.deviations,
                 "test_images": item.test_images,
                 "points": [{**asdict(point), "within": point.within} for point in item.points],
                 "verdict": asdict(item.verdict),
@@ -153,14 +145,13 @@ def as_json(comparison):
         "groups": [
             {
                 **_group_of(group),
-                "recipe": group.setup.recipe and asdict(group.setup.recipe),
-                "departures": group.departures,
+                "recipe": asdict(group.setup.recipe),
+                "deviations": group.deviations,
                 "remarks": group.remarks,
                 "runs": [_run(run, group) for run in group.runs],
             }
             for group in comparison.groups
         ],
-        "unknown": [{"path": run.path, "problems": run.problems} for run in comparison.unknown],
     }
 
 
@@ -177,7 +168,6 @@ def _run(run, group):
         "epoch": run.last,
         "test_error": run.final("test_error"),
         "left_out": group.reasons.get(run.path),
-        "problems": run.problems,
     }
 
 
@@ -210,7 +200,7 @@ def _beside_the_paper(comparison, dataset):
         place = ", ".join(filter(None, (row.place, _measure(row))))
         if row.verdict.kind != NO_VERDICT:
             verdict = f"{WORDS[row.verdict.kind]}: {reasoning(row.verdict)}"
-        elif row.group.departures:
+        elif row.group.deviations:
             number = notes.setdefault(row.verdict.text, len(notes) + 1)
             verdict = f"not comparable ({number})"
         else:
@@ -248,19 +238,19 @@ def _beside_each_other(comparison, dataset):
                 *(f"{_name(one, pair)} ({_count(samples[0])})", result(samples[0])),
                 *(f"{_name(other, pair)} ({_count(samples[1])})", result(samples[1])),
                 *(signed(pair.verdict.difference) or "-", better(pair)),
-                "; ".join(pair.unlike) or "-",
+                "; ".join(pair.deviations) or "-",
             )
         )
     header = (
         "one (runs)", "error", "other (runs)", "error", "difference", "better",
-        "unlike beside the network",
+        "other deviations",
     )  # fmt: skip
     title = f"{dataset_title(dataset)}: beside each other"
     return Section(title, header, rows, (1, 3, 4))
 
 
 def point_rows(item):
-    """The rows of a :class:`.points.PointByPoint`: texts, and the point of each.
+    """Yield the rows of a :class:`.points.PointByPoint`.
 
     Of many points those of some epochs, evenly spaced, and of these the last ones.
     """
@@ -277,11 +267,10 @@ def point_rows(item):
         spread = "" if point.ours.std is None else f" ± {point.ours.std:.{digits}f}"
         half = "-" if point.half is None else f"±{point.half:.{digits}f}"
         within = {None: "-", True: "within", False: "outside"}[point.within]
-        texts = (
+        yield (
             *(place, POINT_MEASURES[point.measure], ours + spread, theirs),
             *(f"{point.difference:+.{digits}f}", half, within),
         )
-        yield texts, point
 
 
 def point_notes(item):
@@ -300,8 +289,8 @@ def point_notes(item):
             f"theirs were tested on {item.test_images} images, which the intervals of test errors "
             f"allow for"
         )
-    if item.unlike:
-        yield f"unlike: {'; '.join(item.unlike)}"
+    if item.deviations:
+        yield f"deviations: {'; '.join(item.deviations)}"
 
 
 def _point_by_point(item):
@@ -309,7 +298,7 @@ def _point_by_point(item):
         "point", "measure", f"ours ({counted(len(item.runs), 'run')})", "theirs", "difference",
         "95% of one more run", "theirs is",
     )  # fmt: skip
-    rows = [texts for texts, _ in point_rows(item)]
+    rows = list(point_rows(item))
     return Section(
         f"{item.title}, point by point", header, rows, (2, 3, 4, 5), [*point_notes(item)]
     )
@@ -342,12 +331,6 @@ def _notes(comparison):
     for group in comparison.groups:
         notes += [f"left out: {run.path}: {reason}" for run, reason in group.left_out]
         notes += [f"{group.title}: {remark}" for remark in group.remarks]
-    notes += [f"left out: {run.path}: nothing says what it is of" for run in comparison.unknown]
-    for run in comparison.runs:
-        notes += [f"{run.path}: {problem}" for problem in run.problems[:_MOST_PROBLEMS]]
-        more = len(run.problems) - _MOST_PROBLEMS
-        if more > 0:
-            notes.append(f"{run.path}: {more} more problems in its log (--json lists all)")
     notes += comparison.caveats
     if comparison.tests:
         notes.append(

@@ -23,13 +23,7 @@ from ..errors import DMRError
 from ..system.machine import usable_cores
 from . import datasets
 from . import recordio as form
-from .datasets import (
-    MANIFEST,
-    manifest_faults,
-    open_prepared,
-    read_manifest,
-    split_faults,
-)
+from .datasets import MANIFEST, manifest_faults, open_prepared, read_manifest, split_faults
 
 _BLOCK = 1 << 20
 _KEPT = 20  # problems of a split's records; the others are counted

@@ -12,13 +12,7 @@ import numpy as np
 
 from ..errors import DMRError
 from .reader import batches
-from .transforms import (
-    CentreCrop,
-    Draws,
-    Normalise,
-    PadCropMirror,
-    ScaleCropMirrorColour,
-)
+from .transforms import CentreCrop, Draws, Normalise, PadCropMirror, ScaleCropMirrorColour
 
 #: Which worker's share: ``index`` from 0, of ``count``.
 Part = namedtuple("Part", "index count")

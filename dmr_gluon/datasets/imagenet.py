@@ -16,14 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import DMRError
-from .archives import (
-    ANOTHER,
-    TAR_ERRORS,
-    PlainMember,
-    check_member,
-    read_mat,
-    read_members,
-)
+from .archives import ANOTHER, TAR_ERRORS, PlainMember, check_member, read_mat, read_members
 from .encoder import Source
 from .published_archives import ARCHIVES
 

@@ -18,12 +18,7 @@ from ..data import recordio as form
 from ..errors import DMRError
 from ..standalone.predict_onnx import EXTENSIONS
 from ..system.machine import usable_cores
-from .archives import (
-    ANOTHER,
-    read_mat,
-    read_members,
-    unpacked_paths,
-)
+from .archives import ANOTHER, read_mat, read_members, unpacked_paths
 from .pickles import unpickle
 
 _PIXELS = 3 * 32 * 32

@@ -5,37 +5,16 @@ import hashlib
 import json
 import os
 
-from ..data.content import (
-    DIGESTS,
-    image_digest,
-    require_official,
-)
-from ..data.datasets import (
-    MANIFEST,
-    partial_name,
-    read_manifest,
-)
+from ..data.content import DIGESTS, image_digest, require_official
+from ..data.datasets import MANIFEST, partial_name, read_manifest
 from ..errors import DMRError
 from ..paper.dataset_facts import PUBLISHED
 from ..system.files import write_atomically
 from .archives import readable
 from .encoder import Encoding, Source
 from .folder import folder_sources, stamp
-from .imagenet import (
-    TRAIN,
-    archive_paths,
-    is_official,
-    read_archives,
-    read_words,
-)
-from .official import (
-    CIFAR_CLASSES,
-    files_of,
-    read_cifar,
-    read_svhn,
-    tree_images,
-    tree_of,
-)
+from .imagenet import TRAIN, archive_paths, is_official, read_archives, read_words
+from .official import CIFAR_CLASSES, files_of, read_cifar, read_svhn, tree_images, tree_of
 from .published_archives import describe_archive
 from .writer import alone_in, disk_errors, write_set
 

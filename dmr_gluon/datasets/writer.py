@@ -20,25 +20,14 @@ from collections import Counter
 import cv2
 import numpy as np
 
-from ..data.datasets import (
-    MANIFEST,
-    MANIFEST_FORMAT,
-    open_prepared,
-    read_manifest,
-)
+from ..data.datasets import MANIFEST, MANIFEST_FORMAT, open_prepared, read_manifest
 from ..errors import DMRError
 from ..standalone.predict_onnx import shown
 from ..system.files import write_atomically
 from ..system.machine import installed_wheels, lock
 from ..version import __version__
 from .encoder import MOST_FAULTS, encode_all
-from .records import (
-    RecordWriter,
-    discard,
-    part_of,
-    read_state,
-    state_of,
-)
+from .records import RecordWriter, discard, part_of, read_state, state_of
 
 _READY = MANIFEST + ".ready"
 _KINDS = ("records", "index")

@@ -1,14 +1,16 @@
-"""A bundle: a folder with a trained network, for use without this package.
+"""Read and write ``bundle.json``, the description of a bundle. Needs no MXNet.
+
+A bundle is a folder with a trained network, for use without this package:
 
 ====================  =====================================================================
-``bundle.json``       what the network is, what goes in and comes out, what was checked, and
-                      the hash of every other file; its last field is its own hash
-``model-symbol.json`` the network as MXNet's own symbol, without a softmax
+``bundle.json``       the network, its input and output, what was checked, and the hash of
+                      every other file; its last field is its own hash
+``model-symbol.json`` the network as an MXNet symbol, without a softmax
 ``model-0000.params`` its parameters
-``example.png``       an image; the logits that it must give stand in ``bundle.json``
-others                further forms of the network, see :mod:`.forms`; ``forms.md``, their table;
-                      ``predict_onnx.py``, which runs ``model.onnx``; ``mapping.json``, the authors'
-                      names of what was imported
+``example.png``       an image, whose logits are in ``bundle.json``
+others                further variants of the network, see :mod:`.variants`; ``forms.md``, their
+                      table; ``predict_onnx.py``, which runs ``model.onnx``; ``mapping.json``, the
+                      authors' names of imported parameters
 ====================  =====================================================================
 
 ``bundle.json`` has
@@ -16,41 +18,39 @@ others                further forms of the network, see :mod:`.forms`; ``forms.m
 ``format``
     1
 ``network``
-    fields of :class:`~dmr_gluon.models.spec.NetworkSpec`; ``name`` is among them
+    the fields of its :class:`~dmr_gluon.models.spec.NetworkSpec`
 ``epochs``
-    how long it was trained
+    the number of epochs it was trained
 ``classes``
     the labels, in the order of the outputs
 ``input``
     ``name`` (data), ``layout`` (NCHW or NHWC), ``channels`` (RGB), ``dtype`` (float32), ``shape``
     (of one image, in that layout), ``values``: ``normalised`` ((pixel - mean) / std) or ``pixels``
-    (0 to 255, the graph normalises), ``short_side`` (what larger images are scaled to before the
-    centre is cut out; null: the input's size), ``mean`` and ``std`` (R, G, B in 0-255; null where
-    it is not known what the network was trained on), ``formula``
+    (0 to 255, the graph normalises), ``short_side`` (larger images are scaled to it before the
+    centre is cropped; null: the input's size), ``mean`` and ``std`` (R, G, B in 0-255; null if the
+    training data are unknown), ``formula``
 ``output``
     what the logits mean
 ``dataset``
-    ``name`` of the data set; null where it is not known
+    the data set's name; null if unknown
 ``training``
-    the training log's last line of an epoch; null where there is none
+    the training log's line of that epoch; null if missing
 ``versions``
     of this package and MXNet
 ``example``
     ``image`` (file), ``label`` (its class, or null), where it comes ``from``
 ``forms``
-    by name: ``files`` (which a loader needs), ``runtime`` (mxnet or onnxruntime), ``logits`` (the
-    worked example's), ``tolerance`` (how far others may be from them), ``compared`` (with the
-    network: ``images``, ``largest_difference`` of the logits, ``largest_logit``,
-    ``another_class``: how many images get one, and the form's ``error`` in percent, or null),
-    ``megabytes`` of its files and, where it was measured, ``speed``
+    the variants by name: ``files`` (that a loader needs), ``runtime`` (mxnet or onnxruntime),
+    ``logits`` (the worked example's) and their ``tolerance``, ``compared`` (with the network:
+    number of ``images``, ``largest_difference`` of the logits, ``largest_logit``,
+    ``another_class``: number of images whose class differs, and ``error`` in percent, or null),
+    ``megabytes`` of its files and, if measured, ``speed``
 ``imported_from``
-    of an imported network alone: the name of the authors' checkpoint
+    only for imported networks: the name of the authors' checkpoint
 ``files``
     by name: ``bytes`` and ``sha256``
 ``sha256``
-    of this very file, with zeros in the place of these 64 digits
-
-Nothing here needs MXNet.
+    of this file, with zeros in place of these 64 digits
 """
 
 import hashlib
@@ -63,14 +63,14 @@ from ..standalone import predict_onnx
 from ..standalone.predict_onnx import BUNDLE, BUNDLE_FORMAT
 from ..system.files import write_atomically
 
-#: Stands in the place of bundle.json's own hash while that is computed.
+#: Replaces bundle.json's own hash while the hash is computed.
 _ZEROS = "0" * 64
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,100}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def read_bundle(folder):
-    """What a bundle says, after a look at the hash of every one of its files.
+    """Read ``bundle.json`` after verifying the hash of every file.
 
     Parameters
     ----------
@@ -79,14 +79,13 @@ def read_bundle(folder):
     Returns
     -------
     dict
-        ``bundle.json``.
 
     Raises
     ------
     DMRError
-        Naming the file that is missing or damaged.
+        For a missing or damaged file, by its name.
     """
-    read_description(folder)  # the program in bundles believes what stands behind a right hash
+    read_description(folder)  # predict_onnx trusts anything with a correct hash
     try:
         return predict_onnx.read_bundle(os.fspath(folder))
     except predict_onnx.Problem as problem:
@@ -94,7 +93,7 @@ def read_bundle(folder):
 
 
 def read_description(folder):
-    """What ``bundle.json`` says, after a look at its own hash but not at the other files.
+    """Read ``bundle.json`` after verifying its own hash, but no other file's.
 
     Parameters
     ----------
@@ -107,7 +106,7 @@ def read_description(folder):
     Raises
     ------
     DMRError
-        Where it is missing, damaged or not of this format.
+        If it is missing, damaged or of another format.
     """
     try:
         content = predict_onnx.read_bundle(os.fspath(folder), others=False)
@@ -122,7 +121,7 @@ def read_description(folder):
 
 
 def are_files(files):
-    """Whether these are a bundle's files by name, of which none leads out of its folder."""
+    """Return whether this is a valid ``files`` entry, with no path out of the bundle."""
     return isinstance(files, dict) and all(
         _NAME.fullmatch(name)
         and isinstance(facts, dict)
@@ -141,7 +140,7 @@ def write_description(folder, content, names):
     ----------
     folder : str
     content : dict
-        Everything but ``format``, ``files`` and ``sha256``.
+        All fields except ``format``, ``files`` and ``sha256``.
     names : collection of str
         The bundle's files.
 

@@ -1,4 +1,4 @@
-"""Writing a bundle: every form of a network, compared with the network before it is given away."""
+"""Write a bundle, after comparing every variant of the network with the network itself."""
 
 import contextlib
 import functools
@@ -24,48 +24,40 @@ from ..runtime import installed_wheels, mx
 from ..standalone import predict_onnx
 from ..system.files import write_atomically
 from ..system.machine import lock
+from ..system.signals import ENDING, handled
 from ..system.timing import measure
 from ..version import __version__
 from .bundle import BUNDLE, read_description, write_description
 from .onnx_model import require_onnx, write_onnx
 from .parity import TOLERANCE, compare, workers
-from .table import forms_table
-from .variants import (
-    FORMS,
-    INT8,
-    ONNX,
-    PLAIN,
-    available,
-    make,
-    require_form,
-)
+from .table import variants_table
+from .variants import INT8, ONNX, PLAIN, VARIANTS, available, make, require_variant
 
-#: Of the largest logit: how far an example's logits may be from those that were noted. INT8's
-#: depend on what the processor has.
+#: Tolerance of the worked example, relative to the largest logit: INT8 depends on the processor.
 _INT8_TOLERANCE = 0.1
 TABLE = "forms.md"
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What a bundle is to hold, and how it is checked.
+    """What a bundle holds and how it is checked.
 
     Parameters
     ----------
     forms : tuple of str
-        Of :data:`dmr_gluon.deploy.variants.FORMS`; ``plain`` is always among them.
+        Of :data:`dmr_gluon.deploy.variants.VARIANTS`; ``plain`` is always included.
     preprocess : bool
-        Make normalising part of the graph, which then takes (n, height, width, 3) pixels.
+        Include normalisation in the graph, which then takes (n, height, width, 3) pixels.
     measured : bool
-        All forms that the network has, their speed measured, and a table; ``grouped`` is kept
-        only where it is faster than ``folded``.
+        Write all variants that the network has, measure their speed and add a table;
+        ``grouped`` is kept only if it is faster than ``folded``.
     check_images : int, optional
-        Images on which forms are compared with the network: default 256, with INT8 10,000, and
-        all test images where speed is measured.
+        Number of images on which variants are compared with the network. Default: 256, with
+        INT8 10,000, and all test images if speed is measured.
     calibration_images : int
-        Training images for INT8.
+        Number of training images for INT8.
     int8_limit : float
-        Percentage points of error that INT8 may lose.
+        Percentage points of error that INT8 may add.
     """
 
     forms: Tuple[str, ...] = (PLAIN,)
@@ -77,8 +69,8 @@ class ExportOptions:
 
     def __post_init__(self):
         for name in self.forms:
-            if name not in FORMS:
-                raise DMRError(unknown("form", name, FORMS))
+            if name not in VARIANTS:
+                raise DMRError(unknown("form", name, VARIANTS))
         for name in ("check_images", "calibration_images"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -100,48 +92,48 @@ def write_bundle(
     texts=None,
     **others,
 ):
-    """Write a bundle, once every form of it has been compared with the network.
+    """Compare every variant with the network, then write the bundle.
 
     Parameters
     ----------
     net : Network
     out : str
-        A folder; made if need be.
+        The bundle's folder; created if missing.
     epochs : int
-        How long it was trained.
+        Number of epochs it was trained.
     classes : list of str
     preparation : Preparation
     options : ExportOptions
     images : PreparedImages or MadeImages, optional
-        To compare on; by default made-up ones.
+        The images to compare on. Default: random ones.
     dataset : str, optional
-        Its name.
+        The data set's name.
     training : dict, optional
         The training log's line of that epoch.
     texts : dict of str to str, optional
         Further files for the bundle, by name.
     **others
-        More for ``bundle.json``.
+        Further fields of ``bundle.json``.
 
     Returns
     -------
     dict
-        What ``bundle.json`` says, without ``format``, ``files`` and ``sha256``.
+        ``bundle.json`` without ``format``, ``files`` and ``sha256``.
 
     Raises
     ------
     DMRError
-        As :func:`export`.
+        As :func:`dmr_gluon.export`.
     """
     if RunDirectory(out).exists():
         raise DMRError(f"{out} is a run, whose files would be overwritten; choose another --out")
     if options.preprocess and preparation.mean is None:
         raise DMRError("--preprocess: the mean and std of what it was trained on are not known")
-    wanted = [name for name in FORMS if name in (PLAIN, *options.forms)]
+    wanted = [name for name in VARIANTS if name in (PLAIN, *options.forms)]
     if options.measured:
         wanted = list(available(net.spec))
     for name in wanted:
-        require_form(name, net.spec)
+        require_variant(name, net.spec)
     if ONNX in wanted:
         require_onnx()
     if images is None:
@@ -173,22 +165,24 @@ def write_bundle(
         raise DMRError(f"cannot write to {out}: {error.strerror or error}") from error
     finally:
         if new:
-            with contextlib.suppress(OSError):  # it is not empty where all went well
+            with contextlib.suppress(OSError):  # after a success it is not empty
                 os.rmdir(out)
     return writer.description
 
 
 def _move_in(folder, names, out, old):
-    """Let a new bundle take the place of an older one, whose files are named.
+    """Move a new bundle's files to ``out``, over those of an older bundle (``old``).
 
-    Killed at any moment, it leaves a bundle that is refused as damaged, not one that is wrong;
-    and the next export knows by its ``bundle.json`` which files may be replaced.
+    If it is killed at any moment, the bundle left behind is refused as damaged, and its
+    ``bundle.json`` tells the next export which files it may replace.
     """
     for name in names:
         path = os.path.join(out, name)
         if os.path.isdir(path) or (os.path.lexists(path) and name not in old):
             raise DMRError(f"{path} is there and not of a bundle; choose another --out")
-    with _signals_ignored():
+    # For these milliseconds signals are ignored, except in threads, which cannot do so.
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    with handled(signal.SIG_IGN, ENDING if in_main_thread else ()):
         for name in old - set(names):
             with contextlib.suppress(OSError):
                 os.remove(os.path.join(out, name))
@@ -196,22 +190,8 @@ def _move_in(folder, names, out, old):
             os.replace(os.path.join(folder, name), os.path.join(out, name))
 
 
-@contextlib.contextmanager
-def _signals_ignored():
-    """For the milliseconds in which one bundle takes another's place: it is done, not stopped."""
-    before = {}
-    try:
-        if threading.current_thread() is threading.main_thread():  # no other can do it
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                before[number] = signal.signal(number, signal.SIG_IGN)
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
-
-
 def _files_in(out):
-    """Names of the files of the bundle that is there, whole or not; none where there is none."""
+    """Return the names of an existing bundle's files, complete or not; empty without a bundle."""
     path = os.path.join(out, BUNDLE)
     if not os.path.lexists(path):
         return set()
@@ -226,7 +206,7 @@ def _files_in(out):
 
 @contextlib.contextmanager
 def _held(out):
-    """No other process exports into the same folder; what killed ones left is removed."""
+    """Lock ``out`` against other exports, and remove what killed ones left."""
     folder = os.open(out, os.O_RDONLY)
     try:
         if lock(folder) is False:
@@ -239,7 +219,7 @@ def _held(out):
 
 
 class _Writer:
-    """What becomes the bundle, in a folder that is not it yet."""
+    """Writes all files of a bundle into a temporary folder."""
 
     def __init__(self, net, folder, preparation, options, images, description):
         self.net, self.folder, self.preparation = net, folder, preparation
@@ -250,7 +230,7 @@ class _Writer:
         for name, text in texts.items():
             write_atomically(self._path(name), text)
         making = tqdm(wanted, "make", unit=" forms", disable=None, leave=False)
-        files = {name: self._write_form(name) for name in making}
+        files = {name: self._write_variant(name) for name in making}
         runtimes = {name: "onnxruntime" if name == ONNX else "mxnet" for name in wanted}
         processes = {name: (runtimes[name], list(map(self._path, files[name]))) for name in wanted}
         with workers(processes) as running:
@@ -275,11 +255,14 @@ class _Writer:
                 entries[name]["speed"] = speeds[name].describe(speeds[PLAIN])
         names = [example["image"], *texts]
         if speeds:
-            names.append(self._write_table(entries))
+            names.append(TABLE)
+            network = self.description["network"]["name"]
+            write_atomically(self._path(TABLE), variants_table(network, entries))
             if "grouped" in speeds and not _is_faster(speeds["grouped"], speeds["folded"]):
                 del entries["grouped"]  # its row in the table says so
         if ONNX in entries:
-            names.append(self._copy_script())
+            names.append("predict_onnx.py")
+            shutil.copyfile(predict_onnx.__file__, self._path(names[-1]))
         names += [one for entry in entries.values() for one in entry["files"]]
         self.description["example"] = example
         write_description(self.folder, self.description, names)
@@ -288,21 +271,21 @@ class _Writer:
     def _path(self, name):
         return os.path.join(self.folder, name)
 
-    def _write_form(self, name):
-        """Make a form and write its files; return their names."""
+    def _write_variant(self, name):
+        """Make a variant and write its files; return their names."""
         preprocessing = calibration = None
         if self.options.preprocess:
             preprocessing = self.preparation.mean, self.preparation.std
         if name in INT8:
             calibration = self._calibration
-        form = make(name, self.net, preprocessing, calibration)
+        variant = make(name, self.net, preprocessing, calibration)
         stem = "model" if name == PLAIN else name
         if name == ONNX:
             shape, classes = self.description["input"]["shape"], len(self.description["classes"])
-            write_onnx(form, self._path("model.onnx"), shape, classes)
+            write_onnx(variant, self._path("model.onnx"), shape, classes)
             return ["model.onnx"]
-        arrays = {key: mx.nd.array(one, dtype=one.dtype) for key, one in form.arrays.items()}
-        save_symbol(form.symbol, arrays, self._path(stem))
+        arrays = {key: mx.nd.array(one, dtype=one.dtype) for key, one in variant.arrays.items()}
+        save_symbol(variant.symbol, arrays, self._path(stem))
         return [f"{stem}-symbol.json", f"{stem}-0000.params"]
 
     @functools.cached_property
@@ -310,7 +293,7 @@ class _Writer:
         return self._taken(self.images.calibration(self.options.calibration_images))
 
     def _taken(self, data):
-        """Normalised images as the graph takes them."""
+        """Convert normalised images to the graph's input."""
         return self.preparation.pixels(data) if self.options.preprocess else data
 
     def _batches(self):
@@ -321,7 +304,7 @@ class _Writer:
         return self.net(mx.nd.array(data)).asnumpy()
 
     def _require(self, name, found):
-        """Refuse a form that does not do what the network does."""
+        """Refuse a variant that does not compute what the network does."""
         if name in INT8:
             if found.more_error > self.options.int8_limit:
                 errors = "" if found.wrong is None else f"{found.error:.2f}% instead of "
@@ -340,7 +323,7 @@ class _Writer:
             )
 
     def _write_example(self):
-        """Write the example's image; return it as the graph takes it, and what is said of it."""
+        """Write the example's image; return it as the graph's input, and its description."""
         data, label, origin = self.images.example()
         pixels = self.preparation.pixels(data[None])[0].astype(np.uint8)
         done, content = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
@@ -350,17 +333,8 @@ class _Writer:
         facts = {"image": "example.png", "label": None if label is None else classes[label]}
         return self._taken(data[None]), {**facts, "from": origin}
 
-    def _copy_script(self):
-        shutil.copyfile(predict_onnx.__file__, self._path("predict_onnx.py"))
-        return "predict_onnx.py"
-
-    def _write_table(self, entries):
-        table = forms_table(self.description["network"]["name"], entries)
-        write_atomically(self._path(TABLE), table)
-        return TABLE
-
 
 def _is_faster(one, other):
-    """Beyond what noise does, at one batch size, and nowhere slower."""
+    """Return whether one is faster beyond noise at one batch size, and slower at none."""
     ratios = one.by(other).values()
     return max(ratios) > 1.03 and min(ratios) > 0.97

@@ -1,4 +1,4 @@
-"""From a run to a bundle."""
+"""Export a run as a bundle."""
 
 import os
 from typing import Any, Dict, Optional, Union
@@ -27,31 +27,30 @@ def export(
     run : str
         A run's folder.
     out : str
-        A folder; made if need be.
+        The bundle's folder; created if missing.
     epoch : int, optional
         As for :func:`load_run`.
     options : ExportOptions
     data_dir : str, optional
-        The prepared set that forms are checked on; default: the run's, if it is still there.
+        The prepared set to check variants on. Default: the run's, if it still exists.
 
     Returns
     -------
     dict
-        What ``bundle.json`` says, see :mod:`.bundle`; without ``format``, ``files`` and
-        ``sha256``.
+        ``bundle.json``, see :mod:`.bundle`, without ``format``, ``files`` and ``sha256``.
 
     Raises
     ------
     DMRError
-        For a run without a trained epoch, a data set that is damaged, a form that the network does
-        not have or that does not do what the network does, or an ``out`` that cannot be written or
-        holds another program's files. Nothing is then left of the new bundle, and an older one is
-        as it was; but where a disk fails while files get their names, what is there is refused
-        as damaged until the run is exported again.
+        For a run without a trained epoch, a damaged data set, a variant that the network does
+        not have or that computes something else, or an ``out`` that cannot be written or holds
+        other files. Nothing of the new bundle is then left, and an older one is unchanged. Only
+        if the disk fails while files are moved into place, the bundle left behind is refused as
+        damaged until the next export.
     """
     trained = RunDirectory(run)
     config = trained.config()
-    epochs = trained.model_epoch(epoch)  # once: a run that trains may end another one meanwhile
+    epochs = trained.model_epoch(epoch)  # only once: the run may still be training
     net = load_run(trained, epoch=epochs)
     dataset, recipe = config["dataset"], Recipe.from_json(config["recipe"])
     return write_bundle(
@@ -70,22 +69,22 @@ def export(
 
 
 def _labels(dataset):
-    """Classes as people read them: ImageNet's numbers with the first of their words."""
+    """Return readable labels: for ImageNet, each class with the first of its words."""
     words = dataset.get("words") or [""] * len(dataset["classes"])
     firsts = [text.split(",")[0] for text in words]
     return [f"{name} {word}" if word else name for name, word in zip(dataset["classes"], firsts)]
 
 
 def _images_of(dataset, recipe, options, data_dir):
-    """The run's data set, or None where it is no longer there and was not named."""
+    """Open the run's data set; None if it is gone and none was named."""
     if data_dir is None:
         manifest = read_manifest(dataset["directory"])
         if manifest is None or manifest.get("classes", dataset["classes"]) != dataset["classes"]:
-            return None  # nothing is in its place, or another set
+            return None
     prepared = open_as_trained(dataset, data_dir)
     check_quickly(prepared)
     count = options.check_images
     if count is None and not options.measured:
-        # Half a percentage point of errors is nothing that a few hundred images show.
+        # A few hundred images do not show half a percentage point of error.
         count = 10_000 if set(options.forms) & set(INT8) else 256
     return PreparedImages(prepared, recipe, count)

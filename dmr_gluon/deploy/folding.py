@@ -1,23 +1,21 @@
-"""A trained network's graph with less to compute, for inference: BN and scaling folded away.
+"""Fold BN and scaling into the weights of a trained network's graph, for inference.
 
-Both work on a symbol and its parameters, whatever blocks they come from, and leave alone what
-they do not know.
+Both passes work on the symbol and parameters of any blocks, and skip operators they do not know.
 """
 
 import numpy as np
 
 from .graph import Graph, Node
 
-#: So far a tensor may be scaled before it is scaled back: far within float32, and in INT8 each
-#: tensor has its own scale.
+#: Largest scale of a tensor: far within float32, and in INT8 each tensor has its own scale.
 _MOST_SCALE = 2.0**24
 
-#: What passes a scale on; ReLU and, of streams of one scale, Concat do so too.
+#: Operators with f(c x) = c f(x); so are ReLU, and Concat of inputs of equal scale.
 _HOMOGENEOUS = ("Pooling", "Flatten", "SliceChannel", "mean", "transpose", "Reshape")
 
 
 def fold_bn(symbol, arrays):
-    """Every BN that follows a convolution becomes part of its weights and bias.
+    """Fold every BN that follows a convolution into its weights and bias.
 
     Parameters
     ----------
@@ -55,35 +53,35 @@ def fold_bn(symbol, arrays):
 
 
 def fold_scaling(symbol, arrays):
-    """Multiplications by constants, as of a merge's mean, become part of other weights.
+    """Fold multiplications by constants, such as the merge's 1/K, into other weights.
 
-    The factor 1/K of the mean of K streams is not applied to the sum. The tensor is remembered
-    as K times too large instead; so is what a branch adds to it (its last convolution's weights
-    and bias are multiplied), so is the ReLU of that sum; and the next convolutions divide
-    their weights. By powers of two, as with two branches, all this is exact.
+    Instead of multiplying, the pass records the tensor as K times too large. The branch that
+    is added to it gets K times the weights and bias in its last convolution, ReLU passes the
+    scale on, and the next convolutions divide their weights. This is exact for powers of two,
+    such as K = 2.
 
     Parameters
     ----------
     symbol : mx.sym.Symbol
-        With BN folded: a BN ends what can be carried over.
+        With BN folded: scales do not pass a BN.
     arrays : dict of str to numpy.ndarray
 
     Returns
     -------
     mx.sym.Symbol, dict of str to numpy.ndarray
-        Equal in inference, up to rounding where a factor is no power of two.
+        Equal in inference, up to rounding unless all factors are powers of two.
     """
     graph, arrays = Graph(symbol), dict(arrays)
     return _Scaling(graph, arrays).run()
 
 
 class _Scaling:
-    """``scales``: by how much what stands for each node's output is larger than that was."""
+    """Tracks in ``scales`` the ratio of each node's new output to its original one."""
 
     def __init__(self, graph, arrays):
         self.graph, self.arrays = graph, arrays
         self.scales, self.readers = {}, graph.readers()
-        self.passed_over = set()  # whose first input stands for their output
+        self.dropped = set()  # replaced by their first input
         self.added = 0
 
     def run(self):
@@ -92,12 +90,12 @@ class _Scaling:
             self.scales[node] = self._scale_of(node)
         self.graph.outputs = [self._unscaled(source) for source in self.graph.outputs]
         for node in order:
-            if node in self.passed_over:
+            if node in self.dropped:
                 self.graph.replace((node, 0), node.inputs[0])
         return _finished(self.graph, self.arrays)
 
     def _scale_of(self, node):
-        """The scale of a node's output, after what had to be changed in it."""
+        """Return the scale of a node's output; changes the node if necessary."""
         scale = self.scales[node.inputs[0][0]] if node.inputs else 1.0
         if node.op in ("Convolution", "FullyConnected"):
             if scale != 1 and _has_its_own(node, self.arrays, self.readers):
@@ -107,7 +105,7 @@ class _Scaling:
         elif node.op == "_mul_scalar" and float(node.attrs["scalar"]) > 0:
             factor = float(node.attrs["scalar"])
             if scale / factor <= _MOST_SCALE:
-                self.passed_over.add(node)
+                self.dropped.add(node)
                 return scale / factor
             node.attrs["scalar"] = repr(factor / scale)
             return 1.0
@@ -119,7 +117,7 @@ class _Scaling:
         return 1.0
 
     def _passes_on(self, node):
-        """f(c x) = c f(x) for c > 0."""
+        """Return whether f(c x) = c f(x) for c > 0."""
         if node.op == "Concat":
             return len({self.scales[source] for source, _ in node.inputs}) == 1
         return node.op in _HOMOGENEOUS or node.attrs.get("act_type") == "relu"
@@ -127,7 +125,7 @@ class _Scaling:
     def _scale_of_sum(self, node):
         (left, _), (right, _) = node.inputs
         if node.inputs[0] == node.inputs[1]:  # x + x is 2 x
-            self.passed_over.add(node)
+            self.dropped.add(node)
             return self.scales[left] / 2
         for free, other in ((left, right), (right, left)):
             if self.scales[free] == self.scales[other]:
@@ -142,7 +140,7 @@ class _Scaling:
         return 1.0
 
     def _is_free(self, node):
-        """Can a convolution's output be scaled, because only one sum reads it?"""
+        """Return whether a convolution's output can be scaled because only one sum reads it."""
         return (
             node.op == "Convolution"
             and self.readers[node] == 1
@@ -161,7 +159,7 @@ class _Scaling:
 
 
 def _has_its_own(conv, arrays, readers):
-    """Are weight and bias given, and nobody else's?"""
+    """Return whether weight and bias are known and not shared."""
     return all(
         source.op == "null" and source.name in arrays and readers.get(source, 1) == 1
         for source, _ in conv.inputs[1:]
@@ -169,7 +167,7 @@ def _has_its_own(conv, arrays, readers):
 
 
 def _weight_and_bias(conv, arrays):
-    """In double precision; zeros where there is no bias."""
+    """Return weight and bias in double precision; a missing bias is zeros."""
     weight = arrays[conv.inputs[1][0].name].astype(np.float64)
     if conv.attrs.get("no_bias", "False") == "True":
         return weight, np.zeros(len(weight))
@@ -177,7 +175,7 @@ def _weight_and_bias(conv, arrays):
 
 
 def _put(conv, arrays, weight, bias):
-    """Give a convolution weights, and a bias if it has none."""
+    """Set a convolution's weight and bias, adding the bias if it has none."""
     weight_node = conv.inputs[1][0]
     arrays[weight_node.name] = weight.astype(np.float32)
     if conv.attrs.get("no_bias", "False") == "True":

@@ -1,9 +1,10 @@
-"""An MXNet symbol as nodes that can be changed.
+"""Edit an MXNet symbol as a graph of nodes.
 
-MXNet has no way to change a symbol; its JSON is read and written instead.
+MXNet cannot change a symbol, so its JSON is parsed and written again.
 """
 
 import json
+from collections import Counter
 
 from ..runtime import mx
 
@@ -16,7 +17,7 @@ class Node:
     op, name : str
     attrs : dict of str to str
     inputs : list of (Node, int)
-        The node and which of its outputs.
+        The node, and the index of its output.
     """
 
     def __init__(self, op, name, attrs=None, inputs=()):
@@ -25,7 +26,7 @@ class Node:
 
 
 class Graph:
-    """A symbol's outputs, and what they come from.
+    """The graph of a symbol, held by its outputs.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ class Graph:
         self._attrs = content["attrs"]
 
     def nodes(self):
-        """All nodes, each after those that it reads."""
+        """Return all nodes in topological order."""
         found, order = set(), []
         waiting = [(node, False) for node, _ in reversed(self.outputs)]
         while waiting:
@@ -60,23 +61,18 @@ class Graph:
         return order
 
     def readers(self):
-        """For every node, how often its outputs are read; by the symbol's user too."""
-        counts = {}
-        for node in self.nodes():
-            for source, _ in node.inputs:
-                counts[source] = counts.get(source, 0) + 1
-        for node, _ in self.outputs:
-            counts[node] = counts.get(node, 0) + 1
-        return counts
+        """Count for every node how often its outputs are read, including as the graph's output."""
+        inputs = [source for node in self.nodes() for source, _ in node.inputs]
+        return Counter([*inputs, *(node for node, _ in self.outputs)])
 
     def replace(self, old, new):
-        """Let all that read an output (a node and a number) read another one."""
+        """Redirect all readers of one output, given as (node, index), to another."""
         for node in self.nodes():
             node.inputs = [new if source == old else source for source in node.inputs]
         self.outputs = [new if source == old else source for source in self.outputs]
 
     def symbol(self):
-        """The symbol."""
+        """Return the graph as a symbol."""
         order = self.nodes()
         numbers = {node: number for number, node in enumerate(order)}
         entries = []

@@ -1,4 +1,4 @@
-"""The authors' checkpoints (MXNet, 2016) as networks of this package.
+"""Import the authors' checkpoints (MXNet, 2016) as networks of this package.
 
 Their symbols for 32x32 images name layers ``g0`` (stem), ``g{stage}_b{block}`` and then
 
@@ -9,9 +9,9 @@ residual       ``_p2``: the branch             ``_p0_line``: projection
 plain          ``_p1``: its one layer
 =============  ==============================  =====================================
 
-with ``_two1`` and ``_two2`` for a branch's layers (not in a plain block, two of which are one of
-ours), each with ``_conv_weight``, ``_bn_gamma``,
-``_bn_beta``, ``_bn_moving_mean`` and ``_bn_moving_var``; and ``cls_fc_weight``, ``cls_fc_bias``.
+with ``_two1`` and ``_two2`` for a branch's layers (except in plain blocks, two of which make one
+of ours), each with ``_conv_weight``, ``_bn_gamma``, ``_bn_beta``, ``_bn_moving_mean`` and
+``_bn_moving_var``; and ``cls_fc_weight``, ``cls_fc_bias``.
 """
 
 import json
@@ -24,7 +24,7 @@ import numpy as np
 
 from ..data.preprocessing import Preparation
 from ..errors import DMRError, last_line
-from ..models.names import name_of, network
+from ..models.names import get_spec, name_of
 from ..models.network import Network, load_arrays
 from ..models.spec import NetworkSpec
 from ..paper.dataset_facts import PUBLISHED
@@ -33,7 +33,7 @@ from .bundle_writer import write_bundle
 
 _TENSOR = r"(?P<kind>conv|bn)_(?P<part>weight|gamma|beta|moving_mean|moving_var)"
 _BLOCK = r"g(?P<stage>[1-9])_b(?P<block>[1-9]\d{0,3})"
-#: What stands for a tensor's place in a block, by family: pattern and our name for it.
+#: A tensor's place in a block, by family: the authors' pattern and our name.
 _PLACES = {
     "dmrnet": (
         (r"d(?P<k>\d{1,4})_two(?P<layer>[12])", "branch"),
@@ -44,29 +44,27 @@ _PLACES = {
     "plain": ((r"p1", "branch"),),
 }
 
-
-#: What MXNet raises for files that are missing, empty or damaged; its messages may hold bytes.
+#: Raised by MXNet for files that are missing, empty or damaged.
 _UNREADABLE = (mx.base.MXNetError, OSError, ValueError, IndexError, AttributeError)
-#: What their networks for 32x32 images were trained on.
+#: The training sets of their networks for 32x32 images.
 _DATASETS = ("cifar10", "cifar100", "svhn")
 
 
 @dataclass(frozen=True)
 class Imported:
-    """A checkpoint of the authors, read.
+    """An imported checkpoint of the authors.
 
     Parameters
     ----------
     network : NetworkSpec
         Recognised from the tensors' names and shapes.
     mapping : dict of str to str
-        Our name to theirs, for every tensor.
+        From our name to theirs, for every tensor.
     shapes : dict of str to tuple of int
         By our name.
     difference : float or None
-        Largest difference between the logits that their symbol and our network give for the
-        same random images, as a part of the largest; None where there is no
-        ``PREFIX-symbol.json``.
+        Largest difference between the logits of their symbol and of our network on random
+        images, relative to the largest logit; None without ``PREFIX-symbol.json``.
     """
 
     network: NetworkSpec
@@ -76,21 +74,20 @@ class Imported:
 
 
 def import_checkpoint(prefix, epoch, out, dataset=None):
-    """Turn a checkpoint of the authors into files of ours.
+    """Convert a checkpoint of the authors into a bundle.
 
-    ``out`` gets what :func:`dmr_gluon.deploy.export.export` writes, and ``mapping.json``: the
-    authors' name for each of our parameters.
+    The bundle also gets ``mapping.json``: the authors' name of each of our parameters.
 
     Parameters
     ----------
     prefix : str
-        Theirs: ``PREFIX-NNNN.params`` is read, and ``PREFIX-symbol.json`` if it is there, to
-        compare what both networks predict.
+        ``PREFIX-NNNN.params`` is read, and ``PREFIX-symbol.json`` if it exists, to compare the
+        predictions of both networks.
     epoch : int
     out : str
-        A folder; made if need be.
+        The bundle's folder; created if missing.
     dataset : str, optional
-        ``cifar10``, ``cifar100`` or ``svhn``: what it was trained on, for the normalisation.
+        The training set, for the normalisation: ``cifar10``, ``cifar100`` or ``svhn``.
 
     Returns
     -------
@@ -99,8 +96,8 @@ def import_checkpoint(prefix, epoch, out, dataset=None):
     Raises
     ------
     DMRError
-        For files that are missing or damaged, a tensor that is unknown, missing or of a wrong
-        shape (by name), or predictions that differ.
+        For missing or damaged files, for a tensor that is unknown, missing or misshapen (by
+        name), and for different predictions.
     """
     if dataset is not None and dataset not in _DATASETS:
         raise DMRError(f"--dataset {dataset}: there are {', '.join(_DATASETS)}")
@@ -135,7 +132,7 @@ def import_checkpoint(prefix, epoch, out, dataset=None):
 
 
 def recognise(tensors):
-    """Which network a checkpoint is of, and which of its tensors is which.
+    """Recognise the network of a checkpoint and map its tensors.
 
     Parameters
     ----------
@@ -145,12 +142,12 @@ def recognise(tensors):
     Returns
     -------
     NetworkSpec, dict of str to str
-        The network, and the authors' name for each of our parameters' names.
+        The network, and the authors' name of each of our parameters.
 
     Raises
     ------
     DMRError
-        Naming the first tensor that is unknown, missing or of a wrong shape.
+        For the first tensor that is unknown, missing or misshapen, by its name.
     """
     for needed in ("g0_conv_weight", "cls_fc_weight"):
         if needed not in tensors:
@@ -180,7 +177,7 @@ def recognise(tensors):
             )
     extra = sorted(set(mapping) - set(parameters))
     if extra:
-        raise DMRError(f"{mapping[extra[0]]} has no place in a {spec.name}; nothing was read")
+        raise DMRError(f"{mapping[extra[0]]} is not part of a {spec.name}; nothing was read")
     return spec, {name: mapping[name] for name in parameters}
 
 
@@ -204,7 +201,7 @@ def _family(tensors):
 
 
 def _our_name(theirs, family):
-    """Our name for one of their tensors; None for one that they do not have."""
+    """Return our name of one of their tensors; None for an unknown one."""
     if theirs in ("cls_fc_weight", "cls_fc_bias"):
         return theirs.replace("cls", "head")
     match = re.fullmatch(rf"g0_{_TENSOR}", theirs)
@@ -231,7 +228,7 @@ def _tensor(where, groups):
 
 
 def _their_name(ours, mapping):
-    """What a missing tensor would be called, from one beside it."""
+    """Derive the authors' name of a missing tensor from that of its neighbour."""
     beside = re.sub(r"_[a-z]+(_mean|_var)?$", "", ours)
     for name, theirs in mapping.items():
         if name.startswith(beside + "_"):
@@ -241,7 +238,7 @@ def _their_name(ours, mapping):
 
 
 def _specification(tensors, mapping, family):
-    """The network that has these stages, blocks, branches and channels."""
+    """Return the network with these stages, blocks, branches and channels."""
     places = [re.match(r"stage(\d+)_block(\d+)_branch(\d+)_", name) for name in mapping]
     places = [tuple(map(int, match.groups())) for match in places if match]
     if {stage for stage, _, _ in places} != {1, 2, 3}:
@@ -254,7 +251,7 @@ def _specification(tensors, mapping, family):
             f"{len(tensors)} tensors: it is not one of the authors' networks"
         )
     stem = int(tensors["g0_conv_weight"].shape[0])
-    spec = network(
+    spec = get_spec(
         f"cifar_{family}8",
         classes=int(tensors["cls_fc_weight"].shape[0]),
         blocks=blocks,
@@ -271,7 +268,7 @@ def _some(names):
 
 
 def _load(path):
-    """Arrays by name, without MXNet's ``arg:`` and ``aux:``."""
+    """Load arrays by name, without MXNet's ``arg:`` and ``aux:``."""
     try:
         loaded = load_arrays(path)
     except _UNREADABLE as error:
@@ -302,15 +299,15 @@ def _load_symbol(path):
 
 
 def _refuse_own_source(prefix, epoch, out):
-    """What is read must not be what is written."""
+    """Refuse to overwrite the files that are read."""
     source = {f"{prefix}-symbol.json", f"{prefix}-{epoch:04d}.params"}
     written = {os.path.join(out, name) for name in ("model-symbol.json", "model-0000.params")}
     for path in {os.path.realpath(path) for path in source} & {*map(os.path.realpath, written)}:
-        raise DMRError(f"{path} would be overwritten by what is made of it; choose another --out")
+        raise DMRError(f"{path} would be overwritten by the result; choose another --out")
 
 
 def _compare(symbol, tensors, net, path):
-    """Largest difference of the logits, as a part of the largest; refuses other networks."""
+    """Return the largest relative difference of the logits; refuse another network."""
     inside = symbol.get_internals()
     if "cls_fc_output" not in inside.list_outputs():
         raise DMRError(f"{path} has no layer cls_fc: it is not the authors' symbol")
@@ -332,8 +329,8 @@ def _compare(symbol, tensors, net, path):
     difference = float(np.abs(theirs - ours).max() / max(np.abs(theirs).max(), 1e-12))
     if difference > 1e-4:
         raise DMRError(
-            f"{path} predicts otherwise than {net.spec.name} with the same parameters (by "
-            f"{difference:.2g} of the largest logit): it is not the network that its parameters' "
+            f"{path} predicts differently from {net.spec.name} with the same parameters (by "
+            f"{difference:.2g} of the largest logit): it is another network than its parameters' "
             f"names say"
         )
     return difference

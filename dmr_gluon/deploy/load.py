@@ -1,4 +1,4 @@
-"""Loading a bundle, and not trusting it before it has shown what it can."""
+"""Load a bundle, after verifying its hashes and running its worked example."""
 
 import os
 import warnings
@@ -11,42 +11,35 @@ from ..errors import DMRError, last_line
 from ..models.network import load_arrays, misfit
 from ..runtime import mx
 from ..standalone.logits_worker import in_portions
-from ..standalone.predict_onnx import (
-    Problem,
-    onnx_logits,
-    read_image,
-    to_batch,
-)
+from ..standalone.predict_onnx import Problem, onnx_logits, read_image, to_batch
 from .bundle import read_bundle
 from .variants import CPU_ONLY
 
 
 class Bundle:
-    """A network as it was exported, ready to run; :func:`load_bundle` makes it.
+    """An exported network, ready to run; made by :func:`load_bundle`.
 
     Parameters
     ----------
     path : str
         The bundle's folder.
     description : dict
-        What its ``bundle.json`` says.
+        Its ``bundle.json``, see :mod:`.bundle`.
     form : str
-        One of ``description["forms"]``.
+        The variant: one of ``description["forms"]``.
     device : mx.Context
 
     Raises
     ------
     DMRError
-        Where this MXNet or ONNX Runtime cannot run the form.
+        If this MXNet or ONNX Runtime cannot run the variant.
 
     Attributes
     ----------
-    description : dict
-        What ``bundle.json`` says, see :mod:`.bundle`.
-    form : str
-        Which of the bundle's it is.
+    description, form
+        As above.
     net : mx.gluon.SymbolBlock or None
-        The network on its first device, for use in Gluon; None for the form ``onnx``.
+        The network on its device, for use in Gluon; None for ``onnx``.
     """
 
     def __init__(
@@ -78,8 +71,8 @@ class Bundle:
         Parameters
         ----------
         batch : numpy.ndarray
-            Float32, as ``description["input"]`` says: (n, 3, height, width), normalised, or
-            (n, height, width, 3), 0 to 255.
+            Float32, as described by ``description["input"]``: (n, 3, height, width),
+            normalised, or (n, height, width, 3), 0 to 255.
 
         Returns
         -------
@@ -94,7 +87,7 @@ class Bundle:
         Raises
         ------
         DMRError
-            Where the logits are not those that stand in the bundle.
+            If the logits differ from those in the bundle.
         """
         entry = self.description["forms"][self.form]
         image = read_image(os.path.join(self.path, self.description["example"]["image"]))
@@ -108,7 +101,7 @@ class Bundle:
         difference = np.abs(found - np.float32(entry["logits"]))
         # GPUs may compute convolutions with ten bits of precision (TF32).
         allowed = entry["tolerance"] * (1 if self._device.device_type == "cpu" else 100)
-        if not (difference <= allowed).all():  # also where it is not a number
+        if not (difference <= allowed).all():  # NaN too
             raise DMRError(
                 f"{self.path}: the form {self.form} gives other logits for its worked example than "
                 f"when it was exported (by {difference.max():g}, allowed are "
@@ -119,27 +112,26 @@ class Bundle:
 def load_bundle(
     path: Union[str, "os.PathLike[str]"], form: str = "plain", device: Optional[mx.Context] = None
 ) -> Bundle:
-    """Load what ``dmr export`` wrote, after every file's hash has been compared.
+    """Load a bundle after verifying every file's hash, and run its worked example.
 
     Parameters
     ----------
     path : str
         The bundle's folder.
     form : str
-        One of those that it holds (``description["forms"]``).
+        The variant: one of its ``description["forms"]``.
     device : mx.Context, optional
         Default: the CPU.
 
     Returns
     -------
     Bundle
-        Which has run its worked example.
 
     Raises
     ------
     DMRError
-        Naming a file that is missing or damaged; or for a form that is not there or does not do
-        what it did when it was exported.
+        For a missing or damaged file, by its name, and for a variant that is missing or gives
+        other outputs than when it was exported.
     """
     path = os.fspath(path)
     description = read_bundle(path)
@@ -170,13 +162,13 @@ def _symbol_block(path, params, device):
         with open(path, encoding="utf-8") as file:
             symbol = mx.sym.load_json(file.read())
         arrays = {name.partition(":")[2]: array for name, array in load_arrays(params).items()}
-    except mx.base.MXNetError as error:  # such as operators of oneDNN, which it may not have
+    except mx.base.MXNetError as error:  # such as oneDNN's operators, in a build without it
         reason = last_line(error)
         raise DMRError(
             f"{path} cannot be loaded by this MXNet ({reason}); load another form, such as plain"
         ) from error
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that the input's type is not in the file
+        warnings.simplefilter("ignore", UserWarning)  # the file does not say the input's type
         net = mx.gluon.SymbolBlock(symbol, [mx.sym.var("data")])
     parameters = net.collect_params()
     fault = misfit(dict.fromkeys(parameters, ()), dict.fromkeys(arrays, ()))

@@ -1,8 +1,8 @@
-"""A network as an ONNX model.
+"""Write a network as an ONNX model.
 
-MXNet's own exporter writes the nodes; what it leaves wrong is put right here: it stamps the
-installed onnx package's newest opset on nodes of opset 13, lists the weights among the inputs,
-which keeps ONNX Runtime from folding constants, and does not say what the output looks like.
+MXNet's own exporter writes the nodes. This module corrects three of its faults: it declares the
+newest opset of the installed onnx package for nodes of opset 13, lists the weights among the
+inputs, which keeps ONNX Runtime from folding constants, and omits the output's shape.
 """
 
 import os
@@ -14,16 +14,16 @@ import numpy as np
 from ..errors import DMRError
 from ..runtime import mx
 
-#: What the nodes are that MXNet 1.9.1 writes, and the IR version of that opset's time.
+#: The opset of the nodes that MXNet 1.9.1 writes, and its IR version.
 _OPSET, _IR_VERSION = 13, 7
 
 
 def require_onnx():
-    """The package, or a line that says how to install it."""
+    """Import and return onnx, or say how to install it."""
     try:
         import onnx
-        import onnx.mapping  # noqa: F401 -- what mx.onnx uses
-        import onnxruntime  # noqa: F401 -- what compares the model
+        import onnx.mapping  # noqa: F401 -- used by mx.onnx
+        import onnxruntime  # noqa: F401 -- used to compare the model
     except (ImportError, TypeError) as error:  # protobuf raises TypeErrors
         raise DMRError(
             "the form onnx needs the packages onnx (below 1.18) and onnxruntime; "
@@ -32,25 +32,25 @@ def require_onnx():
     return onnx
 
 
-def write_onnx(form, path, shape, classes):
-    """Write an ONNX model with inputs of any number of images, and have it checked.
+def write_onnx(variant, path, shape, classes):
+    """Write an ONNX model for batches of any size, and have it checked.
 
     Parameters
     ----------
-    form : Form
+    variant : Variant
     path : str
     shape : tuple of int
-        Of one image, as the graph takes it.
+        The shape of one image, as the graph takes it.
     classes : int
 
     Raises
     ------
     DMRError
-        Where onnx is not installed, or its checker refuses the model.
+        If onnx is not installed, or its checker refuses the model.
     OSError
     """
     onnx = require_onnx()
-    model = onnx.load_from_string(_by_mxnet(form, shape))
+    model = onnx.load_from_string(_by_mxnet(variant, shape))
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [entry for entry in model.graph.input if entry.name not in weights]
     (output,) = (entry.name for entry in model.graph.output)
@@ -68,18 +68,18 @@ def write_onnx(form, path, shape, classes):
     onnx.save(model, path)
 
 
-def _by_mxnet(form, shape):
-    """What MXNet's exporter writes, as bytes."""
-    parameters = {name: mx.nd.array(array) for name, array in form.arrays.items()}
+def _by_mxnet(variant, shape):
+    """Return the output of MXNet's exporter as bytes."""
+    parameters = {name: mx.nd.array(array) for name, array in variant.arrays.items()}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = os.path.join(folder, "model.onnx")
         try:
             mx.onnx.export_model(
-                form.symbol, parameters, [(1, *shape)], np.float32, path,
+                variant.symbol, parameters, [(1, *shape)], np.float32, path,
                 dynamic=True, dynamic_input_shapes=[("N", *shape)],
             )  # fmt: skip
-        except AttributeError as error:  # an operator that it does not know
+        except AttributeError as error:  # an unknown operator
             raise DMRError(f"MXNet's ONNX exporter: {error}; leave out the form onnx") from error
         with open(path, "rb") as file:
             return file.read()

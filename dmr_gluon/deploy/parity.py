@@ -1,7 +1,7 @@
-"""Forms of a network against the network itself: their outputs and errors.
+"""Compare the variants of a network with the network: their outputs and errors.
 
-Each form runs in a process of its own that imports only what the form needs
-(:mod:`.worker`), from the files that will be given away.
+Each variant runs from the files of the bundle, in a process of its own that imports only what
+the variant needs (:mod:`dmr_gluon.standalone.logits_worker`).
 """
 
 import contextlib
@@ -17,18 +17,19 @@ from ..errors import DMRError
 from ..standalone import logits_worker
 from ..system.worker_process import Process
 
-#: Of an image's logits, by the larger of 1 and the largest: how far float32 forms may be off.
+#: Largest difference of a float32 variant's logits, relative to the larger of 1 and the largest
+#: logit of the image.
 TOLERANCE = 1e-4
 _WORKER = logits_worker.__file__
 
 
 class Worker(Process):
-    """One form in a process of its own.
+    """One variant in a process of its own.
 
     Parameters
     ----------
     name : str
-        The form's.
+        The variant's.
     runtime : str
         ``mxnet`` or ``onnxruntime``.
     files : list of str
@@ -43,18 +44,18 @@ class Worker(Process):
         super().__init__(what, command, folder=os.path.dirname(files[0]) or None)
 
     def logits(self, images):
-        """(n, ...) images as the form takes them to (n, classes) of float32."""
+        """Return logits, (n, classes) of float32, for (n, ...) images as the variant takes them."""
         images = np.ascontiguousarray(images, np.float32)
         shape = self.ask({"do": "logits", "shape": images.shape}, images.tobytes())["shape"]
         return np.frombuffer(self.read(4 * int(np.prod(shape))), np.float32).reshape(shape)
 
 
 @contextlib.contextmanager
-def workers(forms):
-    """A worker for each of ``{name: (runtime, files)}``, by name."""
+def workers(variants):
+    """Start a worker for each of ``{name: (runtime, files)}``; yields them by name."""
     started = {}
     try:
-        for name, (runtime, files) in forms.items():
+        for name, (runtime, files) in variants.items():
             started[name] = Worker(name, runtime, files)
         for worker in started.values():
             worker.wait()
@@ -66,22 +67,21 @@ def workers(forms):
 
 @dataclass
 class Comparison:
-    """A form's outputs beside the network's.
+    """A variant's outputs compared with the network's.
 
     Attributes
     ----------
     images : int
     difference : float
-        Largest, of logits.
+        Largest difference of logits.
     largest : float
-        Of the network's logits, their largest absolute value.
+        Largest absolute value of the network's logits.
     other_class : int
-        Images for which another class comes first.
+        Number of images with another predicted class.
     excess : float
-        Largest difference of an image's logits, as a part of what is tolerated.
+        Largest difference of an image's logits, relative to the tolerance.
     wrong, network_wrong : int or None
-        Images for which the right class does not come first, in this form and in the network;
-        None where the right ones are not known.
+        Number of images that the variant and the network classify wrongly; None without labels.
     """
 
     images: int = 0
@@ -94,25 +94,22 @@ class Comparison:
 
     @property
     def equal(self):
-        """Is it the same function up to rounding?"""
+        """Whether it is the same function up to rounding."""
         return self.excess <= 1
 
     @property
     def error(self):
-        """Percent, or None."""
+        """Error in percent, or None without labels."""
         return None if self.wrong is None else 100 * self.wrong / self.images
 
     @property
     def more_error(self):
-        """Percentage points by which the form is worse than the network.
-
-        Where the right classes are not known: how many images get another one.
-        """
+        """Additional error in percentage points; without labels, images of another class."""
         more = self.other_class if self.wrong is None else self.wrong - self.network_wrong
         return 100 * more / self.images
 
     def describe(self):
-        """For ``bundle.json``."""
+        """Return the entry for ``bundle.json``."""
         return {
             "images": self.images,
             "largest_difference": self.difference,
@@ -122,7 +119,7 @@ class Comparison:
         }
 
     def add(self, expected, found, label=None):
-        """Count a batch: logits (n, classes) of the network and of the form."""
+        """Add a batch: logits (n, classes) of the network and of the variant."""
         self.images += len(expected)
         if not np.isfinite(expected).all():
             raise DMRError("the network gives values that are not finite; export another epoch")
@@ -141,17 +138,17 @@ class Comparison:
 
 
 def compare(network, running, batches, total):
-    """Run a network and its forms on the same images.
+    """Run a network and its variants on the same images.
 
     Parameters
     ----------
     network : function
-        From a batch as ``batches`` has it to logits, (n, classes).
+        Maps a batch to logits, (n, classes).
     running : dict of Worker
         By name.
-    batches : iterable of (for the network, for the forms, labels or None)
+    batches : iterable of (network's images, variants' images, labels or None)
     total : int
-        Images, for the progress.
+        Number of images, for the progress bar.
 
     Returns
     -------
@@ -161,7 +158,7 @@ def compare(network, running, batches, total):
     Raises
     ------
     DMRError
-        For outputs of another shape, or a network whose own are not finite.
+        For outputs of another shape, or logits of the network that are not finite.
     """
     found = {name: Comparison() for name in running}
     with tqdm(total=total, desc="compare", unit=" images", disable=None, leave=False) as progress:

@@ -1,4 +1,4 @@
-"""``dmr predict``: what a bundle's network says about images."""
+"""``dmr predict``: classify images with a bundle's network."""
 
 import os
 import sys
@@ -12,28 +12,28 @@ from .load import load_bundle
 
 
 def predict(bundle, options, form, gpu=None):
-    """Write what a network says about images to stdout.
+    """Write a network's predictions for images to stdout.
 
     Parameters
     ----------
     bundle : str
-        A folder that ``dmr export`` wrote.
+        The folder of a bundle.
     options : argparse.Namespace
-        What :func:`.predict_onnx.add_arguments` reads.
+        The arguments of :func:`.predict_onnx.add_arguments`.
     form : str
-        One of the bundle's.
+        One of the bundle's variants.
     gpu : str, optional
-        Its number.
+        The GPU's number.
 
     Returns
     -------
     int
-        Images that could not be predicted; a line on stderr says why.
+        Number of images that could not be predicted; each has a line on stderr.
 
     Raises
     ------
     DMRError
-        Where nothing can be predicted.
+        If nothing can be predicted.
     """
     device = None
     if gpu is not None:
@@ -48,7 +48,7 @@ def predict(bundle, options, form, gpu=None):
     except predict_onnx.Problem as problem:
         raise DMRError(str(problem)) from None
     results = predict_onnx.predictions(paths, about, network.logits, options)
-    # Not through what is being written to the same terminal.
+    # A progress bar would mix with output on the same terminal.
     hidden = True if sys.stdout.isatty() else None
     with tqdm(results, "predict", len(paths), unit=" images", disable=hidden) as progress:
         try:
@@ -59,4 +59,4 @@ def predict(bundle, options, form, gpu=None):
             raise
         except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it would fail again
-            raise DMRError(f"what was predicted cannot be written: {error.strerror}") from error
+            raise DMRError(f"the predictions cannot be written: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""The forms of a bundle side by side."""
+"""The table of a bundle's variants, ``forms.md``."""
 
 import os
 
@@ -6,22 +6,22 @@ from ..system.machine import processor, usable_cores
 from ..system.text_tables import markdown_table
 
 
-def forms_table(network, forms):
-    """What ``dmr export --all`` found, as Markdown.
+def variants_table(network, variants):
+    """Format the measurements of ``dmr export --all`` as Markdown.
 
     Parameters
     ----------
     network : str
-        Its name.
-    forms : dict
-        As in ``bundle.json``, each with its ``speed``.
+        The network's name.
+    variants : dict
+        The ``forms`` of ``bundle.json``, each with its ``speed``.
 
     Returns
     -------
     str
     """
     rows = []
-    for name, entry in forms.items():
+    for name, entry in variants.items():
         compared, speed = entry["compared"], entry["speed"]
         error = compared["error"]
         rows.append(
@@ -41,13 +41,13 @@ def forms_table(network, forms):
         "form", "MB", "images/s, 1", "images/s, 32", "by plain, 1", "by plain, 32",
         "p50 ms", "p95 ms", "error %", "other class", "largest difference",
     )  # fmt: skip
-    images = next(iter(forms.values()))["compared"]["images"]
+    images = next(iter(variants.values()))["compared"]["images"]
     return (
         f"# Forms of {network}\n\n"
         f"{markdown_table(header, rows, range(1, len(header)))}\n\n"
-        f"Images per second in batches of 1 and of 32; their ratio to plain, round by round; what "
-        f"one image takes, median and 95th percentile. Error, images of another class than the "
-        f"network's, and the largest difference of logits: on {images:,} images. grouped is in the "
-        f"bundle only where it is faster than folded. "
+        f"Images per second in batches of 1 and of 32, and their ratio to plain, round by round; "
+        f"latency of one image, median and 95th percentile; error, images of another class than "
+        f"the network's, and largest difference of logits on {images:,} images. The bundle holds "
+        f"grouped only if it is faster than folded. "
         f"{usable_cores()} cores ({processor()}), {os.environ.get('OMP_NUM_THREADS')} threads."
     )

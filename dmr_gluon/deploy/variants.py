@@ -1,19 +1,19 @@
-"""The forms in which a trained network can be exported.
+"""The variants in which a trained network can be exported: ``dmr export --forms``.
 
 ===============  ====================================================================
 ``plain``        as it was trained
 ``bn-folded``    BN is part of the convolutions before it
-``folded``       and the merge's factor is part of the convolutions around it
+``folded``       the merge's factor too is part of the convolutions around it
 ``fused``        ``folded`` as oneDNN's operators: for CPUs and MXNet only
-``grouped``      ``folded`` of the grouped form (Figures 4 and 5): all branches in one
+``grouped``      ``folded`` from the grouped form (Figures 4 and 5): all branches in one
                  convolution
-``int8``         ``folded`` as oneDNN's INT8 operators, each tensor's range from the
-                 smallest and largest value on training images
+``int8``         ``folded`` as oneDNN's INT8 operators; each tensor's range spans its
+                 smallest to its largest value on training images
 ``int8-entropy`` with ranges chosen to lose the least information (KL divergence)
 ``onnx``         ``folded`` as an ONNX model, for ONNX Runtime and others
 ===============  ====================================================================
 
-All but INT8 are the same function up to rounding.
+All but INT8 compute the same function up to rounding.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,6 @@ from ..data.preprocessing import batch_size
 from ..errors import DMRError
 from ..models.equivalence import arrays_of, convert
 from ..models.network import Network
-from ..models.spec import INCEPTION_LIKE, MERGE_AND_RUN
 from ..runtime import mx
 from .folding import fold_bn, fold_scaling
 from .graph import Graph, Node
@@ -33,19 +32,19 @@ PLAIN = "plain"
 ONNX = "onnx"
 
 #: In the order in which they are made and listed.
-FORMS = ("plain", "bn-folded", "folded", "fused", "grouped", "int8", "int8-entropy", "onnx")
+VARIANTS = ("plain", "bn-folded", "folded", "fused", "grouped", "int8", "int8-entropy", "onnx")
 INT8 = ("int8", "int8-entropy")
 CPU_ONLY = ("fused", *INT8, ONNX)
 
 
 @dataclass(frozen=True)
-class Form:
-    """A network as a symbol and its parameters.
+class Variant:
+    """A symbol and its parameters.
 
     Attributes
     ----------
     symbol : mx.sym.Symbol
-        From ``data`` to logits.
+        Maps ``data`` to logits.
     arrays : dict of str to numpy.ndarray
         Parameters and running statistics.
     """
@@ -55,7 +54,7 @@ class Form:
 
 
 def available(spec):
-    """The forms that a network has.
+    """Return the names of the variants that a network has.
 
     Parameters
     ----------
@@ -65,45 +64,43 @@ def available(spec):
     -------
     tuple of str
     """
-    parallel = spec.block in (MERGE_AND_RUN, INCEPTION_LIKE) and spec.form == "branches"
-    return tuple(name for name in FORMS if parallel or name != "grouped")
+    groupable = spec.parallel and spec.form == "branches"
+    return tuple(name for name in VARIANTS if groupable or name != "grouped")
 
 
-def require_form(name, spec):
-    """Refuse a form that a network does not have."""
+def require_variant(name, spec):
+    """Refuse a variant that a network does not have."""
     if name not in available(spec):
         raise DMRError(f"{spec.name} has no form {name!r}; it has {', '.join(available(spec))}")
 
 
 def make(name, net, preprocessing=None, calibration=None):
-    """One form of a network.
+    """Make one variant of a network.
 
     Parameters
     ----------
     name : str
-        One of ``FORMS``. Of ``onnx`` this is what is then written as an ONNX model.
+        One of :data:`VARIANTS`. ``onnx`` yields the graph that becomes the ONNX model.
     net : Network
-        Initialised; on its first device.
+        Initialised; its first device's parameters are taken.
     preprocessing : (mean, std), optional
-        R, G, B in 0-255, to make part of the graph: it then takes (n, height, width, 3) pixels.
+        R, G, B in 0-255, to include in the graph, which then takes (n, height, width, 3) pixels.
     calibration : numpy.ndarray, optional
         (n, ...) training images as the graph takes them, for INT8.
 
     Returns
     -------
-    Form
+    Variant
 
     Raises
     ------
     DMRError
-        For a network that does not have this form.
+        For a network that does not have this variant.
     """
-    require_form(name, net.spec)
+    require_variant(name, net.spec)
     if name == "grouped":
-        if (
-            net.portable_symbol().tojson()
-            != Network(net.spec, net.prefix).portable_symbol().tojson()
-        ):
+        original = Network(net.spec, net.prefix).portable_symbol().tojson()
+        if net.portable_symbol().tojson() != original:
             raise DMRError(f"{net.spec.name} has replaced layers, and so no form 'grouped'")
         net = convert(net, "grouped")
     symbol, arrays = net.portable_symbol(), arrays_of(net)
@@ -118,29 +115,19 @@ def make(name, net, preprocessing=None, calibration=None):
         symbol = symbol.get_backend_symbol("MKLDNN")
     elif name in INT8:
         symbol, arrays = _quantized(symbol, arrays, name, calibration)
-    return Form(symbol, arrays)
+    return Variant(symbol, arrays)
 
 
 def _with_preprocessing(symbol, arrays, mean, std):
-    """The graph, taking pixels: (n, height, width, 3), 0 to 255, RGB."""
-    graph = Graph(symbol)
+    """Let the graph take pixels: (n, height, width, 3), 0 to 255, RGB."""
+    graph, shape = Graph(symbol), {"__shape__": "(1, 3, 1, 1)"}
     (data,) = (node for node in graph.nodes() if node.op == "null" and node.name == "data")
-    readers = [
-        (node, place)
-        for node in graph.nodes()
-        for place, source in enumerate(node.inputs)
-        if source == (data, 0)
-    ]
-    shape = {"__shape__": "(1, 3, 1, 1)"}
-    planes = Node("transpose", "input_planes", {"axes": "(0, 3, 1, 2)"}, [(data, 0)])
-    centred = Node(
-        "broadcast_sub", "input_centred", {}, [(planes, 0), (Node("null", "input_mean", shape), 0)]
-    )
-    scaled = Node(
-        "broadcast_mul", "input_scaled", {}, [(centred, 0), (Node("null", "input_scale", shape), 0)]
-    )
-    for node, place in readers:
-        node.inputs[place] = (scaled, 0)
+    means, scales = Node("null", "input_mean", shape), Node("null", "input_scale", shape)
+    planes = Node("transpose", "input_planes", {"axes": "(0, 3, 1, 2)"})
+    centred = Node("broadcast_sub", "input_centred", {}, [(planes, 0), (means, 0)])
+    scaled = Node("broadcast_mul", "input_scaled", {}, [(centred, 0), (scales, 0)])
+    graph.replace((data, 0), (scaled, 0))
+    planes.inputs = [(data, 0)]
     mean, std = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in (mean, std))
     return graph.symbol(), {**arrays, "input_mean": mean, "input_scale": 1 / std}
 
@@ -164,20 +151,20 @@ def _quantized(symbol, arrays, name, calibration):
 
 
 def _calibration_batch(images):
-    """The largest divisor of their number that is no more than a usual batch.
+    """Return the largest divisor of the number of images up to the usual batch size.
 
-    NDArrayIter would fill up a last batch with images that it has had.
+    NDArrayIter would pad a last, smaller batch with repeated images.
     """
     most = batch_size(max(images.shape[1:]))
     return max(size for size in range(1, most + 1) if len(images) % size == 0)
 
 
 def _before_the_last_sum(symbol):
-    """The sums of branches, but for the outermost, after which no convolution comes.
+    """Return the inner sums of the last block, which stay in float32.
 
-    What is rounded to INT8 once more between two branches of the last block goes straight into
-    the features, and costs more errors than all other rounding. These sums and the convolutions
-    that they are fused with stay in float32.
+    Rounding to INT8 between two branches of the last block goes straight into the features,
+    and costs more accuracy than all other rounding. The convolutions that are fused with these
+    sums stay in float32 too.
     """
     waiting = [node for node, _ in Graph(symbol).outputs]
     found = set()

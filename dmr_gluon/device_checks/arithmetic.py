@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..analysis.symbol_parity import randomise
-from ..models.names import network
+from ..models.names import get_spec
 from ..models.network import Network
 from ..models.serialization import prepare_to_run
 from ..runtime import mx
@@ -51,7 +51,7 @@ def check_arithmetic(devices, precision="float32"):
     Check
     """
     for description, name, size, count, deep in SUBJECTS:
-        spec = network(name)
+        spec = get_spec(name)
         random = np.random.RandomState(0)
         images = random.standard_normal((count, 3, size, size))
         weights = random.standard_normal((count, spec.classes))

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import DMRError, last_line
 from ..models.layers import BatchNorm
-from ..models.names import network
+from ..models.names import get_spec
 from ..models.network import Network
 from ..models.serialization import prepare_to_run
 from ..runtime import mx
@@ -22,14 +22,7 @@ from ..system import program as child
 from ..training.distributed import ALONE, join
 from ..training.optimizer import NAG2016
 from ..training.step import LossScale, TrainingStep
-from .checks import (
-    FAILED,
-    SKIPPED,
-    Check,
-    bounded,
-    judged,
-    relative_difference,
-)
+from .checks import FAILED, SKIPPED, Check, bounded, judged, relative_difference
 
 STEPS, IMAGES = 4, 8  # of a part
 _LR = 0.05
@@ -91,7 +84,7 @@ def _alike(what, found, expected, advice):
 def make_step(devices, accumulate=1, **more):
     """A training step of a small network, with the same weights each time."""
     mx.random.seed(0)
-    net = Network(network("cifar_dmrnet8"))
+    net = Network(get_spec("cifar_dmrnet8"))
     net.initialize(ctx=devices)
     prepare_to_run(net, devices)
     optimizer = NAG2016(
@@ -107,7 +100,7 @@ def steps_of(step, count=STEPS, group=ALONE, same=False, share=None):
     ----------
     step : TrainingStep
     count : int
-    group : Group
+    group : WorkerGroup
         Every worker takes its share of each batch.
     same : bool
         All with the same batch.
@@ -134,7 +127,7 @@ def steps_of(step, count=STEPS, group=ALONE, same=False, share=None):
 
 
 def _weights(step):
-    arrays = [bucket.list_data()[0].asnumpy().astype(np.float64) for bucket in step.buckets.arrays]
+    arrays = [bucket.list_data()[0].asnumpy().astype(np.float64) for bucket in step.flat.arrays]
     return np.concatenate(arrays)
 
 

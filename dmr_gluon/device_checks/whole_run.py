@@ -21,14 +21,9 @@ from ..runs import log as runlog
 from ..runs.directory import RunDirectory
 from ..runs.trained_network import load_run
 from ..runtime import mx
-from ..training.trainer import RunOptions, fit
-from .checks import (
-    MEASURED,
-    Check,
-    bounded,
-    judged,
-    relative_difference,
-)
+from ..training.fit import fit
+from ..training.options import RunOptions
+from .checks import MEASURED, Check, bounded, judged, relative_difference
 
 _CLASSES = 4
 #: Of losses and weights of a resumed run on GPUs, should the bits not be the same; and of losses on
@@ -152,9 +147,12 @@ def _stop_after_first_epoch(recipe, options):
 
 def _resumed(whole, resumed, what, on_gpus):
     (first, other) = (runlog.epochs(RunDirectory(path).log)[-1] for path in (whole, resumed))
-    losses = {name: abs(other[name] / first[name] - 1) for name in ("train_loss", "test_loss")}
-    hashes = [line["parameters_sha256"] for line in (first, other)]
-    text = f"train loss {first['train_loss']:.4f} and {other['train_loss']:.4f}"
+    losses = {
+        name: abs(getattr(other, name) / getattr(first, name) - 1)
+        for name in ("train_loss", "test_loss")
+    }
+    hashes = [line.parameters_sha256 for line in (first, other)]
+    text = f"train loss {first.train_loss:.4f} and {other.train_loss:.4f}"
     if what.endswith("same devices"):
         if hashes[0] == hashes[1]:
             return Check(what, f"the same bits; {text}", "ok")
@@ -214,7 +212,7 @@ def check_speed(devices, folder):
         prepare(os.path.join(place, "data"), images * steps, 32, size, jpeg=on_gpus)
         fit(replace(recipe, batch_size=images), _options(group, place, "run"))
         line = runlog.epochs(os.path.join(place, "run", "log.jsonl"))[-1]
-        seconds, rate = line["seconds"], line["images_per_second"]
+        seconds, rate = line.seconds, line.images_per_second
         waited = seconds.get("data", 0) / (seconds.get("data", 0) + seconds["train"])
         text = (
             f"{rate:,.0f} images/s ({recipe.model}, {share} on each of {len(group)}), "

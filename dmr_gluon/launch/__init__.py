@@ -1,1 +1,1 @@
-"""Training with several processes, on one machine or many: start them, watch them, end them."""
+"""Train with several processes, on one machine or many."""

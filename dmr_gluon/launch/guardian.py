@@ -1,9 +1,9 @@
-"""Runs one command and lets nothing of it survive: ``python -m dmr_gluon.launch.guardian``.
+"""Run one command and leave nothing of it behind: ``python -m dmr_gluon.launch.guardian``.
 
-The launcher starts every process of a job through a keeper, on this machine or at the other
-end of an ssh connection, and holds the keeper's standard input open. A byte on it asks the
+The launcher starts every process of a job through a guardian, on this machine or at the far
+end of an ssh connection, and holds the guardian's standard input open. A byte on it asks the
 command to end (SIGTERM). When it closes, because the launcher closed it, was killed or lost
-the connection, the keeper ends the command's whole process group.
+the connection, the guardian ends the command's process group.
 """
 
 import contextlib
@@ -17,11 +17,11 @@ import time
 
 from ..system.machine import usable_cores
 
-#: Begins the line that tells the launcher the command's process id.
+#: Start of the line that tells the launcher the process id of the command.
 PID_MARK = b"dmr-launch-pid "
 
 #: Seconds between SIGTERM and SIGKILL when standard input closes.
-_MERCY = 3
+_KILL_DELAY = 3
 
 _PR_SET_PDEATHSIG = 1
 
@@ -32,12 +32,12 @@ def main(arguments):
     Parameters
     ----------
     arguments : list of str
-        How many workers share this machine's cores, then the command.
+        Number of workers that share the cores of this machine, then the command.
 
     Returns
     -------
     int
-        The command's exit status; 128 and the signal's number if one ended it; 127 if it
+        Exit status of the command; 128 plus the signal number if a signal ended it; 127 if it
         could not be started.
     """
     sharing, *command = arguments
@@ -45,9 +45,9 @@ def main(arguments):
     libc = ctypes.CDLL(None)
 
     def before_exec():
-        # If the keeper itself is killed, the command must not go on unwatched.
+        # The command must not outlive a guardian that is killed.
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        # Written here, before the command can write anything, it cannot end up inside a line.
+        # Nothing of the command has been written yet, so this cannot split one of its lines.
         os.write(1, PID_MARK + b"%d\n" % os.getpid())
 
     try:
@@ -58,7 +58,7 @@ def main(arguments):
         print(f"error: {command[0]} cannot be started ({error.strerror})", file=sys.stderr)
         return 127
     threading.Thread(target=_obey, args=(child.pid,), daemon=True).start()
-    # While the command has ended but is not yet waited for, no other group can have its number.
+    # Until the command is reaped, no other process group can get its number.
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     _signal_group(child.pid, signal.SIGKILL)
     status = child.wait()
@@ -66,11 +66,12 @@ def main(arguments):
 
 
 def _obey(pid):
+    """Pass requests from standard input on to a command, and end it at end of file."""
     while os.read(0, 1):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
     _signal_group(pid, signal.SIGTERM)
-    time.sleep(_MERCY)
+    time.sleep(_KILL_DELAY)
     _signal_group(pid, signal.SIGKILL)
 
 
@@ -82,5 +83,5 @@ def _signal_group(pid, number):
 if __name__ == "__main__":
     ended = main(sys.argv[1:])
     sys.stderr.flush()
-    # Not sys.exit: the other thread may still be reading.
+    # Not sys.exit, which would finalize the interpreter under the thread that still reads.
     os._exit(ended)

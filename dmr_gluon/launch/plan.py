@@ -1,4 +1,4 @@
-"""Which processes a job has, where they run, and what their environment tells them."""
+"""Plan a job: its processes, their hosts and their environment."""
 
 import os
 import re
@@ -7,8 +7,8 @@ from typing import Optional
 
 from ..errors import DMRError
 
-#: HOST, HOST:N (MPICH, Horovod) or HOST slots=N (Open MPI). A colon is in IPv6 addresses, too: two
-#: at least.
+#: HOST, HOST:N (MPICH, Horovod) or HOST slots=N (Open MPI). An IPv6 address has two colons or
+#: more.
 _HOST = re.compile(
     r"(?P<name>[A-Za-z0-9_][\w.@%-]*(?:(?::[\w.@%-]*){2,})?)"
     r"(?:(?::|\s+slots=)(?P<slots>[1-9][0-9]{0,5}))?",
@@ -18,7 +18,14 @@ _HOST = re.compile(
 
 @dataclass(frozen=True)
 class Host:
-    """A machine of a host file. ``slots``: the most workers it takes; None: any number."""
+    """A machine in a host file.
+
+    Parameters
+    ----------
+    name : str
+    slots : int, optional
+        Maximum number of workers; None means no limit.
+    """
 
     name: str
     slots: Optional[int] = None
@@ -33,9 +40,9 @@ class Task:
     role : str
         ``scheduler``, ``server`` or ``worker``.
     number : int
-        From 0, within the role.
+        Counted from 0 within the role.
     host : str, optional
-        None: this machine.
+        None means this machine.
     """
 
     role: str
@@ -44,17 +51,19 @@ class Task:
 
     @property
     def name(self):
-        """Such as ``worker 1``."""
+        """Name for messages, such as ``worker 1``."""
         return self.role if self.role == "scheduler" else f"{self.role} {self.number}"
 
 
 def read_hosts(path):
-    """Read a host file: a line ``HOST``, ``HOST:N`` or ``HOST slots=N`` for every machine.
+    """Read a host file.
+
+    Each line is ``HOST``, ``HOST:N`` or ``HOST slots=N``. Blank lines and comments (``#``) are
+    skipped.
 
     Parameters
     ----------
     path : str
-        Empty lines, and what follows a ``#``, are skipped.
 
     Returns
     -------
@@ -63,7 +72,7 @@ def read_hosts(path):
     Raises
     ------
     DMRError
-        For a file that cannot be read or a line that is something else.
+        If the file cannot be read, names no host or has an invalid line.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -92,14 +101,14 @@ def read_hosts(path):
     return hosts
 
 
-def place(workers, servers, hosts=()):
-    """Give every process a machine: in turn, but no more workers than a host's slots.
+def assign_hosts(workers, servers, hosts=()):
+    """Assign every process of a job to a host, round-robin.
 
     Parameters
     ----------
     workers, servers : int
-    hosts : list of Host
-        Empty: all on this machine.
+    hosts : sequence of Host
+        Without hosts, everything runs on this machine.
 
     Returns
     -------
@@ -111,34 +120,33 @@ def place(workers, servers, hosts=()):
     DMRError
         If the hosts have fewer slots than there are workers.
     """
-    names = [host.name for host in hosts] or [None]
+    hosts = hosts or [Host(None)]
+    names = [host.name for host in hosts]
     tasks = [Task("scheduler", 0, names[0])]
     tasks += [Task("server", k, names[k % len(names)]) for k in range(servers)]
-    places, taken = [], 0
-    while len(places) < workers:
-        free = [host for host in hosts or [Host(None)] if host.slots is None or host.slots > taken]
-        if not free:
-            raise DMRError(
-                f"the hosts have slots for {len(places)} workers, and -n asks for {workers}; "
-                f"add hosts or slots"
-            )
-        places += [host.name for host in free]
-        taken += 1
-    return tasks + [Task("worker", k, host) for k, host in enumerate(places[:workers])]
+    assigned = []
+    for taken in range(workers):  # every round gives each host with a free slot one worker
+        assigned += [host.name for host in hosts if host.slots is None or host.slots > taken]
+    if len(assigned) < workers:
+        raise DMRError(
+            f"the hosts have slots for {len(assigned)} workers, and -n asks for {workers}; "
+            f"add hosts or slots"
+        )
+    return tasks + [Task("worker", k, host) for k, host in enumerate(assigned[:workers])]
 
 
 def environment(task, workers, servers, root, port, attempt=0):
-    """The variables that tell a process what it is.
+    """Return the environment variables that tell a process its role.
 
     Parameters
     ----------
     task : Task
     workers, servers : int
     root : str
-        Name or address at which all processes reach the scheduler.
+        Name or address under which all processes reach the scheduler.
     port : int
     attempt : int
-        How often the job was started before.
+        Number of earlier starts of the job.
 
     Returns
     -------
@@ -151,7 +159,7 @@ def environment(task, workers, servers, root, port, attempt=0):
         "DMLC_NUM_SERVER": str(servers),
         "DMLC_NUM_WORKER": str(workers),
         "DMR_ATTEMPT": str(attempt),
-        # Lines are to appear when they are written, though output is not a terminal.
+        # Show lines as they are written, although the output is a pipe.
         "PYTHONUNBUFFERED": os.environ.get("PYTHONUNBUFFERED") or "1",
     }
     if task.role == "worker":
@@ -159,10 +167,10 @@ def environment(task, workers, servers, root, port, attempt=0):
     else:
         variables["OMP_NUM_THREADS"] = "1"
     if root == "127.0.0.1":
-        # MXNet's choice would be another interface, which a single machine may not have.
+        # MXNet would choose another interface, and a single machine may have none.
         variables["DMLC_NODE_HOST"] = root
     elif task.role == "scheduler":
-        # Makes the scheduler listen on all interfaces. Otherwise it listens on its root's
-        # address only, and cannot do even that if the root is a name.
+        # Listen on all interfaces. Otherwise the scheduler listens on the root's address only,
+        # and fails if the root is a name.
         variables["DMLC_USE_KUBERNETES"] = "1"
     return variables

@@ -1,4 +1,4 @@
-"""Starts the processes of a job, watches them, and ends them together."""
+"""Start the processes of a job, watch them, and end them together."""
 
 import contextlib
 import errno
@@ -19,47 +19,47 @@ from ..errors import DMRError
 from ..system import program as child
 from ..system.signals import handled, to_nowhere
 from .guardian import PID_MARK
-from .plan import Host, environment, place
+from .plan import Host, assign_hosts, environment
 
-#: What scheduler and servers run: MXNet serves inside its own import, and exits at the end.
+#: Command of the scheduler and the servers: MXNet serves inside its own import, then exits.
 SERVE = tuple(child.command("dmr_gluon.runtime"))
 
-#: No questions, and a host that has gone is noticed within half a minute.
+#: Never prompt, and notice within half a minute that a host is gone.
 SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=10")
 
-#: Seconds in which scheduler and servers end after the last worker has.
+#: Seconds that the scheduler and the servers get to end after the last worker.
 _ENDING = 5
-#: Seconds in which a worker's end is taken for the cause of a server's.
+#: Seconds within which the end of a worker counts as the cause of the end of a server.
 _TOGETHER = 1
-#: Seconds in which a keeper must have ended its command (it allows that one three).
+#: Seconds that a guardian gets to end its command, which in turn gets three.
 _STOPPING = 8
-#: The ports from which a scheduler on another machine gets one: below those that systems
-#: give out by themselves.
+#: Range of scheduler ports on another machine, below the ephemeral ports of common systems.
 _PORTS = (20000, 30000)
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be started.
+    """A job to start.
 
     Parameters
     ----------
     command : tuple of str
-        What every worker runs.
+        Command line of every worker.
     workers, servers : int
     hosts : tuple of Host
-        Empty: all on this machine, without ssh.
+        Without hosts, everything runs on this machine, without ssh.
     root : str, optional
-        Where others reach the scheduler. Default: the first host's name, or 127.0.0.1.
+        Address under which the processes reach the scheduler. Default: the name of the first
+        host, or 127.0.0.1.
     ssh : tuple of str
-        The program that runs a command on a host; host and command are appended.
+        Program that runs a command on a host; host and command line are appended.
     forward : tuple of str
-        Names of variables that processes on other hosts get beside the usual ones.
+        Names of additional variables to pass to processes on other hosts.
     max_restarts : int
     grace : float
-        Seconds in which workers may end after SIGTERM.
+        Seconds that the workers get to save and end after SIGTERM.
     serve : tuple of str
-        What scheduler and servers run.
+        Command line of the scheduler and the servers.
     """
 
     command: Tuple[str, ...]
@@ -75,7 +75,7 @@ class Job:
 
 
 def launch(job):
-    """Run a job to its end, starting it again as often as it allows.
+    """Run a job to its end, restarting it as often as it allows.
 
     Parameters
     ----------
@@ -84,13 +84,13 @@ def launch(job):
     Returns
     -------
     int
-        0: all workers have ended well. Otherwise the failed worker's status (128 and the
-        signal's number, if one ended it), 1 for a server or the scheduler, or 128 and the
-        number of the signal that this process got.
+        0 if all workers succeeded. Otherwise the exit status of the worker that failed (128 plus
+        the signal number if a signal ended it), 1 for a server or the scheduler, or 128 plus
+        the number of the signal that this process received.
     """
-    tasks = place(job.workers, job.servers, job.hosts)
+    tasks = assign_hosts(job.workers, job.servers, job.hosts)
     output = _Output()
-    # Other than Queue.put, this one's may interrupt a get in the same thread.
+    # A signal handler may call put while the same thread is in get, unlike with queue.Queue.
     events = queue.SimpleQueue()
     with handled(lambda number, _: events.put(number)):
         for attempt in range(job.max_restarts + 1):
@@ -102,7 +102,7 @@ def launch(job):
 
 
 class _Output:
-    """This process's stdout and stderr, to which many threads write whole lines."""
+    """Standard output and error of this process, written by many threads in whole lines."""
 
     def __init__(self):
         self._lock = threading.Lock()
@@ -117,29 +117,34 @@ class _Output:
                 raise
 
     def say(self, text):
-        with contextlib.suppress(OSError):  # who would read it has gone
+        with contextlib.suppress(OSError):  # nobody reads it any more
             self.write(sys.stderr, f"dmr launch: {text}\n".encode())
 
 
 class _Process:
-    """A task that was started: its keeper, here or behind ssh, and the threads that read it."""
+    """A started task: its guardian, here or behind ssh, and the threads that read its output.
+
+    Its end puts the process itself on the queue of events; output that cannot be written puts
+    the OSError there.
+    """
 
     def __init__(self, task, arguments, variables, events, output):
         self.task, self.pid, self.status = task, None, None
         self._events, self._output = events, output
-        self._keeper = subprocess.Popen(
+        self._guardian = subprocess.Popen(
             arguments,
             env=variables,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            # Ctrl-C in a terminal reaches all of the foreground's processes; it is for us.
+            # Ctrl-C in a terminal signals the whole foreground group; only the launcher handles it.
             start_new_session=True,
         )
-        pairs = ((self._keeper.stdout, sys.stdout), (self._keeper.stderr, sys.stderr))
-        self._readers = [threading.Thread(target=self._copy, args=pair) for pair in pairs]
-        for thread in [*self._readers, threading.Thread(target=self._wait)]:
-            thread.daemon = True
+        pairs = ((self._guardian.stdout, sys.stdout), (self._guardian.stderr, sys.stderr))
+        self._readers = [
+            threading.Thread(target=self._copy, args=pair, daemon=True) for pair in pairs
+        ]
+        for thread in [*self._readers, threading.Thread(target=self._wait, daemon=True)]:
             thread.start()
 
     def _copy(self, source, to):
@@ -151,52 +156,63 @@ class _Process:
                 continue
             try:
                 self._output.write(to, prefix + line.rstrip(b"\n") + b"\n")
-            except OSError as error:  # the reader of our output has gone
+            except OSError as error:
                 self._events.put(error)
 
     def _wait(self):
-        status = self._keeper.wait()
-        # Negative if the keeper, or ssh, was itself killed.
+        status = self._guardian.wait()
+        # Negative if a signal ended the guardian, or ssh.
         self.status = status if status >= 0 else 128 - status
-        for thread in self._readers:
-            thread.join(1)
+        self._finish_reading()
         self._events.put(self)
 
-    def __str__(self):
-        place = f"pid {self.pid}" if self.pid else "not started"
-        return f"{self.task.name} ({place}{f' on {self.task.host}' if self.task.host else ''})"
-
-    def ask_to_end(self):
-        """SIGTERM to the command."""
-        with contextlib.suppress(OSError):
-            self._keeper.stdin.write(b"T")
-            self._keeper.stdin.flush()
-
-    def stop(self):
-        """Have the keeper end the command's process group."""
-        with contextlib.suppress(OSError):
-            self._keeper.stdin.close()
-
-    def make_sure_it_stopped(self, deadline):
-        try:
-            self._keeper.wait(max(0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self._keeper.kill()
+    def _finish_reading(self):
         for thread in self._readers:
             thread.join(1)
+
+    def __str__(self):
+        where = f" on {self.task.host}" if self.task.host else ""
+        return f"{self.task.name} ({f'pid {self.pid}' if self.pid else 'not started'}{where})"
+
+    def describe_end(self):
+        """Return how the process ended, for a message."""
+        if self.task.host and self.status == 255:
+            return "ended with exit status 255: ssh could not reach the host, or lost it"
+        with contextlib.suppress(ValueError):
+            return f"was ended by {signal.Signals(self.status - 128).name}"
+        return f"ended with exit status {self.status}"
+
+    def ask_to_end(self):
+        """Send SIGTERM to the command."""
+        with contextlib.suppress(OSError):
+            self._guardian.stdin.write(b"T")
+            self._guardian.stdin.flush()
+
+    def stop(self):
+        """Make the guardian end the process group of the command."""
+        with contextlib.suppress(OSError):
+            self._guardian.stdin.close()
+
+    def ensure_stopped(self, deadline):
+        """Wait for the guardian, and kill it at the deadline."""
+        try:
+            self._guardian.wait(max(0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._guardian.kill()
+        self._finish_reading()
 
 
 class _Attempt:
-    """One start of all of a job's processes."""
+    """One start of all processes of a job."""
 
     def __init__(self, job, tasks, attempt, events, output):
         self.job, self.tasks, self.attempt = job, tasks, attempt
         self.events, self.output = events, output
         self.processes = []
-        self.received = None  # the signal that asked us to end
+        self.received = None  # the first signal that asked the job to end
 
     def run(self):
-        """Exit status, and whether it makes sense to start again."""
+        """Return the exit status, and whether a restart makes sense."""
         try:
             self._start()
             return self._watch()
@@ -205,7 +221,7 @@ class _Attempt:
                 process.stop()
             deadline = time.monotonic() + _STOPPING
             for process in self.processes:
-                process.make_sure_it_stopped(deadline)
+                process.ensure_stopped(deadline)
 
     def _start(self):
         job = self.job
@@ -213,19 +229,18 @@ class _Attempt:
         port = random.randrange(*_PORTS) if job.hosts else _free_port()
         for task in self.tasks:
             variables = environment(task, job.workers, job.servers, root, port, self.attempt)
-            sharing = [other.role for other in self.tasks if other.host == task.host]
-            workers = str(max(1, sharing.count("worker")))
-            arguments = child.command("dmr_gluon.launch.guardian", workers)
+            sharing = sum(t.role == "worker" and t.host == task.host for t in self.tasks)
+            arguments = child.command("dmr_gluon.launch.guardian", str(max(1, sharing)))
             arguments += job.command if task.role == "worker" else job.serve
             if task.host:
                 arguments = [*job.ssh, task.host, _remote_line(job, variables, arguments)]
                 variables = {}
-            process = _Process(
-                task, arguments, {**os.environ, **variables}, self.events, self.output
-            )
+            variables = {**os.environ, **variables}
+            process = _Process(task, arguments, variables, self.events, self.output)
             self.processes.append(process)
 
     def _watch(self):
+        """Handle events until the job ends; return what :meth:`run` returns."""
         workers = {process for process in self.processes if process.task.role == "worker"}
         deadline = None
         while workers:
@@ -234,7 +249,7 @@ class _Attempt:
                 self.output.say(f"not ended after {self.job.grace:g} s; stopping everything")
                 break
             if isinstance(event, int):
-                # A terminal that is closed may send SIGHUP twice: its shell does, and the kernel.
+                # A closed terminal may send SIGHUP twice: from its shell and from the kernel.
                 if self.received and event == signal.SIGHUP:
                     continue
                 if self.received:
@@ -244,20 +259,20 @@ class _Attempt:
                     process.ask_to_end()
                 self.output.say(
                     f"{signal.Signals(event).name}: the workers get {self.job.grace:g} s to save "
-                    f"and end; once more stops at once"
+                    f"and end; a second signal stops them at once"
                 )
             elif event.task.role == "worker" and (event.status == 0 or self.received):
                 workers.discard(event)
             elif event.status:
                 event = self._cause(event)
-                self.output.say(f"{event} {_describe(event)}; stopping the others")
+                self.output.say(f"{event} {event.describe_end()}; stopping the others")
                 if self.received:
                     break
-                # 2 is a refusal, such as of a wrong flag: it would be the same again.
+                # 2 is a refusal, such as of a wrong flag, and a restart would be refused too.
                 status = event.status if event.task.role == "worker" else 1
                 return status, event.status != 2
-            # A server that ends with 0 was told to by the workers, who need it no longer:
-            # they may still be busy, saving for instance.
+            # A server that ends with 0 was told to by the workers. They no longer need it, but
+            # may still be saving.
         if self.received:
             return 128 + self.received, False
         deadline = time.monotonic() + _ENDING
@@ -266,9 +281,9 @@ class _Attempt:
         return 0, False
 
     def _cause(self, event):
-        """What brought the job down, given the first process that failed.
+        """Return the process that brought the job down, given the first that was seen to fail.
 
-        A server may abort because a worker ended, and be seen before that one.
+        A server may abort because a worker ended, and its end may be seen first.
         """
         deadline = time.monotonic() + _TOGETHER
         while event.task.role != "worker":
@@ -283,33 +298,23 @@ class _Attempt:
         return event
 
     def _next(self, deadline):
-        """The next signal's number or ended process; None when the deadline has passed."""
+        """Return the next signal number or ended process, or None after the deadline."""
         while True:
+            timeout = None if deadline is None else max(0, deadline - time.monotonic())
             try:
-                event = self.events.get(
-                    timeout=None if deadline is None else max(0, deadline - time.monotonic())
-                )
+                event = self.events.get(timeout=timeout)
             except queue.Empty:
                 return None
             if isinstance(event, OSError):
-                if self.received:  # what is said matters no longer, what is saved does
+                if self.received:  # saving matters more than output
                     continue
-                if event.errno == errno.EIO:  # the terminal has gone, of which SIGHUP tells
+                if event.errno == errno.EIO:  # the terminal is gone, as SIGHUP would say
                     return signal.SIGHUP
                 if isinstance(event, BrokenPipeError):
                     raise event
                 raise DMRError(f"output cannot be written ({event}); everything is stopped")
             if isinstance(event, int) or event in self.processes:
                 return event
-
-
-def _describe(process):
-    status = process.status
-    if process.task.host and status == 255:
-        return "ended with exit status 255: ssh could not reach the host, or lost it"
-    with contextlib.suppress(ValueError):
-        return f"was ended by {signal.Signals(status - 128).name}"
-    return f"ended with exit status {status}"
 
 
 def _free_port():
@@ -319,10 +324,10 @@ def _free_port():
 
 
 def _remote_line(job, variables, arguments):
-    """The line that a host's shell runs."""
+    """Return the command line for the shell of a host."""
     names = {"PYTHONPATH", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", *job.forward}
     names |= {name for name in os.environ if name.startswith("MXNET_")}
-    told = {name: os.environ[name] for name in sorted(names) if name in os.environ}
-    pairs = [f"{name}={value}" for name, value in {**told, **variables}.items()]
+    passed = {name: os.environ[name] for name in sorted(names) if name in os.environ}
+    pairs = [f"{name}={value}" for name, value in {**passed, **variables}.items()]
     words = ["exec", "env", *pairs, *arguments]
     return f"cd {shlex.quote(os.getcwd())} && " + " ".join(map(shlex.quote, words))

@@ -1,35 +1,33 @@
-"""One feature map for each stride of a network, for detectors and for features."""
+"""Feature maps of a network's stages, for detectors."""
 
 from typing import Sequence
 
 from ..errors import DMRError
 from ..runtime import mx
 from .network import Network
-from .spec import MERGE_AND_RUN
 
 
 class Backbone(mx.gluon.HybridBlock):
-    """The feature maps of a network's stages, one for each stride asked for.
+    """The feature maps of a network's stages, one for each stride.
 
-    Between its blocks a merge-and-run network has K streams. A stage's feature map is their
-    mean: what the network itself computes there, because the mean is the merge of the
-    merge-and-run mapping, which the next block adds to every branch; it also has as many
-    channels as the stage, whatever K is. ``streams="concatenate"`` keeps the streams apart in
-    K times as many channels. A stage that ends in one tensor gives that one.
+    A merge-and-run network has K streams between its blocks. A stage's feature map is their
+    mean: the merge that the next block adds to every branch. It has as many channels as the
+    stage, for any K. ``streams="concatenate"`` keeps the streams apart, in K times as many
+    channels. Where a stage ends in one tensor, that is the feature map.
 
-    It shares the network's layers and parameters, whose names stay. The maps are named
-    ``stride8`` and so on, which is what GluonCV's FeatureExtractor, FeatureExpander and SSD
-    take as ``outputs`` or ``features`` with this block as ``network``.
+    The backbone shares the network's layers and parameters, with their names. The maps are
+    named ``stride8`` and so on; GluonCV's FeatureExtractor, FeatureExpander and SSD take these
+    names as ``outputs`` or ``features`` with this block as ``network``.
 
-    Input: images, NCHW, normalised. Output: a list of feature maps (n, channels, height /
-    stride, width / stride), in the order of ``strides``; of one stride the map itself, as
-    GluonCV's FeatureExtractor has it.
+    Maps normalised images (NCHW) to a list of feature maps (n, channels, height / stride,
+    width / stride), in the order of ``strides``; for a single stride, to the map itself, as
+    GluonCV's FeatureExtractor does.
 
     Parameters
     ----------
     net : Network
     strides : sequence of int
-        Of 1, 2 and 4 in networks for 32x32 images, of 4, 8, 16 and 32 in those for ImageNet.
+        From 1, 2 and 4 in networks for 32x32 images; from 4, 8, 16 and 32 in ImageNet networks.
     streams : str
         ``mean`` or ``concatenate``.
 
@@ -64,9 +62,8 @@ class Backbone(mx.gluon.HybridBlock):
         if streams not in ("mean", "concatenate"):
             raise DMRError(f"streams must be 'mean' or 'concatenate', not {streams!r}")
         self.strides, self.streams = tuple(strides), streams
-        # In the grouped form the streams stand side by side in the channels of one tensor.
-        grouped = spec.block == MERGE_AND_RUN and spec.form == "grouped"
-        self.side_by_side = spec.branches if grouped else 1
+        # In the grouped form the streams are concatenated along the channels of one tensor.
+        self.side_by_side = spec.streams if spec.form == "grouped" else 1
         self.one_at = known[-1] if spec.ends == "shared" else None
         self.known = known[: known.index(max(strides)) + 1]
         layers = list(net.features._children.values())[: 1 + len(self.known)]
@@ -80,7 +77,7 @@ class Backbone(mx.gluon.HybridBlock):
             x = stage(x)
             if stride in self.strides:
                 joined = self._joined(F, x, stride)
-                with mx.name.Prefix(self.prefix):  # and not that of a detector around it
+                with mx.name.Prefix(self.prefix):  # instead of an enclosing detector's
                     maps[stride] = F.identity(joined, name=f"stride{stride}")
         wanted = [maps[stride] for stride in self.strides]
         if len(wanted) == 1:

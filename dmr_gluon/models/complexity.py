@@ -1,6 +1,6 @@
-"""Sizes of a network, counted from its graph as it is built, not from formulas.
+"""Count a network's parameters, multiply-adds and depth in its graph, not from formulas.
 
-Any symbol of MXNet can be measured that consists of the operators of these networks.
+Works on any MXNet symbol that consists of these networks' operators.
 """
 
 import functools
@@ -12,10 +12,10 @@ import numpy as np
 
 from ..errors import DMRError
 
-#: Operators that are layers in the paper's sense: they have weights and count for the depth.
+#: Operators that the paper calls layers: they have weights and count for the depth.
 _LAYERS = ("Convolution", "FullyConnected")
 
-#: Batch normalisation, alone and with the ReLU behind it.
+#: Batch normalisation, alone and fused with the ReLU after it.
 _NORMS = ("BatchNorm", "_contrib_BatchNormWithReLU")
 
 
@@ -32,11 +32,11 @@ class Layer:
     output : tuple of int
         Shape of its output for one image: (channels, height, width) or (features,).
     parameters : int
-        Trained ones: weight, bias, gamma, beta.
+        Number of trained values: weight, bias, gamma, beta.
     multiply_adds : int
-        For one image. BN is not counted: in inference it merges into the convolution.
+        For one image. BN counts as 0: in inference it is folded into the convolution.
     activations : int
-        Values in its output, for convolutions and FC.
+        Number of output values of a convolution or FC.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Complexity:
-    """Sizes of a whole network, for one image.
+    """The sizes of a whole network, for one image.
 
     Parameters
     ----------
@@ -69,21 +69,27 @@ class Complexity:
 
 
 def image_size(spec):
-    """Height and width of the images that the paper has for a network."""
+    """Return the height and width of a network's images in the paper."""
     return 32 if spec.stem == "cifar" else 224
 
 
 @functools.lru_cache(maxsize=None)
+def symbol_of(spec):
+    """Return a network's portable symbol; cached."""
+    from .network import Network
+
+    return Network(spec).portable_symbol()
+
+
+@functools.lru_cache(maxsize=None)
 def complexity_of(spec) -> Complexity:
-    """A network's sizes for the paper's images, counted once.
+    """Return a network's sizes for the paper's images; cached.
 
     Parameters
     ----------
     spec : NetworkSpec
     """
-    from ..models.network import Network
-
-    return measure(Network(spec).portable_symbol(), (3, image_size(spec), image_size(spec)))
+    return measure(symbol_of(spec), (3, image_size(spec), image_size(spec)))
 
 
 def measure(symbol, image_shape) -> Complexity:
@@ -92,15 +98,15 @@ def measure(symbol, image_shape) -> Complexity:
     Parameters
     ----------
     symbol : mx.sym.Symbol
-        With input ``data``; :meth:`dmr_gluon.models.network.Network.portable_symbol`, what was
-        exported, or what ``symbols`` gives.
+        With the input ``data``, such as a network's ``portable_symbol()``, an exported symbol
+        or one of ``dmr_gluon.symbols``.
     image_shape : tuple of int
         (channels, height, width).
 
     Raises
     ------
     DMRError
-        For an image that the network does not take.
+        For an image size that the network does not accept.
     """
     from ..runtime import mx
 
@@ -142,10 +148,10 @@ def _layers(nodes, shape_of):
         multiply_adds, activations, kind = 0, 0, "bn"
         if node["op"] in _LAYERS:
             if not trained:
-                continue  # a constant convolution, as the merge has it in the fused form
+                continue  # the constant convolution of a fused merge
             activations = int(np.prod(output))
             weight = trained[0]
-            # Each output value: one multiply-add for each weight of its filter.
+            # One multiply-add per output value and weight of its filter.
             multiply_adds = activations * int(np.prod(weight[1:]))
             kind = "fc" if node["op"] == "FullyConnected" else _convolution(node, weight)
         yield Layer(
@@ -159,7 +165,7 @@ def _layers(nodes, shape_of):
 
 
 def _layer_name(name):
-    """Without what Gluon puts behind the layer's own name."""
+    """Strip the suffix that Gluon appends to a layer's name."""
     return name[: -len("_fwd")] if name.endswith("_fwd") else name
 
 
@@ -173,7 +179,7 @@ def _convolution(node, weight):
 
 
 def _depth(nodes):
-    """Layers on the longest path; projections stand beside the branches and do not count."""
+    """Return the number of layers on the longest path, without projections."""
     longest = []
     for node in nodes:
         counts = node["op"] in _LAYERS and "_proj" not in node["name"]

@@ -1,4 +1,4 @@
-"""One network in several forms (Figures 4 and 5), with all that it has learned.
+"""Convert a trained network between equivalent forms (Figures 4 and 5).
 
 ==============  =====================================================================
 ``branches``    a convolution for every branch, as the blocks are drawn (Figure 1)
@@ -7,13 +7,13 @@
 ==============  =====================================================================
 
 :func:`convert` goes either way. Both forms compute the same in inference and in training: BN
-stands at the same places, and every parameter of the grouped form is the branches' one after
-the other, so gradients and momentum convert too and training goes on from where it was.
+is in the same places, and every parameter of the grouped form is the concatenation of the
+branches' parameters. So gradients and momentum convert too, and training can continue.
 
-:func:`fold` and :func:`unfold` are Figure 4 to the letter: two residual branches of two layers
-as one branch twice as wide inside, d -> 2d -> d. There the last BN stands after the sum of the
-branches, where the branches have one each before it; the outputs in inference are the same,
-training from there on is another network's.
+:func:`fold` and :func:`unfold` follow Figure 4 literally: two residual branches of two layers
+become one branch twice as wide inside, d -> 2d -> d. Its last BN follows the sum of the
+branches, each of which had its own before. The outputs in inference are equal; further
+training is that of another network.
 """
 
 import re
@@ -26,18 +26,18 @@ from ..runtime import mx
 from .layers import BN_EPSILON
 from .names import name_of
 from .network import Network
-from .spec import INCEPTION_LIKE, MERGE_AND_RUN, RESIDUAL
+from .spec import INCEPTION_LIKE, RESIDUAL
 
-#: (in the branches' names, in the grouped form's), for every tensor that there is K times.
+#: Words in parameters' names: (one of K in the form of branches, all K in the grouped form).
 _PLURALS = (("branch", "branches"), ("proj", "projs"), ("stem", "stems"))
 
-#: Such a word as the last but the tensor's own in a parameter's name; a network's prefix may
-#: hold it too, further to the left.
+#: Such a word directly before the layer's name. A network's prefix, further left, may contain
+#: it too.
 _PLACE = r"(?:^|_)({})_(?=(?:conv|bn)\d*_[a-z_]+$)"
 
 
 def respecify(spec, form):
-    """The specification of a network in another form.
+    """Return the specification of a network in another form.
 
     Raises
     ------
@@ -49,14 +49,14 @@ def respecify(spec, form):
 
 
 def convert_arrays(arrays, spec, form):
-    """Convert parameters, gradients, momenta: anything with one array for each parameter.
+    """Convert parameters, gradients or momenta: anything with one array per parameter.
 
     Parameters
     ----------
     arrays : dict of str to numpy.ndarray
-        By parameter name, for the network ``spec``; of those there are K times, all or none.
+        By parameter name; for each set of K parallel tensors, all or none.
     spec : NetworkSpec
-        What the arrays are of.
+        The network of the arrays.
     form : str
         ``branches`` or ``grouped``.
 
@@ -67,57 +67,65 @@ def convert_arrays(arrays, spec, form):
     Raises
     ------
     DMRError
-        For a network without such a form, or an array that some branches lack.
+        For a network without this form, or an array missing for some branches.
     """
     respecify(spec, form)
     if form == spec.form:
         return dict(arrays)
-    plurals = [(one, many) for one, many in _PLURALS if one != "proj" or _has_projs(spec)]
-    if form == "grouped":
-        groups = {}
-        for name, array in arrays.items():
-            for one, many in plurals:
-                match = re.search(_PLACE.format(rf"{one}(\d+)"), name)
-                if match:
-                    grouped = f"{name[: match.start(1)]}{many}_{name[match.end() :]}"
-                    groups.setdefault(grouped, {})[int(match.group(2))] = array
-                    break
-            else:
-                groups[name] = {1: array}
-        for name, parts in groups.items():
-            many = name not in arrays
-            missing = set(range(1, spec.branches + 1 if many else 2)) - set(parts)
-            if missing:
-                raise DMRError(f"{name}: the array of branch {min(missing)} is missing")
-        return {
-            name: np.concatenate([parts[k] for k in sorted(parts)])
-            for name, parts in groups.items()
-        }
+    # Without streams, all branches share one projection.
+    plurals = [(one, many) for one, many in _PLURALS if one != "proj" or spec.kind.streams]
+    if form == "branches":
+        return _split(arrays, plurals, spec.branches)
+    return _concatenated(arrays, plurals, spec.branches)
+
+
+def _split(arrays, plurals, branches):
     converted = {}
     for name, array in arrays.items():
-        for one, many in plurals:
-            match = re.search(_PLACE.format(many), name)
-            if match:
-                for k, part in enumerate(np.split(array, spec.branches), start=1):
-                    converted[f"{name[: match.start(1)]}{one}{k}_{name[match.end() :]}"] = part
-                break
-        else:
+        one, match = _find(name, [(many, one) for one, many in plurals])
+        if not match:
             converted[name] = array
+            continue
+        for k, part in enumerate(np.split(array, branches), start=1):
+            converted[f"{name[: match.start(1)]}{one}{k}_{name[match.end() :]}"] = part
     return converted
 
 
-def _has_projs(spec):
-    """Whether there is a projection for every branch."""
-    return spec.block == MERGE_AND_RUN
+def _concatenated(arrays, plurals, branches):
+    converted, groups = {}, {}
+    for name, array in arrays.items():
+        many, match = _find(name, [(rf"{one}\d+", many) for one, many in plurals])
+        if not match:
+            converted[name] = array
+            continue
+        grouped = f"{name[: match.start(1)]}{many}_{name[match.end() :]}"
+        k = int(re.sub(r"\D", "", match.group(1)))
+        converted[grouped] = groups.setdefault(grouped, {})
+        groups[grouped][k] = array
+    for name, parts in groups.items():
+        missing = set(range(1, branches + 1)) - set(parts)
+        if missing:
+            raise DMRError(f"{name}: the array of branch {min(missing)} is missing")
+        converted[name] = np.concatenate([parts[k] for k in sorted(parts)])
+    return converted
+
+
+def _find(name, words):
+    """Return the replacement of the first word found in a parameter's name, and its match."""
+    for word, replacement in words:
+        match = re.search(_PLACE.format(word), name)
+        if match:
+            return replacement, match
+    return None, None
 
 
 def convert(net, form):
-    """The same network in another form, with the parameters and BN statistics of ``net``.
+    """Return the network in another form, with its parameters and BN statistics.
 
     Parameters
     ----------
     net : Network
-        Of inception-like or merge-and-run blocks, initialised.
+        Initialised, with inception-like or merge-and-run blocks.
     form : str
         ``branches`` or ``grouped``.
 
@@ -136,26 +144,26 @@ def convert(net, form):
 
 
 def fold(net):
-    """Figure 4: inception-like blocks as residual blocks K times as wide inside.
+    """Turn inception-like blocks into residual blocks K times as wide inside (Figure 4).
 
-    The K branches' first layers stand side by side; the second layers, each with its BN
-    merged into its weights, become one convolution from K x d channels to d. What the merging
-    leaves over is the beta of the one BN that follows.
+    The first layers of the K branches are concatenated. The second layers, each with its BN
+    folded into the weights, become one convolution from K x d channels to d; the sum of their
+    shifts becomes the beta of the one BN that follows.
 
     Parameters
     ----------
     net : Network
-        Of inception-like blocks with two layers in a branch, in either form.
+        With inception-like blocks of two layers in a branch, in either form.
 
     Returns
     -------
     Network
-        Of residual blocks with ``inner_width`` K; equal in inference, not in training.
+        With residual blocks of ``inner_width`` K; equal in inference, not in training.
 
     Raises
     ------
     DMRError
-        For any other network: the paper has no such simple transformation.
+        For any other network.
     """
     spec = net.spec
     if spec.block != INCEPTION_LIKE or spec.bottleneck or spec.branch_layers != 2:
@@ -167,7 +175,7 @@ def fold(net):
     folded = {}
     for name, array in arrays.items():
         if "_branches_bn2_" in name:
-            continue  # merged into the convolution before it
+            continue  # folded into the convolution before it
         folded[name.replace("_branches_", "_branch1_")] = array
         if not name.endswith("_branches_conv2_weight"):
             continue
@@ -187,12 +195,12 @@ def fold(net):
 
 
 def unfold(net, branches=2):
-    """Figure 4 the other way: residual blocks that are wide inside as inception-like blocks.
+    """Turn residual blocks that are wide inside into inception-like blocks: :func:`fold` reversed.
 
     Parameters
     ----------
     net : Network
-        Of residual blocks with two layers in a branch and an ``inner_width`` that
+        With residual blocks of two layers in a branch and an ``inner_width`` that
         ``branches`` divides.
     branches : int
         K.
@@ -200,12 +208,12 @@ def unfold(net, branches=2):
     Returns
     -------
     Network
-        Of inception-like blocks; equal in inference, not in training.
+        With inception-like blocks; equal in inference, not in training.
 
     Raises
     ------
     DMRError
-        For a network that does not fit.
+        For any other network.
     """
     spec = net.spec
     fits = spec.block == RESIDUAL and not spec.bottleneck and spec.branch_layers == 2
@@ -229,12 +237,12 @@ def unfold(net, branches=2):
 
 
 def _unfolded(name, array, branches):
-    """The K branches' shares of one array."""
+    """Split one array into the shares of K branches."""
     if "_conv2_" in name:
         return np.split(array, branches, axis=1)
     if "_bn2_" not in name:
         return np.split(array, branches)
-    # BN(a + b) = BN'(a) + BN''(b): the same scale in both, mean and beta once.
+    # BN(a + b) = BN'(a) + BN''(b): both have the scale, one has mean and beta.
     once = name.endswith(("_beta", "_running_mean"))
     return [array] + [np.zeros_like(array) if once else array] * (branches - 1)
 
@@ -243,7 +251,7 @@ _BN = ("gamma", "beta", "running_mean", "running_var")
 
 
 def _neutral_bn(beta):
-    """A BN that only adds ``beta``."""
+    """Return the parameters of a BN that only adds ``beta``."""
     one = np.ones_like(beta)
     return {
         "gamma": np.sqrt(one + BN_EPSILON),
@@ -254,7 +262,7 @@ def _neutral_bn(beta):
 
 
 def arrays_of(net):
-    """Parameters and running statistics by name, as NumPy arrays; from the first device."""
+    """Return parameters and running statistics by name, as NumPy arrays of the first device."""
     parameters = net.collect_params()
     try:
         return {name: one.list_data()[0].asnumpy() for name, one in parameters.items()}
@@ -263,7 +271,7 @@ def arrays_of(net):
 
 
 def _filled(spec, arrays, like):
-    """A network with given parameters, on the devices and of the type of another."""
+    """Build a network with these parameters, with devices and type of ``like``."""
     net = Network(spec, prefix=like.prefix)
     parameters = net.collect_params()
     if set(parameters) != set(arrays):

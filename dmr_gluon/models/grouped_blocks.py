@@ -1,9 +1,8 @@
 """The paper's parallel blocks with all K branches in one convolution (Figures 4 and 5).
 
-The streams of a merge-and-run block stand side by side in the channels of one tensor of
-K x channels, and each convolution of the branches becomes one convolution of K groups. Every
-parameter is the branches' own, one after the other along its first axis, so weights, BN
-statistics, gradients and momentum carry over exactly: :mod:`dmr_gluon.models.equivalence`.
+The streams of a merge-and-run block are concatenated along the channels, and the branches'
+convolutions become convolutions of K groups. Every parameter is the concatenation of the
+branches' along its first axis; :mod:`dmr_gluon.models.equivalence` converts them.
 """
 
 from ..runtime import mx
@@ -14,10 +13,9 @@ from .layers import relu
 class GroupedInceptionLike(mx.gluon.HybridBlock):
     """Figure 4, equation (6): y = ReLU([I ... I] H(x) + s(x)), H one branch K times as wide.
 
-    The first convolution widens from ``in_channels`` to K x ``channels``; after the last
-    one, BN stands before the K groups are added, as it does in the branches. Without
-    BN between them the last convolution and the addition are one convolution back to
-    ``channels``: see :func:`dmr_gluon.models.equivalence.fold`.
+    The first convolution widens from ``in_channels`` to K x ``channels``; the last one's BN
+    precedes the sum of the K groups, as in the branches. Without BN between them, the last
+    convolution and the sum are one convolution: :func:`dmr_gluon.models.equivalence.fold`.
 
     Parameters
     ----------
@@ -55,9 +53,9 @@ class GroupedMergeAndRun(mx.gluon.HybridBlock):
     Parameters
     ----------
     channels, stride, in_channels, branches, mapping, last, projections, prefix, **branch
-        As in :class:`~dmr_gluon.models.blocks.MergeAndRun`; channels are those of one stream.
+        As in :class:`~dmr_gluon.models.blocks.MergeAndRun`; channels refer to one stream.
     first : bool
-        The input is one stream of ``in_channels`` channels, which every branch gets.
+        The input is one stream of ``in_channels`` channels, shared by all branches.
     """
 
     def __init__(
@@ -104,7 +102,7 @@ class GroupedMergeAndRun(mx.gluon.HybridBlock):
         return relu(F, y)
 
     def _mapped(self, F, skip):
-        """M s(X): the mean of the streams, once for each; or the streams (M = I)."""
+        """Return M s(X): the mean repeated for each stream, or the streams themselves (M = I)."""
         if self.last or self.mapping == "mean":
             skip = _sum_of_groups(F, skip, self.streams_in_skip) * (1 / self.streams_in_skip)
         elif self.streams_in_skip == self.count:

@@ -1,8 +1,8 @@
-"""The layers that blocks, stems and classifiers are made of.
+"""The layers of blocks, stems and classifiers.
 
-Some have a second form that is faster on CPUs and gives the same numbers: see
-:meth:`.network.Network.fuse_for_cpu`. ``_portable`` of a class says which attributes make
-it, and what they are in the common form.
+Some have a second form that is faster on CPUs and computes the same: see
+:meth:`.network.Network.fuse_for_cpu`. The ``_portable`` of a class holds the attributes that
+select the form, with their values in the portable one.
 """
 
 from ..runtime import mx
@@ -12,26 +12,8 @@ BN_EPSILON = 2e-5
 BN_MOMENTUM = 0.9
 
 
-class Convolution(mx.gluon.nn.Conv2D):
-    """Gluon's convolution.
-
-    Attributes
-    ----------
-    factor : float
-        The weights are multiplied by it; see :class:`dmr_gluon.models.blocks.MergeAndRun`.
-    """
-
-    factor = 1
-    _portable = {"factor": 1}
-
-    def hybrid_forward(self, F, x, weight, bias=None):
-        if self.factor != 1:
-            weight = weight * self.factor
-        return super().hybrid_forward(F, x, weight, bias)
-
-
 def convolution(channels, kernel, stride, in_channels, prefix, groups=1):
-    """A convolution without bias, padded to keep the size, initialised as [6].
+    """Make a convolution without bias, padded to keep the size, initialised as in [6].
 
     Weights are Gaussian with variance 2 / fan-in (MSRA); with ``groups``, the fan-in is
     that of one group.
@@ -41,17 +23,17 @@ def convolution(channels, kernel, stride, in_channels, prefix, groups=1):
     channels, in_channels : int
         Channels of the output and of the input.
     kernel, stride : int
-        Height and width of the kernel, odd; and by how much it moves.
+        The kernel's height and width, an odd number, and its stride.
     prefix : str
         Such as ``conv1_``.
     groups : int
-        Of channels that are convolved apart.
+        Number of groups of channels.
 
     Returns
     -------
-    Convolution
+    mx.gluon.nn.Conv2D
     """
-    return Convolution(
+    return mx.gluon.nn.Conv2D(
         channels,
         kernel,
         strides=stride,
@@ -65,36 +47,31 @@ def convolution(channels, kernel, stride, in_channels, prefix, groups=1):
 
 
 class BatchNorm(mx.gluon.nn.BatchNorm):
-    """BatchNorm with learned gamma (1 at first) and beta (0), epsilon 2e-5, momentum 0.9.
+    """BatchNorm with learned gamma (initially 1) and beta (0), epsilon 2e-5, momentum 0.9.
 
     Parameters
     ----------
     channels : int
     prefix : str
     **options
-        Of Gluon's BatchNorm, where they are to be others than the paper's; see
+        Options of Gluon's BatchNorm that differ from the paper's; see
         :mod:`dmr_gluon.models.norm_layers`.
 
     Attributes
     ----------
     devices : int
-        Of one process, over whose images together the statistics are taken in training. See
+        Number of this process's devices whose images share their statistics in training. See
         :meth:`dmr_gluon.models.network.Network.synchronise_bn`.
-    factor : float
-        The output is multiplied by it; see :class:`dmr_gluon.models.blocks.MergeAndRun`.
     """
 
     devices = 1
-    factor = 1
-    _portable = {"devices": 1, "factor": 1}
+    _portable = {"devices": 1}
 
     def __init__(self, channels, prefix, **options):
         options = {"epsilon": BN_EPSILON, "momentum": BN_MOMENTUM, **options}
         super().__init__(in_channels=channels, prefix=prefix, **options)
 
     def hybrid_forward(self, F, x, gamma, beta, running_mean, running_var):
-        if self.factor != 1:
-            gamma, beta = gamma * self.factor, beta * self.factor
         if self.devices == 1:
             return super().hybrid_forward(F, x, gamma, beta, running_mean, running_var)
         options = {name: value for name, value in self._kwargs.items() if name != "axis"}
@@ -105,7 +82,7 @@ class BatchNorm(mx.gluon.nn.BatchNorm):
             running_mean,
             running_var,
             ndev=self.devices,
-            key=self.prefix,  # by which the devices find each other
+            key=self.prefix,  # the devices find each other by it
             **options,
         )
 
@@ -116,9 +93,8 @@ class BatchNormRelu(BatchNorm):
     Attributes
     ----------
     fused : bool
-        Compute both with oneDNN's one operator: faster, the same numbers, but on CPUs
-        only, and a symbol that holds it loads nowhere else. See
-        :meth:`.network.Network.fuse_for_cpu`.
+        Compute both with one oneDNN operator: faster and equal, but only on CPUs; a symbol
+        with it does not load elsewhere. See :meth:`.network.Network.fuse_for_cpu`.
     """
 
     fused = False
@@ -133,21 +109,21 @@ class BatchNormRelu(BatchNorm):
 
 
 class GlobalAveragePool(mx.gluon.HybridBlock):
-    """(n, channels, height, width) to (n, channels): the mean over each image.
+    """Average each channel over the image: (n, channels, height, width) to (n, channels).
 
     Attributes
     ----------
     fused : bool
-        Compute it as a plain mean. On CPUs the backward pass of oneDNN's pooling is slow
-        and leaves a memory layout in which the BNs before it are slower still, together a
-        fifth of cifar_dmrnet14's training time.
+        Compute a plain mean. On CPUs the backward pass of oneDNN's pooling is slow, and its
+        memory layout slows the BNs before it down; together they cost a fifth of
+        cifar_dmrnet14's training time.
     """
 
     fused = False
     _portable = {"fused": False}
 
     def hybrid_forward(self, F, x):
-        if isinstance(x, (list, tuple)):  # streams that do not end in one (Table 5, unshared)
+        if isinstance(x, (list, tuple)):  # K streams (Table 5, unshared)
             return [self.hybrid_forward(F, stream) for stream in x]
         if self.fused:
             return F.mean(x, axis=(2, 3))

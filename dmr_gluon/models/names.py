@@ -1,10 +1,9 @@
-"""Names of networks, and the specifications that they stand for.
+"""Read networks' names. Needs no MXNet.
 
-Nothing here needs MXNet. :mod:`dmr_gluon.models.network` turns a
-:class:`~dmr_gluon.models.spec.NetworkSpec` into a HybridBlock.
-
-A name is a family, the depth that the paper gives for that very network, and
-what differs from the plain case:
+:mod:`dmr_gluon.models.network` builds a HybridBlock from the
+:class:`~dmr_gluon.models.spec.NetworkSpec` that a name stands for. A name is a
+family, the depth that the paper gives for that network, and suffixes for
+everything that differs from the standard network:
 
 ==================================  ============================================
 ``cifar_resnet110``                 residual network for 32x32 images (Table 1)
@@ -29,20 +28,11 @@ from dataclasses import fields, replace
 from typing import Any, Dict, Optional, Tuple
 
 from ..errors import DMRError
-from .spec import (
-    FAMILIES,
-    INCEPTION_LIKE,
-    MERGE_AND_RUN,
-    MOST,
-    NetworkSpec,
-    either,
-    require_count,
-    unknown,
-)
+from .spec import BLOCK_KINDS, FAMILIES, MOST, NetworkSpec, either, require_count, unknown
 
 #: Blocks in each of the four stages of the ImageNet networks, by depth.
-#: ResNets: [7]'s Table 1. DMRNet-44: paper, section 4.5. DMRNet-29 and -71
-#: stand beside ResNet-50 and -152 in the authors' released code.
+#: ResNets: [7]'s Table 1. DMRNet-44: paper, section 4.5. DMRNet-29 and -71:
+#: the counterparts of ResNet-50 and -152 in the authors' released code.
 IMAGENET_BLOCKS: Dict[str, Dict[int, Tuple[int, ...]]] = {
     "resnet": {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)},
     "dmrnet": {29: (2, 2, 4, 1), 44: (2, 2, 8, 2), 71: (2, 4, 15, 2)},
@@ -59,7 +49,7 @@ _NAME = re.compile(
 )
 
 
-def network(
+def get_spec(
     name: str, classes: Optional[int] = None, width: int = 1, **overrides: Any
 ) -> NetworkSpec:
     """Read a network's name.
@@ -71,17 +61,21 @@ def network(
     classes : int, optional
         Default: 10 for the ``cifar_`` networks, 1000 for the others.
     width : int
-        Multiplies the channels of the stem and of every stage; the same as
-        ``_w4`` in a name, and not to be given beside it.
+        Multiplies the channels of the stem and of every stage, as the suffix
+        ``_w4`` does; give one or the other.
     **overrides
         Any other field of :class:`NetworkSpec`, such as ``branches=3`` or
-        ``mapping='identity'``. The spec's name then says so too.
+        ``mapping='identity'``. The spec's name then includes it.
+
+    Returns
+    -------
+    NetworkSpec
 
     Raises
     ------
     DMRError
-        For an unknown name, a depth that does not fit (with the nearest that
-        do), or an override that does not exist or contradicts the network.
+        For an unknown name, an invalid depth (naming the nearest valid ones),
+        or an override that does not exist or contradicts the network.
     """
     spec = _read(str(name), width)
     changes = dict(overrides)
@@ -96,9 +90,9 @@ def network(
 
 
 def name_of(spec: NetworkSpec) -> str:
-    """The name that :func:`network` reads as this network, or one that ends in ``_custom``."""
+    """Return the name that :func:`get_spec` reads as this network, or one ending in ``_custom``."""
     cifar = spec.stem == "cifar"
-    usual_branches = 2 if spec.block in (INCEPTION_LIKE, MERGE_AND_RUN) else 1
+    usual_branches = 2 if spec.parallel else 1
     width = spec.stem_channels // (16 if cifar else 64)
     base = f"{'cifar_' if cifar else ''}{spec.family}{spec.depth}"
     name = base + "".join(
@@ -147,7 +141,7 @@ def _read(name, width=1):
 
 
 def _read_suffixes(name, tail):
-    """``_w4_identity`` as {"w": 4, "identity": None}."""
+    """Parse ``_w4_identity`` into {"w": 4, "identity": None}."""
     suffixes = {}
     for word, number in re.findall(r"_([a-z]+)([0-9]*)", tail):
         numbered = word in ("w", "k", "blocks", "inner")
@@ -190,15 +184,16 @@ def _cifar(name, family, depth, width, residual_blocks=None):
                 f"equally over three stages; numbers that can: {either(fits)}"
             )
         per_stage, branch_layers = residual_blocks // 3, (depth - 2) // residual_blocks
+    block = FAMILIES[family]
     return NetworkSpec(
         name=name,
-        block=FAMILIES[family],
+        block=block,
         stem="cifar",
         blocks=(per_stage,) * 3,
         channels=(16 * width, 32 * width, 64 * width),
         stem_channels=16 * width,
         bottleneck=False,
-        branches=2 if family in ("dilnet", "dmrnet") else 1,
+        branches=2 if BLOCK_KINDS[block].parallel else 1,
         mapping="mean",
         classes=10,
         branch_layers=branch_layers,
@@ -238,10 +233,14 @@ def _imagenet(name, family, depth, width, ijcai):
 
 
 def example_names():
-    """Names that are sure to work, for help texts and refusals."""
+    """Return names that are valid, for help texts and error messages."""
     names = [f"cifar_{family}{depth}" for depth in (14, 56, 110) for family in FAMILIES]
     names += ["cifar_dmrnet32_w4", "cifar_dmrnet50_w4", "cifar_dmrnet56_k3"]
     names += ["cifar_dmrnet50_identity", "cifar_dmrnet50_unshared", "cifar_resnet26_blocks3"]
     for table, ending in ((IMAGENET_BLOCKS, ""), (IJCAI_BLOCKS, "_ijcai")):
         names += [f"{family}{depth}{ending}" for family in table for depth in table[family]]
     return names
+
+
+#: The former name of :func:`get_spec`, which the package exports.
+network = get_spec

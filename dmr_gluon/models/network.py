@@ -1,4 +1,4 @@
-"""From a :class:`~dmr_gluon.models.spec.NetworkSpec` to a HybridBlock."""
+"""Build a HybridBlock from a :class:`~dmr_gluon.models.spec.NetworkSpec`."""
 
 import contextlib
 from dataclasses import replace
@@ -6,31 +6,32 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ..errors import DMRError
 from ..runtime import mx
-from .blocks import (
-    InceptionLike,
-    MergeAndRun,
-    Plain,
-    Residual,
-)
+from .blocks import InceptionLike, MergeAndRun, Plain, Residual
 from .grouped_blocks import GroupedInceptionLike, GroupedMergeAndRun
 from .layers import BatchNorm, GlobalAveragePool
-from .spec import (
-    INCEPTION_LIKE,
-    MERGE_AND_RUN,
-    PLAIN,
-    RESIDUAL,
-    NetworkSpec,
-)
+from .spec import INCEPTION_LIKE, MERGE_AND_RUN, PLAIN, RESIDUAL, NetworkSpec
 from .stem_and_head import Concatenate, head, stem
 
 nn = mx.gluon.nn
+
+#: The class of each kind of block; its constructor takes what :func:`_block` gives.
+BLOCKS: Dict[str, Any] = {
+    PLAIN: Plain,
+    RESIDUAL: Residual,
+    INCEPTION_LIKE: InceptionLike,
+    MERGE_AND_RUN: MergeAndRun,
+}
+#: The same in the grouped form.
+GROUPED_BLOCKS: Dict[str, Any] = {
+    INCEPTION_LIKE: GroupedInceptionLike,
+    MERGE_AND_RUN: GroupedMergeAndRun,
+}
 
 
 class Network(mx.gluon.HybridBlock):
     """Stem, stages of blocks, global average pooling, fully connected layer.
 
-    Input: images, NCHW, normalised. Output: (batch, classes) logits, before the
-    softmax.
+    Maps normalised images (NCHW) to logits (batch, classes).
 
     ``features`` is everything up to the pooling, ``output`` the classifier, as in
     GluonCV. Parameter names are structural, such as
@@ -40,12 +41,11 @@ class Network(mx.gluon.HybridBlock):
     Parameters
     ----------
     spec : NetworkSpec
-        What to build.
     prefix : str
-        Put before every parameter's name; empty by default.
+        Prepended to every parameter's name; empty by default.
     """
 
-    #: Of a network with trained parameters; see :func:`dmr_gluon.model_zoo.get_model`.
+    #: Set for trained networks; see :func:`dmr_gluon.model_zoo.get_model`.
     classes: List[str]
     bundle: Dict[str, Any]
 
@@ -75,8 +75,7 @@ class Network(mx.gluon.HybridBlock):
                     )
                     in_channels = channels
                 self.features.add(layers)
-            separate = spec.block == MERGE_AND_RUN and spec.form == "branches"
-            if spec.ends == "concatenated" and separate:
+            if spec.ends == "concatenated" and spec.form == "branches":
                 self.features.add(Concatenate(prefix=""))
             self.features.add(GlobalAveragePool("pool_"))
             self.output = head(spec)
@@ -87,13 +86,12 @@ class Network(mx.gluon.HybridBlock):
         return self.output(self.features(x))
 
     def fuse_for_cpu(self) -> None:
-        """Use the operators that are fastest on CPUs; the numbers stay the same.
+        """Use the operators that are fastest on CPUs; outputs change only by rounding.
 
-        BN and the ReLU after it become one oneDNN operator, the pooling a plain mean, sums one
-        operator each, and the merge divides by K once in a stage; before that, the streams grow
-        (see :class:`~.blocks.MergeAndRun`). For networks that stay in this process and on
-        CPUs: a symbol made from this object afterwards holds operators that other devices and
-        other runtimes lack. float32 only.
+        BN and the ReLU after it become one oneDNN operator, the pooling a plain mean, each sum
+        one operator, and a depthwise convolution divides in the merge. For networks that stay
+        in this process and on CPUs: calling this object with a symbol then yields operators
+        that other devices and runtimes lack. float32 only.
         """
 
         def fuse(block):
@@ -101,16 +99,10 @@ class Network(mx.gluon.HybridBlock):
                 block.fused = True
 
         self.apply(fuse)
-        for stage in self.features._children.values():
-            blocks = [block for block in stage._children.values() if isinstance(block, MergeAndRun)]
-            if all(block.can_grow() for block in blocks):
-                times = 1.0
-                for block in blocks:
-                    times = block.let_streams_grow(times, last=block is blocks[-1])
         self._clear_cached_op()
 
     def compute_in_float16(self) -> None:
-        """Convolutions and FC in float16, BN in float32; input and logits stay float32.
+        """Compute convolutions and FC in float16, BN in float32; input and logits stay float32.
 
         For GPUs: MXNet has no float16 convolutions for CPUs.
         """
@@ -119,9 +111,9 @@ class Network(mx.gluon.HybridBlock):
         self._clear_cached_op()
 
     def synchronise_bn(self, devices: int) -> None:
-        """In training, take BN's statistics over the images of so many GPUs together.
+        """In training, compute BN's statistics over the images of this many GPUs together.
 
-        Each then waits for the others within every BN, forwards and backwards.
+        The GPUs then wait for each other in every BN, in forward and backward passes.
         """
 
         def synchronise(block):
@@ -132,10 +124,7 @@ class Network(mx.gluon.HybridBlock):
         self._clear_cached_op()
 
     def use_bn_momentum(self, momentum: float) -> None:
-        """How much of BN's running statistics stays at a training step.
-
-        They have no influence on the training, only on what is computed outside of it.
-        """
+        """Set the momentum of BN's running statistics, which only inference uses."""
 
         def use(block):
             if isinstance(block, mx.gluon.nn.BatchNorm):
@@ -145,11 +134,11 @@ class Network(mx.gluon.HybridBlock):
         self._clear_cached_op()
 
     def replace_output(self, classes: int) -> None:
-        """Another number of classes: a new classifier like the old one, to be trained anew.
+        """Replace the classifier by an untrained one with another number of classes.
 
         It has the old one's parameter names, is initialised as in the paper on the same
-        devices, and ``spec`` says so. Make the Trainer afterwards: one that was made before
-        holds the old parameters.
+        devices, and ``spec`` is updated. Make the Trainer afterwards: an older one holds the
+        old parameters.
 
         Parameters
         ----------
@@ -158,23 +147,23 @@ class Network(mx.gluon.HybridBlock):
         Raises
         ------
         DMRError
-            For a number that is none.
+            For an invalid number.
         """
         self.spec = replace(self.spec, classes=classes)
         with self.name_scope():
             output = head(self.spec)
-        with contextlib.suppress(RuntimeError):  # not initialised yet: it will be with the rest
+        with contextlib.suppress(RuntimeError):  # not initialised yet
             devices = next(iter(self.features.collect_params().values())).list_ctx()
             output.initialize(ctx=devices)
         output.cast(next(iter(self.output.collect_params().values())).dtype)
         self.output = output
 
     def portable_symbol(self) -> mx.sym.Symbol:
-        """The network as it is now, as a symbol of common operators, from ``data`` to logits.
+        """Return the network as a symbol of portable operators, from ``data`` to logits.
 
-        An ``output`` or BN layers that were replaced are in it; what :meth:`fuse_for_cpu`,
-        :meth:`compute_in_float16` and :meth:`synchronise_bn` changed is not. The text of the
-        symbol does not depend on what else was built, traced or run before.
+        Includes a replaced ``output`` and replaced BN layers, but not the changes of
+        :meth:`fuse_for_cpu`, :meth:`compute_in_float16` and :meth:`synchronise_bn`. The
+        symbol's text does not depend on what else was built, traced or run before.
         """
         with _in_portable_form(self), mx.name.NameManager():
             symbol = self(mx.sym.var("data"))
@@ -185,7 +174,7 @@ class Network(mx.gluon.HybridBlock):
 
 
 def load_arrays(path: str) -> Dict[str, mx.nd.NDArray]:
-    """Read a ``.params`` file. MXNet itself opens only paths that are UTF-8."""
+    """Read a ``.params`` file, also at a path that is not UTF-8, which MXNet refuses."""
     with open(path, "rb") as file:
         return mx.nd.load_frombuffer(file.read())
 
@@ -193,7 +182,7 @@ def load_arrays(path: str) -> Dict[str, mx.nd.NDArray]:
 def misfit(
     expected: Mapping[str, Tuple[int, ...]], found: Mapping[str, Tuple[int, ...]]
 ) -> Optional[str]:
-    """Say which array is surplus, missing or of another shape; None where all fit.
+    """Return the first surplus, missing or misshapen array in words; None if all fit.
 
     Parameters
     ----------
@@ -204,38 +193,38 @@ def misfit(
         if name not in found:
             return f"{name} is missing"
         if name not in expected:
-            return f"{name} has no place in it"
+            return f"{name} is not part of it"
         if tuple(found[name]) != tuple(expected[name]):
             return f"{name} has the shape {tuple(found[name])}, not {tuple(expected[name])}"
     return None
 
 
 def read_parameters(net: Network, path: str, otherwise: str) -> None:
-    """Fill a network from a file of MXNet's, by name.
+    """Load a network's parameters from one of MXNet's files, by name.
 
     Parameters
     ----------
     net : Network
         Initialised. Its prefix is not in the file's names.
     path : str
-        As :func:`dmr_gluon.models.serialization.save_model` writes it.
+        Written by :func:`dmr_gluon.models.serialization.save_model`.
     otherwise : str
-        What to do where the file is damaged.
+        Advice for the error message.
 
     Raises
     ------
     DMRError
-        For a file that cannot be read, is damaged, or is not of just this network.
+        For a file that cannot be read, is damaged, or belongs to another network.
     """
     try:
         arrays = {name.split(":", 1)[1]: array for name, array in load_arrays(path).items()}
     except OSError as error:
         raise DMRError(f"{path} cannot be read ({error.strerror}); {otherwise}") from error
-    # What MXNet raises goes by the byte that is damaged; a name need no longer be text.
+    # The exception depends on which byte is damaged; a name may no longer be text.
     except (mx.base.MXNetError, IndexError, AttributeError, ValueError, AssertionError) as error:
         raise DMRError(f"{path} is damaged; {otherwise}") from error
     parameters = {name[len(net.prefix) :]: one for name, one in net.collect_params().items()}
-    # A deeper network of the same family has all that a shallower one needs, and more.
+    # Compare both ways: a deeper network has every array of a shallower one.
     fault = misfit(*({n: one.shape for n, one in part.items()} for part in (parameters, arrays)))
     if fault:
         raise DMRError(f"{path} does not fit {net.spec.name}: {fault}; {otherwise}")
@@ -243,13 +232,13 @@ def read_parameters(net: Network, path: str, otherwise: str) -> None:
         parameter.set_data(arrays[name])
 
 
-#: As symbols write them.
+#: Type codes in a symbol's attributes.
 _FLOAT32, _FLOAT16 = "0", "2"
 
 
 @contextlib.contextmanager
 def _in_portable_form(net):
-    """Take back for a while what makes a network fast where it runs."""
+    """Put a network into its portable form for a while."""
     before = []
 
     def change(thing, name, value):
@@ -263,32 +252,27 @@ def _in_portable_form(net):
     try:
         net.apply(make_portable)
         for parameter in net.collect_params().values():
-            change(parameter, "_var", None)  # MXNet counts in a variable how often it was traced
+            change(parameter, "_var", None)  # a variable counts how often it was traced
         yield
     finally:
-        for thing, name, value in reversed(before):  # a block may be met twice
+        for thing, name, value in reversed(before):  # a block may occur twice
             setattr(thing, name, value)
 
 
-def _block(spec, channels, stride, in_channels, first, last, prefix):
-    """One block; ``first`` and ``last`` of the network."""
-    inner = (
-        {"bottleneck": True}
-        if spec.bottleneck
-        else {"layers": spec.branch_layers, "inner_width": spec.inner_width}
-    )
-    common = {"channels": channels, "stride": stride, "in_channels": in_channels, "prefix": prefix}
-    common.update(inner)
-    if spec.block == PLAIN:
-        return Plain(**common)
-    common["projections"] = spec.projections
-    if spec.block == RESIDUAL:
-        return Residual(**common)
-    common["branches"] = spec.branches
-    grouped = spec.form == "grouped"
-    if spec.block == INCEPTION_LIKE:
-        return (GroupedInceptionLike if grouped else InceptionLike)(**common)
-    common.update(mapping=spec.mapping, last=last and spec.ends == "shared")
-    if grouped:
-        return GroupedMergeAndRun(first=first and spec.ends != "unshared", **common)
-    return MergeAndRun(**common)
+def _block(spec, first, last, **place):
+    """Build one block; ``first`` and ``last`` refer to the whole network."""
+    if spec.bottleneck:
+        options = {"bottleneck": True}
+    else:
+        options = {"layers": spec.branch_layers, "inner_width": spec.inner_width}
+    if spec.kind.skip:
+        options["projections"] = spec.projections
+    if spec.parallel:
+        options["branches"] = spec.branches
+    if spec.kind.streams:
+        options.update(mapping=spec.mapping, last=last and spec.ends == "shared")
+    if spec.form == "branches":
+        return BLOCKS[spec.block](**place, **options)
+    if spec.kind.streams:
+        options["first"] = first and spec.ends != "unshared"
+    return GROUPED_BLOCKS[spec.block](**place, **options)

@@ -1,23 +1,17 @@
-"""Other normalisation layers in the place of a network's BNs: GluonCV's ``norm_layer``.
+"""Replace a network's BN layers: GluonCV's ``norm_layer`` and ``norm_kwargs``.
 
-One walk over the finished network, so that no block has to pass the two arguments on.
+One walk over the finished network replaces them, so that no block has to pass the arguments on.
 """
 
 import inspect
 
 from ..errors import DMRError
 from ..runtime import mx
-from .layers import (
-    BN_EPSILON,
-    BN_MOMENTUM,
-    BatchNorm,
-    BatchNormRelu,
-    relu,
-)
+from .layers import BN_EPSILON, BN_MOMENTUM, BatchNorm, BatchNormRelu, relu
 
 
 class _ThenRelu(mx.gluon.HybridBlock):
-    """Any normalisation, then ReLU. ``save_parameters`` does not see it, only the layer in it."""
+    """Any normalisation, then ReLU; transparent to ``save_parameters``."""
 
     def __init__(self, norm):
         super().__init__(prefix="")
@@ -31,27 +25,28 @@ class _ThenRelu(mx.gluon.HybridBlock):
 
 
 def replace_norms(net, norm_layer=None, norm_kwargs=None):
-    """Put a layer of another kind, or ours with other options, in the place of every BN.
+    """Replace every BN by another layer, or by ours with other options.
 
-    Parameters keep their names. In a network that is initialised they keep their values too.
+    Parameters keep their names and, in an initialised network, their values.
 
     Parameters
     ----------
     net : Network
-        Before :meth:`~dmr_gluon.models.network.Network.fuse_for_cpu` and
-        :meth:`~.network.Network.synchronise_bn`, of which new layers would know nothing.
+        In its portable form: new layers would miss the effect of
+        :meth:`~dmr_gluon.models.network.Network.fuse_for_cpu` and
+        :meth:`~.network.Network.synchronise_bn`.
     norm_layer : callable, optional
         Such as ``gluon.nn.BatchNorm`` or ``gluon.contrib.nn.SyncBatchNorm``. It is called with
         those of ``prefix``, ``in_channels``, ``epsilon`` (2e-5) and ``momentum`` (0.9) that it
-        takes. Default: our own.
+        accepts. Default: our own.
     norm_kwargs : dict, optional
-        More arguments, such as ``{"use_global_stats": True}``; they go before ours.
+        Further arguments, such as ``{"use_global_stats": True}``; they override these.
 
     Raises
     ------
     DMRError
-        For a layer that cannot be made so or does not fit, in a network that is
-        initialised one that has other parameters, and for a network in another form.
+        For a layer that cannot be constructed or does not fit, for one with other parameters
+        than an initialised network has, and for a network in another form.
     """
     label = getattr(norm_layer, "__name__", None) or repr(norm_layer or "BatchNorm")
     unfit = []
@@ -67,14 +62,14 @@ def replace_norms(net, norm_layer=None, norm_kwargs=None):
                     new = _ThenRelu(new)
                 parent._children[key] = new
                 if parent.__dict__.get(key) is old:
-                    parent.__dict__[key] = new  # setattr wants one of the old one's class
+                    parent.__dict__[key] = new  # setattr requires the old layer's class
 
     net.apply(replace)
     net._clear_cached_op()
     if unfit:
         raise DMRError(
-            f"{label} has not the parameters that are there for it: {unfit[0]} and "
-            f"{len(unfit) - 1} others do not fit; take a norm_layer with BatchNorm's parameters"
+            f"norm_layer {label} has other parameters than the network: {unfit[0]} and "
+            f"{len(unfit) - 1} others do not fit; use a norm_layer with BatchNorm's parameters"
         )
     try:
         # The other one, infer_shape, prints before it raises.
@@ -103,7 +98,7 @@ def _make(norm_layer, label, old, norm_kwargs):
 
 
 def _parameters(norm_layer):
-    """Names of the arguments that a layer takes, also those it hands on to its base class."""
+    """Return the names of a layer's arguments, including those passed on to base classes."""
     if not inspect.isclass(norm_layer):
         return inspect.signature(norm_layer).parameters
     names = set()
@@ -116,7 +111,7 @@ def _parameters(norm_layer):
 
 
 def _take_over(old, new):
-    """Give a layer the values of the one that it replaces; names of those that do not fit."""
+    """Copy the old layer's values into the new one; return the names that do not fit."""
     values = old.collect_params()
     try:
         arrays = {name: parameter.list_data()[0] for name, parameter in values.items()}
@@ -134,7 +129,7 @@ def _take_over(old, new):
 
 
 def _first(error):
-    """Of an error's words the line that says what is wrong, without MXNet's stack."""
+    """Return the line of an error that says what is wrong, without MXNet's stack."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     lines = lines or [type(error).__name__]  # a bare assert says nothing
     return next((line for line in reversed(lines) if "Error" in line or "Check" in line), lines[0])

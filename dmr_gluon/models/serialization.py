@@ -1,4 +1,4 @@
-"""Networks as MXNet's own files, and back."""
+"""Save networks as MXNet's own files."""
 
 import os
 
@@ -11,8 +11,8 @@ from ..system.files import digest, write_atomically
 def save_model(net, prefix, epoch):
     """Write ``PREFIX-symbol.json`` and ``PREFIX-NNNN.params``.
 
-    The symbol's input is ``data`` and its output the logits. The files are MXNet's own: ``mx.model
-    .load_checkpoint``, ``mx.mod.Module.load`` and ``SymbolBlock.imports`` read them.
+    The symbol maps ``data`` to logits. ``mx.model.load_checkpoint``, ``mx.mod.Module.load`` and
+    ``SymbolBlock.imports`` read the files.
 
     Parameters
     ----------
@@ -20,54 +20,49 @@ def save_model(net, prefix, epoch):
         With the same parameters and running statistics on every device.
     prefix : str
     epoch : int
-        Goes into the file's name.
+        Part of the file's name.
 
     Raises
     ------
     OSError
-        When not everything has reached the disk.
+        If not everything has reached the disk.
     """
     save_symbol(net.portable_symbol(), _portable_arrays(net), prefix, epoch)
 
 
 def save_symbol(symbol, arrays, prefix, epoch=0):
-    """The same for a symbol and its parameters and running statistics, NDArrays by name."""
+    """Do the same for a symbol with its parameters and running statistics, NDArrays by name."""
     auxiliary = set(symbol.list_auxiliary_states())
     arrays = {
         ("aux:" if name in auxiliary else "arg:") + name: array for name, array in arrays.items()
     }
     write_atomically(f"{prefix}-symbol.json", symbol.tojson())
-    # By way of memory: MXNet takes no path that is not UTF-8, and does not notice a full disk.
+    # Via memory: MXNet refuses paths that are not UTF-8, and does not notice a full disk.
     with open(os.memfd_create("params"), "rb") as file:
         mx.nd.save(f"/proc/self/fd/{file.fileno()}", arrays)
         write_atomically(f"{prefix}-{epoch:04d}.params", file.read())
 
 
 def _portable_arrays(net):
-    """By name, on the CPU; float16 as float32, which every device can compute in."""
+    """Return all arrays by name on the CPU, float16 as float32, which every device supports."""
     arrays = {name: one.list_data()[0] for name, one in net.collect_params().items()}
     arrays = {name: array.copyto(mx.cpu()) for name, array in arrays.items()}
     return {n: a.astype(np.float32) if a.dtype == np.float16 else a for n, a in arrays.items()}
 
 
 def digest_of(net):
-    """Hash a network's parameters and running statistics, as :func:`save_model` writes them.
+    """Return the SHA-256 of a network's parameters and running statistics, as saved.
 
     Parameters
     ----------
     net : Network
         Without a prefix.
-
-    Returns
-    -------
-    str
-        SHA-256.
     """
     return digest({name: array.asnumpy() for name, array in _portable_arrays(net).items()})
 
 
 def prepare_to_run(net, devices):
-    """Choose the fastest form of a network for the devices that it will run on."""
+    """Choose the fastest form of a network for these devices."""
     if all(device.device_type == "cpu" for device in devices):
         net.fuse_for_cpu()
     net.hybridize(static_alloc=True, static_shape=True)

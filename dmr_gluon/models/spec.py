@@ -1,8 +1,8 @@
-"""A network as a value: :class:`NetworkSpec`. Needs no MXNet."""
+"""Describe a network as a value: :class:`NetworkSpec`. Needs no MXNet."""
 
 import difflib
 from dataclasses import dataclass
-from typing import Tuple
+from typing import NamedTuple, Tuple
 
 from ..errors import DMRError
 
@@ -11,15 +11,40 @@ RESIDUAL = "residual"
 INCEPTION_LIKE = "inception_like"
 MERGE_AND_RUN = "merge_and_run"
 
-#: What stands in a name for each kind of block.
-FAMILIES = {
-    "plain": PLAIN,
-    "resnet": RESIDUAL,
-    "dilnet": INCEPTION_LIKE,
-    "dmrnet": MERGE_AND_RUN,
+
+class BlockKind(NamedTuple):
+    """What the rest of the package needs to know about a kind of block.
+
+    Parameters
+    ----------
+    family : str
+        The word for it in a network's name.
+    parallel : bool
+        The block has K residual branches instead of one.
+    streams : bool
+        K tensors run from block to block instead of one.
+    skip : bool
+        The block has a skip connection.
+    """
+
+    family: str
+    parallel: bool = False
+    streams: bool = False
+    skip: bool = True
+
+
+#: The classes are in :data:`dmr_gluon.models.network.BLOCKS`, under the same keys.
+BLOCK_KINDS = {
+    PLAIN: BlockKind("plain", skip=False),
+    RESIDUAL: BlockKind("resnet"),
+    INCEPTION_LIKE: BlockKind("dilnet", parallel=True),
+    MERGE_AND_RUN: BlockKind("dmrnet", parallel=True, streams=True),
 }
 
-#: Bounds far beyond any use, within which counts and sizes stay what MXNet can hold.
+#: From the word in a network's name to its kind of block.
+FAMILIES = {kind.family: block for block, kind in BLOCK_KINDS.items()}
+
+#: Upper bounds, far beyond any use, that keep counts and sizes within MXNet's integers.
 MOST = {
     "classes": 1_000_000,
     "branches": 64,
@@ -33,12 +58,12 @@ MOST = {
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """A network as a value.
+    """Everything that defines a network's architecture.
 
     Parameters
     ----------
     name : str
-        What :func:`dmr_gluon.models.names.network` reads, for logs and files.
+        The name that :func:`dmr_gluon.models.names.get_spec` reads, for logs and files.
     block : str
         ``residual``, ``inception_like`` or ``merge_and_run`` (equations 1-3), or
         ``plain``: a residual block without its skip connection.
@@ -46,8 +71,8 @@ class NetworkSpec:
         ``cifar``: 3x3 convolution; ``imagenet``: 7x7 convolution of stride 2
         and 3x3 max pooling of stride 2. BN and ReLU follow the convolution.
     blocks : tuple of int
-        Number of blocks in each stage. Every stage but the first halves the
-        image in its first block.
+        Number of blocks in each stage. The first block of every stage but the
+        first halves the image.
     channels : tuple of int
         Output channels of each stage.
     stem_channels : int
@@ -64,9 +89,9 @@ class NetworkSpec:
     classes : int
         Number of outputs.
     branch_layers : int
-        3x3 convolutions in a branch that is no bottleneck (Figure 6 has long ones).
+        Number of 3x3 convolutions in a branch without a bottleneck (Figure 6 has long ones).
     inner_width : int
-        How many times wider than its output a branch is inside (Figure 4).
+        Ratio of a branch's inner width to its output width (Figure 4).
     ends : str
         How the branches of a merge-and-run network begin and end. ``shared``: one
         stem, and the last block gives one tensor. ``unshared``: each branch has its
@@ -101,7 +126,7 @@ class NetworkSpec:
 
     def __post_init__(self):
         for name, known in (
-            ("block", tuple(FAMILIES.values())),
+            ("block", tuple(BLOCK_KINDS)),
             ("stem", ("cifar", "imagenet")),
             ("mapping", ("mean", "identity")),
             ("ends", ("shared", "unshared", "concatenated")),
@@ -123,9 +148,8 @@ class NetworkSpec:
             raise DMRError(f"{self.name}: {problem}")
 
     def _contradictions(self):
-        """(is it so?, what is wrong and what to do) for fields that do not go together."""
-        merge_and_run = self.block == MERGE_AND_RUN
-        block = self.block.replace("_", "-")
+        """Yield (whether it applies, what is wrong and what to do) for conflicting fields."""
+        kind, block = self.kind, self.block.replace("_", "-")
         yield (
             len(self.blocks) != len(self.channels),
             f"{len(self.blocks)} numbers of blocks but {len(self.channels)} numbers of channels; "
@@ -141,37 +165,52 @@ class NetworkSpec:
             "branch has its own layers",
         )
         yield (
-            self.block in (PLAIN, RESIDUAL) and self.branches != 1,
+            not kind.parallel and self.branches != 1,
             f"a {block} block has one branch, not {self.branches}; for parallel branches use a "
             f"dilnet or a dmrnet",
         )
         yield (
-            self.mapping == "identity" and not merge_and_run,
+            self.mapping == "identity" and not kind.streams,
             f"mapping='identity' belongs to merge-and-run blocks (Table 5); a {block} block has "
-            f"{'no skip connection' if self.block == PLAIN else 'the identity already'}",
+            f"{'the identity already' if kind.skip else 'no skip connection'}",
         )
         yield (
-            self.ends == "unshared" and not merge_and_run,
+            self.ends == "unshared" and not kind.streams,
             f"ends='unshared' belongs to merge-and-run networks, whose branches are separate; "
             f"those of a {block} block are not",
         )
         yield (
-            self.ends == "concatenated" and not merge_and_run,
+            self.ends == "concatenated" and not kind.streams,
             f"ends='concatenated' belongs to merge-and-run networks; {block} blocks have one "
             f"stream",
         )
         yield (
-            self.block == PLAIN and not self.projections,
+            not kind.skip and not self.projections,
             "a plain block has no skip connection; leave out projections=False",
         )
         yield (
-            self.form == "grouped" and self.block in (PLAIN, RESIDUAL),
+            self.form == "grouped" and not kind.parallel,
             f"the grouped form is for parallel branches (Figures 4 and 5); a {block} block has one",
         )
         yield (
             self.inner_width != 1 and self.branch_layers == 1,
             "inner_width needs a branch of at least two layers",
         )
+
+    @property
+    def kind(self) -> BlockKind:
+        """The properties of its kind of block."""
+        return BLOCK_KINDS[self.block]
+
+    @property
+    def parallel(self) -> bool:
+        """Whether its blocks have K parallel branches."""
+        return self.kind.parallel
+
+    @property
+    def streams(self) -> int:
+        """Number of tensors that run from block to block."""
+        return self.branches if self.kind.streams else 1
 
     @property
     def layers_per_branch(self) -> int:
@@ -186,16 +225,16 @@ class NetworkSpec:
     @property
     def family(self) -> str:
         """``plain``, ``resnet``, ``dilnet`` or ``dmrnet``."""
-        return next(family for family, block in FAMILIES.items() if block == self.block)
+        return self.kind.family
 
     @classmethod
     def from_json(cls, fields_by_name: dict) -> "NetworkSpec":
-        """From what ``dataclasses.asdict`` and JSON have made of one.
+        """Restore a spec from the JSON form of ``dataclasses.asdict``.
 
         Raises
         ------
         DMRError
-            For fields that are unknown or missing.
+            For unknown or missing fields.
         """
         try:
             return cls(**tuples_from_lists(fields_by_name))
@@ -206,7 +245,7 @@ class NetworkSpec:
 
 
 def tuples_from_lists(fields_by_name):
-    """Fields as specs and recipes have them, which know no lists; JSON knows no tuples.
+    """Turn the lists that JSON gives back into the tuples of specs and recipes.
 
     Parameters
     ----------
@@ -220,20 +259,20 @@ def tuples_from_lists(fields_by_name):
 
 
 def unknown(what, given, known):
-    """What to say of something that there is not.
+    """Word the refusal of an unknown value.
 
     Parameters
     ----------
     what : str
-        Its kind, such as ``model``.
+        The kind of value, such as ``model``.
     given : object
     known : sequence
-        What there is.
+        The valid values.
 
     Returns
     -------
     str
-        With what was meant, or else with all that there is.
+        Suggests the closest matches, or lists all valid values.
     """
     known = [str(value) for value in known]
     close = difflib.get_close_matches(str(given), known, n=3)
@@ -243,12 +282,12 @@ def unknown(what, given, known):
 
 
 def either(values):
-    """``1, 2 or 3``.
+    """Join values as in ``1, 2 or 3``.
 
     Parameters
     ----------
     values : sequence
-        One at least.
+        At least one.
 
     Returns
     -------
@@ -259,12 +298,12 @@ def either(values):
 
 
 def require_count(name, value, most=None):
-    """Refuse what is no whole number of at least 1.
+    """Require a whole number of at least 1.
 
     Parameters
     ----------
     name : str
-        For the refusal.
+        Named in the error message.
     value : object
     most : int, optional
 

@@ -1,14 +1,16 @@
-"""How networks begin and end: stems and classifiers."""
+"""The first and last layers of a network: stems and classifiers."""
+
+from functools import reduce
+from operator import add
 
 from ..runtime import mx
 from .layers import BatchNormRelu, convolution
-from .spec import MERGE_AND_RUN
 
 nn = mx.gluon.nn
 
 
 def stem(spec):
-    """The layers before the first block.
+    """Build the layers before the first block.
 
     Parameters
     ----------
@@ -17,8 +19,9 @@ def stem(spec):
     Returns
     -------
     HybridBlock
-        Images (n, 3, height, width) become one tensor of ``stem_channels`` channels; with
-        unshared ends a list of K of them, or, in the grouped form, one of K times as many.
+        Maps images (n, 3, height, width) to one tensor of ``stem_channels`` channels. With
+        unshared ends, to a list of K such tensors, or in the grouped form to one with K times
+        as many channels.
     """
     if spec.ends != "unshared":
         return _one_stem(spec, spec.stem_channels, "stem_")
@@ -48,18 +51,18 @@ class _Stems(mx.gluon.HybridBlock):
             self.register_child(_one_stem(spec, spec.stem_channels, f"stem{k}_"), f"stem{k}")
 
     def hybrid_forward(self, F, x):
-        return [one(x) for one in self._children.values()]
+        return [stem(x) for stem in self._children.values()]
 
 
 class Concatenate(mx.gluon.HybridBlock):
-    """K streams side by side in the channels of one tensor (IJCAI 2018)."""
+    """Concatenate K streams along their channels (IJCAI 2018)."""
 
     def hybrid_forward(self, F, streams):
         return F.concat(*streams, dim=1)
 
 
 def head(spec):
-    """The classifier on pooled features.
+    """Build the classifier on pooled features.
 
     Parameters
     ----------
@@ -68,15 +71,14 @@ def head(spec):
     Returns
     -------
     HybridBlock
-        (n, features) to (n, classes); with unshared ends it takes a list of K such features.
+        Maps (n, features) to (n, classes). With unshared ends it takes a list of K features.
     """
     channels = spec.channels[-1]
-    streams = spec.branches if spec.block == MERGE_AND_RUN else 1
     if spec.ends == "unshared":
         return _AveragedHeads(spec, channels)
-    return _fully_connected(
-        spec, streams * channels if spec.ends == "concatenated" else channels, "head_fc_"
-    )
+    if spec.ends == "concatenated":
+        channels *= spec.streams
+    return _fully_connected(spec, channels, "head_fc_")
 
 
 def _fully_connected(spec, in_units, prefix):
@@ -92,8 +94,8 @@ def _fully_connected(spec, in_units, prefix):
 class _AveragedHeads(mx.gluon.HybridBlock):
     """An FC for every branch (Table 5, without sharing), and the mean of their logits.
 
-    How the two FCs join is not said in the paper; the mean is our reading. Takes a list of
-    K tensors (n, channels), or in the grouped form one (n, K x channels).
+    The paper does not say how the FCs join; the mean is our reading. Takes a list of K
+    tensors (n, channels), or in the grouped form one tensor (n, K x channels).
     """
 
     def __init__(self, spec, channels):
@@ -106,8 +108,5 @@ class _AveragedHeads(mx.gluon.HybridBlock):
         if not isinstance(features, (list, tuple)):
             features = F.split(features, num_outputs=self.count, axis=1)
             features = [features] if self.count == 1 else list(features)
-        heads = list(self._children.values())
-        logits = heads[0](features[0])
-        for one, x in zip(heads[1:], features[1:]):
-            logits = logits + one(x)
-        return logits * (1 / self.count)
+        logits = [head(x) for head, x in zip(self._children.values(), features)]
+        return reduce(add, logits) * (1 / self.count)

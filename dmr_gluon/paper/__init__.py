@@ -1,1 +1,1 @@
-"""What the paper prints, its training recipes, and the cells of its tables."""
+"""Published numbers, training recipes, and the cells of the tables."""

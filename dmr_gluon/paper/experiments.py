@@ -1,7 +1,7 @@
-"""The trainings behind Tables 2 to 5 and Figure 6, as data. Needs no MXNet.
+"""The trainings behind Tables 2 to 5 and Figure 6, as data.
 
-A cell is one network on one data set, at one place of the paper. Its numbers come from
-:mod:`.numbers`, its network from there too, its recipe from :mod:`.recipes`.
+A cell is one network on one data set, at one place in the paper. Its network and its results come
+from :mod:`.numbers`, its recipe from :mod:`.recipes`.
 """
 
 import functools
@@ -10,17 +10,9 @@ from dataclasses import dataclass
 from typing import Optional
 
 from ..errors import DMRError
-from ..models.names import network
+from ..models.names import get_spec
 from .dataset_facts import PUBLISHED
-from .numbers import (
-    FIGURE6,
-    NETWORKS,
-    TABLE2_ERRORS,
-    TABLE2_L,
-    TABLE3,
-    TABLE4,
-    TABLE5,
-)
+from .numbers import FIGURE6, NETWORKS, TABLE2_ERRORS, TABLE2_L, TABLE3, TABLE4, TABLE5
 from .recipes import OF_DATASET, Recipe
 
 _SMALL = [name for name in PUBLISHED if name != "imagenet"]
@@ -28,7 +20,7 @@ _SMALL = [name for name in PUBLISHED if name != "imagenet"]
 
 @dataclass(frozen=True)
 class Cell:
-    """One network on one data set.
+    """One network on one data set, at one place in the paper.
 
     Parameters
     ----------
@@ -38,11 +30,11 @@ class Cell:
         Such as ``L=54`` and ``dmrnet``.
     dataset : str
     network : str
-        As :func:`dmr_gluon.models.names.network` reads it.
+        A name that :func:`dmr_gluon.models.names.network` accepts.
     error, deviation : str, optional
-        The published test error and its standard deviation over runs, in percent.
+        Published test error and its standard deviation over runs, in percent.
     top5_error : str, optional
-        The same for the top-5 error.
+        Published top-5 error in percent.
     """
 
     place: str
@@ -56,25 +48,26 @@ class Cell:
 
     @property
     def recipe(self) -> Recipe:
-        """The paper's recipe, but for the model."""
+        """The paper's recipe, except for its model."""
         return OF_DATASET[self.dataset]
 
     @property
     def title(self):
+        """Name of the cell in messages."""
         return f"{self.place}, {self.row}, {self.column}, {self.dataset}"
 
     @property
     def published(self):
-        """What the paper prints, as text; empty where it prints no number."""
+        """The printed result as text; empty if the paper prints none."""
         deviation = f" ± {self.deviation}" if self.deviation else ""
         top5 = f" (top-5 {self.top5_error})" if self.top5_error else ""
         return f"{self.error or ''}{deviation}{top5}"
 
 
 def _of(source):
-    """The paper's networks with a source that is, or begins with, this one."""
+    """Return the paper's networks whose source is this one, or begins with it."""
     found = [item for item in NETWORKS if (item.source + ", ").startswith(source + ", ")]
-    return [network(item.name) for item in found]
+    return [get_spec(item.name) for item in found]
 
 
 def _table2():
@@ -106,7 +99,7 @@ def _table5():
     for (shared, layers), errors in TABLE5.items():
         sharing = "shared" if shared else "not shared"
         specs = _of(f"Table 5, {sharing}, L = {layers}")
-        if shared:  # the paper's own network, which stands in Table 2
+        if shared:  # the paper's own network, from Table 2
             specs += [s for s in _of(f"Table 2, L = {layers}") if s.family == "dmrnet"]
         by_mapping = {spec.mapping: spec for spec in specs}
         row = f"L={layers} {'shared' if shared else 'unshared'}"
@@ -117,7 +110,7 @@ def _table5():
 
 
 def _figure6(lengths=None):
-    """Without ``lengths`` those that :mod:`.numbers` names; the figure has no numbers."""
+    """Yield the cells of Figure 6, which prints no numbers, by default those in :mod:`.numbers`."""
     known = {int(item.source.split()[-1]) for item in NETWORKS if "Figure 6" in item.source}
     for layers in lengths or sorted(known):
         depth = 2 * layers + 2
@@ -126,8 +119,8 @@ def _figure6(lengths=None):
             {f"resnet {n} blocks": f"cifar_resnet{depth}_blocks{n}" for n, _ in FIGURE6}
         )
         for column, name in networks.items():
-            # Where the branches have the usual two layers the network has a shorter name.
-            yield Cell("figure 6", f"L={layers}", column, "cifar10", network(name).name)
+            # The name is shorter where the branches have the usual two layers.
+            yield Cell("figure 6", f"L={layers}", column, "cifar10", get_spec(name).name)
 
 
 _PLACES = {
@@ -142,9 +135,9 @@ FIGURES = tuple(int(place.split()[1]) for place in _PLACES if "figure" in place)
 
 
 def folder_of(cell):
-    """Where a cell's runs lie: ``table2``, ..., ``figure6``.
+    """Return the folder of a cell's runs: ``table2``, ..., ``figure6``.
 
-    A network that stands at several places is trained once, and lies at the first.
+    A network at several places in the paper is trained once, in the folder of the first place.
     """
     return _first_places().get((cell.network, cell.dataset), cell.place).replace(" ", "")
 
@@ -159,17 +152,17 @@ def _first_places():
 
 
 def select(place=None, rows=(), datasets=(), networks=()):
-    """The cells of a table or figure, or those of them that are asked for.
+    """Select cells of the paper.
 
     Parameters
     ----------
     place : str, optional
-        ``table 2``, ...; default: all.
+        ``table 2``, ... Default: all.
     rows : sequence of str
-        ``L=54`` or ``54``; Figure 6 has a row for every L that its networks can have.
+        ``L=54`` or ``54``. Figure 6 accepts every L that its networks can have.
     datasets : sequence of str
     networks : sequence of str
-        A column, such as ``dmrnet`` or ``merge-and-run``, or a network's name.
+        A column, such as ``dmrnet`` or ``merge-and-run``, or the name of a network.
 
     Returns
     -------
@@ -178,7 +171,7 @@ def select(place=None, rows=(), datasets=(), networks=()):
     Raises
     ------
     DMRError
-        For what is not there, with what is.
+        If nothing matches; the message lists what exists.
     """
     if place is not None and place not in _PLACES:
         raise DMRError(f"no experiments for {place}; there are {', '.join(_PLACES)}")
@@ -210,5 +203,5 @@ def _filtered(cells, where, kind, asked, label):
 
 
 def _words(text):
-    """``L=54`` as {"l", "54"}: what is written between the words doesn't matter."""
+    """Split ``L=54`` into {"l", "54"}, ignoring punctuation."""
     return set(re.findall(r"[a-z]+|\d+", text.lower()))

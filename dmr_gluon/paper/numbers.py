@@ -1,19 +1,19 @@
-"""Every number that the paper publishes, as data, with its table and row.
+"""All numbers that the paper publishes, with table and row.
 
-Numbers are text where they were rounded for printing, so that the digits say how far they
-can be compared. Source: Zhao et al., arXiv 1611.07718v2, unless an entry says otherwise.
+Rounded numbers are text, so that their digits show the precision of a comparison. Source: Zhao et
+al., arXiv 1611.07718v2, unless an entry says otherwise.
 """
 
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
-#: L of Table 2, which counts layers: the ResNet has 2L + 2, the other two have L + 2.
+#: L of Table 2 counts layers: the ResNet has depth 2L + 2, the other two have L + 2.
 TABLE2_L = (12, 18, 24, 30, 36, 48, 54, 96)
 
-#: Parameters in millions, one column for all three networks of a row.
+#: Parameters in millions, the same for all three networks of a row.
 TABLE2_PARAMETERS = ("0.4", "0.6", "0.8", "1.0", "1.2", "1.5", "1.7", "3.1")
 
-#: Test error in percent, (mean, standard deviation) of 5 runs, in the order of TABLE2_L.
+#: Test error in percent: (mean, standard deviation) of 5 runs, in the order of TABLE2_L.
 TABLE2_ERRORS = {
     ("cifar10", "resnet"): (
         ("6.62", "0.24"), ("5.93", "0.17"), ("5.60", "0.14"), ("5.50", "0.09"),
@@ -53,7 +53,7 @@ TABLE2_ERRORS = {
     ),
 }  # fmt: skip
 
-#: Table 3: (method, depth, parameters, error on CIFAR-10, CIFAR-100, SVHN); None: no entry.
+#: Table 3: (method, depth, parameters, error on CIFAR-10, CIFAR-100, SVHN). None: no entry.
 TABLE3 = (
     ("Network in Network", None, None, "8.81", None, "2.35"),
     ("All-CNN", None, None, "7.25", "33.71", None),
@@ -84,7 +84,7 @@ TABLE3 = (
     ("DMRNet-Wide (ours)", 50, "24.8M", "3.57", "19.00", "1.55"),
 )
 
-#: Table 4, errors in percent on ImageNet, one 224x224 crop: ResNet-101 as [7] printed it,
+#: Table 4, errors in percent on ImageNet with one 224x224 crop: ResNet-101 as published in [7],
 #: ResNet-101 trained by the authors, DMRNet. None: no entry.
 TABLE4 = {
     "top-1 validation error": ("23.60", "26.41", "23.66"),
@@ -93,7 +93,7 @@ TABLE4 = {
     "top-5 training error": (None, "8.12", "6.59"),
 }
 
-#: Table 5, test error in percent: (first convolution and FC shared?, L) to identity and
+#: Table 5, test error in percent by (first convolution and FC are shared, L): identity and
 #: merge-and-run on CIFAR-10, identity and merge-and-run on CIFAR-100.
 TABLE5 = {
     (True, 48): ("5.21", "4.99", "25.31", "24.73"),
@@ -102,33 +102,34 @@ TABLE5 = {
     (False, 96): ("4.51", "4.37", "22.23", "22.62"),
 }
 
-#: Introduction: average length of two residual blocks, of one inception-like and of one
-#: merge-and-run block, with B = 2 layers in a branch; fractions.
+#: Introduction: average path length, as a fraction, of two residual blocks, of one inception-like
+#: and of one merge-and-run block, with B = 2 layers in a branch.
 BLOCK_AVERAGES = {"residual": (2, 1), "inception_like": (4, 3), "merge_and_run": (2, 3)}
 
-#: Section 3.2: average path length a B L + 2 with B layers in a branch; a as a fraction.
+#: Section 3.2: a, as a fraction, in the average path length a B L + 2 with B layers in a branch.
 PATH_AVERAGES = {"residual": (1, 1), "inception_like": (2, 3), "merge_and_run": (1, 3)}
 
-#: L of Figure 3, which counts blocks: the ResNet has 2L of them, the other two have L.
+#: L of Figure 3 counts blocks: the ResNet has 2L of them, the other two have L.
 FIGURE3_L = (9, 24)
 
-#: Figure 6: residual blocks, and the average length at which the error is least.
+#: Figure 6: number of residual blocks, and the average path length with the lowest error.
 FIGURE6 = ((3, 15), (6, 21))
 
 
 @dataclass(frozen=True)
 class PublishedNetwork:
-    """A network of the paper, with what is printed about its size.
+    """A network of the paper with its published size.
 
     Parameters
     ----------
     name : str
-        As :func:`dmr_gluon.models.names.network` reads it.
+        A name that :func:`dmr_gluon.models.names.network` accepts.
     source : str
-        Where it stands in the paper.
+        Its place in the paper.
     parameters : str or None
-        In millions, with the digits that are printed.
+        In millions, as printed.
     depth : int
+        As given in the paper.
     """
 
     name: str

@@ -1,44 +1,26 @@
-"""Training runs as data: one :class:`Recipe` per data set, each field with its source.
+"""Training recipes of the paper and of its authors, with a source for every field.
 
-The command-line flags of the training scripts are made from these fields.
+The flags of the training scripts are generated from the fields of :class:`Recipe`.
 """
 
-import typing
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Dict, Optional, Tuple
 
 from ..errors import DMRError
 from ..models.spec import tuples_from_lists
+from ..system.settings import check_settings, check_types, setting
 
-#: How gradients may be summed: over the devices of a process; dist_sync over workers too.
+#: Ways to sum gradients over the devices of a process; dist_sync also sums over workers.
 KVSTORES = ("device", "local", "nccl", "dist_sync")
-
-
-def setting(text: str, source: str, default: Any = MISSING, **limits: Any) -> Any:
-    """A field of a recipe.
-
-    Parameters
-    ----------
-    text : str
-        What it means; the flag's help.
-    source : str
-        Where its values come from.
-    default : optional
-        Without it, the field must be given.
-    **limits
-        What fits: ``above``, ``least`` and ``most`` of a number, ``choices`` of a word. And
-        ``unsaid``: the paper leaves it open, so that the authors' value is not unlike the paper.
-
-    Returns
-    -------
-    dataclasses.Field
-    """
-    return field(default=default, metadata={"help": text, "source": source, **limits})
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the result of a training run, but for its seed."""
+    """All settings that determine the result of a training run, except its seed.
+
+    Each field has a help text, a source and limits (:func:`~dmr_gluon.system.settings.setting`).
+    A value out of range raises DMRError.
+    """
 
     name: str
     model: str = setting("network to train, such as cifar_dmrnet56 or dmrnet44", "Tables 2-4")
@@ -48,80 +30,78 @@ class Recipe:
     batch_size: int = setting(
         "images per step over all devices", "sections 4.2 (64) and 4.5 (256)", least=1
     )
-    lr: float = setting("learning rate at the start", "sections 4.2 and 4.5", above=0)
+    lr: float = setting("initial learning rate", "sections 4.2 and 4.5", above=0)
     lr_drops: Tuple[float, ...] = setting(
-        "fractions of the run at which the learning rate drops",
+        "fractions of the run after which the learning rate drops",
         "section 4.2 (1/2, 3/4, 7/8) and 4.5 (every 30 of 100 epochs)",
         above=0,
         most=1,
     )
     lr_factor: float = setting(
-        "what the learning rate is multiplied by at a drop", "sections 4.2 and 4.5", above=0, most=1
+        "factor of the learning rate at every drop", "sections 4.2 and 4.5", above=0, most=1
     )
     momentum: float = setting("momentum", "sections 4.2 and 4.5", least=0, most=0.9999)
     nesterov: bool = setting(
-        "Nesterov momentum as MXNet had it in 2016, learning rate outside the momentum",
+        "Nesterov momentum as in MXNet of 2016, with the learning rate outside the momentum",
         "section 4.2; plain momentum in section 4.5, as [7]",
     )
     weight_decay: float = setting(
-        "weight decay, on every parameter",
-        "sections 4.2 and 4.5; on every one: authors' code",
+        "weight decay of every parameter, biases and BN included",
+        "sections 4.2 and 4.5; of every parameter: authors' code",
         least=0,
     )
     image_size: int = setting(
         "height and width of the network's input", "sections 4.1 (32) and 4.5 (224)", least=8
     )
     pad: int = setting(
-        "zeros around a training image, after normalising, before the random crop",
+        "zero padding of a normalised training image before the random crop",
         "section 4.1 (4; none for SVHN)",
         least=0,
         most=32,
     )
     mirror: bool = setting(
-        "mirror half of the training images", "sections 4.1 (not SVHN) and 4.5, as [7]"
+        "mirror training images with probability 1/2", "sections 4.1 (not SVHN) and 4.5, as [7]"
     )
     train_short_side: Optional[Tuple[int, ...]] = setting(
-        "shorter side of a training image before the random crop, drawn between two numbers",
-        "[7]: 256 to 480; none for images that are taken whole",
+        "range of the shorter side of a training image before the random crop",
+        "[7]: 256 to 480; none: images are not scaled",
         least=8,
     )
     eval_short_side: Optional[int] = setting(
         "shorter side of a test image before the centre crop",
-        "section 4.5 (256); none for images that are taken whole",
+        "section 4.5 (256); none: images are not scaled",
         least=8,
     )
     pca_noise: float = setting(
-        "standard deviation of the colour noise along the principal components",
+        "standard deviation of the PCA colour noise",
         "[7]: the standard colour augmentation (0.1); none for 32x32 images",
         least=0,
         most=1,
     )
     aspect_change: float = setting(
-        "most by which a training image's sides are stretched against each other, 0.25 for "
-        "between 3:4 and 5:4",
+        "maximum change of a training image's aspect ratio; 0.25: 3:4 to 5:4",
         "authors' code, ImageNet (0.25)",
         default=0.0,
         least=0,
         most=0.9,
     )
     colour_shift: Tuple[int, ...] = setting(
-        "most by which hue (0-180), saturation and lightness (0-255) of a training image move",
+        "maximum shift of hue (0-180), saturation and lightness (0-255) of a training image",
         "authors' code, ImageNet (36,50,50)",
         default=(0, 0, 0),
         least=0,
         most=255,
     )
     shuffle_chunk: Optional[int] = setting(
-        "shuffle only within chunks of so many records, in the order of the file; none: the whole "
-        "epoch",
-        "not in the paper; authors' code: 8 MB of records, as MXNet's ImageRecordIter in 2016; for "
-        "CIFAR about 3,500",
+        "shuffle only within chunks of this many records; none: shuffle the whole epoch",
+        "not in the paper; authors' code: chunks of 8 MB, as in MXNet's ImageRecordIter of 2016; "
+        "about 3,500 records of CIFAR",
         default=None,
         least=1,
         unsaid=True,
     )
     bn_momentum: float = setting(
-        "how much of BN's running statistics stays at a step; they only serve to evaluate",
+        "momentum of BN's running statistics, which are used in evaluation only",
         "not in the paper; authors' code: 0.99 in 2016, 0.9 in 2018",
         default=0.9,
         least=0,
@@ -129,64 +109,61 @@ class Recipe:
         unsaid=True,
     )
     sync_bn: bool = setting(
-        "BN statistics over all devices of this process instead of over each one's images",
-        "not in the paper, which has each device's own",
+        "compute BN statistics over all devices of the process, not on each one",
+        "not in the paper, which computes them on each device",
         default=False,
     )
     accumulate: int = setting(
-        "parts that each device computes one after the other for one update: a batch of eight "
-        "GPUs on one, each part with BN statistics of its own",
+        "gradient accumulation: parts of a batch that a device computes in sequence, each with its "
+        "own BN statistics",
         "not in the paper",
         default=1,
         least=1,
     )
     schedule: str = setting(
-        "steps: lr_drops; cosine: down to 0 along half a cosine",
+        "learning rate schedule: steps (lr_drops) or cosine (half a period, down to 0)",
         "steps: sections 4.2 and 4.5; cosine: not in the paper",
         default="steps",
         choices=("steps", "cosine"),
     )
     warmup_epochs: float = setting(
-        "epochs in which the learning rate rises from 0 along a line",
+        "epochs of linear warm-up of the learning rate from 0",
         "not in the paper",
         default=0.0,
         least=0,
     )
     label_smoothing: float = setting(
-        "share of a label's weight that is spread over all classes",
+        "label smoothing: weight that is spread evenly over all classes",
         "not in the paper",
         default=0.0,
         least=0,
         most=0.9,
     )
     ema_decay: float = setting(
-        "evaluate and export a running average of the weights with this decay a step; 0: the "
-        "weights themselves",
+        "decay per step of an exponential moving average of the weights, which is evaluated and "
+        "exported; 0: off",
         "not in the paper",
         default=0.0,
         least=0,
         most=0.99999,
     )
     dtype: str = setting(
-        "what is computed in; float16 needs GPUs, and keeps weights and BN in float32",
+        "data type of the computation; float16 needs GPUs, and keeps weights and BN in float32",
         "float16: not in the paper",
         default="float32",
         choices=("float32", "float16"),
     )
     steps: Optional[int] = setting(
-        "updates in the whole run, to try things; none: as many as the epochs have",
+        "number of updates in the whole run, for trials; none: as many as the epochs have",
         "not in the paper",
         default=None,
         least=1,
     )
-    #: How many training images the recipe was published with, where sources differ.
+    #: Number of training images, where the paper and the authors' code differ.
     train_images: Optional[int] = None
 
     def __post_init__(self):
-        for item in fields(self):
-            value = getattr(self, item.name)
-            for part in value if isinstance(value, tuple) else (value,):
-                _check(item, part)
+        check_settings(self)
         if len(self.colour_shift) != 3:
             raise DMRError(f"colour_shift must be three numbers, not {self.colour_shift}")
         if self.colour_shift[0] > 180:
@@ -198,7 +175,7 @@ class Recipe:
         if self.train_short_side is None:
             for name in ("pca_noise", "aspect_change", "colour_shift"):
                 if getattr(self, name) not in (0, (0, 0, 0)):
-                    raise DMRError(f"{name} needs train_short_side (images that are scaled)")
+                    raise DMRError(f"{name} needs train_short_side (scaled images)")
             return
         if len(self.train_short_side) != 2 or self.train_short_side[0] > self.train_short_side[1]:
             raise DMRError(
@@ -207,69 +184,44 @@ class Recipe:
             )
         if self.pad:
             raise DMRError(
-                "pad is for images that are taken whole, not scaled; set pad to 0, or leave out "
+                "pad is for images that are not scaled; set pad to 0, or leave out "
                 "train_short_side and eval_short_side"
             )
         assert self.eval_short_side is not None  # both or neither, see above
         smallest = min(self.train_short_side[0], self.eval_short_side)
         if smallest < self.image_size:
             raise DMRError(
-                f"a shorter side of {smallest} is too small to crop {self.image_size} x "
-                f"{self.image_size} from; lower image_size or raise train_short_side and "
+                f"a shorter side of {smallest} is too small for a crop of {self.image_size} x "
+                f"{self.image_size}; lower image_size or raise train_short_side and "
                 f"eval_short_side"
             )
 
     @classmethod
     def from_json(cls, values: Dict[str, Any]) -> "Recipe":
-        """A recipe from what ``dataclasses.asdict`` and JSON made of it.
+        """Restore a recipe from ``dataclasses.asdict`` and JSON.
+
+        Parameters
+        ----------
+        values : dict
+            Values by field, with lists for tuples.
+
+        Returns
+        -------
+        Recipe
 
         Raises
         ------
         DMRError
-            For fields that are unknown, missing or of another type.
+            If fields are unknown, missing or have a wrong type.
         """
         try:
             recipe = cls(**tuples_from_lists(values))
-            for item in fields(cls):
-                value = getattr(recipe, item.name)
-                if not _is_of(item.type, value):
-                    raise TypeError(f"{item.name} cannot be a {type(value).__name__} like this")
+            check_types(recipe)
         except (TypeError, AttributeError) as error:
             raise DMRError(
                 f"the recipe was not written by this version of dmr-gluon: {error}"
             ) from error
         return recipe
-
-
-#: No number of a recipe is as large; that of a damaged file may be.
-_BEYOND_USE = 1e15
-
-
-def _is_of(kind, value):
-    """Whether a field's type allows a value; a whole number may stand for any other."""
-    arguments = typing.get_args(kind)
-    if typing.get_origin(kind) is tuple:
-        return isinstance(value, tuple) and all(_is_of(arguments[0], part) for part in value)
-    if arguments:  # Optional
-        return any(_is_of(argument, value) for argument in arguments)
-    if kind not in (int, float):
-        return type(value) is kind
-    return type(value) in (int, kind) and abs(value) < _BEYOND_USE
-
-
-def _check(item, value):
-    choices = item.metadata.get("choices")
-    if choices and value not in choices:
-        raise DMRError(f"{item.name} must be {' or '.join(choices)}, not {value}")
-    if isinstance(value, (bool, str)) or value is None:
-        return
-    above, least, most = (item.metadata.get(key) for key in ("above", "least", "most"))
-    if above is not None and not value > above:
-        raise DMRError(f"{item.name} must be above {above}, not {value}")
-    if least is not None and not value >= least:
-        raise DMRError(f"{item.name} must be at least {least}, not {value}")
-    if most is not None and not value <= most:
-        raise DMRError(f"{item.name} must be at most {most}, not {value}")
 
 
 CIFAR = Recipe(
@@ -293,7 +245,7 @@ CIFAR = Recipe(
 
 SVHN = replace(CIFAR, name="svhn", epochs=40, pad=0, mirror=False, train_images=598_388)
 
-#: Not in the paper: CIFAR's recipe, short, and without mirroring, which makes other digits.
+#: Not in the paper: a short version of CIFAR's, without mirroring, which changes digits.
 DIGITS = replace(CIFAR, name="digits", model="cifar_dmrnet14", epochs=20, mirror=False)
 
 IMAGENET = replace(
@@ -311,13 +263,13 @@ IMAGENET = replace(
     pca_noise=0.1,
 )
 
-#: By what ``--recipe`` names, then by the recipe's own name. The authors' code trains on CIFAR
-#: as the paper says, and decides what that leaves open; what differs in SVHN is also the set of
-#: images (``dmr prepare svhn --svhn-split authors``).
+#: Recipes by the value of ``--recipe``, then by name. On CIFAR, the authors' code trains as the
+#: paper says and settles what it leaves open. On SVHN, it also uses other images
+#: (``dmr prepare svhn --svhn-split authors``).
 RECIPES = {
     "paper": {recipe.name: recipe for recipe in (CIFAR, SVHN, DIGITS, IMAGENET)},
     "authors": {
-        # 3,500 of their records are about 8 MB, as many as their reader shuffled at a time.
+        # Their reader shuffled 8 MB at a time, about 3,500 of their records.
         "cifar": replace(CIFAR, bn_momentum=0.99, shuffle_chunk=3500),
         "svhn": replace(SVHN, train_images=604_388, bn_momentum=0.99),
         "imagenet": replace(
@@ -333,8 +285,7 @@ RECIPES = {
     },
 }
 
-
-#: The paper's recipe for each data set that has one.
+#: The paper's recipe for each data set.
 OF_DATASET = {
     "cifar10": CIFAR,
     "cifar100": CIFAR,
@@ -344,14 +295,20 @@ OF_DATASET = {
 }
 
 
-def differences(recipe: Recipe) -> Dict[str, Tuple[Any, Any]]:
-    """How a recipe differs from the paper's for the same data.
+def deviations(recipe: Recipe) -> Dict[str, Tuple[Any, Any]]:
+    """Compare a recipe with the paper's for the same data.
+
+    The model is not compared, as the paper trains many. A setting that the paper leaves open may
+    have the authors' value.
+
+    Parameters
+    ----------
+    recipe : Recipe
 
     Returns
     -------
     dict of str to (value, value)
-        For each field that differs, the recipe's value and the paper's; not the model, which
-        the paper has many of, nor what the paper leaves open where it is as in the authors' code.
+        The recipe's value and the paper's, for each field that deviates.
     """
     paper = RECIPES["paper"].get(recipe.name, recipe)
     authors = RECIPES["authors"].get(recipe.name, paper)
@@ -362,3 +319,6 @@ def differences(recipe: Recipe) -> Dict[str, Tuple[Any, Any]]:
         if ours != its and item.name != "model" and not open_:
             found[item.name] = ours, its
     return found
+
+
+differences = deviations  # dmr_gluon.compare imports it by this name

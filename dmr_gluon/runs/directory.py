@@ -15,6 +15,7 @@ Nothing here needs MXNet.
 """
 
 import contextlib
+import fcntl
 import glob
 import json
 import os
@@ -253,3 +254,59 @@ def claim_run_directory(root, stem):
             return path
         except FileExistsError:
             number += 1
+
+
+def find_runs(paths):
+    """Folders of runs: those named, and all at any depth below those that are none.
+
+    Raises
+    ------
+    DMRError
+        For a folder that isn't there, or in which there is no run.
+    """
+    found = []
+    for path in map(os.fspath, paths):
+        if not os.path.isdir(path):
+            raise DMRError(f"{path} is not a folder; name a run, or a folder that holds runs")
+        runs, seen = [], set()
+        for folder, below, files in os.walk(path, followlinks=True):
+            place = os.path.realpath(folder)
+            if place in seen:  # a link that leads back
+                below.clear()
+                continue
+            seen.add(place)
+            if "config.json" in files or "log.jsonl" in files:
+                runs.append(folder)
+                below.clear()  # its checkpoints are no runs
+            below.sort(key=natural)
+        if not runs:
+            raise DMRError(
+                f"there is no run in {path}; name a folder that a training has written (--run-dir)"
+            )
+        found += runs
+    return list(dict.fromkeys(map(os.path.normpath, found)))
+
+
+def is_locked(path):
+    """Whether another process is training this run; None where that cannot be told."""
+    try:
+        with open(os.path.join(path, "lock"), "rb") as file:
+            # A shared lock is refused while a training holds its exclusive one, and two that
+            # only look don't get into each other's way. Closing the file gives it back.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks, or another user's file
+        return None
+    return False
+
+
+def natural(name):
+    """A key to sort names by, so that seed2 comes before seed10."""
+    # Texts and numbers take turns. Of numbers, too long for int as they may be, the longer one
+    # is the larger.
+    parts = re.split(r"([0-9]+)", name)
+    parts[1::2] = (part.lstrip("0") for part in parts[1::2])
+    return [(len(part) * (i % 2), part) for i, part in enumerate(parts)]

@@ -4,25 +4,18 @@
 event       fields
 ==========  ====================================================================
 ``start``   the run's configuration (recipe, network, data set, seed, versions)
-``resume``  ``epoch``: the last one that had ended, ``step`` (updates so far); where a
-            field of the recipe was changed on purpose, ``changes``: [old, new] by name;
-            where it went on on other devices or workers, ``moved``: the same; ``processor``
-            and ``threads``, as in ``start``
+``resume``  ``epoch``: the last one that had ended, ``step`` (updates so far);
+            ``changes``: [old, new] of each field of the recipe that was changed;
+            ``moved``: the same of devices and workers; ``processor`` and
+            ``threads``, as in ``start``
 ``stop``    ``signal``, ``epoch`` (ended), ``step``: saved and stopped by a signal
-``rollback``  ``reason``: what was not finite; ``at``: updates until then, ``step``: updates
-            up to the checkpoint that was gone back to
+``rollback``  ``reason``: what was not finite; ``at``: updates until then, ``step``:
+            updates up to the restored checkpoint
 ``steps``   means since the beginning of an epoch (``--log-steps``): ``epoch`` (from 1),
             ``step`` (of the epoch, from 1), ``images``, ``train_loss``, ``train_error``
-``epoch``   ``epoch`` (from 1), ``step`` (updates so far), ``lr`` (of the last
-            update), ``train_loss``, ``train_error``, ``test_loss``,
-            ``test_error``, ``test_top5_error`` (errors in percent), ``parameters_sha256``
-            (of the parameters and running statistics, by which eval and export recognise them),
-            ``images`` (trained on), ``seconds`` by what they went into (``train``,
-            ``data``: waiting for it, ``evaluate``, ``save``, ``log``, ``start``: from
-            the program's start to the first step), ``images_per_second`` (training alone),
-            ``images_per_second_overall`` (training images over all seconds); in float16
-            ``loss_scale`` and ``skipped_steps``, whose gradients were not finite
-``end``     ``epochs``, ``seconds``, ``seconds_by`` what they went into and
+``epoch``   the fields of :class:`EpochRecord`; in float16 also ``loss_scale`` and
+            ``skipped_steps``, whose gradients were not finite
+``end``     ``epochs``, ``seconds``, ``seconds_by`` activity and
             ``images_per_second_overall`` of all epochs together, ``test_error`` of the
             last, ``best``: epoch and error of the best
 ``failed``  ``reason``: why the training process ended; ``dmr train`` writes it
@@ -32,13 +25,68 @@ Every line has ``event`` and ``time`` (UTC, ISO 8601). Nothing here needs MXNet.
 """
 
 import json
+import math
 import os
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
+from typing import Dict, Optional
 
 from ..errors import DMRError
 from ..system.files import write_atomically
 
 EVENTS = ("start", "resume", "stop", "rollback", "steps", "epoch", "end", "failed")
+#: What a line of steps must have.
+_STEPS = ("epoch", "step", "images", "train_loss", "train_error")
+#: What a line of an epoch must have; earlier versions did not write the rest.
+_EPOCH = ("epoch", "images", "train_loss", "train_error", "test_loss", "test_error")
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """Results of one epoch; None where a log does not have them.
+
+    Parameters
+    ----------
+    epoch : int
+        Counted from 1.
+    step : int, optional
+        Updates so far.
+    lr : float, optional
+        Learning rate of the last update.
+    images : int
+        Images trained on.
+    train_loss, test_loss : float, optional
+        Mean cross-entropy.
+    train_error, test_error, test_top5_error : float, optional
+        In percent.
+    parameters_sha256 : str, optional
+        Hash of the parameters and running statistics, by which eval and export recognise them.
+    seconds : dict of str to float
+        Time by activity: ``train``, ``data`` (waiting for it), ``evaluate``, ``save``, ``log``,
+        ``start`` (from the program's start to the first step).
+    images_per_second, images_per_second_overall : float, optional
+        Training alone, and training images over all seconds.
+    """
+
+    epoch: int
+    step: Optional[int] = None
+    lr: Optional[float] = None
+    images: int = 0
+    train_loss: Optional[float] = None
+    train_error: Optional[float] = None
+    test_loss: Optional[float] = None
+    test_error: Optional[float] = None
+    test_top5_error: Optional[float] = None
+    parameters_sha256: Optional[str] = None
+    seconds: Dict[str, float] = field(default_factory=dict)
+    images_per_second: Optional[float] = None
+    images_per_second_overall: Optional[float] = None
+
+    @classmethod
+    def of(cls, event):
+        """Return the record of an ``epoch`` event, which may have further fields."""
+        names = {item.name for item in fields(cls)}
+        return cls(**{name: value for name, value in event.items() if name in names})
 
 
 def append(path, event, **values):
@@ -49,7 +97,7 @@ def append(path, event, **values):
 
 
 def read(path):
-    """All events of a log.
+    """Read all events of a log.
 
     A last line that was cut off while being written is left out.
 
@@ -60,68 +108,77 @@ def read(path):
     Returns
     -------
     list of dict
-        In the order of the file. Each has ``event``, and where that is ``epoch`` its number.
+        In the order of the file. Each has ``event``; epochs and steps have their numbers.
 
     Raises
     ------
     DMRError
-        Where the log cannot be read, or a line is none of a log.
+        If the log cannot be read or a line is damaged.
     """
-    return [event for _, event in _numbered(path)]
-
-
-def epochs(path):
-    """The events of the epochs alone, with all that is drawn and added up of them.
-
-    Raises
-    ------
-    DMRError
-        As :func:`read`, and for an epoch without its numbers.
-    """
-    found = [(number, event) for number, event in _numbered(path) if event["event"] == "epoch"]
-    for number, event in found:
-        seconds = event.get("seconds")
-        parts = seconds.values() if isinstance(seconds, dict) else [None]
-        if not all(map(_is_number, (*(event.get(name) for name in _ADDED_UP), *parts))):
-            raise _damage(path, number, "lacks numbers of its epoch")
-    return [event for _, event in found]
-
-
-#: What a line of steps has beside its event and time.
-_STEPS = ("epoch", "step", "images", "train_loss", "train_error")
-#: Numbers of an epoch that training and pictures use, beside its ``seconds``.
-_ADDED_UP = ("images", "train_loss", "test_error")
-
-
-def _numbered(path):
-    """(line's number, event) for every event."""
     try:
         with open(path, "rb") as file:
             lines = file.read().split(b"\n")
     except OSError as error:
-        raise DMRError(f"{path} cannot be read ({error.strerror}); is this a run?") from error
-    found = []
+        raise DMRError(
+            f"{path} cannot be read ({error.strerror}); name a run's folder or log"
+        ) from error
+    events = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             event = json.loads(line.decode("utf-8"))
         except (ValueError, RecursionError):
-            if number < len(lines):
-                raise _damage(path, number, "is not JSON") from None
-            continue
-        if not isinstance(event, dict) or not isinstance(event.get("event"), str):
-            raise _damage(path, number, "is no event")
-        if event["event"] == "epoch" and not _is_number(event.get("epoch")):
-            raise _damage(path, number, "is an epoch without a number")
-        if event["event"] == "steps" and not all(map(_is_number, map(event.get, _STEPS))):
-            raise _damage(path, number, "lacks numbers of its steps")
-        found.append((number, event))
-    return found
+            if number == len(lines):
+                break
+            raise _damage(path, number, "is not JSON") from None
+        problem = _problem(event)
+        if problem:
+            raise _damage(path, number, problem)
+        events.append(event)
+    return events
 
 
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def epochs(path):
+    """Read the epochs of a log.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    list of EpochRecord
+
+    Raises
+    ------
+    DMRError
+        As :func:`read`.
+    """
+    return [EpochRecord.of(event) for event in read(path) if event["event"] == "epoch"]
+
+
+def _problem(event):
+    """Say what is wrong with an event, or return None."""
+    if not isinstance(event, dict) or event.get("event") not in EVENTS:
+        return "is not an event of a log"
+    if event["event"] not in ("epoch", "steps"):
+        return None
+    numbers = {name: event.get(name) for name in (_STEPS if event["event"] == "steps" else _EPOCH)}
+    optional = ("test_top5_error", "lr", "images_per_second")
+    numbers.update((name, event[name]) for name in optional if event.get(name) is not None)
+    if event["event"] == "epoch":
+        seconds = event.get("seconds")
+        numbers.update(seconds if isinstance(seconds, dict) else {"seconds": None})
+    wrong = [name for name, value in numbers.items() if not _is_measure(name, value)]
+    return f"has no usable {' and '.join(wrong)}" if wrong else None
+
+
+def _is_measure(name, value):
+    if name in ("epoch", "step"):
+        return type(value) is int and value >= 1
+    most = 100 if name.endswith("error") else math.inf
+    return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= most
 
 
 def _damage(path, number, what):
@@ -129,9 +186,9 @@ def _damage(path, number, what):
 
 
 def forget_after(path, epoch, steps=0, keep_end=False):
-    """Drop what was logged after ``steps`` of the epoch that follows ``epoch``: it will come again.
+    """Drop what was logged after ``steps`` of the epoch that follows ``epoch``.
 
-    So does any end, which stays with ``keep_end``. A log that is lost is begun anew.
+    It will be logged again. The end is dropped too, unless ``keep_end``. A missing log is begun.
 
     Returns
     -------
@@ -144,11 +201,7 @@ def forget_after(path, epoch, steps=0, keep_end=False):
         for event in events
         if (keep_end or event["event"] != "end")
         and not (event["event"] == "epoch" and event["epoch"] > epoch)
-        and not (event["event"] == "steps" and _place(event) > (epoch + 1, steps))
+        and not (event["event"] == "steps" and (event["epoch"], event["step"]) > (epoch + 1, steps))
     ]
     write_atomically(path, "\n".join(json.dumps(event) for event in kept))
     return any(event["event"] == "end" for event in kept)
-
-
-def _place(event):
-    return event["epoch"], event["step"]

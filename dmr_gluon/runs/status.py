@@ -1,28 +1,24 @@
-"""How runs stand, read from their folders while they are trained. Needs no MXNet.
+"""The state of runs, read from their folders while they are trained. Needs no MXNet.
 
 The training process holds an exclusive lock on ``RUN/lock`` and rewrites
 ``RUN/progress.json`` every few seconds; both are only read here.
 """
 
-import fcntl
 import json
-import os
-import re
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Optional
 
 from ..errors import DMRError
-from . import log as runlog
-from .directory import RunDirectory
+from .directory import RunDirectory, is_locked
+from .reader import RUNNING, STOPPED, read_run
 
-RUNNING, STOPPED, FINISHED, FAILED = "running", "stopped", "finished", "failed"
 UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """How a run stands.
+    """The state of a run.
 
     Parameters
     ----------
@@ -30,19 +26,19 @@ class RunStatus:
     state : str
         ``running``, ``stopped``, ``finished``, ``failed`` or ``unreadable``.
     reason : str, optional
-        Why it failed or cannot be read, or may be running all the same.
+        Why it failed or cannot be read, or why it may still be running.
     epoch, epochs : int, optional
-        The epoch it is in (running) or that has ended, and how many there are to be.
+        The current epoch of a running run, otherwise the last one that ended; and the planned ones.
     epoch_share : float, optional
-        Of a running one: which share of its epoch's steps is done.
+        Completed share of a running run's epoch.
     train_loss : float, optional
-        Mean since the epoch's beginning; of a run that is not running, as last logged.
+        Mean since the beginning of the epoch; of a run that is not running, as last logged.
     test_error, best_error, top5_error : float, optional
         In percent; of the last epoch, the least, and the last epoch's top-5 error.
     images_per_second : float, optional
         In training.
     seconds_left : float, optional
-        Of the whole run; of a run that is not running, what it would still take.
+        Until the end of the run; if it is not running, the time it would still take.
     last_activity : str, optional
         ISO 8601, UTC.
     """
@@ -65,62 +61,15 @@ class RunStatus:
         return asdict(self)
 
     def idle_seconds(self):
-        """Seconds since the last activity, or None."""
+        """Return the seconds since the last activity, or None."""
         if self.last_activity is None:
             return None
         then = _time(self.last_activity)
         return max(0.0, (datetime.now(timezone.utc) - then).total_seconds())
 
 
-def find_runs(paths):
-    """Folders of runs: those named, and all at any depth below those that are none.
-
-    Raises
-    ------
-    DMRError
-        For a folder that isn't there, or in which there is no run.
-    """
-    found = []
-    for path in map(os.fspath, paths):
-        if not os.path.isdir(path):
-            raise DMRError(f"{path} is not a folder; name a run, or a folder that holds runs")
-        runs, seen = [], set()
-        for folder, below, files in os.walk(path, followlinks=True):
-            place = os.path.realpath(folder)
-            if place in seen:  # a link that leads back
-                below.clear()
-                continue
-            seen.add(place)
-            if "config.json" in files or "log.jsonl" in files:
-                runs.append(folder)
-                below.clear()  # its checkpoints are no runs
-            below.sort(key=natural)
-        if not runs:
-            raise DMRError(
-                f"there is no run in {path}; name a folder that a training has written (--run-dir)"
-            )
-        found += runs
-    return list(dict.fromkeys(map(os.path.normpath, found)))
-
-
-def is_locked(path):
-    """Whether another process is training this run; None where that cannot be told."""
-    try:
-        with open(os.path.join(path, "lock"), "rb") as file:
-            # A shared lock is refused while a training holds its exclusive one, and two that
-            # only look don't get into each other's way. Closing the file gives it back.
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    except OSError:  # a file system without locks, or another user's file
-        return None
-    return False
-
-
 def read_status(path):
-    """How one run stands; what cannot be read is a state, not an error.
+    """Read the state of a run. A damaged run is a state, not an error.
 
     Parameters
     ----------
@@ -136,85 +85,73 @@ def read_status(path):
         reason = str(error)
     except OSError as error:
         reason = f"{error.strerror} ({error.filename})"
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = f"log.jsonl or progress.json has other fields than expected ({error!r})"
     return RunStatus(path, UNREADABLE, reason)
 
 
 def _read(path):
-    run = RunDirectory(path)
-    config = run.config()
-    epochs = int(config.get("epochs") or config["recipe"]["epochs"])
-    # Before the log: a run that ends between the two is then finished, not stopped.
-    running = is_locked(path)
-    events = runlog.read(run.log)
-    done = [event for event in events if event["event"] == "epoch"]
-    last = events[-1]["event"] if events else None
-    values = {"epoch": done[-1]["epoch"] if done else 0, "epochs": epochs}
-    losses = [event["train_loss"] for event in events if "train_loss" in event]
-    if losses:
-        values["train_loss"] = float(losses[-1])
-    if done:
-        top5 = done[-1].get("test_top5_error")
+    run = read_run(path)
+    epochs, points = [run.epochs[number] for number in sorted(run.epochs)], sorted(run.points)
+    values = {"epoch": run.last, "epochs": run.setup.epochs}
+    if epochs:
+        last = epochs[-1]
         values.update(
-            test_error=float(done[-1]["test_error"]),
-            best_error=min(float(event["test_error"]) for event in done),
-            top5_error=None if top5 is None else float(top5),
-            images_per_second=float(done[-1]["images_per_second"]),
-            seconds_left=_mean_seconds(done) * (epochs - done[-1]["epoch"]),
+            train_loss=last.train_loss,
+            test_error=last.test_error,
+            best_error=min(record.test_error for record in epochs),
+            top5_error=last.test_top5_error,
+            images_per_second=last.images_per_second,
+            seconds_left=mean_seconds(epochs) * (run.setup.epochs - last.epoch),
         )
-    times = [event["time"] for event in events[-1:]]
-    state = RUNNING if running else FAILED if last == "failed" else STOPPED
-    if done and any(event["event"] == "end" for event in events):
-        state = FINISHED
-    if state == RUNNING:
-        progress = _progress(run.file("progress.json"))
-        if progress:
-            values["epoch"] = int(progress["epoch"])
-            if progress["steps"]:
-                values["epoch_share"] = round(progress["step"] / progress["steps"], 4)
-            if progress.get("train_loss") is not None:  # else the epoch has only begun
-                values["train_loss"] = float(progress["train_loss"])
-            if progress["seconds_left"] is not None:  # else it has only begun again
-                values.update(
-                    images_per_second=float(progress["images_per_second"]),
-                    seconds_left=float(progress["seconds_left"]),
-                )
-            times.append(progress["time"])
+    if points and points[-1][0] > run.last:
+        values["train_loss"] = run.points[points[-1]]["train_loss"]
+    times, reason = [run.updated], run.reason
+    progress = _progress(RunDirectory(path).file("progress.json")) if run.state == RUNNING else None
+    if progress:
+        values["epoch"] = int(progress["epoch"])
+        if progress["steps"]:
+            values["epoch_share"] = round(progress["step"] / progress["steps"], 4)
+        if progress.get("train_loss") is not None:  # else the epoch has only begun
+            values["train_loss"] = float(progress["train_loss"])
+        if progress["seconds_left"] is not None:  # else it has only begun again
+            values.update(
+                images_per_second=float(progress["images_per_second"]),
+                seconds_left=float(progress["seconds_left"]),
+            )
+        times.append(progress["time"])
+    times = [_time(time) for time in times if time]
     if times:
-        values["last_activity"] = max(map(_time, times)).isoformat(timespec="seconds")
-    reason = events[-1]["reason"] if state == FAILED else None
-    if state == STOPPED and running is None:
-        reason = "may be running: its lock cannot be asked"
-    return RunStatus(path, state, reason, **values)
+        values["last_activity"] = max(times).isoformat(timespec="seconds")
+    if run.state == STOPPED and is_locked(path) is None:
+        reason = "may be running: its lock cannot be read"
+    return RunStatus(path, run.state, reason, **values)
 
 
-def _mean_seconds(epochs):
-    """Of the last few, because a run may go on on another machine."""
-    recent = [sum(event["seconds"].values()) for event in epochs[-5:]]
+def mean_seconds(epochs):
+    """Return the mean duration of the last few epochs, because a run may change its machine.
+
+    Parameters
+    ----------
+    epochs : list of EpochRecord
+    """
+    recent = [sum(record.seconds.values()) for record in epochs[-5:]]
     return sum(recent) / len(recent)
 
 
 def _progress(path):
-    """The heartbeat, or None where there is none yet."""
+    """Return the heartbeat, or None if there is none yet."""
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError) as error:
-        raise DMRError(f"{path} cannot be read: {error}") from error
+        raise DMRError(
+            f"{path} cannot be read: {error}; the training writes it again within seconds"
+        ) from error
 
 
 def _time(text):
     time = datetime.fromisoformat(text.replace("Z", "+00:00"))  # Python 3.8 reads no Z
     return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
-
-
-def natural(name):
-    """A key to sort names by, so that seed2 comes before seed10."""
-    # Texts and numbers take turns. Of numbers, too long for int as they may be, the longer one
-    # is the larger.
-    parts = re.split(r"([0-9]+)", name)
-    parts[1::2] = (part.lstrip("0") for part in parts[1::2])
-    return [(len(part) * (i % 2), part) for i, part in enumerate(parts)]

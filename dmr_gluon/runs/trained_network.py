@@ -51,9 +51,10 @@ def load_run(run, devices=None, epoch=None):
 
 
 def logged_epoch(log, epoch):
-    """The training log's last line of an epoch; None where there is none, or no whole log."""
+    """Return the log's event of an epoch as a dict, or None if there is none or no readable log."""
     try:
-        lines = [event for event in runlog.epochs(log) if event.get("epoch") == epoch]
+        events = runlog.read(log)
     except DMRError:
         return None
-    return lines[-1] if lines else None
+    found = [event for event in events if event["event"] == "epoch" and event["epoch"] == epoch]
+    return found[-1] if found else None

@@ -1,1 +1,1 @@
-"""The machine, its libraries and processes; nothing here knows of networks."""
+"""The machine, its libraries and its processes. Nothing here depends on networks."""

@@ -1,4 +1,4 @@
-"""NVIDIA's driver and libraries, as mxnet-cu112 needs them, without importing MXNet."""
+"""Inspect NVIDIA's driver and load the CUDA libraries of mxnet-cu112, without importing MXNet."""
 
 import contextlib
 import ctypes
@@ -12,8 +12,7 @@ from typing import Optional, Tuple
 
 from ..errors import DMRError
 
-#: Libraries that mxnet-cu112 needs, each before those that need it, with the PyPI package that
-#: holds it.
+#: Libraries that mxnet-cu112 links to, in load order, and the PyPI package of each.
 LIBRARIES = (
     ("libcudart.so.11.0", "nvidia-cuda-runtime-cu11"),
     ("libnvrtc.so.11.2", "nvidia-cuda-nvrtc-cu11"),
@@ -26,30 +25,29 @@ LIBRARIES = (
     ("libnccl.so.2", "nvidia-nccl-cu11"),
     ("libcudnn.so.8", "nvidia-cudnn-cu11"),
 )
-#: The lowest and the highest compute capability that mxnet-cu112 has code for, or can run that
-#: of: within a major version older code runs, and it has none that newer drivers could compile
-#: anew.
+#: The lowest and the highest compute capability that mxnet-cu112 supports. Code for 8.0 runs on
+#: all of 8.x; the wheel has no PTX that a driver could compile for newer GPUs.
 OLDEST, NEWEST = (5, 0), (8, 9)
-#: The CUDA version that a driver has to support; within a major version older drivers do.
+#: The CUDA version that the driver must support (minor version compatibility).
 CUDA = (11, 0)
-#: The CUDA version that a driver has to support for MXNet's pointwise fusion. It compiles its
-#: kernels as the network runs, with the NVRTC that setup.py pins, whose PTX older drivers refuse.
+#: The CUDA version that the driver must support for MXNet's pointwise fusion, which compiles
+#: kernels at run time with the NVRTC that setup.py pins. Older drivers reject its PTX.
 FUSION = (11, 8)
 
 
 @dataclass(frozen=True)
 class GPU:
-    """What the driver says of one.
+    """A GPU as the driver describes it.
 
     Parameters
     ----------
     number : int
-        As in ``--gpus``.
+        Its number in ``--gpus``.
     name : str
     capability : (int, int)
-        Compute capability; (0, 0) where the driver does not say.
+        Compute capability; (0, 0) if unknown.
     memory : int, optional
-        Bytes.
+        In bytes.
     """
 
     number: int
@@ -59,7 +57,7 @@ class GPU:
 
     @property
     def runs(self):
-        """Whether mxnet-cu112 has code for it."""
+        """Whether mxnet-cu112 supports this GPU."""
         return OLDEST <= self.capability <= NEWEST
 
 
@@ -70,10 +68,10 @@ class Driver:
     Parameters
     ----------
     cuda : (int, int), optional
-        The newest CUDA that it supports.
+        The newest CUDA version that it supports.
     gpus : tuple of GPU
     error : str, optional
-        Why it has none.
+        Why the driver reports no GPUs.
     """
 
     cuda: Optional[Tuple[int, int]] = None
@@ -82,22 +80,22 @@ class Driver:
 
 
 def dotted(version):
-    """``8.9``."""
+    """Format a version: ``8.9`` for (8, 9)."""
     return ".".join(map(str, version))
 
 
 def driver(library="libcuda.so.1"):
-    """Ask NVIDIA's driver what there is.
+    """Query NVIDIA's driver for its version and GPUs.
 
     Parameters
     ----------
     library : str
-        Of the driver, which needs no CUDA beside it.
+        The library of the driver; no CUDA toolkit is needed.
 
     Returns
     -------
     Driver or None
-        None where there is no driver.
+        None without a driver.
     """
     try:
         cuda = ctypes.CDLL(library)
@@ -111,19 +109,19 @@ def driver(library="libcuda.so.1"):
 
 
 def have_tf32(numbers):
-    """Whether one of some GPUs is of compute capability 8 or above, and so may use TF32."""
-    there = driver()
-    gpus = there.gpus if there else ()
+    """Return whether any of the given GPUs supports TF32 (compute capability 8.0 or above)."""
+    found_driver = driver()
+    gpus = found_driver.gpus if found_driver else ()
     return any(gpu.capability >= (8, 0) for gpu in gpus if gpu.number in numbers)
 
 
 def newest_cuda(library="libcuda.so.1"):
-    """The newest CUDA that the driver supports, asked without initialising a GPU.
+    """Return the newest CUDA version that the driver supports, without initialising a GPU.
 
     Returns
     -------
     (int, int) or None
-        None where there is no driver, or it does not say.
+        None without a driver, or if the driver does not say.
     """
     try:
         return _version(ctypes.CDLL(library))
@@ -151,12 +149,12 @@ def _gpu(cuda, number):
 
 
 def parse_gpus(text):
-    """``0-7`` or ``0,2,4-6`` as a list of numbers.
+    """Parse a list of GPUs such as ``0-7`` or ``0,2,4-6``.
 
     Parameters
     ----------
     text : str
-        Of ``--gpus``.
+        The value of ``--gpus``.
 
     Returns
     -------
@@ -165,6 +163,7 @@ def parse_gpus(text):
     Raises
     ------
     DMRError
+        If the text is not a list of GPUs or names a GPU twice.
     """
     numbers = []
     for part in text.split(","):
@@ -179,12 +178,12 @@ def parse_gpus(text):
 
 
 def library_folders():
-    """Where PyPI's CUDA libraries are: what a process without dmr_gluon needs to import MXNet."""
+    """Return the folders of PyPI's CUDA libraries, to import MXNet without dmr_gluon."""
     return sorted({os.path.dirname(path) for name, _ in LIBRARIES for path in found(name)})
 
 
 def found(soname):
-    """Paths of a library in PyPI's packages."""
+    """Return the paths of a library in PyPI's packages."""
     return [
         path
         for entry in sys.path
@@ -193,7 +192,7 @@ def found(soname):
 
 
 def from_the_system(soname):
-    """``the system's`` where the loader finds a library by itself, else None."""
+    """Return ``the system's`` if the loader finds a library by itself, else None."""
     try:
         ctypes.CDLL(soname)
     except OSError:
@@ -202,12 +201,12 @@ def from_the_system(soname):
 
 
 def preload_libraries():
-    """Load what mxnet-cu112 needs: PyPI's libraries, or else the system's.
+    """Load the libraries of mxnet-cu112 from PyPI's packages, or else from the system.
 
     Returns
     -------
     list of str
-        The packages of those that are nowhere.
+        PyPI packages of the libraries that were not found.
     """
     missing = []
     for soname, package in LIBRARIES:
@@ -216,8 +215,8 @@ def preload_libraries():
             ctypes.CDLL(paths[0] if paths else soname, mode=ctypes.RTLD_GLOBAL)
         except OSError:
             missing.append(package)
-    # NVRTC asks for its built-in functions, and cuDNN for NVRTC, by names that nothing in PyPI's
-    # folders has, or that the loader does not look for there.
+    # NVRTC loads its built-in functions by a name that the loader does not search PyPI's folders
+    # for, and cuDNN loads NVRTC by a name that no file there has.
     with contextlib.suppress(OSError):
         for path in found("libnvrtc-builtins.so.*"):
             ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
@@ -227,21 +226,25 @@ def preload_libraries():
 
 
 def name_library(name, loaded):
-    """Let a library that is loaded be found under another name too, in this process.
+    """Make a loaded library available under a second name in this process.
 
-    A library of a few hundred bytes is made in memory and loaded, which has the other name and
-    needs the one that is there. What is looked up in it is found in that.
+    Builds an ELF library of a few hundred bytes in memory and loads it. It has the second name
+    and depends on the loaded library, so its symbols are found there.
 
     Parameters
     ----------
-    name, loaded : str
+    name : str
+        The second name.
+    loaded : str
+        SONAME of the loaded library.
 
     Raises
     ------
     OSError
+        If the library cannot be created or loaded.
     """
     strings = b"\0".join([b"", name.encode(), loaded.encode(), b""])
-    dynamic = 64 + 2 * 56  # behind the ELF header and two program headers
+    dynamic = 64 + 2 * 56  # after the ELF header and two program headers
     symbols = dynamic + 7 * 16
     text = symbols + 24
     size = text + len(strings)

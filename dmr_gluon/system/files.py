@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and hashing them."""
+"""Write files atomically, and hash them."""
 
 import contextlib
 import hashlib
@@ -12,7 +12,7 @@ _BLOCK = 1 << 20
 
 
 def write_result(path, content):
-    """Write a file that a user has named.
+    """Write an output file named by the user.
 
     Parameters
     ----------
@@ -23,18 +23,18 @@ def write_result(path, content):
     Raises
     ------
     DMRError
-        Where it cannot be written.
+        If the file cannot be written.
     """
     try:
-        # A link stays one.
+        # Keep a symbolic link, and replace its target.
         write_atomically(os.path.realpath(path) if os.path.islink(path) else path, content)
     except OSError as error:
         raise DMRError(f"{path} cannot be written ({error.strerror or error})") from error
 
 
 def _sync_folder(folder):
-    """Let a new name reach the disk: a log must not outlive the checkpoint that it speaks of."""
-    with contextlib.suppress(OSError):  # some file systems have no such thing
+    """Flush a new name to disk: after a power cut, no log may refer to a lost checkpoint."""
+    with contextlib.suppress(OSError):  # not supported by some file systems
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -43,18 +43,19 @@ def _sync_folder(folder):
 
 
 def write_atomically(path, content):
-    """Write a file so that it is there whole or not at all.
+    """Write a file completely or not at all.
 
     Parameters
     ----------
     path : str
-        What is no file, such as ``/dev/null``, is written to as it is.
+        A device such as ``/dev/null`` is written to, not replaced.
     content : str or bytes
-        To a text a line's end is added.
+        A newline is appended to text.
 
     Raises
     ------
     OSError
+        If the file cannot be written; it names ``path``, and no partial file is left.
     """
     if isinstance(content, str):
         content = (content + "\n").encode()
@@ -70,27 +71,27 @@ def write_atomically(path, content):
         os.replace(path + ".part", path)
         _sync_folder(os.path.dirname(path) or ".")
     except OSError as error:
-        # What is half written would keep a full disk full.
+        # A partial file would keep a full disk full.
         with contextlib.suppress(OSError):
             os.remove(path + ".part")
         raise OSError(error.errno, error.strerror, path) from error
 
 
 def digests_of(path, algorithms, length=None):
-    """Hash a file, or its beginning, reading it once.
+    """Hash a file, or its first bytes, in one pass.
 
     Parameters
     ----------
     path : str
     algorithms : collection of str
-        Such as ``md5``.
+        Names of :mod:`hashlib`, such as ``md5``.
     length : int, optional
-        Bytes to read; default: all.
+        Number of bytes to read. Default: the whole file.
 
     Returns
     -------
-    dict of str to hashlib's objects
-        By algorithm; they can be updated with what follows.
+    dict of str to hash object
+        By algorithm. They can be updated with further data.
     """
     digests = {name: hashlib.new(name) for name in algorithms}
     left = os.path.getsize(path) if length is None else length
@@ -111,7 +112,7 @@ def digests_of(path, algorithms, length=None):
 
 
 def digest(arrays):
-    """SHA-256 of the names, types, shapes and values of NumPy arrays.
+    """Return the SHA-256 of the names, types, shapes and values of NumPy arrays.
 
     Parameters
     ----------
@@ -120,6 +121,7 @@ def digest(arrays):
     Returns
     -------
     str
+        Hexadecimal.
     """
     found = hashlib.sha256()
     for name in sorted(arrays):

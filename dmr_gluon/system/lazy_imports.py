@@ -1,17 +1,16 @@
-"""What MXNet imports beside itself and seldom or never uses, so that it is there sooner.
+"""Defer packages that MXNet imports but rarely uses, to shorten its import.
 
-A good part of the time of ``import mxnet`` goes into other packages. While it is imported
+While MXNet is being imported
 
-- SciPy's statistics, ``requests`` and ``onnx`` are stood in for by modules that import the real
-  one when something of it is first asked for;
-- scikit-learn is hidden: it serves as the base class of one that MXNet has deprecated
-  (``mx.model.FeedForward``);
-- ``distutils``, which Python 3.12 removed and of which setuptools has a slow one, is stood in for
-  by ``packaging``: MXNet only compares NumPy's version;
-- no garbage is collected: there is hardly any, and every search goes through all that was made.
+- ``scipy.stats``, ``requests`` and ``onnx`` are replaced by stand-ins that import the real module
+  on first use;
+- scikit-learn is hidden: it is only the base class of a deprecated one (``mx.model.FeedForward``);
+- ``distutils``, which Python 3.12 removed and which setuptools replaces slowly, is replaced by
+  ``packaging``: MXNet only compares the version of NumPy;
+- garbage collection is off: there is next to no garbage, and every collection visits all modules.
 
-Whoever else wants one of these packages gets it afterwards, whole; another thread that begins to
-import scikit-learn or ``distutils`` meanwhile does not find them.
+Afterwards these packages can be imported as usual. Another thread that imports scikit-learn or
+``distutils`` at the same time does not find them.
 """
 
 import contextlib
@@ -23,14 +22,13 @@ from types import ModuleType
 
 from packaging.version import Version
 
-_SELDOM_USED = ("scipy.stats", "requests", "onnx")
+_RARELY_USED = ("scipy.stats", "requests", "onnx")
 
 
-class _Later(ModuleType):
-    """Stands in for a module of its name, and imports it to answer for it."""
+class _Deferred(ModuleType):
+    """A stand-in that imports the real module when an attribute is needed."""
 
     def __getattr__(self, name):
-        # Also while MXNet is being imported, when another thread asks.
         _remove(self.__name__, self)
         return getattr(importlib.import_module(self.__name__), name)
 
@@ -41,21 +39,21 @@ def _remove(name, stand_in):
 
 
 def _stand_ins():
-    # What is not installed must fail to be imported, as MXNet expects.
-    found = {
-        name: _Later(name)
-        for name in _SELDOM_USED
+    # A package that is not installed must fail to import, as MXNet expects.
+    deferred = {
+        name: _Deferred(name)
+        for name in _RARELY_USED
         if name not in sys.modules and importlib.util.find_spec(name.split(".")[0]) is not None
     }
     distutils, version = ModuleType("distutils"), ModuleType("distutils.version")
     distutils.version = version
     version.LooseVersion = version.StrictVersion = Version
-    return {**found, "sklearn": None, "distutils": distutils, "distutils.version": version}
+    return {**deferred, "sklearn": None, "distutils": distutils, "distutils.version": version}
 
 
 @contextlib.contextmanager
-def only_what_is_needed():
-    """Import MXNet within this. What was imported before stays as it is."""
+def deferred_imports():
+    """Defer rarely used packages within this context. Modules that are loaded already stay."""
     stand_ins = {name: one for name, one in _stand_ins().items() if name not in sys.modules}
     collecting = gc.isenabled()
     gc.disable()

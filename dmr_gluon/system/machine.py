@@ -1,4 +1,4 @@
-"""What this machine has and can do, without importing MXNet."""
+"""Cores, memory, threads and locks of this machine, without importing MXNet."""
 
 import contextlib
 import fcntl
@@ -9,15 +9,15 @@ import time
 
 from ..errors import DMRError
 
-#: Where the kernel tells this process's cgroups and mounts.
+#: Folder in which the kernel lists this process's cgroups and mounts.
 _PROCESS = "/proc/self"
-#: Versions of CUDA for which there are, or were, wheels of MXNet 1.x.
+#: CUDA versions for which MXNet 1.x wheels were published.
 _CUDAS = (80, 90, 91, 92, 100, 101, 102, 110, 112)
 
 
 def usable_cores():
-    """Physical cores that this process may use, by its affinity and its cgroups' quotas."""
-    if not hasattr(os, "sched_getaffinity"):  # not Linux, for which alone MXNet's wheels are
+    """Return the number of physical cores that affinity and cgroup quotas allow this process."""
+    if not hasattr(os, "sched_getaffinity"):  # not Linux
         return os.cpu_count() or 1
     allowed = os.sched_getaffinity(0)
     cores = set()
@@ -36,15 +36,15 @@ def usable_cores():
 
 
 def check_threads():
-    """Check the variables that set numbers of threads, before MXNet aborts on one it cannot read.
+    """Validate the variables that set thread counts: MXNet aborts on values it cannot parse.
 
-    OpenMP allows a list, a number for each level of nesting: the first is kept. An empty variable
-    is removed.
+    Of a list such as ``4,2``, which OpenMP allows for nested parallelism, the first number is
+    kept. An empty variable is removed.
 
     Raises
     ------
     DMRError
-        For a value that is not a number of threads.
+        If a value is not a valid number of threads.
     """
     for name in [*filter(_COUNT.fullmatch, os.environ)]:
         text = os.environ[name].strip()
@@ -60,25 +60,26 @@ def check_threads():
             )
 
 
-#: Variables that MXNet reads as a number of threads, or of their workspaces.
+#: Variables that MXNet parses as a number of threads or workspaces.
 _COUNT = re.compile("OMP_NUM_THREADS|MXNET_[A-Z_]*(THREADS|TEMP_COPY)")
 _MAY_BE_0 = ("MXNET_MP_OPENCV_NUM_THREADS", "MXNET_MP_WORKER_NTHREADS", "MXNET_OMP_MAX_THREADS")
 
-#: Temporary workspaces of MXNet's CPU contexts, for each of them. Four would do on two cores; more
-#: cost a few MiB (benchmarks/cpu_contexts.py).
+#: Temporary workspaces per CPU context. Four suffice on two cores; more cost a few MiB
+#: (benchmarks/cpu_contexts.py).
 _WORKSPACES = 16
 
 
 def share_cores(contexts):
-    """Let several CPU contexts compute side by side; to be called before MXNet is imported.
+    """Let several CPU contexts compute in parallel. Call this before MXNet is imported.
 
-    Each gets its share of the cores. MXNet gives all of them together four temporary workspaces,
-    one of which every convolution locks, so that their forward passes would wait for each other.
-    A variable that the user has set is never changed.
+    Each context gets an equal share of the cores. By default, all CPU contexts share four
+    temporary workspaces, and every convolution locks one, which serialises their forward passes.
+    Variables that the user has set are kept.
 
     Parameters
     ----------
     contexts : int
+        Number of CPU contexts.
     """
     check_threads()
     if contexts > 1:
@@ -87,41 +88,41 @@ def share_cores(contexts):
 
 
 def processor():
-    """Its model's name, as the kernel has it."""
+    """Return the model name of the processor."""
     lines = _read("/proc/cpuinfo").splitlines()
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.machine()
 
 
 def instructions():
-    """What of vector and matrix instructions it has that oneDNN makes use of."""
+    """Return the vector and matrix instruction sets that oneDNN can use here."""
     flags = re.search(r"^flags\s*:(.*)$", _read("/proc/cpuinfo"), re.MULTILINE)
     known = ("sse4_1", "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
     return [name for name in known if flags and name in flags.group(1).split()]
 
 
 def memory():
-    """Bytes of main memory.
+    """Return the size of main memory.
 
     Returns
     -------
-    dict
-        ``total``; ``available``, without swapping, to this process; ``limit``, the smallest of
-        its cgroups', or None.
+    dict of str to int
+        In bytes: ``total``; ``available`` to this process without swapping; ``limit``, the
+        smallest of its cgroups, or None.
     """
     found = dict(re.findall(r"^(\w+):\s+(\d+) kB$", _read("/proc/meminfo"), re.MULTILINE))
     total, available = (int(found.get(name, 0)) << 10 for name in ("MemTotal", "MemAvailable"))
     limits = []
     for folder in _cgroups("memory"):
-        # Version 1 writes a number beyond any memory where there is no limit.
+        # Version 1 reports a huge number where there is no limit.
         files = ("memory.max", "memory.high", "memory.limit_in_bytes")
         most = [int(n) for n in (_read(f"{folder}/{name}") for name in files) if n.isdigit()]
         if min(most, default=total) >= total:
             continue
         limits.append(min(most))
         used = _read(f"{folder}/memory.current") or _read(f"{folder}/memory.usage_in_bytes")
-        # Files that were read and written count as used, and are given up when need be. Version
-        # 1 adds at the end what the groups below have.
+        # The page cache counts as used, but can be reclaimed. Version 1 ends with totals that
+        # include the groups below.
         stat = _read(f"{folder}/memory.stat")
         cached = re.findall(r"^(?:total_)?inactive_file (\d+)$", stat, re.M) or [0]
         if used.isdigit():
@@ -130,8 +131,8 @@ def memory():
 
 
 def installed_wheels():
-    """Names and versions of the MXNet wheels that are installed, for whatever CUDA."""
-    from importlib import metadata  # a tenth of the time of dmr --help
+    """Return the versions of the installed MXNet wheels by name, such as ``mxnet-cu112``."""
+    from importlib import metadata  # slow: a tenth of dmr --help
 
     found = {}
     for name in ("mxnet", *(f"mxnet-cu{cuda}" for cuda in _CUDAS)):
@@ -141,18 +142,19 @@ def installed_wheels():
 
 
 def lock(file, patience=0.0):
-    """Lock an open file or folder for this process, which lets go of it however it ends.
+    """Lock an open file or folder. The kernel releases the lock when the process ends.
 
     Parameters
     ----------
     file : file or int
+        File object or descriptor.
     patience : float
-        Seconds to wait for another process, which may just be ending.
+        Seconds to wait for another process that may be about to end.
 
     Returns
     -------
     bool or None
-        False where another process keeps it; None where the file system has no locks.
+        False if another process holds the lock; None if the file system has no locks.
     """
     latest = time.monotonic() + patience
     while True:
@@ -168,14 +170,14 @@ def lock(file, patience=0.0):
 
 
 def _cgroups(controller):
-    """Folders of this process's cgroup and of all above it, innermost first: each may set a limit.
+    """Yield the folders of this process's cgroup and its ancestors, any of which may set a limit.
 
     Parameters
     ----------
     controller : str
-        ``cpu`` or ``memory``. A system may have cgroups of version 1 and 2 at once.
+        ``cpu`` or ``memory``. A system may use cgroup versions 1 and 2 at the same time.
     """
-    own = {}  # paths by controller; version 2 has one for all, under an empty name
+    own = {}  # paths by controller; the single path of version 2 has an empty name
     for line in _read(f"{_PROCESS}/cgroup").splitlines():
         controllers, _, path = line.partition(":")[2].partition(":")
         own.update(dict.fromkeys(controllers.split(","), path))
@@ -188,7 +190,7 @@ def _cgroups(controller):
             continue
         if kind == "cgroup" and controller not in options.split(","):
             continue
-        # In a container the path may be the host's; what is mounted is the part below the root.
+        # In a container, the path may be the host's; only the part below the root is mounted.
         path = os.path.relpath(own[name], root)
         names = [] if path.split("/")[0] in (".", "..") else path.split("/")
         for depth in range(len(names), -1, -1):

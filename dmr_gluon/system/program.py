@@ -1,10 +1,10 @@
-"""Run a module of this package in a process of its own.
+"""Run a module of this package in a separate process.
 
     python .../dmr_gluon/system/program.py dmr_gluon.cli.sweep cifar10 ...
 
-As ``python -m`` does, but ``-m`` and ``-c`` look in the working folder first, where a user's own
-``random.py`` would be taken for the standard library's. (``-P`` needs Python 3.11, and ``-I`` drops
-PYTHONPATH too.) The package is this very one, installed or not.
+This works like ``python -m``, except that modules in the working folder, such as a user's
+``random.py``, do not shadow the standard library. (``-P`` needs Python 3.11, and ``-I`` also
+ignores PYTHONPATH.) The package need not be installed.
 """
 
 import os
@@ -14,12 +14,12 @@ _FILE = os.path.abspath(__file__)
 
 
 def command(module, *arguments):
-    """The command line, a list of str, that runs a module such as ``dmr_gluon.cli.sweep``."""
+    """Return the command line (list of str) that runs a module, such as ``dmr_gluon.cli.sweep``."""
     return [sys.executable, _FILE, module, *arguments]
 
 
 def import_from(folder, name):
-    """Import a package by its folder, whatever else has its name on ``sys.path``."""
+    """Import the package in a folder under a name, whatever ``sys.path`` holds."""
     import importlib.util
 
     spec = importlib.util.spec_from_file_location(name, os.path.join(folder, "__init__.py"))
@@ -30,9 +30,9 @@ def import_from(folder, name):
 
 if __name__ == "__main__":
     if sys.path and sys.path[0] == os.path.dirname(os.path.realpath(_FILE)):
-        del sys.path[0]  # this package's modules are none of the top level's
+        del sys.path[0]  # the modules beside this file are not top-level modules
     import runpy
 
     import_from(os.path.dirname(os.path.dirname(_FILE)), "dmr_gluon")
-    del sys.argv[0]  # run_module puts the module's file in the place of its name
+    del sys.argv[0]  # run_module replaces the module's name with its file
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

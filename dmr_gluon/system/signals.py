@@ -1,4 +1,4 @@
-"""The signals that ask a program to end, and output that nobody reads. Needs no MXNet."""
+"""Handle the signals that end a program, and output streams that are closed or gone."""
 
 import contextlib
 import errno
@@ -6,22 +6,22 @@ import os
 import signal
 import sys
 
-#: Ctrl-C, what systems send, and what a terminal leaves behind that is closed.
+#: Sent by Ctrl-C, by the system, and by a terminal that is closed.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
 def handled(handler, numbers=ENDING):
-    """Call a function, instead of dying, when a signal asks to end.
+    """Handle signals with a function while the context is active.
 
-    What is ignored stays so: nohup has SIGHUP ignored, for one.
+    Signals that are ignored stay ignored, such as SIGHUP under nohup.
 
     Parameters
     ----------
     handler : function
-        Called with the signal's number and the frame, in the main thread.
+        Called in the main thread with the signal number and the frame.
     numbers : sequence of int
-        Of which signals.
+        Signals to handle.
     """
     heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, handler) for number in heard}
@@ -33,16 +33,16 @@ def handled(handler, numbers=ENDING):
 
 
 def open_standard_streams():
-    """Give a program that was started without stdin, stdout or stderr ``/dev/null`` in its place.
+    """Replace stdin, stdout and stderr with ``/dev/null`` where they are closed.
 
-    To be called before any file is opened: that would get the free descriptor, and the output of
-    this process, of MXNet and of child processes with it.
+    Call this before any file is opened: the file would get the free descriptor, and with it the
+    output of this process, of MXNet and of child processes.
     """
     for descriptor, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor: this one
             os.set_inheritable(descriptor, True)
         if getattr(sys, name) is None:
             text = {"encoding": "utf-8", "errors": "backslashreplace"}
@@ -50,7 +50,7 @@ def open_standard_streams():
 
 
 def say(text, stream=None):
-    """Print a line at once; that the terminal is gone is no reason to end.
+    """Print a line and flush it. A terminal that is gone is not an error.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def say(text, stream=None):
         Default: stdout.
     """
     stream = stream or sys.stdout
-    text = str(text).encode(errors="backslashreplace").decode()  # paths need not be UTF-8
+    text = str(text).encode(errors="backslashreplace").decode()  # paths may not be UTF-8
     try:
         print(text, file=stream, flush=True)
     except OSError as error:
@@ -69,7 +69,7 @@ def say(text, stream=None):
 
 
 def to_nowhere(stream):
-    """Throw away what is written to a stream from now on, and what it still holds."""
+    """Discard the buffer of a stream and everything that is written to it from now on."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, stream.fileno())
     os.close(null)

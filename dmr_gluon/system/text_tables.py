@@ -1,10 +1,10 @@
-"""Tables as text for a terminal and as Markdown. Needs no MXNet."""
+"""Texts and tables for a terminal, and tables as Markdown. Needs no MXNet."""
 
 import shutil
 
 
 def redraw(text):
-    """Put a text in the place of all that the terminal shows, cut to its width and height."""
+    """Clear the terminal and show a text, cut to its width and height."""
     width, height = shutil.get_terminal_size()
     lines = [line[: width - 1] for line in text.splitlines()]
     if len(lines) > height - 1:
@@ -13,14 +13,14 @@ def redraw(text):
 
 
 def text_table(header, rows, right=()):
-    """Columns aligned with spaces.
+    """Format a table with columns aligned by spaces.
 
     Parameters
     ----------
     header : sequence of str
     rows : sequence of sequence of str
     right : collection of int
-        Columns of numbers, aligned at their right.
+        Indices of the columns to align at the right, such as numbers.
 
     Returns
     -------
@@ -40,18 +40,18 @@ def text_table(header, rows, right=()):
 
 
 def markdown_table(header, rows, right=()):
-    """The same as Markdown."""
+    """Format a table as Markdown; parameters as for :func:`text_table`."""
     rule = ["---:" if i in right else "---" for i in range(len(header))]
     return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in [header, rule, *rows])
 
 
 def replace_between(text, name, new):
-    """Put ``new`` between ``<!-- NAME -->`` and ``<!-- /NAME -->``.
+    """Replace the text between ``<!-- NAME -->`` and ``<!-- /NAME -->`` with ``new``.
 
     Raises
     ------
     ValueError
-        Where the marks are not there.
+        If the marks are missing.
     """
     start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     before, _, rest = text.partition(start)
@@ -59,3 +59,20 @@ def replace_between(text, name, new):
     if not found:
         raise ValueError(f"no {start} and {end}")
     return f"{before}{start}\n{new}\n{end}{after}"
+
+
+def counted(count, what):
+    """Return ``1 run`` or ``2 runs``."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def one_line(text, most=60, ending="..."):
+    """Return a text in which every character is visible, with ``ending`` if it was cut.
+
+    Unprintable characters are written as Python writes them: control characters, those that turn
+    the direction of the text around them, and bytes of file names that are not UTF-8.
+    """
+    text = text if len(text) <= most else text[: most - len(ending)] + ending
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -1,12 +1,11 @@
 """Checkpoints: everything that the next step depends on, in one file.
 
-A checkpoint is a NumPy archive (``.npz``) with the arrays ``parameter/NAME``, ``velocity/NAME``
-and where there are such ``master/NAME`` (float32 copies of float16 weights), ``average/NAME``
-(running averages of the weights) and ``statistics`` (BN's running statistics on every device of
-every worker), and a ``state`` in JSON with the SHA-256 of the arrays. It is written under another
-name and then renamed, so it is there whole or not at all. It is read without unpickling anything.
+A checkpoint is a NumPy archive (``.npz``) with arrays ``parameter/NAME`` and ``velocity/NAME``, if
+applicable ``master/NAME`` (float32 copies of float16 weights), ``average/NAME`` (running averages
+of the weights) and ``statistics`` (BN's running statistics per device and worker), and a ``state``
+in JSON with the SHA-256 of the arrays. It is written atomically and read without unpickling.
 
-``epoch-0003.npz`` is of the end of epoch 3, ``epoch-0003-step-000120.npz`` of 120 steps later.
+``epoch-0003.npz`` is the end of epoch 3, ``epoch-0003-step-000120.npz`` 120 steps later.
 """
 
 import glob
@@ -27,7 +26,7 @@ from ..runtime import mx
 from ..system.files import digest, write_atomically
 from .flat_parameters import trained_parameters
 
-#: What reading a damaged archive raises, by the byte that is damaged.
+#: What reading a damaged archive may raise.
 _DAMAGE = (
     OSError,
     ValueError,
@@ -47,22 +46,22 @@ _NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?\.npz$")
 
 
 def arrays_of(step, average=None, group=None):
-    """Everything that a step changes, as NumPy arrays.
+    """Return everything that a step changes, as NumPy arrays.
 
     Parameters
     ----------
     step : TrainingStep
-        Whose optimiser keeps one array, or nothing, for each bucket.
+        Its optimiser keeps at most one array per bucket, and a master copy.
     average : WeightAverage, optional
-    group : Group, optional
-        Where the running statistics of devices and workers differ: its workers, all of whom
-        call this together.
+    group : WorkerGroup, optional
+        Given if running statistics differ between devices and workers; all workers then call this
+        together.
 
     Returns
     -------
     dict of str to numpy.ndarray
     """
-    net, buckets, arrays = step.net, step.buckets, {}
+    net, buckets, arrays = step.net, step.flat, {}
     for name, parameter in net.collect_params().items():
         arrays[f"parameter/{name}"] = parameter.list_data()[0].asnumpy()
 
@@ -86,31 +85,31 @@ def arrays_of(step, average=None, group=None):
 
 
 def running_statistics(net):
-    """BN's running means and variances, which have no gradient."""
+    """Return BN's running means and variances, the parameters without gradients."""
     return [p for p in net.collect_params().values() if p.grad_req == "null"]
 
 
 def write(directory, epoch, arrays, state, step=0):
-    """Write one checkpoint; it is there whole or not at all.
+    """Write one checkpoint atomically.
 
     Parameters
     ----------
     directory : str
     epoch, step : int
-        Epochs that have ended, and steps of the next one.
+        Completed epochs, and steps of the next one.
     arrays : dict of str to numpy.ndarray
     state : dict
-        Anything JSON can hold.
+        Serialisable as JSON.
 
     Returns
     -------
     str
-        Its path.
+        The path.
     """
     name = f"epoch-{epoch:04d}" + (f"-step-{step:06d}" if step else "")
     path = os.path.join(directory, name + ".npz")
     state = json.dumps({**state, "sha256": digest(arrays)})
-    # In memory first: on a full disk, NumPy's archive would complain once more when forgotten.
+    # In memory first: on a full disk NumPy's archive would complain again when it is deleted.
     archive = io.BytesIO()
     np.savez(archive, state=np.frombuffer(state.encode(), np.uint8), **arrays)
     write_atomically(path, archive.getbuffer())
@@ -118,16 +117,16 @@ def write(directory, epoch, arrays, state, step=0):
 
 
 def keep_only(newest, last, best=None):
-    """Remove all checkpoints but the last ones, and that of the best epoch.
+    """Remove all checkpoints but the latest ones and that of the best epoch.
 
-    What was killed while it was written goes too.
+    Partly written files are removed too.
 
     Parameters
     ----------
     newest : str
-        The one just written. Any of a later step is damaged, or it would have been resumed.
+        The one just written. Later ones are damaged, or they would have been resumed.
     last : int
-        How many are kept, this one among them.
+        The number to keep, including this one.
     best : int, optional
     """
     directory, newest = os.path.split(newest)
@@ -142,30 +141,30 @@ def keep_only(newest, last, best=None):
 
 
 def newest(directory):
-    """Path of the newest checkpoint, whole or not; None where there is none."""
+    """Return the path of the newest checkpoint, intact or not, or None."""
     return next(iter(_all(directory)), None)
 
 
 def read_newest(directory, ends_only=False, accept=None):
-    """The newest checkpoint that is whole.
+    """Read the newest intact checkpoint.
 
     Parameters
     ----------
     directory : str
     ends_only : bool
-        Only those of ends of epochs.
+        Consider only ends of epochs.
     accept : callable, optional
-        Called with path and state of one that is whole; raises DMRError to pass it over.
+        Called with path and state of an intact one; raises DMRError to skip it.
 
     Returns
     -------
     (str, dict of str to numpy.ndarray, dict) or None
-        Path, arrays and state; None where there is no checkpoint.
+        Path, arrays and state; None if there is no checkpoint.
 
     Raises
     ------
     DMRError
-        Where there are checkpoints but none can be used.
+        If there are checkpoints but none is usable.
     """
     damage = None
     for path in _all(directory):
@@ -186,12 +185,12 @@ def read_newest(directory, ends_only=False, accept=None):
 
 
 def read(path):
-    """Arrays and state of one checkpoint.
+    """Read the arrays and the state of one checkpoint.
 
     Raises
     ------
     DMRError
-        Where it is damaged.
+        If it is damaged.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -202,7 +201,7 @@ def read(path):
     except _DAMAGE as error:
         raise DMRError(f"{path} is damaged ({error})") from error
     if not whole:
-        raise DMRError(f"{path} is damaged (its SHA-256 is another)")
+        raise DMRError(f"{path} is damaged (its SHA-256 does not match)")
     named = tuple(int(number or 0) for number in _NAME.search(path).groups())
     told = state.get("epoch", named[0]), state.get("steps", named[1])
     if told != named:
@@ -211,7 +210,7 @@ def read(path):
 
 
 def _all(directory):
-    """Paths of the checkpoints, newest first."""
+    """Return the paths of all checkpoints, newest first."""
     paths = glob.glob(os.path.join(glob.escape(directory), "epoch-*.npz"))
     found = ((_NAME.search(path), path) for path in paths)
     dated = [((int(m.group(1)), int(m.group(2) or 0)), path) for m, path in found if m]
@@ -219,24 +218,24 @@ def _all(directory):
 
 
 def fill(path, arrays, step, lr, average=None, part=None):
-    """Give a network and its trainer what :func:`arrays_of` took from others.
+    """Fill a network and its trainer with the result of :func:`arrays_of`.
 
     Parameters
     ----------
     path : str
-        Where the arrays are from, for a refusal.
+        The arrays' origin, for a refusal.
     arrays : dict of str to numpy.ndarray
     step : TrainingStep
     lr : float
-        The learning rate that the velocities were last used with.
+        The learning rate of the velocities.
     average : WeightAverage, optional
     part : Part, optional
-        Whose running statistics to take.
+        The shard whose running statistics to take.
 
     Raises
     ------
     DMRError
-        For arrays of another network.
+        If the arrays belong to another network.
     """
     require_fit(path, arrays, step.net, average is not None)
     kinds = {}
@@ -246,12 +245,12 @@ def fill(path, arrays, step, lr, average=None, part=None):
     for name, parameter in step.net.collect_params().items():
         parameter.set_data(_nd(kinds["parameter"][name]))
     _fill_statistics(step.net, arrays.get("statistics"), part or WHOLE)
-    velocity, master = (step.buckets.join(kinds.get(kind, {})) for kind in ("velocity", "master"))
+    velocity, master = (step.flat.join(kinds.get(kind, {})) for kind in ("velocity", "master"))
     trainer = step.trainer
-    for index, bucket in enumerate(step.buckets.arrays):
+    for index, bucket in enumerate(step.flat.arrays):
         for updater, device in zip(trainer._updaters, bucket.list_ctx()):
             if velocity[index] is None and master[index] is None:
-                # A checkpoint of before the first step has none; nor may this trainer.
+                # A checkpoint from before the first step has none; nor may this trainer.
                 updater.states.pop(index, None)
                 continue
             state = None if velocity[index] is None else _nd(velocity[index], device)
@@ -262,35 +261,35 @@ def fill(path, arrays, step, lr, average=None, part=None):
             if hasattr(trainer.optimizer, "velocity_lr"):
                 trainer.optimizer.velocity_lr[index, device] = lr
     if average:
-        found = step.buckets.join(kinds["average"])
+        found = step.flat.join(kinds["average"])
         average.averages = [
-            _nd(array, bucket.list_ctx()[0]) for array, bucket in zip(found, step.buckets.arrays)
+            _nd(array, bucket.list_ctx()[0]) for array, bucket in zip(found, step.flat.arrays)
         ]
 
 
 def require_fit(path, arrays, net, averaged=False):
-    """Refuse a checkpoint that is not of just this network.
+    """Refuse a checkpoint of any other network.
 
     Parameters
     ----------
     path : str
-        Where the arrays are from, for a refusal.
+        The arrays' origin, for a refusal.
     arrays : dict of str to numpy.ndarray
     net : Network
     averaged : bool
-        There must be running averages of the weights.
+        Whether running averages of the weights are required.
 
     Raises
     ------
     DMRError
-        Naming an array that is surplus, missing or of another shape.
+        Names an array that is surplus, missing or of another shape.
     """
     shapes = {name: one.shape for name, one in net.collect_params().items()}
     trained = {one.name for one in trained_parameters(net)}
     types = {name: getattr(arrays.get(f"parameter/{name}"), "dtype", None) for name in trained}
     half = {name for name, dtype in types.items() if dtype == np.float16}
     expected = {f"parameter/{name}": shape for name, shape in shapes.items()}
-    # Before the first step there is neither velocity nor master copy.
+    # There is neither velocity nor master copy before the first step.
     found = {name.partition("/")[0] for name in arrays} | ({"average"} if averaged else set())
     for kind, names in (("velocity", trained), ("master", half), ("average", trained)):
         if kind in found:
@@ -307,12 +306,12 @@ def require_fit(path, arrays, net, averaged=False):
 
 
 def _pair(state):
-    """Velocity and master weight of an optimiser's state; either may be missing."""
+    """Return velocity and master weight of an optimiser's state; either may be None."""
     return state if isinstance(state, tuple) else (state, None)
 
 
 def _fill_statistics(net, rows, part):
-    """Each device's own running statistics, or the mean of all where there were other devices."""
+    """Restore each device's running statistics, or the mean of all if the devices differ."""
     statistics = running_statistics(net)
     if rows is None or not statistics:
         return

@@ -1,4 +1,4 @@
-"""Saving a training, and bringing it back."""
+"""Save and restore a training."""
 
 import contextlib
 import itertools
@@ -15,11 +15,11 @@ from ..runs.trained_network import logged_epoch
 from ..runtime import mx, on_a_passing_thread
 from . import checkpoint
 from .identity import identity, only_of
-from .state import NotFinite, Position
+from .state import NotFinite, TrainingState
 
 
-class Keeper:
-    """The checkpoints and models of one run.
+class Checkpointer:
+    """Write and read the checkpoints and models of one run.
 
     All workers of a group save and restore together; the first one writes.
 
@@ -40,11 +40,11 @@ class Keeper:
         self.group, self.net = step.group, step.net
 
     def restore(self):
-        """Go to the newest checkpoint that is whole.
+        """Restore the newest intact checkpoint.
 
         Returns
         -------
-        (str, Position) or None
+        (str, TrainingState) or None
             None where there is no checkpoint.
 
         Raises
@@ -68,15 +68,17 @@ class Keeper:
         checkpoint.fill(path, arrays, self.step, state["lr"], self.average, part)
         if self.step.loss_scale and state.get("loss_scale"):
             self.step.loss_scale.restore(state["loss_scale"])
-        known = {item.name: state[item.name] for item in fields(Position) if item.name in state}
-        return path, Position(**known)
+        known = {
+            item.name: state[item.name] for item in fields(TrainingState) if item.name in state
+        }
+        return path, TrainingState(**known)
 
     def resume(self):
-        """Go to the newest checkpoint that is whole, if nothing that the run has is lost by it.
+        """Restore the newest intact checkpoint, provided that the run loses nothing by it.
 
         Returns
         -------
-        Position
+        TrainingState
             The beginning where the run has no epoch yet.
 
         Raises
@@ -92,14 +94,14 @@ class Keeper:
                 f"{run.checkpoints} is a link to {place}, which is not there{run.kept()}"
             )
         try:
-            path, at = self.restore() or (None, Position())
+            path, at = self.restore() or (None, TrainingState())
         except DMRError as error:
             raise DMRError(f"{error}{run.kept()}") from error
         events = runlog.read(log) if os.path.exists(log) else []
         epochs = {event["epoch"] for event in events if event["event"] == "epoch"}
         last = max(epochs | set(run.model_epochs()) if path is None else epochs, default=0)
         ended = any(event["event"] == "end" for event in events)
-        # What a newer one that is damaged had, is trained again from the one before.
+        # Steps after it that only a damaged checkpoint had are trained again.
         damaged = path and path != checkpoint.newest(run.checkpoints)
         if at.epoch < last and (ended or not damaged):
             there = f"the newest that is whole is of {at}" if path else "there is none"
@@ -115,7 +117,7 @@ class Keeper:
 
         Parameters
         ----------
-        at : Position
+        at : TrainingState
 
         Raises
         ------
@@ -134,7 +136,7 @@ class Keeper:
         for name, array in arrays.items():
             if not np.isfinite(array).all():
                 raise NotFinite(f"{name} is not finite after {at}")
-        # Running statistics are each device's own.
+        # Running statistics differ between devices.
         own = {f"parameter/{p.name}" for p in checkpoint.running_statistics(self.net)} | {
             "statistics"
         }
@@ -148,30 +150,30 @@ class Keeper:
             checkpoint.keep_only(path, self.keep, (at.best or {}).get("epoch"))
 
     def check_equal(self):
-        """Refuse workers that begin with different weights, recipes, seeds or data."""
-        weights = (p.list_data()[0].asnumpy() for p in self.step.buckets.arrays)
+        """Refuse workers that start with different weights, recipes, seeds or data."""
+        weights = (p.list_data()[0].asnumpy() for p in self.step.flat.arrays)
         self.group.check_equal("weights", weights, "weights")
         what = json.dumps([self.config["recipe"], identity(self.config)], sort_keys=True)
         text = np.frombuffer(what.encode(), np.uint8)
         self.group.check_equal("config", [text], "recipe, seed or data set")
 
     def save_model(self, at):
-        """Write the model of the last epoch, and keep only that and the best one's."""
+        """Write the model of the last epoch; keep that one and the best epoch's."""
         if not self.group.first:
             return
         on_a_passing_thread(save_model, self.net, self.run.model_prefix, at.epoch)
         self.run.keep_only_models({at.epoch, (at.best or {}).get("epoch")})
 
     def digest(self):
-        """What the model of this epoch is recognised by: the averages' where there are such."""
+        """Return the SHA-256 of this epoch's model, of the averages if there are any."""
         with self.average or contextlib.nullcontext():
             return on_a_passing_thread(digest_of, self.net)
 
     def average_running_statistics(self):
-        """Give every device of every worker the mean of all BN running statistics.
+        """Set all devices' BN running statistics to their mean over devices and workers.
 
-        They are what evaluation, checkpoint and export then agree on. Training does not depend
-        on them, and as they are linear in the batches, averaging now or later is the same.
+        Evaluation, checkpoint and export then agree. Training does not depend on them, and they
+        are linear in the batches, so averaging at any time gives the same result.
         """
         statistics = checkpoint.running_statistics(self.net)
         if not statistics or len(self.step.devices) * self.group.count == 1:

@@ -1,8 +1,8 @@
-"""The workers of one training: this process alone, or several through a parameter server.
+"""The workers of one training: a single process, or several with a parameter server.
 
-MXNet's ``dist_sync`` kvstore sums arrays over all workers. Everything that they have to agree on
-goes through such sums: gradients, losses, evaluations, the wish to stop, the hashes of the
-weights. Roles and addresses come from the environment (``dmr launch`` sets it).
+MXNet's ``dist_sync`` kvstore sums arrays over all workers. Workers agree through such sums: on
+gradients, losses, evaluations, stop requests and hashes of the weights. Roles and addresses come
+from the environment, which ``dmr launch`` sets.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from ..data.loader import Part
 from ..errors import DMRError
 from ..runtime import mx
 
-#: Far above the numbers of the parameters, which the Trainer uses as keys.
+#: Above the numbers of the parameters, which the Trainer uses as keys.
 _FIRST_KEY = 1_000_000
 
 _WANTED = tuple(
@@ -24,21 +24,21 @@ _WANTED = tuple(
 )
 
 
-class Group:
+class WorkerGroup:
     """Workers that train one network together.
 
     Parameters
     ----------
     kv : KVStore, optional
-        Of type ``dist_sync``; None for a worker that is alone.
+        Of type ``dist_sync``; None for a single worker.
 
     Attributes
     ----------
     rank : int
-        This worker's number, from 0: the launcher's (``DMR_WORKER``) where it says one.
+        This worker's number, from 0; ``DMR_WORKER`` if the launcher sets it.
     count : int
     part : Part
-        Which share of every batch is this worker's.
+        This worker's shard of every batch.
     """
 
     def __init__(self, kv=None):
@@ -49,12 +49,12 @@ class Group:
             number = os.environ.get("DMR_WORKER", str(kv.rank))
             if not re.fullmatch("[0-9]{1,9}", number) or int(number) >= self.count:
                 raise DMRError(
-                    f"DMR_WORKER is {number!r} and must be a number below {self.count}, of which "
-                    f"each worker has its own; unset it, or start the job with dmr launch"
+                    f"DMR_WORKER is {number!r} and must be a number below {self.count}, one "
+                    f"for each worker; unset it, or start the job with dmr launch"
                 )
             self.rank = int(number)
         self.part = Part(self.rank, self.count)
-        self._buffers = {}  # key and array of everything that is gathered, by name
+        self._buffers = {}  # by name: key and array
 
     @property
     def first(self):
@@ -62,22 +62,22 @@ class Group:
         return self.rank == 0
 
     def gather_later(self, name, array):
-        """Every worker's array, without waiting for them.
+        """Gather one array per worker, asynchronously.
 
-        The server adds, in the order in which the workers come; here each fills a row of its
-        own, so that nothing is rounded.
+        The server adds arrays in the order of their arrival. Each worker fills a row of its own,
+        so that nothing is rounded.
 
         Parameters
         ----------
         name : str
-            Of what is gathered; always with the same shape.
+            Identifies the array; its shape must not change.
         array : NDArray
             One axis, float32.
 
         Returns
         -------
         NDArray
-            One row for each worker, in order of rank.
+            One row per worker, by rank.
         """
         row = array.reshape((1, -1))
         if self.kv is None:
@@ -86,9 +86,8 @@ class Group:
             rows = mx.nd.zeros((self.count, row.shape[1]))
             self._buffers[name] = _FIRST_KEY + len(self._buffers), rows
             self.kv.init(self._buffers[name][0], rows)
-        # Always the same array: that makes MXNet wait with what is sent until the sum of what
-        # was sent before has come back. Else the server takes two from one worker for one
-        # from each of two.
+        # Always send the same array: MXNet then waits for the previous sum before it sends the
+        # next. Otherwise the server may take two arrays of one worker for one of each of two.
         key, rows = self._buffers[name]
         rows[:] = 0
         rows[self.rank] = array
@@ -97,11 +96,11 @@ class Group:
         return total
 
     def gather(self, name, values):
-        """Every worker's numbers to 48 bits: an array with one row for each, in order of rank."""
+        """Gather numbers to 48 bits: one row per worker, by rank."""
         values = np.asarray(values, np.float64).ravel()
         if self.kv is None:
             return values[None]
-        # The parameter server knows float32 only.
+        # The parameter server adds float32 only.
         high = values.astype(np.float32)
         low = (values - high).astype(np.float32)
         rows = self.gather_later(name, mx.nd.array(np.concatenate([high, low]))).asnumpy()
@@ -109,18 +108,18 @@ class Group:
         return high + low
 
     def sum(self, name, values):
-        """The sum over all workers of an array or list of numbers."""
+        """Sum an array or list of numbers over all workers."""
         return self.gather(name, values).sum(axis=0).reshape(np.shape(values))
 
     def check_equal(self, name, arrays, what):
-        """Refuse to go on if the workers' arrays differ in a single bit.
+        """Refuse to continue if the workers' arrays are not bit-identical.
 
         Parameters
         ----------
         name : str
         arrays : iterable of numpy.ndarray
         what : str
-            For the refusal.
+            Their name in the refusal.
 
         Raises
         ------
@@ -141,7 +140,7 @@ class Group:
 
     @contextlib.contextmanager
     def agreeing(self):
-        """What any worker refuses or fails to do, the others give up too, before any goes on."""
+        """Context in which a failure of one worker ends all of them before any continues."""
         trouble = None
         try:
             yield
@@ -152,28 +151,30 @@ class Group:
         if trouble is not None:
             raise trouble
         if worst:
-            # Of the same kind: whether it makes sense to start again, any of them may tell.
-            raise (DMRError if worst == 1 else OSError)("another worker cannot start, see there")
+            # Raise the same kind: any worker may tell whether a restart makes sense.
+            raise (DMRError if worst == 1 else OSError)(
+                "another worker cannot start; see its message"
+            )
 
     def wait(self):
-        """Until all workers are here."""
+        """Wait for all workers."""
         if self.kv is not None:
             self.sum("wait", [0.0])
 
 
-#: A worker that is alone.
-ALONE = Group()
+#: A single worker.
+ALONE = WorkerGroup()
 
 
 def join(kv_store, devices=()):
-    """The group that ``--kv-store`` and the environment say.
+    """Join the group that ``--kv-store`` and the environment describe.
 
     Parameters
     ----------
     kv_store : str
     devices : list of Context
-        Of this worker. Several GPUs' gradients are summed on them, not on the CPU, before they
-        go to the servers.
+        This worker's devices. Gradients of several GPUs are summed on GPUs before they are sent
+        to the servers.
 
     Raises
     ------
@@ -183,8 +184,7 @@ def join(kv_store, devices=()):
     if kv_store != "dist_sync":
         if os.environ.get("DMLC_ROLE") == "worker":
             raise DMRError(
-                "this is a worker of a started job, which would train by itself; give it "
-                "--kv-store dist_sync"
+                "this is a worker of a job, which would train alone; give it --kv-store dist_sync"
             )
         return ALONE
     missing = [name for name in _WANTED if name not in os.environ]
@@ -194,4 +194,4 @@ def join(kv_store, devices=()):
             f"the job with: dmr launch -n 2 -s 1 -- python train_....py ..."
         )
     on_gpus = len(devices) > 1 and devices[0].device_type == "gpu"
-    return Group(mx.kv.create("dist_device_sync" if on_gpus else "dist_sync"))
+    return WorkerGroup(mx.kv.create("dist_device_sync" if on_gpus else "dist_sync"))

@@ -1,4 +1,4 @@
-"""The part of a training that lies within an epoch."""
+"""Train one epoch."""
 
 import contextlib
 import math
@@ -20,14 +20,14 @@ _FORETOLD_AFTER = 20
 
 
 class StepsOfEpoch:
-    """Makes the steps of an epoch, looks at what they gave, and sees to it that all is saved.
+    """Run one epoch: steps, metrics, periodic checkpoints.
 
     :class:`dmr_gluon.training.trainer.Training` has the attributes, and ``save()`` and
     ``leave(signal)``.
     """
 
     def train_epoch(self):
-        """The steps of an epoch, or what is left of them."""
+        """Train an epoch, or the rest of one."""
         at, plan, epoch = self.at, self.plan, self.at.epoch + 1
         steps, every = plan.steps_in(epoch), self.options.checkpoint_steps
         batches = training_batches(
@@ -45,7 +45,7 @@ class StepsOfEpoch:
         waiting, ahead = deque(), []
 
         def fetch():
-            """The next batch, on its way to the devices; or why there is none."""
+            """Fetch the next batch and start copying it; keep the error if there is none."""
             try:
                 ahead.append(self.step.place(*next(batches)))
             except DMRError as error:
@@ -78,8 +78,8 @@ class StepsOfEpoch:
                 if self.average:
                     self.average.update(plan.done(at))
                 waiting.append((at.steps, images, at.lr, self._later(results)))
-                # The loss is looked at two steps late: MXNet computes while we prepare the
-                # next batches, and never runs further ahead than this.
+                # Read the loss two steps late: MXNet computes while the next batches are
+                # prepared, and never runs further ahead.
                 signal = 0
                 save = every is not None and at.steps % every == 0 and at.steps < steps
                 if len(waiting) > 2 or save:
@@ -91,14 +91,14 @@ class StepsOfEpoch:
                 if signal:
                     self.leave(signal)
             self._collect_all(waiting, progress)
-        # On CPUs BN updates its running statistics in the backward pass, and MXNet does not know
-        # that whoever reads them has to wait for it.
+        # On CPUs BN updates its running statistics in the backward pass, which MXNet does not
+        # declare as a dependency of reading them.
         mx.nd.waitall()
         self.watch.pause()
         self.clock.lap("train")
 
     def _later(self, results):
-        """Loss, wrong answers, signal and whether to save, of all workers, without waiting."""
+        """Gather loss, errors, signal and save request of all workers, asynchronously."""
         due = time.monotonic() - self.saved > 60 * self.options.checkpoint_minutes
         wishes = [self.stop.received, float(due)]
         if self.group.kv is None:
@@ -108,7 +108,7 @@ class StepsOfEpoch:
         return self.group.gather_later("step", row)
 
     def _collect(self, step, images, lr, later, progress):
-        """Count what a step gave; returns the signal that a worker had, and whether to save."""
+        """Count a step's results; return any worker's signal, and whether to save."""
         if self.group.kv is None:
             results, (signal, save) = later
             loss, wrong = (sum(float(part.asscalar()) for part in parts) for parts in zip(*results))
@@ -144,7 +144,7 @@ class StepsOfEpoch:
         return max(signals, default=0)
 
     def _foretell(self, progress):
-        """Say once, after some steps, how long all of it will take."""
+        """Predict the duration of the whole run, once, after some steps."""
         self.looked_at += 1
         if self.looked_at == _FORETOLD_AFTER:
             steps = self.plan.total - self.plan.done(self.at)

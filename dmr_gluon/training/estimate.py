@@ -1,4 +1,4 @@
-"""How long a run would take: some of its steps, timed."""
+"""Estimate how long a run would take, from a few of its steps."""
 
 import time
 from dataclasses import replace
@@ -8,15 +8,15 @@ from ..runtime import mx
 from .progress import duration, speed
 from .step import split_over
 
-#: Pixels of a timed step on CPUs: eight ImageNet crops. More at once are no faster there, and a
-#: whole batch of them would take minutes.
+#: Pixels of a timed step on CPUs: eight ImageNet crops. Larger batches are no faster there, and a
+#: full one would take minutes.
 _ENOUGH = 8 * 224 * 224
 
 
 def estimate(step, recipe, prepared, plan, options):
-    """Time some steps and an evaluation's batch, and say how long the run would take.
+    """Time some steps and one evaluation batch, and print how long the run would take.
 
-    The network's weights are changed.
+    This changes the network's weights.
 
     Parameters
     ----------
@@ -43,17 +43,17 @@ def estimate(step, recipe, prepared, plan, options):
         step(data, label, plan.lr(recipe, 1, 0), size)
         mx.nd.waitall()
         timed, images = timed + 1, images + size
-        # The first ones also allocate memory and choose algorithms.
+        # The first steps also allocate memory and choose algorithms.
         if number == 1 and timed_plan.per_epoch > 3:
             timed, images, started = 0, 0, time.monotonic()
-        # Workers must all make the same number of steps.
+        # All workers must make the same number of steps.
         long = step.group.kv is None and time.monotonic() - started > 10
         if number == min(timed_plan.per_epoch, 12) - 1 or long and timed:
             break
     batches.close()
     rate = images / (time.monotonic() - started)
     parts = split_over(step.devices, data)
-    with step.buckets.apart():
+    with step.flat.apart():
         for _ in range(2):  # the first one allocates memory
             started = time.monotonic()
             [step.net(part) for part in parts]

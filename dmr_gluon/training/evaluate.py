@@ -1,4 +1,4 @@
-"""Exact evaluation: every image of a split once, at any batch size and device count."""
+"""Exact evaluation: each image of a split once, at any batch size and device count."""
 
 import os
 from collections import deque
@@ -16,20 +16,20 @@ from ..runs.directory import RunDirectory, place_of
 from ..runs.trained_network import logged_epoch
 from ..runtime import mx
 from ..system.machine import processor
-from .distributed import ALONE, Group
+from .distributed import ALONE, WorkerGroup
 from .progress import Progress
 from .step import HostBuffers, split_over
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Counts over one split.
+    """The result of evaluating one split.
 
     Attributes
     ----------
     images : int
     wrong, wrong_top5 : int
-        Images whose class is not the first, or not among the first five.
+        Images whose class is not ranked first, or not among the first five.
     loss : float
         Mean cross-entropy, in nats.
     """
@@ -41,17 +41,17 @@ class Evaluation:
 
     @property
     def error(self) -> float:
-        """Percent."""
+        """Top-1 error in percent."""
         return 100 * self.wrong / self.images
 
     @property
     def top5_error(self) -> float:
-        """Percent."""
+        """Top-5 error in percent."""
         return 100 * self.wrong_top5 / self.images
 
 
 class Interrupted(Exception):
-    """An evaluation was given up because a signal came."""
+    """Raised when a signal interrupts an evaluation."""
 
 
 def evaluate(
@@ -60,39 +60,39 @@ def evaluate(
     recipe: Recipe,
     devices: Sequence[mx.Context],
     split: str = "test",
-    group: Group = ALONE,
+    group: WorkerGroup = ALONE,
     threads: Optional[int] = None,
     interrupted: Callable[[], object] = lambda: False,
 ) -> Evaluation:
-    """Run a network over a split.
+    """Evaluate a network on a split.
 
     Parameters
     ----------
     net : HybridBlock
-        Gives logits; initialised on ``devices``.
+        Returns logits; initialised on ``devices``.
     prepared : PreparedSet
     recipe : Recipe
-        Its image sizes and batch size are used.
+        Provides image sizes and batch size.
     devices : list of Context
     split : str
-    group : Group
+    group : WorkerGroup
         Workers that share the images.
     threads : int, optional
-        That read. Default: one for each core.
+        Reading threads. Default: one per core.
     interrupted : function
-        Asked before every batch of a worker that is alone.
+        Called before every batch of a single worker.
 
     Returns
     -------
     Evaluation
-        Of all images, on every worker.
+        Over all images, on every worker.
 
     Raises
     ------
     Interrupted
-        Where ``interrupted`` says so.
+        When ``interrupted()`` is true.
     DMRError
-        If the images seen, counted per class, are not those of the manifest.
+        If the counts per class are not those of the manifest.
     """
     tally = _Tally(len(prepared.classes))
     waiting: Deque[Any] = deque()
@@ -105,11 +105,11 @@ def evaluate(
                 raise Interrupted
             full = full or len(label)
             if devices[0].device_type == "gpu" and len(label) < full:
-                # For a smaller batch memory would be planned and algorithms tried once more.
+                # A smaller batch would plan memory and try algorithms again.
                 data = np.concatenate([data, np.repeat(data[-1:], full - len(label), axis=0)])
             parts = split_over(devices, data, host)
             waiting.append(([net(part) for part in parts], label))
-            # Two batches stay under way, so that reading and computing overlap.
+            # Keep two batches in flight, so that reading and computing overlap.
             if len(waiting) > 2:
                 tally.add(*waiting.popleft())
             progress.update(len(label))
@@ -124,34 +124,34 @@ def evaluate(
     return Evaluation(total, tally.wrong, tally.wrong_top5, tally.loss / total)
 
 
-#: Of the images, how many may change sides because another machine rounds differently.
+#: Share of the images whose prediction may flip because another machine rounds differently.
 _ROUNDING = 0.005
 
 
 def check_with_log(
     result: Evaluation, run: RunDirectory, epoch: int, devices: Sequence[mx.Context]
 ) -> Optional[str]:
-    """Compare the error on a run's own test images with the one that its log has.
+    """Compare the error on a run's own test images with its log.
 
     Parameters
     ----------
     result : Evaluation
     run : RunDirectory
     epoch : int
-        Whose network it is of.
+        The epoch of the evaluated network.
     devices : list of Context
-        That it was computed on.
+        The devices of the evaluation.
 
     Returns
     -------
     str or None
-        What is to be noted: that there is nothing to compare with, or a small difference and
-        what explains it.
+        A note: that there is nothing to compare with, or a small difference and its
+        explanation.
 
     Raises
     ------
     DMRError
-        For a difference that nothing explains.
+        For an unexplained difference.
     """
     logged, config = logged_epoch(run.log, epoch), run.config()
     if logged is None:
@@ -165,7 +165,7 @@ def check_with_log(
         "number of workers": ("workers", 1),
         "form of the network": ("converted_from", None),
     }
-    # It may have gone on elsewhere, more than once.
+    # The run may have been resumed elsewhere, more than once.
     places = [config, place_of(config), *runlog.read(run.log)]
     unlike = [
         what
@@ -191,7 +191,7 @@ class _Tally:
         self.loss = 0.0
 
     def add_others(self, group):
-        """Add what the other workers counted."""
+        """Add the counts of the other workers."""
         counts = [*self.seen, self.wrong, self.wrong_top5, self.loss]
         *seen, wrong, wrong_top5, self.loss = group.sum("evaluation", counts)
         self.seen = np.array(seen, np.int64)
@@ -209,14 +209,14 @@ class _Tally:
         self.seen += np.bincount(label, minlength=len(self.seen))
         rows = np.arange(len(label))
         own = logits[rows, label][:, None]
-        # Rank of the true class; equal logits are ordered as argmax orders them. Written so
-        # that a logit that is not a number counts as wrong.
+        # The rank of the true class. Ties are ordered as argmax orders them, and a NaN counts as
+        # wrong.
         before = np.arange(logits.shape[1]) < label[:, None]
         rank = np.sum(~((logits < own) | ((logits == own) & ~before)), axis=1)
         self.wrong += int(np.sum(rank > 0))
         self.wrong_top5 += int(np.sum(rank >= 5))
         largest = logits.max(axis=1, keepdims=True)
-        with np.errstate(invalid="ignore"):  # a loss that is not finite is said by who asks
+        with np.errstate(invalid="ignore"):  # the caller reports a loss that is not finite
             self.loss += float(
                 np.sum(np.log(np.sum(np.exp(logits - largest), axis=1)) + (largest - own)[:, 0])
             )

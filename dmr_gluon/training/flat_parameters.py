@@ -1,4 +1,4 @@
-"""The trained parameters of a network as parts of a few long arrays.
+"""The trained parameters of a network as views of a few long arrays (buckets).
 
 A network has hundreds of parameters, most of them small. Updating each by itself takes a processor
 longer than the arithmetic, and sending each to other workers is a message. As parts of a few long
@@ -12,17 +12,17 @@ import numpy as np
 
 from ..runtime import mx
 
-#: Elements of a bucket, unless one parameter alone has more: 16 MB in float32.
+#: Most elements of a bucket, unless a single parameter has more: 16 MB in float32.
 _MOST = 4_000_000
 #: Several devices sum each bucket on one of them, in turn: of so many for each device none waits
 #: for a single large sum at the end, and backward passes write into several at a time.
 _FOR_EACH_DEVICE = 2
-#: Parameters begin at multiples of so many elements, as GPUs' kernels like it.
+#: Parameters start at multiples of this many elements, which suits GPU kernels.
 _ALIGNMENT = 64
 
 
-class Buckets:
-    """Makes a network's trained parameters and their gradients parts of long arrays.
+class FlatParameters:
+    """Turn a network's trained parameters and their gradients into views of long arrays.
 
     Nothing else changes for who reads or sets them. But on CPUs such a network cannot compute
     predictions, for which MXNet would put its weights, one by one, into another memory layout:
@@ -32,25 +32,25 @@ class Buckets:
     Parameters
     ----------
     net : HybridBlock
-        Initialised. What buckets of before did to it is undone.
+        Initialised. Earlier buckets of it are released.
     add : bool
-        Gradients of several backward passes are added, until :meth:`forget_gradients`.
+        Add the gradients of several backward passes, until :meth:`forget_gradients`.
     devices : int
-        That sum gradients: there are more and shorter arrays for several.
+        Devices that sum gradients: several get more and shorter arrays.
 
     Raises
     ------
     ValueError
-        For parameters with learning rates or weight decays of their own.
+        If parameters have learning rates or weight decays of their own.
 
     Attributes
     ----------
     arrays : list of Parameter
-        The long ones, on the same devices.
+        The buckets, on the same devices.
     """
 
     def __init__(self, net, add=False, devices=1):
-        former = getattr(net, "_buckets", None)
+        former = getattr(net, "_flat_parameters", None)
         if former is not None:
             former.release()
         self._net, self._parameters = net, trained_parameters(net)
@@ -61,12 +61,12 @@ class Buckets:
         numbers = sorted({number for number, _ in self._places})
         self.arrays = [self._make(number, add) for number in numbers]
         self._apart, self._hooks = False, []
-        # Also of the parts, which can be called by themselves.
+        # Also on the children, which can be called alone.
         net.apply(lambda block: self._hooks.append(block.register_forward_pre_hook(self._check)))
-        net._buckets = self
+        net._flat_parameters = self
 
     def _make(self, number, add):
-        """One bucket, with what lies in it."""
+        """Create one bucket and move its parameters into it."""
         inside = [
             (parameter, start)
             for parameter, (bucket, start) in zip(self._parameters, self._places)
@@ -92,17 +92,17 @@ class Buckets:
         return bucket
 
     def pieces(self, arrays):
-        """Long arrays cut into what they have for each parameter.
+        """Cut long arrays into the parameters' parts.
 
         Parameters
         ----------
         arrays : list of (NDArray, array or None)
-            One for each bucket.
+            One per bucket.
 
         Returns
         -------
         dict of str to NDArray or array
-            By the parameters' names, where there is an array; parts of it, not copies.
+            Views by the parameters' names, where there is an array.
         """
         return {
             parameter.name: _part(arrays[bucket], parameter, start)
@@ -111,17 +111,17 @@ class Buckets:
         }
 
     def join(self, pieces):
-        """The inverse: long NumPy arrays, with zeros between the parameters.
+        """Join the parameters' parts into long NumPy arrays, with zeros between them.
 
         Parameters
         ----------
         pieces : dict of str to array
-            By the parameters' names; of a bucket all or none.
+            By the parameters' names; all or none of a bucket.
 
         Returns
         -------
         list of (array or None)
-            One for each bucket.
+            One per bucket.
         """
         arrays = [None] * len(self.arrays)
         for parameter, (bucket, start) in zip(self._parameters, self._places):
@@ -138,7 +138,7 @@ class Buckets:
 
     @contextlib.contextmanager
     def apart(self):
-        """In this context a network on CPUs has copies of the weights, to predict with."""
+        """Context in which a network on CPUs has copies of its weights, for inference."""
         if self.arrays[0].list_ctx()[0].device_type == "gpu":
             yield
             return
@@ -154,37 +154,38 @@ class Buckets:
                 parameter._data = data
 
     def release(self):
-        """Give every parameter memory of its own again; the buckets are of no use then."""
+        """Give every parameter its own memory again, and disable the buckets."""
         for parameter in self._parameters:
             parameter._data = [array.copy() for array in parameter._data]
             parameter._init_grad()
         for hook in self._hooks:
             hook.detach()
-        self._net._buckets = None
+        self._net._flat_parameters = None
 
     def _check(self, net, inputs):
         computes = isinstance(inputs[0], mx.nd.NDArray) and inputs[0].context.device_type != "gpu"
         if computes and not mx.autograd.is_training() and not self._apart:
             # MXNet would crash.
             raise RuntimeError(
-                "a network in training predicts within Buckets.apart(), or after Buckets.release()"
+                "a network in training predicts within FlatParameters.apart(), or after "
+                "FlatParameters.release()"
             )
 
 
 def trained_parameters(net):
-    """Those with a gradient: not BN's running statistics."""
+    """Return the parameters with gradients: all but BN's running statistics."""
     return [p for p in net.collect_params().values() if p.grad_req != "null"]
 
 
 def places_of(parameters, devices=1):
-    """For each parameter its bucket, one type of number in each, and its first element there.
+    """Assign each parameter a bucket (of one dtype) and its first element there.
 
     Parameters
     ----------
     parameters : list of Parameter
         Initialised or not.
     devices : int
-        As for :class:`Buckets`.
+        As for :class:`FlatParameters`.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What makes a training the one that it is: what must be the same when it goes on."""
+"""What must not change when a training is resumed."""
 
 import json
 from dataclasses import asdict
@@ -8,13 +8,13 @@ from ..models.spec import NetworkSpec
 from ..paper.recipes import Recipe
 from ..runs.directory import place_of
 
-#: Fields of a recipe that may be changed when a run is resumed; and what stands for them where
-#: they make no difference.
+#: Fields of a recipe that may change at a resume, with the values that stand for them in an
+#: identity.
 CHANGEABLE = {"lr": 0.1, "lr_drops": [], "lr_factor": 0.1}
 
 
 def identity(config):
-    """What a checkpoint keeps of the configuration of its training, to be known again.
+    """Return the part of a configuration by which a checkpoint is matched to its training.
 
     Parameters
     ----------
@@ -31,18 +31,18 @@ def identity(config):
 
 
 def changes_at_resume(run, begun, config):
-    """What of a run's recipe is changed on purpose, and where it goes on: (old, new) by name.
+    """Return what is changed on purpose at a resume, and what has moved: (old, new) by name.
 
     Returns
     -------
     dict, dict
-        Fields of the recipe; and ``devices`` and ``workers``, where their number or kind is
-        another than when the run last went on.
+        Fields of the recipe; and ``devices`` and ``workers`` where their number or kind differs
+        from the last time.
 
     Raises
     ------
     DMRError
-        Where anything else that decides the result is not the same.
+        If anything else that decides the result differs.
     """
     changes = {}
     for key, old, new in _decisive_differences(begun, config):
@@ -56,7 +56,7 @@ def changes_at_resume(run, begun, config):
 
 
 def only_of(config):
-    """Checkpoints of a training alone, for ``accept`` of :func:`.checkpoint.read_newest`."""
+    """Return an ``accept`` for :func:`.checkpoint.read_newest`: this training's checkpoints."""
     mine = identity(config)
 
     def accept(path, state):
@@ -69,9 +69,8 @@ def only_of(config):
 
 
 def _decisive_differences(begun, config):
-    """(name, old, new) of what decides a training's result, in configurations or identities."""
-    # Fields that networks and recipes have got since then, with the values that they had
-    # without them.
+    """Yield (name, old, new) for every difference that decides a training's result."""
+    # Fields that were added to networks and recipes since then get their defaults.
     begun = {
         **begun,
         "network": asdict(NetworkSpec.from_json(begun["network"])),
@@ -82,12 +81,12 @@ def _decisive_differences(begun, config):
     return _differences(*(json.loads(json.dumps(c)) for c in (begun, compared)))
 
 
-#: What of a data set's description says nothing of its images, which ``sha256`` tells apart.
+#: Parts of a data set's description that do not identify its images; ``sha256`` does.
 _NOT_DECISIVE = ("directory", "official", "words")
 
 
 def _moved(begun, config):
-    """Which GPU it is makes no difference; how many there are does, to BN's statistics."""
+    """Return changes in the number or kind of devices, which change BN's statistics."""
     found = {}
     for name, place in place_of(begun).items():
         told = {"devices": _counted, "workers": int}[name]
@@ -97,12 +96,12 @@ def _moved(begun, config):
 
 
 def _counted(devices):
-    """``["gpu(0)", "gpu(1)"]`` as ``2 gpu``."""
+    """Return ``2 gpu`` for ``["gpu(0)", "gpu(1)"]``."""
     return f"{len(devices)} {devices[0].partition('(')[0]}"
 
 
 def _differences(begun, config):
-    """(name, old value, new value) of what decides the result and is not the same."""
+    """Yield (name, old, new) for values that differ, recursively."""
     for key, new in config.items():
         old = begun.get(key)
         if isinstance(new, dict) and isinstance(old, dict):

@@ -1,4 +1,4 @@
-"""Nesterov momentum as the MXNet of the paper (2016) had it, and the step schedule."""
+"""Nesterov momentum as in the MXNet of 2016, and learning-rate schedules."""
 
 import math
 
@@ -17,12 +17,12 @@ class NAG2016(mx.optimizer.Optimizer):
         m &\leftarrow \mu m + G \\
         w &\leftarrow w - lr (G + \mu m)
 
-    This is MXNet's ``nag`` up to version 1.4, with which the paper was made. From
-    1.5 on, MXNet keeps the learning rate inside the momentum (m <- mu m - lr G). The
-    two agree as long as the learning rate stays the same; after a drop by ten the
-    newer one goes on with ten times the momentum.
+    This is MXNet's ``nag`` up to version 1.4, with which the paper was made. Since 1.5
+    MXNet keeps the learning rate inside the momentum (m <- mu m - lr G). The two agree
+    while the learning rate is constant; after a drop by ten the newer one continues
+    with ten times the momentum.
 
-    Weight decay applies to every parameter (authors' code): no name is exempt.
+    Weight decay applies to every parameter (authors' code).
 
     The state of a parameter is its velocity v = -lr m, which lets MXNet's own kernel do
     the arithmetic; v is scaled when the learning rate changes. A learning rate of
@@ -36,14 +36,14 @@ class NAG2016(mx.optimizer.Optimizer):
         mu, above 0.
     **kwargs
         ``wd`` and the other arguments of ``mxnet.optimizer.Optimizer``. With
-        ``multi_precision``, a weight in float16 has a master copy in float32, with which all
-        is computed; its state is (velocity, master copy), as in MXNet's SGD.
+        ``multi_precision``, float16 weights have float32 master copies; their state is
+        (velocity, master copy), as in MXNet's SGD.
     """
 
     def __init__(self, learning_rate=0.1, momentum=0.9, **kwargs):
         super().__init__(learning_rate=learning_rate, **kwargs)
         self.momentum = momentum
-        #: The learning rate that each velocity was made with, by (index, context).
+        #: The learning rate of each velocity, by (index, context).
         self.velocity_lr = {}
         self._scratch = {}
 
@@ -84,7 +84,7 @@ class NAG2016(mx.optimizer.Optimizer):
         master.astype(np.float16).copyto(weight)
 
     def _prepare(self, index, weight, velocity, lr):
-        """Bring a velocity to the learning rate; returns memory of the weight's shape."""
+        """Scale a velocity to the learning rate; return scratch memory of the weight's shape."""
         key = (index, weight.context)
         previous_lr = self.velocity_lr.get(key, lr)
         if previous_lr != lr:
@@ -99,7 +99,7 @@ class NAG2016(mx.optimizer.Optimizer):
 
 
 def learning_rate(recipe, step, total_steps, steps_per_epoch=0):
-    """The learning rate of one step.
+    """Return the learning rate of one step.
 
     Parameters
     ----------
@@ -120,15 +120,15 @@ def learning_rate(recipe, step, total_steps, steps_per_epoch=0):
         done = (step - warmup) / (total_steps - warmup)
         lr = recipe.lr * (1 + math.cos(math.pi * done)) / 2
     else:
-        # Rounded up: a drop at 1/2 of 7 steps comes after 4 of them, not after 3.
+        # Round up: a drop at 1/2 of 7 steps comes after 4 steps, not 3.
         drops = sum(step >= math.ceil(at * total_steps - 1e-9) for at in recipe.lr_drops)
         lr = recipe.lr * recipe.lr_factor**drops
-    # To 12 digits, so that 0.1 dropped three times is 0.0001 in logs too.
+    # Round to 12 digits, so that 0.1 dropped three times is logged as 0.0001.
     return float(f"{lr:.12g}")
 
 
 def make_optimizer(recipe):
-    """The optimiser that a recipe names.
+    """Create the optimiser of a recipe.
 
     Parameters
     ----------

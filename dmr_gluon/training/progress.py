@@ -1,4 +1,4 @@
-"""What a run says while it goes on: a bar on a terminal, plain lines elsewhere."""
+"""Progress of a run: a bar on a terminal, plain lines elsewhere."""
 
 import contextlib
 import json
@@ -15,12 +15,12 @@ from tqdm import tqdm
 from ..system.files import write_atomically
 from ..system.signals import say
 
-#: Seconds between two lines of progress within an epoch where there is no terminal.
+#: Seconds between two progress lines within an epoch without a terminal.
 _QUIET = 60
-#: Seconds between two writings of ``progress.json``.
+#: Seconds between two updates of ``progress.json``.
 _BEAT = 5
 
-#: What a run's time goes into, as it is logged and as it is said.
+#: Activities that a run's time is spent on: names in the log, and words.
 SPENT = {
     "train": "training",
     "evaluate": "evaluation",
@@ -32,12 +32,12 @@ SPENT = {
 
 
 def duration(seconds):
-    """``1:02:03`` or ``02:03``."""
+    """Format seconds as ``1:02:03`` or ``02:03``."""
     return tqdm.format_interval(seconds)
 
 
 class Progress:
-    """Progress over the images of one phase (training or evaluation) of an epoch.
+    """Show the progress of one phase (training or evaluation) of an epoch.
 
     Parameters
     ----------
@@ -45,9 +45,9 @@ class Progress:
     total : int
         Images.
     done : int
-        Images that were done before.
+        Images that were processed before.
     shown : bool
-        Say anything at all.
+        Whether to show anything.
     """
 
     def __init__(self, title, total, done=0, shown=True):
@@ -70,12 +70,12 @@ class Progress:
         return (self.done - self.before) / max(1e-9, time.monotonic() - self.started)
 
     def update(self, images, **figures):
-        """Count images; ``figures`` (such as ``loss=0.3``) are shown beside."""
+        """Count images; show ``figures`` such as ``loss=0.3``."""
         self.done += images
         if self.bar is not None:
             if figures:
                 self.bar.set_postfix(figures, refresh=False)
-            self.bar.update(images)  # tqdm keeps still by itself once the terminal is gone
+            self.bar.update(images)  # tqdm stays silent once the terminal is gone
             return
         now = time.monotonic()
         if self.shown and now - self.last_line >= _QUIET:
@@ -96,12 +96,12 @@ class Progress:
 
 
 def speed(rate):
-    """Images per second, as text that does not round a slow network's to 0."""
+    """Format images per second without rounding a slow network's to 0."""
     return f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
 def epoch_line(values, epochs, seconds_left, top5=False):
-    """One line for one epoch, from the fields of its log event."""
+    """Format one epoch's log event as a line."""
     top5 = f"top-5 {values['test_top5_error']:.2f}%  " if top5 else ""
     skipped = f"skipped {values['skipped_steps']}  " if values.get("skipped_steps") else ""
     return (
@@ -113,12 +113,12 @@ def epoch_line(values, epochs, seconds_left, top5=False):
 
 
 class Clock:
-    """Where a run's time goes: every moment counts for one thing.
+    """Account for a run's time: each moment belongs to one activity.
 
     Parameters
     ----------
     began : float, optional
-        ``time.monotonic()`` of the beginning; default: now.
+        ``time.monotonic()`` at the start; default: now.
     """
 
     def __init__(self, began=None):
@@ -126,32 +126,32 @@ class Clock:
         self._last = time.monotonic() if began is None else began
 
     def lap(self, what):
-        """Count the time since the last call for ``what``."""
+        """Assign the time since the last call to ``what``."""
         now = time.monotonic()
         self.seconds[what] += now - self._last
         self._last = now
 
     def take(self):
-        """The seconds so far, by what they went into, rounded; and begin anew from 0."""
+        """Return the seconds by activity, rounded, and reset them."""
         taken = {what: round(seconds, 3) for what, seconds in self.seconds.items()}
         self.seconds.clear()
         return taken
 
 
 class Watch:
-    """Says so when no step ends for minutes, of which MXNet itself says nothing.
+    """Warn when no step ends for minutes; MXNet itself says nothing.
 
     Parameters
     ----------
     run : str
-        Its folder, for the advice.
+        The run's folder, for the advice.
     patience : float
-        Seconds. A step that is slow by nature is given ten times what the slowest one took.
+        Seconds. Slow steps get ten times the duration of the slowest so far.
     """
 
     def __init__(self, run, patience=300.0):
         self._run, self._patience, self._slowest = run, patience, 0.0
-        self._since = None  # the end of the last step; None: nothing is waited for
+        self._since = None  # the end of the last step; None while paused
         self._over = threading.Event()
 
     def __enter__(self):
@@ -162,14 +162,14 @@ class Watch:
         self._over.set()
 
     def step(self):
-        """A step has ended, or the first is beginning."""
+        """Note that a step has ended, or that the first one begins."""
         now = time.monotonic()
         if self._since is not None:
             self._slowest = max(self._slowest, now - self._since)
         self._since = now
 
     def pause(self):
-        """No step is to come for now."""
+        """Expect no step for now."""
         self._since = None
 
     def _look(self):
@@ -180,15 +180,15 @@ class Watch:
                 continue
             told = since
             say(
-                f"warning: no step has ended for {duration(now - since)}; devices or workers that "
-                f"wait for each other, a disk that does not answer, or other programs? It goes on "
-                f"waiting; if nothing moves, kill it and go on with --run-dir {self._run} --resume",
+                f"warning: no step has ended for {duration(now - since)}; are devices or workers "
+                f"waiting for each other, or is the disk or another program slow? Still waiting; "
+                f"if nothing moves, kill the run and continue with --run-dir {self._run} --resume",
                 sys.stderr,
             )
 
 
 class Heartbeat:
-    """``progress.json``: how far a run is, for ``dmr status``; written every few seconds.
+    """Write ``progress.json`` for ``dmr status`` every few seconds.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ class Heartbeat:
         self.path, self.epochs, self._last = path, epochs, time.monotonic()
 
     def beat(self, now=False, **values):
-        """Write ``epoch``, ``step``, ``steps``, ``train_loss`` and what is left."""
+        """Write ``epoch``, ``step``, ``steps``, ``train_loss`` and the time left."""
         if not now and time.monotonic() - self._last < _BEAT:
             return
         self._last = time.monotonic()
@@ -209,5 +209,5 @@ class Heartbeat:
             "pid": os.getpid(),
             "host": socket.gethostname(),
         }
-        with contextlib.suppress(OSError):  # no training ends because of it
+        with contextlib.suppress(OSError):  # a training does not end because of it
             write_atomically(self.path, json.dumps({"epochs": self.epochs, **values, **stamp}))

@@ -1,160 +1,25 @@
-"""What is settled before a run's first step: its plan, its configuration, what is said of it."""
+"""The configuration of a run, and the announcement before its first step."""
 
 import contextlib
-import math
 import os
 import platform
 import shlex
 import sys
-from dataclasses import asdict, dataclass
-from typing import Optional
+from dataclasses import asdict
 
 import numpy as np
 
 from ..devices import uses_tf32
-from ..errors import DMRError
-from ..paper.recipes import DIGITS, differences
+from ..paper.recipes import DIGITS, deviations
 from ..runtime import installed_wheels, mx
 from ..system.machine import processor
 from ..system.signals import say
 from ..version import __version__
 from .flat_parameters import trained_parameters
-from .optimizer import learning_rate
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """Where and how a recipe is run.
-
-    The seed changes what is learned; so does the number of devices, each of which has BN
-    statistics of its own; and ``on_nan``, where it goes back. Nothing else does.
-
-    Parameters
-    ----------
-    data_dir : str
-    run_dir : str, optional
-        Default: the next free ``runs/SET-MODEL-001``.
-    resume : bool
-    seed : int
-    gpus : str, optional
-        Such as ``0-7``; None: CPUs.
-    cpus : int
-    kv_store : str
-    log_steps : int, optional
-        Training loss and error since the epoch's beginning are logged after every so many steps.
-    checkpoint_steps : int, optional
-    checkpoint_minutes : float
-        A checkpoint within an epoch after so many steps, or so much time.
-    reading_threads : int, optional
-        That read and augment. Default: one for each core.
-    cudnn_autotune : int, optional
-        0, 1 or 2; see docs/performance.md. For GPUs.
-    keep : int
-        How many of the last checkpoints are kept.
-    on_nan : str
-        ``stop`` or ``rollback``.
-    tensorboard : bool
-    estimate : bool
-        Only say how long the run would take.
-    began : float, optional
-        ``time.monotonic()`` of the program's start, for the account of the time.
-    """
-
-    data_dir: str
-    run_dir: Optional[str] = None
-    resume: bool = False
-    seed: int = 1
-    gpus: Optional[str] = None
-    cpus: int = 1
-    kv_store: str = "device"
-    log_steps: Optional[int] = None
-    checkpoint_steps: Optional[int] = None
-    checkpoint_minutes: float = 10.0
-    reading_threads: Optional[int] = None
-    cudnn_autotune: Optional[int] = None
-    keep: int = 2
-    on_nan: str = "stop"
-    tensorboard: bool = False
-    estimate: bool = False
-    began: Optional[float] = None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a run's images are divided into steps.
-
-    Attributes
-    ----------
-    count : int
-        Training images.
-    batch : int
-        Images of a step on all devices and workers.
-    per_epoch, total : int
-        Steps.
-    epochs : int
-    """
-
-    count: int
-    batch: int
-    per_epoch: int
-    total: int
-    epochs: int
-
-    @classmethod
-    def of(cls, recipe, prepared, parts):
-        """The plan for a batch that is cut into so many parts (devices, workers, portions).
-
-        Raises
-        ------
-        DMRError
-            Where a part would be left without images.
-        """
-        count, batch = prepared.split("train").count, recipe.batch_size
-        if batch < parts:
-            raise DMRError(
-                f"batch_size {batch} is too small for {parts} parts (devices times workers times "
-                f"accumulate); give each at least one image"
-            )
-        # A rest that is smaller than the number of parts is left out of its epoch.
-        per_epoch = count // batch + (count % batch >= parts)
-        if not per_epoch:
-            raise DMRError(
-                f"{prepared.directory} has {count} training images, too few for one step"
-            )
-        epochs, total = recipe.epochs, per_epoch * recipe.epochs
-        if recipe.steps is not None:
-            per_epoch, total = min(per_epoch, recipe.steps), recipe.steps
-            epochs = math.ceil(total / per_epoch)
-        if round(recipe.warmup_epochs * per_epoch) >= total:
-            raise DMRError(f"warmup_epochs {recipe.warmup_epochs:g} leaves none of {total} steps")
-        return cls(count, batch, per_epoch, total, epochs)
-
-    def done(self, at):
-        """Steps that have been made at a :class:`~.position.Position`."""
-        return at.epoch * self.per_epoch + at.steps
-
-    def steps_in(self, epoch):
-        """Of an epoch, counted from 1."""
-        return min(self.per_epoch, self.total - (epoch - 1) * self.per_epoch)
-
-    def images_in(self, step):
-        """Of a step of an epoch, counted from 0."""
-        return min(self.batch, self.count - step * self.batch)
-
-    @property
-    def images_per_step(self):
-        """Mean over an epoch."""
-        return min(self.batch * self.per_epoch, self.count) / self.per_epoch
-
-    def lr(self, recipe, epoch, step):
-        """The learning rate of a step, counted from 0, of an epoch, counted from 1."""
-        return learning_rate(
-            recipe, (epoch - 1) * self.per_epoch + step, self.total, self.per_epoch
-        )
 
 
 def configuration(recipe, options, spec, prepared, devices, group, plan):
-    """What ``config.json`` says of a run.
+    """Return the contents of a run's ``config.json``.
 
     Parameters
     ----------
@@ -163,18 +28,18 @@ def configuration(recipe, options, spec, prepared, devices, group, plan):
     spec : NetworkSpec
     prepared : PreparedSet
     devices : list of Context
-    group : Group
+    group : WorkerGroup
     plan : Plan
 
     Returns
     -------
     dict
-        For JSON.
+        Serialisable as JSON.
     """
     several = len(devices) > 1 or group.count > 1
     return {
         "recipe": asdict(recipe),
-        "unlike_the_paper": {name: list(pair) for name, pair in differences(recipe).items()},
+        "unlike_the_paper": {name: list(pair) for name, pair in deviations(recipe).items()},
         "network": asdict(spec),
         "dataset": {
             "name": prepared.name,
@@ -208,7 +73,7 @@ def configuration(recipe, options, spec, prepared, devices, group, plan):
 
 
 def announce(recipe, spec, prepared, devices, net, run, plan, options, group):
-    """Say what is going to be trained, on what, and how large its files will be.
+    """Print what is trained, on what, and how large its files will be.
 
     Parameters
     ----------
@@ -234,7 +99,7 @@ def announce(recipe, spec, prepared, devices, net, run, plan, options, group):
     wanted = recipe.train_images
     if wanted and wanted != plan.count:
         print(
-            f"note: this recipe was published with {wanted:,} training images, here are "
+            f"note: this recipe was published with {wanted:,} training images; this set has "
             f"{plan.count:,}",
             flush=True,
         )
@@ -250,7 +115,7 @@ def announce(recipe, spec, prepared, devices, net, run, plan, options, group):
         f"checkpoints of {size * copies:.1f} MB (last {options.keep} and best)"
     )
     several = len(devices) > 1 and devices[0].device_type == "cpu"
-    if several and "MXNET_CPU_TEMP_COPY" not in os.environ:  # too late: MXNet has read it
+    if several and "MXNET_CPU_TEMP_COPY" not in os.environ:  # MXNet reads it at its import
         print(
             f"note: {len(devices)} CPU contexts will wait for each other; before MXNet is "
             f"imported, call dmr_gluon.system.machine.share_cores({len(devices)})",
@@ -263,7 +128,7 @@ def announce(recipe, spec, prepared, devices, net, run, plan, options, group):
             flush=True,
         )
     idle = 0
-    with contextlib.suppress(mx.base.MXNetError):  # CPUs need no driver that works
+    with contextlib.suppress(mx.base.MXNetError):  # training on CPUs needs no working driver
         if devices[0].device_type == "cpu" and mx.runtime.Features().is_enabled("CUDA"):
             idle = mx.context.num_gpus()
     if idle:
@@ -271,7 +136,7 @@ def announce(recipe, spec, prepared, devices, net, run, plan, options, group):
 
 
 def _unlike_the_paper(recipe):
-    unlike, own = differences(recipe), recipe.name == DIGITS.name
+    unlike, own = deviations(recipe), recipe.name == DIGITS.name
     if not unlike:
         return "made for the digits, which the paper does not have" if own else "as in the paper"
 

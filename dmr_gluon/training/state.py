@@ -1,35 +1,35 @@
-"""How far a training is: what a checkpoint's state holds."""
+"""The state of a training between two steps, as checkpoints hold it."""
 
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional
 
 
 class NotFinite(Exception):
-    """A loss or a weight is infinite or not a number; the text says which."""
+    """Raised when a loss or a weight is infinite or NaN; the text names it."""
 
 
 @dataclass
-class Position:
-    """Epochs and steps that are done, and what has been summed up since the last epoch's end.
+class TrainingState:
+    """Progress of a training, and sums over the current epoch so far.
 
     Attributes
     ----------
     epoch : int
-        Epochs that have ended.
+        Completed epochs.
     steps, images, loss, wrong : int, int, float, int
-        Of the next epoch so far: steps, images, the sum of their losses, wrong answers.
+        Of the current epoch: steps, images, the sum of their losses, misclassified images.
     lr : float
-        Of the last step.
+        Learning rate of the last step.
     averaged : bool
-        BN's running statistics are the mean of all devices'.
+        Whether BN's running statistics have been averaged over all devices.
     fresh : list of int
-        Steps of this epoch after which its rest was drawn anew.
+        Steps of this epoch after which the rest was reshuffled.
     seconds : dict of float
-        Of this epoch so far, by what they went into, in processes that were stopped.
+        Time of this epoch by activity, including earlier processes.
     best : dict, optional
         ``epoch`` and ``test_error`` of the best epoch.
     values : dict, optional
-        The last epoch's line of the log.
+        The log line of the last epoch.
     """
 
     epoch: int = 0
@@ -45,8 +45,8 @@ class Position:
     values: Optional[dict] = None
 
     def next_epoch(self):
-        """The position after the epoch's end."""
-        return Position(epoch=self.epoch + 1, lr=self.lr, best=self.best, averaged=True)
+        """Return the state at the start of the next epoch."""
+        return TrainingState(epoch=self.epoch + 1, lr=self.lr, best=self.best, averaged=True)
 
     def __str__(self):
         return f"epoch {self.epoch}" + (f" and {self.steps} steps" if self.steps else "")

@@ -7,15 +7,14 @@ import numpy as np
 from ..errors import DMRError
 from ..runtime import mx
 from .distributed import ALONE
-from .flat_parameters import Buckets
+from .flat_parameters import FlatParameters
 from .state import NotFinite
 
 
 class _LossAndErrors(mx.gluon.HybridBlock):
-    """Softmax cross-entropy for each image, their sum, and the number of wrong answers.
+    """Softmax cross-entropy per image, its sum, and the number of misclassified images.
 
-    With smoothing s the wanted distribution is 1 - s for the label, and s spread evenly over
-    all classes.
+    With smoothing s the target is 1 - s for the label plus s spread evenly over all classes.
     """
 
     def __init__(self, smoothing=0.0):
@@ -35,29 +34,29 @@ class _LossAndErrors(mx.gluon.HybridBlock):
 class TrainingStep:
     """One update, data-parallel over devices and workers.
 
-    Every device computes on its part of the batch; the gradients are summed through the
-    kvstore, and every device makes the same update. Gradients are averaged over the whole
-    batch, BN's statistics over the part of each device, as in the paper's MXNet.
+    Each device computes its part of the batch, the kvstore sums the gradients, and all devices
+    make the same update. Gradients are averaged over the whole batch, BN's statistics over each
+    device's part, as in the paper's MXNet.
 
     Parameters
     ----------
     net : Network or HybridBlock
-        Gives logits; initialised on ``devices``.
+        Returns logits; initialised on ``devices``.
     optimizer : Optimizer
     devices : list of Context
     kv_store : str
-        How gradients are summed over the devices; not used for one device, nor with several
-        workers, whose parameter server sums over all.
+        How gradients are summed over the devices; unused with one device, and with several
+        workers, whose parameter server does the sums.
     accumulate : int
-        Parts that each device computes one after the other. Part by part, BN and all else
-        are as on so many times more devices.
+        Parts that each device computes in sequence. The result is that of as many times more
+        devices, BN included.
     smoothing : float
         See :class:`_LossAndErrors`.
     sync_bn : bool
-        BN's statistics over all devices' parts.
+        Take BN's statistics over all devices' parts.
     float16 : bool
-        Compute in float16, with a loss that is scaled so that small gradients survive.
-    group : Group
+        Compute in float16, with a scaled loss so that small gradients survive.
+    group : WorkerGroup
         The workers.
     """
 
@@ -81,20 +80,20 @@ class TrainingStep:
             net.synchronise_bn(len(devices))
         self.loss_scale = LossScale() if float16 else None
         self.host = HostBuffers(devices)
-        # Without BN's running statistics: at its beginning the Trainer copies all that it is
-        # given from the first device to the others.
-        # CPU contexts gain nothing by more and shorter ones (3% slower, two contexts).
+        # The Trainer gets no running statistics: it would copy them from the first device to the
+        # others.
+        # More and shorter arrays only pay on GPUs (two CPU contexts: 3% slower).
         sums = len(devices) if devices[0].device_type == "gpu" else 1
-        self.buckets = Buckets(net, add=accumulate > 1, devices=sums)
+        self.flat = FlatParameters(net, add=accumulate > 1, devices=sums)
         kv_store = kv_store if len(devices) > 1 else None
         self.trainer = mx.gluon.Trainer(
-            self.buckets.arrays,
+            self.flat.arrays,
             optimizer,
             kvstore=group.kv if group.kv is not None else kv_store,
             update_on_kvstore=False,
         )
-        # MXNet would do this after the first backward pass, when on CPUs it makes the first
-        # worker's weights the sum of all workers' first gradients.
+        # MXNet would do this after the first backward pass, and on CPUs overwrite the first
+        # worker's weights with the sum of all workers' gradients.
         self.trainer._init_kvstore()
         self.trainer._init_params()
         mx.nd.waitall()
@@ -102,7 +101,7 @@ class TrainingStep:
         self._losses.hybridize(static_alloc=True, static_shape=True)
 
     def place(self, data, label):
-        """Send a batch on its way to the devices.
+        """Start copying a batch to the devices.
 
         Parameters
         ----------
@@ -130,17 +129,16 @@ class TrainingStep:
         return self.update(self.place(data, label), lr, len(label) if total is None else total)
 
     def update(self, parts, lr, total, meanwhile=None):
-        """Make one update with a batch that was placed.
+        """Make one update with a placed batch.
 
         Parameters
         ----------
         parts : list of (NDArray, NDArray)
         lr : float
         total : int
-            Images of this step on all workers.
+            Images of this step over all workers.
         meanwhile : callable, optional
-            Called in float16 when all is queued that does not depend on whether the gradients
-            are finite, which the processor has to wait for.
+            Called in float16 before waiting for the check that gradients are finite.
 
         Returns
         -------
@@ -150,11 +148,11 @@ class TrainingStep:
         Raises
         ------
         NotFinite
-            Where float16's gradients are not finite whatever the scale of the loss.
+            If float16 gradients are not finite at any loss scale.
         """
         results = []
         if self.accumulate > 1:
-            self.buckets.forget_gradients()
+            self.flat.forget_gradients()
         for i in range(self.accumulate):
             with mx.autograd.record():
                 mine = [self._losses(self.net(x), y) for x, y in parts[i :: self.accumulate]]
@@ -165,11 +163,11 @@ class TrainingStep:
         return results
 
     def check_replicas(self):
-        """Refuse to go on where the devices of this process have different weights.
+        """Refuse to continue if the devices of this process have different weights.
 
-        MXNet says nothing of sums over GPUs that fail, and a checkpoint is of the first device.
+        MXNet does not report failed sums over GPUs, and checkpoints hold the first device only.
         """
-        for bucket in self.buckets.arrays:
+        for bucket in self.flat.arrays:
             first, *others = bucket.list_data()
             wanted = first.asnumpy().tobytes() if others else None
             for other in others:
@@ -188,14 +186,14 @@ class TrainingStep:
         mx.autograd.backward(losses, heads)
 
     def _update(self, images, meanwhile):
-        for bucket in self.buckets.arrays:
+        for bucket in self.flat.arrays:
             for array in bucket.list_data():
-                array._fresh_grad = True  # MXNet marks the parameters' parts, not the whole
+                array._fresh_grad = True  # MXNet marks the views, not the whole
         if self.loss_scale is None:
             self.trainer.step(images)
             return
         self.trainer.allreduce_grads()
-        flags = finite_flags([bucket.list_grad()[0] for bucket in self.buckets.arrays])
+        flags = finite_flags([bucket.list_grad()[0] for bucket in self.flat.arrays])
         if meanwhile:
             meanwhile()
         if self.loss_scale.after(all(bool(flag.asscalar()) for flag in flags)):
@@ -203,27 +201,27 @@ class TrainingStep:
 
 
 def host_memory(devices):
-    """Where a batch lies before it goes to devices: from pinned memory copies do not wait.
+    """Return the host context of batches: pinned memory for GPUs, which copies asynchronously.
 
-    Memory is pinned through a GPU, whose context is made with it: the first of these, as others
-    may be somebody else's.
+    Pinning creates a context on a GPU. The first of ``devices`` is taken, as others may belong to
+    somebody else.
     """
     first = devices[0]
     return mx.cpu_pinned(first.device_id) if first.device_type == "gpu" else mx.cpu()
 
 
 class HostBuffers:
-    """Arrays in the host's memory, from which batches go to devices.
+    """Host arrays from which batches are copied to devices.
 
-    For GPUs they are used in turn: MXNet has no pool of pinned memory, and to allocate some waits
-    for all that GPUs do. MXNet waits with writing to one until what was in it has been copied.
+    For GPUs a few arrays per shape are reused: MXNet has no pool of pinned memory, and allocating
+    some synchronises with all GPUs. MXNet does not overwrite an array before it has been copied.
 
     Parameters
     ----------
     devices : list of Context
     """
 
-    #: Of a shape. Training runs two steps ahead.
+    #: Arrays per shape. Training runs two steps ahead.
     COUNT = 3
 
     def __init__(self, devices):
@@ -231,7 +229,7 @@ class HostBuffers:
         self._rings = {}
 
     def hold(self, data):
-        """A batch as an NDArray in host memory: (n, ...), float32."""
+        """Return a batch as a float32 NDArray (n, ...) in host memory."""
         if self._context.device_type == "cpu":
             return mx.nd.array(data, ctx=self._context)
         ring = self._rings.setdefault(np.shape(data), deque())
@@ -243,7 +241,7 @@ class HostBuffers:
 
 
 def split_over(devices, data, host=None):
-    """Cut a batch into as many near-equal parts as it has images or there are devices.
+    """Split a batch into near-equal parts, one per device, or per image if there are fewer.
 
     Parameters
     ----------
@@ -251,12 +249,12 @@ def split_over(devices, data, host=None):
     data : NDArray or array
         First axis: images.
     host : HostBuffers, optional
-        Of these devices, where many batches of the same shapes come.
+        The devices' buffers, if many batches of the same shapes follow.
 
     Returns
     -------
     list of NDArray
-        One for each device, in order; fewer for a batch with fewer images than devices.
+        One per device, in order; fewer if there are fewer images.
     """
     if not isinstance(data, mx.nd.NDArray):
         data = (host or HostBuffers(devices)).hold(data)
@@ -268,7 +266,7 @@ def split_over(devices, data, host=None):
 
 
 def finite_flags(arrays):
-    """For each type of number an array of one element: 1 where no array holds infinity or NaN."""
+    """Return one array of one element per dtype: 1 if all arrays are finite."""
     by_type = {}
     for array in arrays:
         by_type.setdefault(array.dtype, []).append(array)
@@ -276,20 +274,20 @@ def finite_flags(arrays):
 
 
 class LossScale:
-    """The factor of the loss in float16: halved when gradients overflow, doubled after a while.
+    """Dynamic loss scale for float16: halved when gradients overflow, doubled after a while.
 
-    A step whose gradients overflow is skipped.
+    Steps whose gradients overflow are skipped.
 
     Attributes
     ----------
     scale : float
-        Of the next step.
+        Scale of the next step.
     used : float
-        Of the last one.
+        Scale of the last step.
     steps : int
-        Without an overflow since the scale last changed.
+        Steps without an overflow since the scale last changed.
     skipped : int
-        Steps that were skipped since :meth:`take`.
+        Skipped steps since :meth:`take`.
     """
 
     FIRST, MOST, WAIT = 2.0**16, 2.0**24, 2000
@@ -299,12 +297,12 @@ class LossScale:
         self.steps = self.skipped = 0
 
     def after(self, finite):
-        """Adapt after a step's gradients; returns whether they can be used.
+        """Adapt to a step's gradients; return whether they are usable.
 
         Raises
         ------
         NotFinite
-            Where they are not finite though the loss is not scaled: smaller steps would not help.
+            If they are not finite at scale 1: a smaller scale would not help.
         """
         if not finite and self.scale == 1.0:
             raise NotFinite("gradients in float16 are not finite, even with a loss scale of 1")
@@ -321,7 +319,7 @@ class LossScale:
         return {"scale": self.scale, "steps": self.steps, "skipped": self.skipped}
 
     def take(self):
-        """For an epoch's line of the log: the scale, and the steps skipped since the last one."""
+        """Return the scale and the skipped steps for an epoch's log line, and reset the latter."""
         skipped, self.skipped = self.skipped, 0
         return {"loss_scale": self.scale, "skipped_steps": skipped}
 
@@ -331,39 +329,38 @@ class LossScale:
 
 
 class WeightAverage:
-    """A running average of the trained weights (EMA), for evaluation and export.
+    """Exponential moving average (EMA) of the trained weights, for evaluation and export.
 
     average <- d average + (1 - d) weight after every step, d = min(decay, (1 + t) / (10 + t)) in
-    step t, so that the first weights do not linger. BN's running statistics stay those of
-    the weights themselves.
+    step t, so that the initial weights fade quickly. BN's running statistics are not averaged.
 
     Parameters
     ----------
-    buckets : Buckets
-        Of the network.
+    buckets : FlatParameters
+        The network's.
     decay : float
 
     Attributes
     ----------
     averages : list of NDArray
-        One for each bucket; float32.
+        One per bucket; float32.
     """
 
     def __init__(self, buckets, decay):
-        self.decay, self.buckets = decay, buckets
+        self.decay, self.flat = decay, buckets
         self.averages = [b.list_data()[0].astype(np.float32) for b in buckets.arrays]
 
     def update(self, step):
-        """Take in the weights after a step, counted from 1."""
+        """Include the weights after a step, counted from 1."""
         kept = min(self.decay, (1 + step) / (10 + step))
-        for average, bucket in zip(self.averages, self.buckets.arrays):
+        for average, bucket in zip(self.averages, self.flat.arrays):
             weight = bucket.list_data()[0].astype(np.float32, copy=False)
-            # As plain SGD with the gradient -weight and a weight decay of 1.
+            # This is plain SGD with the gradient -weight and a weight decay of 1.
             mx.nd.sgd_update(average, weight, out=average, lr=1 - kept, wd=1, rescale_grad=-1)
 
     def __enter__(self):
-        """Put the averages into the network."""
-        self._weights = [bucket.list_data()[0].copy() for bucket in self.buckets.arrays]
+        """Swap the averages into the network."""
+        self._weights = [bucket.list_data()[0].copy() for bucket in self.flat.arrays]
         self._put(self.averages)
 
     def __exit__(self, *_):
@@ -371,5 +368,5 @@ class WeightAverage:
         self._weights = None
 
     def _put(self, arrays):
-        for bucket, array in zip(self.buckets.arrays, arrays):
+        for bucket, array in zip(self.flat.arrays, arrays):
             bucket.set_data(array.astype(bucket.dtype, copy=False))

@@ -1,4 +1,4 @@
-"""Signals as a wish: the step is finished and saved before the program ends."""
+"""A signal only sets a flag; the loop stops at the next safe step."""
 
 import contextlib
 import signal
@@ -8,14 +8,14 @@ from ..system.signals import handled
 
 
 class StopSignals:
-    """While entered, notes SIGTERM, SIGINT and SIGHUP instead of dying of them.
+    """Context in which SIGTERM, SIGINT and SIGHUP are noted instead of ending the process.
 
-    A second Ctrl-C stops at once. What is ignored when it is entered stays so.
+    A second Ctrl-C stops at once. Signals that are ignored on entry stay ignored.
 
     Attributes
     ----------
     received : int
-        The signal's number; 0 as long as there was none.
+        The first signal's number; 0 if there was none.
     """
 
     def __init__(self):

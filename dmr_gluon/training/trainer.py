@@ -1,187 +1,55 @@
-"""The training loop: one for all data sets, networks, devices and workers."""
+"""The training loop, for all data sets, networks, devices and workers."""
 
 import contextlib
 import math
 import os
 import time
 from collections import deque
-from typing import Any, Deque, Optional, Tuple
+from typing import Any, Deque, List, Tuple
 
-from ..data.check import check_quickly
-from ..data.datasets import open_prepared
-from ..data.loader import check_image_size
-from ..devices import (
-    check_devices,
-    check_kvstore,
-    choose_algorithms,
-    make_devices,
-)
-from ..errors import (
-    DMRError,
-    Failed,
-    Stopped,
-    flag_of,
-    last_line,
-)
-from ..models.names import network
-from ..models.network import Network
-from ..models.serialization import prepare_to_run
-from ..paper.recipes import Recipe
+from ..errors import DMRError, Failed, Stopped, flag_of
 from ..runs import learning_curve as plots
 from ..runs import log as runlog
-from ..runs.directory import RunDirectory, claim_run_directory, place_of
-from ..runs.tensorboard import TensorBoard, require_tensorboard
+from ..runs.directory import place_of
+from ..runs.log import EpochRecord
+from ..runs.status import mean_seconds
+from ..runs.tensorboard import TensorBoard
 from ..runtime import mx
 from ..system.signals import say
-from .checkpointer import Keeper
-from .distributed import join
+from .checkpointer import Checkpointer
 from .epoch import StepsOfEpoch
-from .estimate import estimate
 from .evaluate import Interrupted, evaluate
 from .identity import changes_at_resume
-from .optimizer import make_optimizer
-from .progress import (
-    SPENT,
-    Clock,
-    Heartbeat,
-    Watch,
-    duration,
-    epoch_line,
-    speed,
-)
-from .setup import (
-    Plan,
-    RunOptions,
-    announce,
-    configuration,
-)
-from .state import NotFinite, Position
-from .step import TrainingStep, WeightAverage
-from .stopping import StopSignals
-
-__all__ = ["RunOptions", "fit"]
+from .progress import SPENT, Heartbeat, Watch, duration, epoch_line, speed
+from .state import NotFinite, TrainingState
+from .step import WeightAverage
 
 #: Rollbacks after which a run gives up.
 _MOST_ROLLBACKS = 3
 
 
-def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
-    """Train a network and leave a run directory behind.
-
-    Parameters
-    ----------
-    recipe : Recipe
-    options : RunOptions
-
-    Returns
-    -------
-    str or None
-        The run's folder; None after an estimate.
-
-    Raises
-    ------
-    DMRError
-        For anything the user can mend: no data, no such GPUs, a folder that holds another
-        run, a loss that is not finite.
-    Failed
-        What ends a training without being a refusal: a disk that is full, a record that is
-        damaged, an error of MXNet.
-    Stopped
-        After SIGTERM, SIGHUP or Ctrl-C, when everything is saved.
-    """
-    clock = Clock(options.began)
-    if options.tensorboard:
-        require_tensorboard()
-    run = RunDirectory(options.run_dir) if options.run_dir and not options.estimate else None
-    try:
-        devices = make_devices(options.gpus, options.cpus)
-        check_kvstore(options.kv_store, devices)
-        check_devices(recipe, devices)
-        choose_algorithms(options.cudnn_autotune, devices)
-        prepared = open_prepared(options.data_dir)
-        check_quickly(prepared)
-        check_image_size(prepared, recipe)
-        spec = network(recipe.model, classes=len(prepared.classes))
-        group = join(options.kv_store, devices)
-        if group.count > 1 and not (options.run_dir or options.estimate):
-            raise DMRError("several workers need one run directory for all: name it --run-dir")
-        plan = Plan.of(recipe, prepared, len(devices) * recipe.accumulate * group.count)
-        with StopSignals() as stop, contextlib.ExitStack() as held:
-            if not options.estimate:
-                stem = f"{prepared.name}-{recipe.model}"
-                with group.agreeing():
-                    run = run or RunDirectory(claim_run_directory("runs", stem))
-                    if group.first and not held.enter_context(run.lock()):
-                        say(f"note: {run.path} cannot be locked: let no other process train it")
-            net = Network(spec)
-            net.use_bn_momentum(recipe.bn_momentum)
-            mx.random.seed(options.seed)
-            net.initialize(ctx=devices)
-            prepare_to_run(net, devices)
-            step = TrainingStep(
-                net,
-                make_optimizer(recipe),
-                devices,
-                options.kv_store,
-                accumulate=recipe.accumulate,
-                smoothing=recipe.label_smoothing,
-                sync_bn=recipe.sync_bn,
-                float16=recipe.dtype == "float16",
-                group=group,
-            )
-            if group.first:
-                announce(recipe, spec, prepared, devices, net, run, plan, options, group)
-            if run is None:
-                return estimate(step, recipe, prepared, plan, options)
-            config = configuration(recipe, options, spec, prepared, devices, group, plan)
-            Training(recipe, options, prepared, plan, step, run, stop, clock, config).go()
-            return run.path
-    except BrokenPipeError:
-        raise  # the reader of the output has gone
-    except OSError as error:
-        name = f" ({error.filename})" if error.filename else ""
-        kind = Failed if _begun(run) else DMRError
-        raise kind(f"{error.strerror or error}{name}; {_kept(run)}") from error
-    except mx.base.MXNetError as error:
-        smaller = "--cudnn-autotune 2, or " if options.gpus else ""
-        raise Failed(
-            f"MXNet stopped: {last_line(error)}; {_kept(run)}; if memory was short, with "
-            f"{smaller}a smaller --batch-size in a new run"
-        ) from error
-
-
-def _begun(run):
-    return run is not None and run.exists()
-
-
-def _kept(run):
-    """What to do after a failure."""
-    if not _begun(run):
-        return "nothing was begun: mend this and start again"
-    return "what was saved before is kept: mend this and go on with --resume and the same --run-dir"
-
-
 class Training(StepsOfEpoch):
-    """One run, from its beginning or from where it stopped, to its end."""
+    """Train one run from its start, or from its latest checkpoint, to its end."""
 
     def __init__(self, recipe, options, prepared, plan, step, run, stop, clock, config):
         self.recipe, self.options, self.prepared, self.plan = recipe, options, prepared, plan
         self.step, self.run, self.stop, self.clock, self.config = step, run, stop, clock, config
         self.net, self.devices, self.group = step.net, step.devices, step.group
-        self.average = WeightAverage(step.buckets, recipe.ema_decay) if recipe.ema_decay else None
-        self.keeper = Keeper(run, step, self.average, options.keep, config)
-        self.at = Position()
+        self.average = WeightAverage(step.flat, recipe.ema_decay) if recipe.ema_decay else None
+        self.checkpointer = Checkpointer(run, step, self.average, options.keep, config)
+        self.at = TrainingState()
         self.recent: Deque[Tuple[int, Any]] = deque(maxlen=5)  # (step, loss) of the last steps
         self.rollbacks = 0
         self.looked_at = 0  # steps of this process
         self.replicas_checked = False
         self.watch = Watch(run.path)
         self.board = None
-        self.unlogged = None  # an epoch that the log lacked
+        self.epochs: List[EpochRecord] = []  # the first worker's, as they are logged
+        self.unlogged = None  # an epoch that was missing in the log
         self.heart = Heartbeat(run.file("progress.json"), plan.epochs)
 
     def go(self):
-        """Train until the end, from the beginning or where the run stopped."""
+        """Train to the end."""
         self._begin()
         self.saved = time.monotonic()
         with self.watch:
@@ -195,7 +63,7 @@ class Training(StepsOfEpoch):
                     raise Failed(str(trouble)) from trouble
         self._finish()
 
-    # Beginning
+    # Start
 
     def _begin(self):
         with self.group.agreeing():
@@ -205,7 +73,7 @@ class Training(StepsOfEpoch):
                 self.run.require_empty()
                 self.run.create(self.config)
                 runlog.append(self.run.log, "start", **self.config)
-        self.keeper.check_equal()
+        self.checkpointer.check_equal()
         self.clock.lap("start")
         if not self.options.resume:
             self.save()
@@ -216,10 +84,10 @@ class Training(StepsOfEpoch):
                 self.board.epoch(self.unlogged)
 
     def _resume(self, config):
-        """Load the newest checkpoint, and mend what a sudden stop left undone after it."""
+        """Restore the newest checkpoint, and complete what a sudden stop left undone."""
         begun = self.run.config()
         changes, moved = changes_at_resume(self.run, begun, config)
-        self.at = self.keeper.resume()
+        self.at = self.checkpointer.resume()
         at, log = self.at, self.run.log
         ended = at.epoch == self.plan.epochs
         if changes and ended:
@@ -230,12 +98,13 @@ class Training(StepsOfEpoch):
         if not self.group.first:
             return
         finished = runlog.forget_after(log, at.epoch, at.steps, keep_end=ended)
-        if at.epoch and not at.steps:  # within an epoch the weights are not those of its beginning
+        if at.epoch and not at.steps:  # within an epoch the weights are no epoch's
             with self.average or contextlib.nullcontext():
-                self.keeper.save_model(at)
-        if at.epoch and at.epoch not in [epoch["epoch"] for epoch in runlog.epochs(log)]:
-            assert at.values is not None  # an epoch has ended
-            runlog.append(log, "epoch", **at.values)
+                self.checkpointer.save_model(at)
+        self.epochs = runlog.epochs(log)
+        if at.epoch and at.epoch not in [record.epoch for record in self.epochs]:
+            assert at.values is not None  # after an epoch
+            self._log_epoch(at.values)
             self.unlogged = at.values
         if finished:
             return
@@ -245,20 +114,20 @@ class Training(StepsOfEpoch):
         runlog.append(log, "resume", epoch=at.epoch, step=done, **more)
         here = place_of(config)
         if changes or here != place_of(begun) or config["log_steps"] != begun.get("log_steps"):
-            # Only now, so that no change goes without a line of the log.
+            # Only now, so that every change has its line in the log.
             changed = {n: config[n] for n in ("recipe", "unlike_the_paper", "log_steps")}
             self.run.create({**begun, **changed, "resumed_on": here})
         told = "".join(f"; {n} {old} -> {new}" for n, (old, new) in {**changes, **moved}.items())
         say(f"continuing {self.run.path} after {at}{told}")
 
-    # The end of an epoch
+    # End of an epoch
 
     def _end_epoch(self):
         at, epoch, trouble = self.at, self.at.epoch + 1, None
         if not at.averaged:
-            self.keeper.average_running_statistics()
+            self.checkpointer.average_running_statistics()
             at.averaged = True
-        with self.average or contextlib.nullcontext(), self.step.buckets.apart():
+        with self.average or contextlib.nullcontext(), self.step.flat.apart():
             try:
                 evaluation = evaluate(
                     self.net,
@@ -280,7 +149,7 @@ class Training(StepsOfEpoch):
             raise trouble
         if not math.isfinite(evaluation.loss):
             raise NotFinite(f"the test loss is {evaluation.loss} after epoch {epoch}")
-        parameters = self.keeper.digest()
+        parameters = self.checkpointer.digest()
         self.clock.lap("save")
         seconds = self._take_seconds()
         values = {
@@ -307,38 +176,40 @@ class Training(StepsOfEpoch):
         self.save()
         if self.group.first:
             with self.average or contextlib.nullcontext():
-                self.keeper.save_model(at)
-            runlog.append(self.run.log, "epoch", **values)
+                self.checkpointer.save_model(at)
+            self._log_epoch(values)
             if self.board:
                 self.board.epoch(values)
-            done = runlog.epochs(self.run.log)[-10:]
-            left = sum(sum(line["seconds"].values()) for line in done) / len(done)
-            left *= self.plan.epochs - epoch
-            many = len(self.prepared.classes) > 10  # of fewer it says little, epoch by epoch
+            left = mean_seconds(self.epochs) * (self.plan.epochs - epoch)
+            many = len(self.prepared.classes) > 10  # with fewer it says little
             say(epoch_line(values, self.plan.epochs, left, top5=many))
         self.clock.lap("log")
         signal = int(self.group.gather("signal", [self.stop.received]).max())
         if signal and at.epoch < self.plan.epochs:
             self.leave(signal)
 
+    def _log_epoch(self, values):
+        runlog.append(self.run.log, "epoch", **values)
+        self.epochs.append(EpochRecord.of(values))
+
     def _take_seconds(self):
-        """Seconds of this epoch, also of processes that were stopped within it."""
+        """Return the seconds of this epoch by activity, including earlier processes."""
         seconds = self.clock.take()
         names = [*self.at.seconds, *(name for name in seconds if name not in self.at.seconds)]
         both = ((name, self.at.seconds.get(name, 0.0) + seconds.get(name, 0.0)) for name in names)
         return {name: round(value, 3) for name, value in both}
 
-    # Saving, stopping, going back
+    # Saving, stopping, rolling back
 
     def save(self):
         self.clock.lap("train")
         self.at.seconds = self._take_seconds()
-        self.keeper.save(self.at)
+        self.checkpointer.save(self.at)
         self.saved = time.monotonic()
         self.clock.lap("save")
 
     def leave(self, signal):
-        """All is saved; end."""
+        """Log the stop and end; everything is saved."""
         at = self.at
         if self.group.first:
             done = self.plan.done(at)
@@ -349,10 +220,10 @@ class Training(StepsOfEpoch):
         )
 
     def _go_back(self, trouble):
-        """Go back to the last checkpoint and go on in another order, or give up."""
+        """Roll back to the last checkpoint and continue with another shuffle, or give up."""
         mx.nd.waitall()
         self.group.wait()
-        last, position = self.keeper.restore() or ("none", self.at)
+        last, position = self.checkpointer.restore() or ("none", self.at)
         if last == "none" or self.options.on_nan != "rollback" or self.rollbacks == _MOST_ROLLBACKS:
             tried = f", after {self.rollbacks} rollbacks" if self.rollbacks else ""
             more = "" if self.options.on_nan == "rollback" else ", or --resume --on-nan rollback"
@@ -365,13 +236,14 @@ class Training(StepsOfEpoch):
         self.at = position
         self.at.fresh = [*self.at.fresh, self.at.steps]
         self.recent.clear()
-        # With the new order, or the next time, also of a run that is resumed, would be this one.
+        # Save the new shuffle: a resumed run would otherwise repeat this one.
         self.save()
         if self.group.first:
             back = self.plan.done(self.at)
             runlog.forget_after(self.run.log, self.at.epoch, self.at.steps)
+            self.epochs = [record for record in self.epochs if record.epoch <= self.at.epoch]
             runlog.append(self.run.log, "rollback", reason=trouble, at=done, step=back)
-            say(f"{trouble}; going back to {last}, and on in another order")
+            say(f"{trouble}; rolling back to {last}, and continuing with another shuffle")
 
     def _finish(self):
         if not self.group.first:
@@ -380,13 +252,13 @@ class Training(StepsOfEpoch):
         if runlog.read(log)[-1]["event"] == "end":
             say(f"{self.run.path} has all its {self.plan.epochs} epochs already; nothing to do")
             return
-        done = runlog.epochs(log)
+        done = self.epochs
         self.clock.lap("log")
         seconds = self.clock.take()
-        for epoch in done:
-            for name, value in epoch["seconds"].items():
+        for record in done:
+            for name, value in record.seconds.items():
                 seconds[name] = round(seconds.get(name, 0.0) + value, 3)
-        whole, images = sum(seconds.values()), sum(epoch["images"] for epoch in done)
+        whole, images = sum(seconds.values()), sum(record.images for record in done)
         runlog.append(
             log,
             "end",
@@ -394,7 +266,7 @@ class Training(StepsOfEpoch):
             seconds=round(whole, 1),
             seconds_by={name: round(value, 1) for name, value in seconds.items()},
             images_per_second_overall=round(images / whole, 1),
-            test_error=done[-1]["test_error"],
+            test_error=done[-1].test_error,
             best=self.at.best,
         )
         picture = plots.draw_curve_of(self.run)
@@ -404,7 +276,7 @@ class Training(StepsOfEpoch):
             self.board.close()
         parts = [(text, seconds.get(name, 0.0)) for name, text in SPENT.items()]
         say(
-            f"done: test error {done[-1]['test_error']:.2f}% after {len(done)} epochs, "
+            f"done: test error {done[-1].test_error:.2f}% after {len(done)} epochs, "
             f"{speed(images / whole)} training images per second with evaluation and saving "
             f"included, {duration(whole)} in all\n"
             f"time: {', '.join(f'{100 * value / whole:.1f}% {text}' for text, value in parts)}\n"

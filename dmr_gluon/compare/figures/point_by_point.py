@@ -1,13 +1,9 @@
 """Runs beside one other run, point by point, as differences from their mean. Needs no MXNet."""
 
+from ...runs.learning_curve import letters
 from ..points import TEST
-from .names import kind_of_group
-from .style import (
-    PAGE,
-    letters,
-    new_figure,
-    styles,
-)
+from .names import kind_of
+from .style import PAGE, new_figure, styles
 
 #: (measure, name), from top to bottom.
 _PANELS = (
@@ -32,74 +28,71 @@ def draw_point_by_point(item, colours):
     -------
     Figure
     """
-    panels = [
-        (name, [point for point in item.points if point.measure == measure])
-        for measure, name in _PANELS
-    ]
+    panels = [(name, [p for p in item.points if p.measure == key]) for key, name in _PANELS]
     panels = [panel for panel in panels if panel[1]]
-    figure = new_figure(PAGE, 0.6 + _HEIGHT * len(panels), constrained_layout=True)
+    figure = new_figure(PAGE, 0.6 + _HEIGHT * len(panels))
     figure.suptitle(letters(item.title))
     grid = figure.subplots(len(panels), 1, squeeze=False, sharex=True)
-    (ours,) = styles([kind_of_group(item.ours)], colours)
-    for (axes,), (name, points) in zip(grid, panels):
-        _draw_panel(axes, item, points, ours)
-        axes.set_ylabel(f"{name},\nless our mean")
-    last = grid[-1][0]
-    last.set_xlabel("epoch")
-    epochs = max(point.epoch for point in item.points)
-    last.set_xlim(0, epochs + 0.1)
-    if epochs <= 20:
-        last.set_xticks(range(epochs + 1))
+    (look,) = styles([kind_of(item.ours.setup.spec)], colours)
     legend = {}
-    for (axes,) in grid:
-        legend.update((label, line) for line, label in zip(*axes.get_legend_handles_labels()))
-    figure.legend(legend.values(), legend, loc="outside lower center", ncol=min(len(legend), 5))
+    for (axes,), (name, points) in zip(grid, panels):
+        axes.axhline(0, color=look.colour, linewidth=1)
+        _draw_ours(axes, item, points, look.colour)
+        _draw_theirs(axes, item, points)
+        axes.set_ylabel(f"{name},\nless our mean")
+        lines, labels = axes.get_legend_handles_labels()
+        legend.update(zip(labels, lines))
+    axes.set_xlabel("epoch")
+    axes.set_xlim(0, max(point.epoch for point in item.points) + 0.1)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    figure.legend(legend.values(), legend, loc="outside lower center", ncol=len(legend))
     return figure
 
 
-def _draw_panel(axes, item, points, ours):
+def _by_epoch(points):
+    """Yield the points within each epoch: their means start again there."""
     inner = [point for point in points if point.step is not None]
-    first = min(point.epoch for point in item.points)
-    axes.axhline(0, color=ours.colour, linewidth=1)
-    # Each epoch by itself: its means begin anew.
     for epoch in sorted({point.epoch for point in inner}):
-        part = [point for point in inner if point.epoch == epoch]
+        yield [point for point in inner if point.epoch == epoch]
+
+
+def _draw_ours(axes, item, points, colour):
+    for part in _by_epoch(points):
         at = [_place(item, point) for point in part]
         if all(point.half is not None for point in part):
             half = [point.half for point in part]
-            label = "95% of one more run of ours" if epoch == first else None
+            label = "95% of one more run of ours"
             low = [-value for value in half]
-            axes.fill_between(at, low, half, color=ours.colour, alpha=0.2, linewidth=0, label=label)
-        for number, run in enumerate(item.runs):
+            axes.fill_between(at, low, half, color=colour, alpha=0.2, linewidth=0, label=label)
+        for run in item.runs:
             own = [run.points[p.epoch, p.step][p.measure] - p.ours.mean for p in part]
-            label = "our runs" if epoch == first and not number else None
-            axes.plot(at, own, color=ours.colour, linewidth=0.5, label=label)
-        axes.plot(at, [-point.difference for point in part], color=_THEIRS, linewidth=0.8)
+            axes.plot(at, own, color=colour, linewidth=0.5, label="our runs")
     for point in points:
-        if point.step is None and point.half is not None:
-            axes.errorbar(point.epoch, 0, point.half, color=ours.colour, capsize=4, alpha=0.5)
         if point.step is None:
-            own = [run.epochs[point.epoch][TEST] - point.ours.mean for run in item.runs]
-            axes.plot([point.epoch] * len(own), own, "_", color=ours.colour, markersize=5)
-    for outside, look in ((False, "o"), (True, "x")):
+            if point.half is not None:
+                axes.errorbar(point.epoch, 0, point.half, color=colour, capsize=4, alpha=0.5)
+            own = [run.epochs[point.epoch].test_error - point.ours.mean for run in item.runs]
+            axes.plot([point.epoch] * len(own), own, "_", color=colour, markersize=5)
+
+
+def _draw_theirs(axes, item, points):
+    for part in _by_epoch(points):
+        at = [_place(item, point) for point in part]
+        axes.plot(at, [-point.difference for point in part], color=_THEIRS, linewidth=0.8)
+    for marker, outside in (("o", False), ("x", True)):
         found = [point for point in points if (point.within is False) == outside]
         if found:
-            axes.plot(
-                [_place(item, point) for point in found],
-                [-point.difference for point in found],
-                look,
-                color=_THEIRS,
-                markersize=5 if outside else 4,
-                label=letters(f"{item.theirs.name}{', outside' if outside else ''}"),
-            )
+            at = [_place(item, point) for point in found]
+            label = letters(f"{item.theirs.name}{', outside' if outside else ''}")
+            differences = [-point.difference for point in found]
+            axes.plot(at, differences, marker, color=_THEIRS, markersize=4.5, label=label)
 
 
 def _place(item, point):
-    """In epochs since the beginning; a test is drawn at its epoch's end."""
+    """Return the epochs since the beginning; a test is at the end of its epoch."""
     if point.step is None:
         return point.epoch
     setup = item.ours.setup
     steps = max(each.step for each in item.points if each.step is not None)
-    if setup.recipe and setup.images.get("train"):
-        steps = max(steps, setup.images["train"] / setup.recipe.batch_size)
+    steps = max(steps, setup.images["train"] / setup.recipe.batch_size)
     return point.epoch - 1 + point.step / steps

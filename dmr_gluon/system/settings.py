@@ -1,0 +1,95 @@
+"""Declare dataclass fields with help texts and limits, from which flags are generated."""
+
+import typing
+from dataclasses import MISSING, field, fields
+from typing import Any
+
+from ..errors import DMRError
+
+#: Larger than any sensible setting. A damaged file may hold such a number.
+_BEYOND_USE = 1e15
+
+
+def setting(text: str, source: str = "", default: Any = MISSING, **limits: Any) -> Any:
+    """Declare a field that is also a flag.
+
+    Parameters
+    ----------
+    text : str
+        The flag's help.
+    source : str
+        Source of the values, such as a section of the paper.
+    default : optional
+        Without a default, the field is required.
+    **limits
+        ``above``, ``least`` and ``most`` limit a number, ``choices`` a word. ``unsaid``: the paper
+        leaves the value open, so the authors' value is not a deviation.
+
+    Returns
+    -------
+    dataclasses.Field
+    """
+    return field(default=default, metadata={"help": text, "source": source, **limits})
+
+
+def settings_of(kind):
+    """Return the fields of a dataclass that were declared with :func:`setting`."""
+    return [item for item in fields(kind) if "help" in item.metadata]
+
+
+def check_settings(instance):
+    """Check the values of a dataclass against the limits of its fields.
+
+    Raises
+    ------
+    DMRError
+        If a value is out of range or not one of the choices.
+    """
+    for item in fields(instance):
+        value = getattr(instance, item.name)
+        for part in value if isinstance(value, tuple) else (value,):
+            _check(item, part)
+
+
+def _check(item, value):
+    if value is None:
+        return
+    choices = item.metadata.get("choices")
+    if choices and value not in choices:
+        raise DMRError(f"{item.name} must be {' or '.join(map(str, choices))}, not {value}")
+    if isinstance(value, (bool, str)):
+        return
+    above, least, most = (item.metadata.get(key) for key in ("above", "least", "most"))
+    # "not value > above" also refuses NaN.
+    if above is not None and not value > above:
+        raise DMRError(f"{item.name} must be above {above}, not {value}")
+    if least is not None and not value >= least:
+        raise DMRError(f"{item.name} must be at least {least}, not {value}")
+    if most is not None and not value <= most:
+        raise DMRError(f"{item.name} must be at most {most}, not {value}")
+
+
+def check_types(instance):
+    """Check the types of values that were read from a file.
+
+    Raises
+    ------
+    TypeError
+        If a value does not have the type of its field.
+    """
+    for item in fields(instance):
+        value = getattr(instance, item.name)
+        if not _is_of(item.type, value):
+            raise TypeError(f"{item.name} cannot be a {type(value).__name__} like this")
+
+
+def _is_of(kind, value):
+    """Return whether a value has a type. An int is accepted for a float."""
+    arguments = typing.get_args(kind)
+    if typing.get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_is_of(arguments[0], part) for part in value)
+    if arguments:  # Optional
+        return any(_is_of(argument, value) for argument in arguments)
+    if kind not in (int, float):
+        return type(value) is kind
+    return type(value) in (int, kind) and abs(value) < _BEYOND_USE

@@ -1,0 +1,96 @@
+"""How a recipe is run. Each field of :class:`RunOptions` with a help text is also a flag."""
+
+from dataclasses import dataclass
+from typing import Optional
+
+from ..paper.recipes import KVSTORES
+from ..system.cuda import parse_gpus
+from ..system.settings import check_settings, setting
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and how to run a recipe.
+
+    The seed and the number of devices change the result (each device has its own BN statistics),
+    and so does ``on_nan`` when it rolls back. Nothing else does.
+
+    Parameters
+    ----------
+    data_dir : str
+        Folder of a prepared set.
+    run_dir, resume, seed, gpus, cpus, kv_store, log_steps, checkpoint_steps, checkpoint_minutes, \
+reading_threads, cudnn_autotune, keep, on_nan, tensorboard, estimate : optional
+        As the flags of the training scripts; see ``--help``.
+    began : float, optional
+        ``time.monotonic()`` when the program started, to account for the time.
+
+    Raises
+    ------
+    DMRError
+        For a value beyond its limits.
+    """
+
+    data_dir: str
+    run_dir: Optional[str] = setting(
+        "folder for log, checkpoints and model; default: the next free runs/SET-MODEL-001",
+        default=None,
+    )
+    resume: bool = setting(
+        "continue the run in --run-dir, with its recipe, seed, data set and devices", default=False
+    )
+    seed: int = setting("of initialisation, order and augmentation", default=1, least=0)
+    gpus: Optional[str] = setting(
+        "GPUs to train on: 0, 0-7 or 0,2,4-6; default: the CPU, or the devices of a resumed run",
+        default=None,
+    )
+    cpus: int = setting(
+        "CPU contexts, which divide batch and cores as GPUs would", default=1, least=1
+    )
+    kv_store: str = setting(
+        "how gradients are summed: device, local or nccl over the devices of this process; "
+        "dist_sync over the workers that dmr launch started",
+        default="device",
+        choices=KVSTORES,
+    )
+    log_steps: Optional[int] = setting(
+        "log the mean training loss and error of the epoch so far every so many steps",
+        default=None,
+        least=1,
+    )
+    checkpoint_steps: Optional[int] = setting(
+        "save within an epoch every so many steps", default=None, least=1
+    )
+    checkpoint_minutes: float = setting(
+        "save within an epoch after so many minutes", default=10.0, least=0
+    )
+    reading_threads: Optional[int] = setting(
+        "threads that read and augment images; default: one per core", default=None, least=1
+    )
+    cudnn_autotune: Optional[int] = setting(
+        "how cuDNN chooses algorithms: 1 the fastest, whatever memory it takes (MXNet's default); "
+        "2 the fastest within 1 GB of workspace; 0 without trials, within that too",
+        default=None,
+        choices=(0, 1, 2),
+    )
+    keep: int = setting(
+        "number of latest checkpoints to keep, besides the best epoch's", default=2, least=1
+    )
+    on_nan: str = setting(
+        "when the loss is not finite: stop, or roll back to the last checkpoint and continue with "
+        "another shuffle, three times at most",
+        default="stop",
+        choices=("stop", "rollback"),
+    )
+    tensorboard: bool = setting("write TensorBoard curves to RUN-DIR", default=False)
+    estimate: bool = setting(
+        "time a few steps, print how long the run would take and how large its files would be, "
+        "and leave nothing behind",
+        default=False,
+    )
+    began: Optional[float] = None
+
+    def __post_init__(self):
+        check_settings(self)
+        if self.gpus is not None:
+            parse_gpus(self.gpus)
