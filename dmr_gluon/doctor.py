@@ -1,8 +1,7 @@
 """Examine a machine and its installation for ``dmr doctor``.
 
 :func:`gather` collects facts as plain values for JSON; :func:`judge` turns them into findings. Both
-work without MXNet: this module, run as a program, imports MXNet and trains a step, in a process
-that may crash or hang.
+work without MXNet, which :mod:`.probe` tries in a process that may crash or hang.
 """
 
 import json
@@ -13,12 +12,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from importlib import metadata
 
 from .data.datasets import MANIFEST, open_prepared
-from .errors import DMRError, last_line
+from .errors import DMRError
 from .system import cuda, machine
 from .system.program import command
 from .version import __version__
@@ -154,12 +152,12 @@ def _has(name, specifier):
 
 
 def _try_mxnet(patience):
-    """Return the last answer of :func:`_probe`, with the reason why it ended under ``error``."""
+    """Return the last answer of :mod:`.probe`, with the reason why it ended under ``error``."""
     if os.environ.get("DMLC_ROLE") in ("server", "scheduler"):
         return {"error": "DMLC_ROLE is set: importing MXNet would serve and never return"}
     try:
         done = subprocess.run(
-            command("dmr_gluon.doctor"),
+            command("dmr_gluon.probe"),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=patience,
@@ -184,50 +182,6 @@ def _last_answer(output):
         if isinstance(found, dict):
             return found
     return {}
-
-
-def _probe():
-    """Import MXNet and train a step on each device; print an updated answer after each."""
-    found, started = {"error": None}, time.monotonic()
-
-    def say(**more):
-        found.update(more)
-        print(json.dumps(found), flush=True)
-
-    try:
-        from .runtime import mx
-    except DMRError as error:
-        say(error=str(error))
-        return
-    features = mx.runtime.Features()
-    enabled = sorted(name for name in features if features.is_enabled(name))
-    seconds = round(time.monotonic() - started, 2)
-    say(version=mx.__version__, path=mx.__file__, seconds=seconds, features=enabled, gpus={})
-    say(cpu=_train_step(mx, mx.cpu()))
-    for number in range(mx.context.num_gpus()) if "CUDA" in enabled else ():
-        say(gpus={**found["gpus"], number: "no answer"})
-        say(gpus={**found["gpus"], number: _train_step(mx, mx.gpu(number))})
-
-
-def _train_step(mx, device):
-    """Train a small network for one step; return ``ok`` or the error."""
-    try:
-        net = mx.gluon.nn.HybridSequential()
-        # MXNet fuses these pointwise operators on GPUs and compiles a kernel for them.
-        pointwise = mx.gluon.nn.HybridLambda(lambda F, x: F.sigmoid(F.relu(x * 2) + 1))
-        net.add(mx.gluon.nn.Conv2D(8, 3), mx.gluon.nn.BatchNorm(), pointwise, mx.gluon.nn.Dense(2))
-        net.initialize(ctx=device)
-        net.hybridize(static_alloc=True, static_shape=True)
-        trainer = mx.gluon.Trainer(net.collect_params(), "sgd", kvstore=None)
-        with mx.autograd.record():
-            loss = net(mx.nd.ones((2, 3, 8, 8), ctx=device)).sum()
-        loss.backward()
-        trainer.step(2)
-        value = loss.asscalar()
-        mx.nd.waitall()
-    except mx.base.MXNetError as error:
-        return last_line(error)
-    return "ok" if value == value else "the loss is NaN"
 
 
 def _cuda():
@@ -431,7 +385,3 @@ def _data(facts):
 
 def _gigabytes(count):
     return f"{count / 1e9:.1f} GB"
-
-
-if __name__ == "__main__":
-    _probe()

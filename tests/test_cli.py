@@ -274,7 +274,7 @@ def test_a_run_is_converted_evaluated_and_exported(capsys, short_run, tmp_path):
     assert printed(capsys, "eval", grouped)[:18] == printed(capsys, "eval", short_run)[:18]
     assert "model-symbol.json" in printed(capsys, "export", grouped, "--out", out)
     back = ("--form", "branches", "--run-dir", tmp_path / "again")
-    assert "cifar_dmrnet8, with all" in printed(capsys, "convert", grouped, *back)
+    assert "cifar_dmrnet8, with the parameters" in printed(capsys, "convert", grouped, *back)
 
 
 def test_networks_are_listed_for_images_as_large_as_that(capsys):

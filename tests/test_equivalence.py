@@ -62,7 +62,7 @@ def outputs(of, data):
     """Of a network, or of one that a step trains."""
     if not isinstance(of, TrainingStep):
         return of(data).asnumpy()
-    with of.buckets.apart():
+    with of.flat.apart():
         return of.net(data).asnumpy()
 
 

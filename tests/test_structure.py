@@ -20,7 +20,7 @@ FLOORS = [
     ["data", "runs", "devices"],
     ["training", "datasets", "launch"],
     ["analysis", "deploy", "model_zoo"],
-    ["compare", "doctor", "device_checks"],
+    ["compare", "doctor", "probe", "device_checks"],
     ["cli"],
 ]
 
@@ -146,6 +146,8 @@ def sizes():
         parts = path.relative_to(root).parts[:-1]
         part = parts[1] if len(parts) > 1 else parts[0] if parts else "cli"
         found[f"`{part}`"] += lines_of_code(path)
+    for path in (path for kind in ("css", "js") for path in PACKAGE.rglob(f"*.{kind}")):
+        found[f"`{path.relative_to(PACKAGE).parts[0]}`"] += len(path.read_text().splitlines())
     return found
 
 
