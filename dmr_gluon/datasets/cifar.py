@@ -4,23 +4,17 @@ Both are identified by the digest of all their images and labels, whatever they 
 """
 
 import functools
-import glob
 import hashlib
 import os
-import re
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Dict, Sequence, Tuple
 
 import numpy as np
 
-from ..data import recordio as form
 from ..data.content import DIGESTS, image_digest, require_official
 from ..data.datasets import partial_name
 from ..errors import DMRError
-from ..paper.dataset_facts import PUBLISHED
-from ..standalone.predict_onnx import EXTENSIONS
-from ..system.machine import usable_cores
+from ..paper.dataset_facts import CIFAR_CLASSES, PUBLISHED
 from .archives import (
     ANOTHER,
     AS_PARTIAL,
@@ -33,27 +27,13 @@ from .archives import (
     unpacked_paths,
     unpickle,
 )
+from .cifar_tree import read_tree, tree_images, tree_of
 from .encoder import Encoding, Source
 from .folder import stamp
 from .registration import Registration, add_jpeg_quality
 from .writer import write_set
 
 _PIXELS = 3 * 32 * 32
-_CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
-_CIFAR100 = """
-apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
-camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile
-cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp
-lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom
-oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
-possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake
-spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor
-train trout tulip turtle wardrobe whale willow_tree wolf woman worm
-"""
-#: The official names, in the order of their numbers.
-CIFAR_CLASSES = {"cifar10": tuple(_CIFAR10.split()), "cifar100": tuple(_CIFAR100.split())}
-#: Folders of the test images in trees that can be downloaded.
-_TEST_FOLDERS = ("test", "val", "valid", "validation")
 
 
 @dataclass(frozen=True)
@@ -189,7 +169,7 @@ def read_cifar(name, source) -> Cifar:
     """
     tree = tree_of(source)
     if tree:
-        return _read_tree(name, source, tree)
+        return Cifar(CIFAR_CLASSES[name], *read_tree(name, source, tree))
     version, path = _find(name, source)
     members = read_members(path, version.folder, version.files)
     read = _read_binary if version.binary else _read_pickled
@@ -279,77 +259,6 @@ def _describe(name, source):
         return describe_files({os.path.basename(path): path}, _ARCHIVES[name])
     paths = unpacked_paths(path, version.folder, version.files)
     return describe_files(paths, _ARCHIVES[name], unpacked=True)
-
-
-def tree_of(source):
-    """Return the folders of the splits if a source is a tree of images and has no archive.
-
-    A tree has ``train/`` and ``test/`` (or ``val/``, ``valid/``). Each contains a folder for each
-    class by its official name, directly or inside folders of superclasses, or files called
-    ``NUMBER_CLASS.png``.
-
-    Returns
-    -------
-    dict of str to str, or None
-    """
-    train = os.path.join(source, "train")
-    tests = [os.path.join(source, name) for name in _TEST_FOLDERS]
-    test = next(filter(os.path.isdir, tests), None)
-    archive = any(glob.glob(os.path.join(glob.escape(source), "cifar-*.tar.gz")))
-    return {"train": train, "test": test} if os.path.isdir(train) and test and not archive else None
-
-
-def tree_images(folder):
-    """Return the paths of all images in a folder, at any depth, in a fixed order."""
-
-    def refuse(error):
-        raise error
-
-    found = []
-    for path, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        names = (name for name in sorted(files) if not name.startswith("."))
-        found += [os.path.join(path, n) for n in names if n.lower().endswith(EXTENSIONS)]
-    return found
-
-
-def _read_tree(name, source, tree):
-    classes = CIFAR_CLASSES[name]
-    labels_of = {class_name: label for label, class_name in enumerate(classes)}
-    splits, names, jpegs = {}, {}, 0
-    for split, folder in tree.items():
-        paths = tree_images(folder)
-        names[split] = [os.path.relpath(path, source) for path in paths]
-        labels = [_label_in_tree(path, folder, labels_of, name) for path in paths]
-        with ThreadPoolExecutor(usable_cores()) as pool:
-            read = list(pool.map(_read_image, paths))
-        jpegs += sum(is_jpeg for _, is_jpeg in read)
-        splits[split] = [image for image, _ in read], np.array(labels, dtype=np.int64)
-    return Cifar(classes, splits, names, jpegs)
-
-
-def _label_in_tree(path, split_folder, labels, dataset):
-    folder, file = os.path.split(path)
-    texts = [os.path.splitext(file)[0].partition("_")[2]]
-    if folder != split_folder:  # which may be called train, as a class of CIFAR-100 is
-        texts.insert(0, os.path.basename(folder))
-    for text in texts:
-        label = labels.get(re.sub("[ -]", "_", text.lower()))
-        if label is not None:
-            return label
-    raise DMRError(
-        f"{path!r} is of no class of {dataset}: neither its folder nor its name has one; "
-        f"remove it, or rename the folder"
-    )
-
-
-def _read_image(path):
-    with open(path, "rb") as file:
-        content = file.read()
-    image = form.decode(content)
-    if image is None:
-        raise DMRError(f"{path!r} is not an image that can be read; remove or replace it")
-    return image, form.is_jpeg(content)
 
 
 def _read_pickled(content, path, name):
