@@ -91,6 +91,7 @@ setup(
     package_data={
         "dmr_gluon": ["py.typed"],
         "dmr_gluon.data": ["*.digests"],
+        "dmr_gluon.paper": ["*.json"],
         "dmr_gluon.compare": ["*.css", "*.js"],
     },
     python_requires=">=3.8,<3.13",

@@ -9,7 +9,8 @@ import itertools
 import sys
 from pathlib import Path
 
-from dmr_gluon.analysis.verify import EQUAL, NOTES, measure_networks
+from dmr_gluon.analysis.published import EQUAL, NOTES
+from dmr_gluon.analysis.verify import measure_networks
 from dmr_gluon.system.text_tables import markdown_table, replace_between
 
 PAGE = Path(__file__).resolve().parent / "networks.md"

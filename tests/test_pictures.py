@@ -315,7 +315,7 @@ def test_parameters_beside_table_3(dataset, column):
     numbers = [text.get_text() for text in axes.texts[:-1]]
     assert numbers == [str(number) for number in range(1, len(printed) + 1)]
     assert len(axes.texts[-1].get_text().splitlines()) == len(printed) + 1
-    golden = json.loads((REPOSITORY / "tests/golden/networks.json").read_text())
+    golden = json.loads((REPOSITORY / "dmr_gluon/paper/network_sizes.json").read_text())
     counted = [bars[0].get_xdata()[0] for bars in axes.containers]
     assert counted == [golden[name]["parameters"] / 1e6 for name in names]
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from conftest import REPOSITORY
 
-from dmr_gluon.analysis import verify
-from dmr_gluon.analysis.verify import DIFFERS, EQUAL, KNOWN
+from dmr_gluon.analysis import published, verify
+from dmr_gluon.analysis.published import DIFFERS, EQUAL, KNOWN
 from dmr_gluon.cli import main as cli
 from dmr_gluon.paper import numbers as paper
 
@@ -27,7 +27,7 @@ def test_nothing_is_unexplained(everything):
     # Twelve rows of Tables 2 and 3, and the average path of a network as it is built.
     # And what would follow for the other wide network, note b.
     assert sum(check.verdict == KNOWN for check in checks) == 14
-    assert all(check.note in verify.NOTES for check in checks if check.verdict == KNOWN)
+    assert all(check.note in published.NOTES for check in checks if check.verdict == KNOWN)
 
 
 @pytest.mark.slow
@@ -47,7 +47,7 @@ def test_another_printed_number_is_noticed(name, printed, monkeypatch):
     networks = [replace(row, parameters=printed) for row in paper.NETWORKS if row.name == name]
     monkeypatch.setattr(verify.paper, "NETWORKS", networks)
     (measured,) = verify.measure_networks()
-    known = name in verify._KNOWN_PARAMETERS
+    known = name in published.KNOWN_PARAMETERS
     assert measured.parameters.verdict == (KNOWN if known else DIFFERS)
 
 
@@ -109,7 +109,7 @@ def test_a_network_that_violates_equation_five_is_noticed(monkeypatch):
 
 @pytest.mark.parametrize("verdict, status", [(EQUAL, None), (KNOWN, None), (DIFFERS, 1)])
 def test_the_exit_status_tells_of_what_is_unexplained(verdict, status, monkeypatch, capsys):
-    check = verify.Check("a number", "1", "2", "+1", verdict, "a" if verdict == KNOWN else "")
+    check = published.Check("a number", "1", "2", "+1", verdict, "a" if verdict == KNOWN else "")
     monkeypatch.setattr(verify, "sections", lambda full: [("a section", [check])])
     monkeypatch.setattr(sys, "argv", ["dmr", "verify"])
     if status:
@@ -119,7 +119,7 @@ def test_the_exit_status_tells_of_what_is_unexplained(verdict, status, monkeypat
     else:
         cli.main()
     printed = capsys.readouterr().out
-    assert verdict in printed and "1 checks" in printed and verify.NOTES["d"][:40] in printed
+    assert verdict in printed and "1 checks" in printed and published.NOTES["d"][:40] in printed
 
 
 def test_the_readmes_table_is_the_generated_one():

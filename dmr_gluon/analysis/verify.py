@@ -18,38 +18,7 @@ from ..training.optimizer import NAG2016
 from ..training.step import TrainingStep
 from . import mapping, paths, symbol_parity
 from .conversion import convert_training
-
-VERDICTS = EQUAL, KNOWN, DIFFERS = "equal", "known", "DIFFERS"
-
-#: Explained differences, by the letter in the tables.
-NOTES = {
-    "a": "Table 2 has one column of parameters for three networks. In all eight rows it "
-    "equals the ResNet's with 100 classes; ours are counted with 10.",
-    "b": "The paper prints 24.8 M for DMRNet-Wide of depth 50. The network of Table 1, four times "
-    "wider, has 24.152 M. With 3x3 projections it would have 24.807 M, but then DMRNet-Wide of "
-    "depth 32 would have 15.507 M, not the published 14.9 M. Unresolved.",
-    "c": "The paper's average assumes identical merge-and-run blocks. The last one has one "
-    "output, the sum of both branches (authors' code; the parameter counts confirm it), so that "
-    "its branch has more weight: B/2 instead of B/3.",
-    "d": "L counts blocks in Table 1, section 3.2 and Figure 3, and layers in Table 2: DMRNet with "
-    "L = 9 of Figure 3 is cifar_dmrnet20, DMRNet with L = 54 of Table 2 is cifar_dmrnet56.",
-}
-
-#: The parameters that notes a and b explain; they excuse no other number.
-_KNOWN_PARAMETERS = {
-    "cifar_dilnet14": ("a", 346_650),
-    "cifar_dmrnet14": ("a", 349_402),
-    "cifar_dilnet20": ("a", 541_082),
-    "cifar_dmrnet20": ("a", 543_834),
-    "cifar_dilnet26": ("a", 735_514),
-    "cifar_dmrnet26": ("a", 738_266),
-    "cifar_dilnet32": ("a", 929_946),
-    "cifar_dmrnet32": ("a", 932_698),
-    "cifar_resnet74": ("a", 1_147_418),
-    "cifar_dilnet38": ("a", 1_124_378),
-    "cifar_dmrnet38": ("a", 1_127_130),
-    "cifar_dmrnet50_w4": ("b", 24_151_882),
-}
+from .published import DIFFERS, EQUAL, KNOWN, Check, check_parameters, compare_millions
 
 #: One network of each kind, compared numerically unless --full is given.
 KINDS = (
@@ -105,33 +74,6 @@ def sections(full=False):
 
 
 @dataclass(frozen=True)
-class Check:
-    """One published number or claim, and our result.
-
-    Parameters
-    ----------
-    what : str
-    published : str
-        As the paper prints it.
-    ours : str
-    difference : str
-        Ours minus the published one; empty if not applicable.
-    verdict : str
-        ``equal``: to the digits that the paper prints; ``known``: a difference that is
-        explained; ``DIFFERS``: an unexplained one.
-    note : str
-        A letter of ``NOTES``, or empty.
-    """
-
-    what: str
-    published: str
-    ours: str
-    difference: str
-    verdict: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
 class MeasuredNetwork:
     """A network of the paper, counted in its graph."""
 
@@ -153,30 +95,8 @@ def measure_networks() -> Iterator[MeasuredNetwork]:
             str(complexity.depth - published.depth),
             EQUAL if complexity.depth == published.depth == spec.depth else DIFFERS,
         )
-        parameters = None
-        if published.parameters is not None:
-            note, known = _KNOWN_PARAMETERS.get(published.name, ("", None))
-            parameters = _parameters(
-                f"parameters of {published.name}",
-                published.parameters,
-                complexity.parameters,
-                note if complexity.parameters == known else "",
-            )
+        parameters = check_parameters(published, complexity.parameters)
         yield MeasuredNetwork(published, complexity, parameters, depth)
-
-
-def _parameters(what, printed, count, note=""):
-    """Compare a count with millions printed to a few digits."""
-    digits = len(printed.split(".")[1])
-    same = f"{count / 1e6:.{digits}f}" == printed
-    return Check(
-        what,
-        f"{printed} M",
-        f"{count / 1e6:.3f} M",
-        f"{count / 1e6 - float(printed):+.3f}",
-        EQUAL if same else KNOWN if note else DIFFERS,
-        "" if same else note,
-    )
 
 
 def check_table2_column() -> Iterator[Check]:
@@ -184,7 +104,7 @@ def check_table2_column() -> Iterator[Check]:
     for layers, printed in zip(paper.TABLE2_L, paper.TABLE2_PARAMETERS):
         spec = get_spec(f"cifar_resnet{2 * layers + 2}", classes=100)
         count = complexity_of(spec).parameters
-        yield _parameters(f"Table 2, L = {layers}: {spec.name}, 100 classes", printed, count)
+        yield compare_millions(f"Table 2, L = {layers}: {spec.name}, 100 classes", printed, count)
 
 
 def check_3x3_projections() -> Iterator[Check]:
@@ -195,7 +115,9 @@ def check_3x3_projections() -> Iterator[Check]:
     ):
         counted = complexity_of(get_spec(name))
         more = sum(8 * layer.parameters for layer in counted.layers if layer.kind == "conv 1x1/2")
-        yield _parameters(f"{name} with 3x3 projections", printed, counted.parameters + more, note)
+        yield compare_millions(
+            f"{name} with 3x3 projections", printed, counted.parameters + more, note
+        )
 
 
 def check_paths() -> Iterator[Check]:

@@ -71,22 +71,24 @@ def _networks(options):
 
 
 def _list_networks():
-    from ..analysis.verify import measure_networks
+    from ..analysis.published import check_parameters, network_sizes
+    from ..paper.numbers import NETWORKS
     from ..system.text_tables import text_table
 
-    rows, notes = [], set()
-    for measured in measure_networks():
-        check, counts = measured.parameters, measured.complexity
+    rows, notes, sizes = [], set(), network_sizes()
+    for published in NETWORKS:
+        size = sizes[published.name]
+        check = check_parameters(published, size["parameters"])
         notes |= {check.note} if check and check.note else set()
         rows.append(
             (
-                measured.published.name,
-                measured.published.source,
-                counts.depth,
-                f"{counts.parameters / 1e6:.3f}",
-                f"{measured.published.parameters or ''} {check.note if check else '':1}",
-                f"{counts.multiply_adds / 1e6:,.1f}",
-                f"{counts.activations / 1e6:.2f}",
+                published.name,
+                published.source,
+                size["depth"],
+                f"{size['parameters'] / 1e6:.3f}",
+                f"{published.parameters or ''} {check.note if check else '':1}",
+                f"{size['multiply_adds'] / 1e6:,.1f}",
+                f"{size['activations'] / 1e6:.2f}",
             )
         )
     header = ("network", "paper", "depth", "parameters", "paper's", "multiply-adds", "activations")
@@ -98,7 +100,7 @@ def _list_networks():
 def _print_notes(letters):
     from textwrap import fill
 
-    from ..analysis.verify import NOTES
+    from ..analysis.published import NOTES
 
     for letter in sorted(letters):
         print(fill(NOTES[letter], 96, initial_indent=f"{letter}  ", subsequent_indent="   "))
@@ -249,7 +251,7 @@ def _verify_devices(options):
 
 
 def _verify_numbers(options):
-    from ..analysis import verify
+    from ..analysis import published, verify
     from ..system.text_tables import text_table
 
     checks, out = [], sys.stderr if options.json else sys.stdout
@@ -267,17 +269,17 @@ def _verify_numbers(options):
         ]
         print(text_table((title, *header[1:]), rows, (1, 2, 3)) + "\n", file=out, flush=True)
         checks += section
-    counts = {verdict: sum(c.verdict == verdict for c in checks) for verdict in verify.VERDICTS}
+    counts = {verdict: sum(c.verdict == verdict for c in checks) for verdict in published.VERDICTS}
     if options.json:
-        print(json.dumps({"checks": list(map(asdict, checks)), "notes": verify.NOTES}, indent=1))
+        print(json.dumps({"checks": list(map(asdict, checks)), "notes": published.NOTES}, indent=1))
     else:
-        _print_notes(verify.NOTES)
+        _print_notes(published.NOTES)
     print(
-        f"\n{len(checks)} checks: {counts[verify.EQUAL]} equal, {counts[verify.KNOWN]} known "
-        f"discrepancies, {counts[verify.DIFFERS]} unexplained",
+        f"\n{len(checks)} checks: {counts[published.EQUAL]} equal, {counts[published.KNOWN]} known "
+        f"discrepancies, {counts[published.DIFFERS]} unexplained",
         file=out,
     )
-    if counts[verify.DIFFERS]:
+    if counts[published.DIFFERS]:
         sys.exit(1)
 
 

@@ -1,4 +1,4 @@
-"""Write entries of networks.json, by name only: python tests/golden/write.py NAME [NAME ...].
+"""Write entries of network_sizes.json, by name only: python tests/golden/write.py NAME [NAME ...].
 
 Without names it says what differs from the networks as they are built, and writes nothing.
 test_golden.py knows the file's SHA-256, so that whoever writes it has to say so there too.
@@ -13,7 +13,7 @@ from dmr_gluon import get_model
 from dmr_gluon.models.complexity import image_size, measure
 from dmr_gluon.paper.numbers import NETWORKS
 
-PATH = Path(__file__).with_name("networks.json")
+PATH = Path(__file__).parents[2] / "dmr_gluon" / "paper" / "network_sizes.json"
 
 
 def count(name):
