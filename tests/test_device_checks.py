@@ -128,8 +128,8 @@ class TestWorkers:
         def check(status=0, factor=1.0, apart=0.0, workers=2):
             def run(command, **_):
                 for rank in range(workers):
-                    (tmp_path / f"worker{rank}.json").write_text(json.dumps({"losses": losses}))
-                    np.save(tmp_path / f"worker{rank}.npy", factor * moves + apart * rank)
+                    moved = factor * moves + apart * rank
+                    np.savez(tmp_path / f"worker{rank}.npz", losses=losses, moves=moved)
                 return SimpleNamespace(returncode=status, stderr="a worker died\n")
 
             monkeypatch.setattr(data_parallel, "subprocess", SimpleNamespace(run=run, PIPE=-1))
@@ -270,6 +270,17 @@ class TestRunner:
         assert check.verdict == FAILED and "did not end within 2 s" in check.figures
         with pytest.raises(ProcessLookupError):
             os.kill(int((tmp_path / "pid").read_text()), signal.SIGCONT)
+
+    def test_a_section_that_hangs_after_its_last_word(self, monkeypatch):
+        monkeypatch.setattr(runner, "GRACE", 0.1)
+        code = "import os, time; os.close(1); time.sleep(600)"
+        (check,) = self.run(monkeypatch, code, patience=2)
+        assert check.verdict == FAILED and "did not end within 2 s" in check.figures
+
+    def test_a_failure_without_advice_gets_its_section_s(self, monkeypatch):
+        line = json.dumps({"what": "a", "figures": "an error", "verdict": FAILED, "advice": ""})
+        (check,) = self.run(monkeypatch, f"print('{line}')")
+        assert check.verdict == FAILED and check.advice == runner.SECTIONS[0].advice
 
     def test_tf32_is_checked_where_there_is_such_a_gpu(self, monkeypatch):
         monkeypatch.setattr(runner, "_run", lambda *_: ())

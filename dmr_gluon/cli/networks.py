@@ -197,7 +197,7 @@ def _add_verify(commands):
         "--gpus",
         metavar="0-7",
         help="check these GPUs instead: arithmetic, kvstores, workers, float16, sync-bn, stop and "
-        "resume, export, speed; some five minutes (docs/gpus.md)",
+        "resume, export, speed; some minutes (docs/gpus.md)",
     )
     parser.add_argument(
         "--cpus", type=int, metavar="N", help="the same checks on so many CPU contexts"

@@ -5,7 +5,6 @@ kvstore; what differs is then the kvstore's.
 """
 
 import glob
-import json
 import os
 import subprocess
 import sys
@@ -61,9 +60,7 @@ def check_kvstores(devices):
     for name in names:
         what = f"kvstore {name}, {STEPS} steps on {len(devices)} devices"
         try:
-            step = make_step(devices, kv_store=name)
-            found = steps_of(step)
-            step.check_replicas()
+            found = steps_of(make_step(devices, kv_store=name))
         except (DMRError, mx.base.MXNetError) as error:
             yield Check(what, last_line(error), FAILED, _KVSTORE.format(name))
             continue
@@ -111,6 +108,11 @@ def steps_of(step, count=STEPS, group=ALONE, same=False, share=None):
     -------
     list of float, numpy.ndarray
         The mean loss of each step over this worker's images, and what the weights moved by.
+
+    Raises
+    ------
+    DMRError
+        Where the devices then have different weights.
     """
     before = _weights(step)
     share = share or IMAGES * len(step.devices) * step.accumulate
@@ -123,6 +125,7 @@ def steps_of(step, count=STEPS, group=ALONE, same=False, share=None):
         results = step(images[mine], labels[mine], _LR, total=shape[0])
         losses.append(sum(float(loss.asscalar()) for loss, _ in results) / share)
     mx.nd.waitall()
+    step.check_replicas()
     return losses, _weights(step) - before
 
 
@@ -163,7 +166,7 @@ def check_workers(devices, folder):
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": str(max(1, int(threads) // 2))},
     )
-    found = [_read(path) for path in sorted(glob.glob(os.path.join(folder, "worker*.json")))]
+    found = [np.load(path) for path in sorted(glob.glob(os.path.join(folder, "worker*.npz")))]
     if done.returncode or len(found) != 2:
         said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
         yield Check(what, f"status {done.returncode}: {said}", FAILED, _WORKERS)
@@ -171,7 +174,7 @@ def check_workers(devices, folder):
     # The reference has to have both workers' parts, in their order.
     expected = steps_of(make_step(devices[:1], accumulate=2 * each))
     losses = np.mean([one["losses"] for one in found], axis=0)
-    moves = [np.load(path) for path in sorted(glob.glob(os.path.join(folder, "worker*.npy")))]
+    moves = [one["moves"] for one in found]
     if not np.array_equal(*moves):
         yield Check(what, "the workers have different weights", FAILED, _WORKERS)
         return
@@ -182,14 +185,7 @@ def work(devices, folder):
     """What each of the two workers does."""
     group = join("dist_sync", devices)
     losses, moves = steps_of(make_step(devices, group=group), group=group)
-    np.save(os.path.join(folder, f"worker{group.rank}.npy"), moves)
-    with open(os.path.join(folder, f"worker{group.rank}.json"), "w", encoding="utf-8") as file:
-        json.dump({"losses": losses}, file)
-
-
-def _read(path):
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)
+    np.savez(os.path.join(folder, f"worker{group.rank}.npz"), losses=losses, moves=moves)
 
 
 # float16 and synchronised BN
@@ -212,7 +208,6 @@ def check_float16(devices, count=40):
     losses, _ = steps_of(step, count, same=True)
     scale = step.loss_scale.scale
     skipped = step.loss_scale.take()["skipped_steps"]
-    step.check_replicas()
     fine = losses[-1] < 0.7 * losses[0] and scale >= 1 and skipped <= count // 2
     yield judged(
         f"{what}, {count} steps with one batch",

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Dict
 
 from ..system import program as child
@@ -29,7 +29,7 @@ class Section:
     name, title : str
     environment : dict of str to str
     advice : str
-        Where it crashes or does not end.
+        Where it crashes, raises or does not end.
     """
 
     name: str
@@ -108,14 +108,17 @@ def _run(section, kind, numbers, patience):
                 line = lines.get(timeout=max(0, deadline - time.monotonic()))
                 if line is None:
                     break
-                yield Check(**json.loads(line))
-            if process.wait():
+                check = Check(**json.loads(line))
+                unexplained = check.verdict == FAILED and not check.advice
+                yield replace(check, advice=section.advice) if unexplained else check
+            # It has said all, but may still hang while MXNet ends.
+            if process.wait(max(0, deadline - time.monotonic())):
                 said.seek(0)
                 words = said.read().decode(errors="replace").strip().splitlines()
                 end = -process.returncode
                 name = signal.Signals(end).name if end > 0 else f"status {process.returncode}"
                 trouble = f"ended by {name}: {words[-1] if words else 'without a word'}"
-        except queue.Empty:
+        except (queue.Empty, subprocess.TimeoutExpired):
             trouble = f"did not end within {patience:g} s"
         finally:
             _end(process)
