@@ -23,7 +23,7 @@ BENCH_VENV = .venv-bench
 BENCH_PIP =
 # Of benchmarks/compare.py, such as BENCH="--networks cifar_dmrnet14 --rounds 3".
 BENCH =
-# Of tools/mutants.py, such as MUTANTS="blocks --at-most 100".
+# Of tools/mutants.py, such as MUTANTS="models/blocks --sample 100".
 MUTANTS =
 
 .PHONY: help install demo test test-all test-pythons lint format figures results docs build \
