@@ -51,11 +51,6 @@ class RunGroup:
         return self.runs[0].setup
 
     @property
-    def reasons(self):
-        """Reasons for leaving runs out, by path."""
-        return {run.path: reason for run, reason in self.left_out}
-
-    @property
     def title(self):
         """Network and data set, for headings."""
         return f"{self.setup.network} on {dataset_title(self.setup.dataset)}"

@@ -105,7 +105,7 @@ def _figure(picture):
 
 def _details(group):
     """Return a group's runs, recipe and environment, folded."""
-    setup = group.setup
+    setup, reasons = group.setup, {run.path: reason for run, reason in group.left_out}
     runs = [
         (
             run.path,
@@ -113,7 +113,7 @@ def _details(group):
             run.state,
             f"{run.last}/{setup.epochs}",
             f"{run.final('test_error'):.2f}" if run.state == FINISHED else "-",
-            group.reasons.get(run.path, "-"),
+            reasons.get(run.path, "-"),
         )
         for run in group.runs
     ]

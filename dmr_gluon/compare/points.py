@@ -175,9 +175,6 @@ def joint(points):
     # A point's t is its difference in units of its interval, times the quantile.
     ratios = [point.difference / point.half for point in inner]
     t = quantile(runs - 1) * math.sqrt(sum(ratio**2 for ratio in ratios) / len(ratios))
-    text = (
-        f"{len(inner)} points within epochs, {sum(not point.within for point in inner)} of them "
-        f"outside; root mean square of their t {t:.2f}, taken as of one point with {runs - 1} "
-        f"degrees of freedom"
-    )
+    count = f"{len(inner)} points within epochs, {sum(not point.within for point in inner)} outside"
+    text = f"{count}; root mean square of t {t:.2f} with {runs - 1} degrees of freedom"
     return judged(text, difference, None, two_sided(t, runs - 1))
