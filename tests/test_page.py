@@ -1,7 +1,6 @@
 """The HTML report: what it has, and that nothing from a log can do anything there."""
 
 import base64
-import hashlib
 import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -92,8 +91,14 @@ def test_every_training_has_its_details(comparison, full):
     assert len(re.findall("<details>", full)) == len(comparison.groups)
     for run in comparison.runs:
         assert run.path in text
-    for words in ("failed after epoch 123 of 400: killed", "still running", "weight_decay",
-                  "12 epochs instead of 400", "cpu(0), cpu(1)", COMMAND):  # fmt: skip
+    for words in (
+        "failed after epoch 123 of 400: killed",
+        "running after epoch 30 of 400",
+        "weight_decay",
+        "12 epochs instead of 400",
+        '"cpu(0)", "cpu(1)"',
+        COMMAND,
+    ):
         assert words in text
 
 
@@ -108,13 +113,6 @@ def test_it_needs_nothing_else(full):
         assert kind == "data:image/svg+xml"
         ElementTree.fromstring(base64.b64decode(data))
     assert all(found.attributes("alt"))
-
-
-def test_the_policy_allows_its_own_script_alone(full):
-    (policy,) = (text for text in Page(full).attributes("content") if "default-src" in text)
-    script = re.search(r"(?s)<script>(.*?)</script>", full)[1]
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    assert policy.startswith("default-src 'none';") and f"script-src 'sha256-{digest}'" in policy
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))

@@ -10,12 +10,13 @@ from run_folders import ARGUMENTS, append, authors_lines, write_run
 from dmr_gluon.cli import main as cli
 from dmr_gluon.compare.comparison import compare
 from dmr_gluon.compare.figures.drawing import pictures_of
-from dmr_gluon.compare.figures.style import house_style
+from dmr_gluon.compare.figures.style import SETTINGS
 from dmr_gluon.compare.points import Point, joint
-from dmr_gluon.compare.statistics import CONSISTENT, HIGHER, LOWER, NO_VERDICT, Sample
+from dmr_gluon.compare.statistics import CONSISTENT, HIGHER, LOWER, NO_VERDICT, Sample, prediction
 from dmr_gluon.compare.tables import as_json, as_text, sections
 from dmr_gluon.paper.recipes import CIFAR
 from dmr_gluon.runs.authors_log import images_of
+from dmr_gluon.runs.learning_curve import own_settings
 from dmr_gluon.runs.reader import read_runs
 
 RECIPE = replace(CIFAR, model="cifar_dmrnet14", epochs=5, lr_drops=(0.4, 0.6, 0.8))
@@ -82,7 +83,8 @@ def test_every_point_that_both_have(tmp_path):
         half = 2.5706 * np.std(values, ddof=1) * np.sqrt(7 / 6)
         assert point.half == pytest.approx(half, rel=1e-4)
         assert point.within
-    assert item.verdict.kind == CONSISTENT and "30 points within epochs, 0 of" in item.verdict.text
+    assert item.verdict.kind == CONSISTENT
+    assert item.verdict.text.startswith("30 points within epochs, 0 outside; root mean square of t")
 
 
 def test_their_tests_are_of_fewer_images(tmp_path):
@@ -138,7 +140,7 @@ def test_three_runs_are_too_few_for_a_joint_verdict(tmp_path):
     assert not any(point.within for point in item.points if point.step)
     single = our_runs(tmp_path / "one", SHIFTS[:1])
     item = only(compare(single, their_log(tmp_path / "theirs.txt", 9.0)).points)
-    assert {(point.half, point.within, point.t) for point in item.points} == {(None, None, None)}
+    assert {(point.half, point.within) for point in item.points} == {(None, None)}
 
 
 @pytest.mark.parametrize("runs, most", [(4, 0.065), (6, 0.055), (10, 0.055)])
@@ -150,9 +152,10 @@ def test_chance_makes_a_joint_verdict_no_more_often_than_it_says(runs, most, cor
         common = rng.standard_normal((runs + 1, 1))
         own = rng.standard_normal((runs + 1, 30))
         values = np.sqrt(correlation) * common + np.sqrt(1 - correlation) * own
+        ours = [Sample.of(column) for column in values[:-1].T]
         points = [
-            Point(1, i, "train_error", Sample.of(values[:-1, i].tolist()), values[-1, i], 1.0)
-            for i in range(30)
+            Point(1, i, "train_error", sample, theirs, prediction(sample))
+            for i, (sample, theirs) in enumerate(zip(ours, values[-1]))
         ]
         found += joint(points).kind != CONSISTENT
     chance = 2 * np.sqrt(0.05 * 0.95 / many)
@@ -194,8 +197,8 @@ def test_a_run_without_points_is_left_out_and_told(tmp_path):
     ours = read_runs([tmp_path / "ours"])
     comparison = compare(ours, their_log(tmp_path / "theirs.txt", 0.1))
     item = only(comparison.points)
-    assert len(item.runs) == 6 and item.left_out == 1
-    assert "left out: 1 run without means within epochs" in as_text(comparison)
+    assert len(item.runs) == 6
+    assert "left out: 1 run without points" in as_text(comparison)
 
 
 def test_a_run_is_not_set_beside_itself(tmp_path, monkeypatch):
@@ -237,7 +240,7 @@ def test_of_many_points_some_are_shown(tmp_path):
     comparison = compare(ours, theirs)
     assert len(only(comparison.points).points) == 5 * 77 * 2 + 5
     (section,) = [s for s in sections(comparison) if s.title.endswith("point by point")]
-    assert len(section.rows) == 15 and "775 points in all" in " ".join(section.notes)
+    assert len(section.rows) == 100 and "the last 100 of 775 points" in " ".join(section.notes)
 
 
 def test_text_json_page_and_picture(tmp_path, capsys, monkeypatch):
@@ -246,10 +249,12 @@ def test_text_json_page_and_picture(tmp_path, capsys, monkeypatch):
     comparison = compare(ours, theirs)
     item = only(comparison.points)
     (section,) = [s for s in sections(comparison) if s.title.endswith("point by point")]
-    assert section.title == "cifar_dmrnet14 on CIFAR-10 beside theirs, point by point"
-    assert len(section.rows) == 35 and section.notes[0].startswith("together: ours are lower than")
+    assert section.title == "cifar_dmrnet14 on CIFAR-10 compared with theirs, point by point"
+    assert len(section.rows) == 35 and section.notes[0].startswith(
+        "ours together: lower: 30 points"
+    )
     text = as_text(comparison)
-    assert "epoch 5, step 750  training loss" in text and "tested on 800 images" in text
+    assert "epoch 5, step 750  training loss" in text and "10,000 and 800 test images" in text
     found = only(as_json(comparison)["points"])
     assert len(found["points"]) == 35 and found["verdict"]["kind"] == LOWER
     json.dumps(found)
@@ -260,12 +265,12 @@ def test_text_json_page_and_picture(tmp_path, capsys, monkeypatch):
     assert page.count("epoch 3, step 500") == 2 and "point by point" in page
     assert "points-cifar_dmrnet14-theirs-cifar10-5-epochs" in (tmp_path / "page.md").read_text()
     pictures = {n: p for n, p in pictures_of(comparison).items() if n.startswith("points-")}
-    with house_style():
+    with own_settings(SETTINGS):
         figure = only(pictures.values()).draw()
     loss, error, test = figure.axes
     # Their points less our mean; of training and test.
     for axes, count in ((loss, 15), (error, 15), (test, 5)):
-        marks = [line for line in axes.lines if line.get_marker() in ("o", "x")]
+        marks = [line for line in axes.lines if line.get_marker() == "o"]
         values = sorted(y for line in marks for y in line.get_ydata())
         assert len(values) == count
         measure = {loss: "train_loss", error: "train_error", test: "test_error"}[axes]

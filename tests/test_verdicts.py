@@ -303,8 +303,8 @@ class TestBetween:
         [
             ([], [5.0, 5.1], "no finished run on one side"),
             ([], [], "no finished run on one side"),
-            ([5.0], [6.0], "one run each: the spread is not known"),
-            ([5.0], [6.0, 6.0], "one run against 2 that are all equal: the spread is not known"),
+            ([5.0], [6.0], "one run each: the spread is unknown"),
+            ([5.0], [6.0, 6.0], "one run against 2, all equal: the spread is unknown"),
             ([5.0, 5.0], [6.0, 6.0, 6.0], "neither side has any spread: no test is possible"),
             ([5.0, 5.0], [5.0, 5.0], "neither side has any spread: no test is possible"),
         ],

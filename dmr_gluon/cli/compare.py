@@ -114,14 +114,15 @@ def _write(comparison, options, reload_seconds=None):
 
 def _markdown(comparison, options):
     from ..compare.figures.drawing import pictures_of
-    from ..compare.tables import as_markdown, relative
+    from ..compare.tables import as_markdown
     from ..system.text_tables import replace_between
 
     path, figures = options.markdown, []
     if options.pictures:
         for name, picture in pictures_of(comparison).items():
             file = os.path.join(options.pictures, f"{name}.png")
-            figures.append((picture.title, relative(file, path)))
+            relative = os.path.relpath(file, os.path.dirname(os.path.abspath(path)))
+            figures.append((picture.title, relative))
     text = as_markdown(comparison, figures)
     try:
         with open(path, encoding="utf-8", newline="") as file:

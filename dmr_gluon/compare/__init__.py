@@ -1,1 +1,1 @@
-"""Results beside the paper's tables."""
+"""Comparison of results with the paper and with each other."""

@@ -1,33 +1,23 @@
-"""Groups of runs that repeat one training, and how that training deviates from the paper's.
+"""Group runs that repeat one training, and list its deviations from the paper's.
 
 Needs no MXNet.
 """
 
 import dataclasses
-import json
 import re
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
+from ..paper import recipes
 from ..paper.dataset_facts import PUBLISHED
-from ..paper.recipes import OF_DATASET, differences
 from ..runs.directory import natural
-from ..runs.reader import AUTHORS, FAILED, FINISHED, RUNNING, Run, Setup
+from ..runs.reader import AUTHORS, FINISHED, Run, Setup
 from ..system.text_tables import counted
 from .statistics import Sample
 
 TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "imagenet": "ImageNet"}
-#: Remarks on how a set's images are known to be the official ones.
-_HOW_KNOWN = {
-    "content": "",
-    "archives": "its images are identified by the published MD5 of their archives and their "
-    "number, not one by one",
-    "counts": "its images are identified by their number alone: no archive with a published MD5 "
-    "was found",
-    None: "nothing says whether its images are the official ones",
-}
-#: Images over which the paper's GPUs take BN's statistics (sections 4.2 and 4.5).
-_BN_IMAGES = 32
+#: Images per GPU in the paper, over which BN computes its statistics (sections 4.2 and 4.5).
+BN_IMAGES = 32
 
 
 @dataclass(frozen=True)
@@ -37,16 +27,16 @@ class RunGroup:
     Parameters
     ----------
     runs : tuple of Run
-        All of them.
+        All runs.
     counted : tuple of Run
-        The finished ones, each seed once.
+        The finished ones, one per seed.
     left_out : tuple of (Run, str)
-        The others, with the reason.
+        The others, each with the reason.
     deviations : tuple of str
-        How the training deviates from the paper's. If there are any, its results cannot be
-        compared with the paper's.
+        Deviations from the paper's training. If there are any, the results are not comparable with
+        the paper's.
     remarks : tuple of str
-        What does not prevent the comparison, but a reader should know.
+        Facts to know that do not prevent the comparison.
     """
 
     runs: Tuple[Run, ...]
@@ -57,26 +47,21 @@ class RunGroup:
 
     @property
     def setup(self) -> Setup:
-        """The setup of the first run, whose seed is its own."""
+        """The setup of the first run; the others differ in their seed."""
         return self.runs[0].setup
 
     @property
-    def reasons(self):
-        """Why runs are left out, by path."""
-        return {run.path: reason for run, reason in self.left_out}
-
-    @property
     def title(self):
+        """Network and data set, for headings."""
         return f"{self.setup.network} on {dataset_title(self.setup.dataset)}"
 
     def sample(self, measure="test_error") -> Optional[Sample]:
-        """Return the results after the last epochs of the runs that count."""
-        values = (run.final(measure) for run in self.counted)
-        return Sample.of(value for value in values if value is not None)
+        """Summarize a measure after the last epoch, over the runs that count."""
+        return Sample.of(run.final(measure) for run in self.counted)
 
 
 def grouped(runs):
-    """Group runs, those of one data set together.
+    """Group runs that differ only in their seed.
 
     Parameters
     ----------
@@ -85,6 +70,7 @@ def grouped(runs):
     Returns
     -------
     list of RunGroup
+        Sorted by data set, the paper's first, then by epochs and network.
     """
     found = {}
     for run in runs:
@@ -93,25 +79,21 @@ def grouped(runs):
 
 
 def published_name(dataset):
-    """Return the paper's data set that this one is or was made from, or None.
+    """Return the paper's data set with whose name this one begins, or None.
 
-    It begins with that name: ``cifar10`` for ``cifar10-jpeg``.
+    ``cifar10-jpeg`` is made from ``cifar10``; ``cifar101`` is not.
     """
-    fits = [name for name in PUBLISHED if re.match(re.escape(name) + r"(?![a-z0-9])", dataset)]
-    return max(fits, key=len, default=None)
+    return next((name for name in PUBLISHED if re.match(name + r"(?![a-z0-9])", dataset)), None)
 
 
 def dataset_title(dataset):
-    """Return the name as it is written in a text: ``CIFAR-10-JPEG``."""
+    """Return the name as written in prose, such as ``CIFAR-10-JPEG``."""
     name = published_name(dataset)
-    if name is None:
-        return dataset
-    rest = dataset[len(name) :]
-    return TITLES[name] + (rest.upper() if re.fullmatch(r"[-_]?\w*", rest) else rest)
+    return TITLES[name] + dataset[len(name) :].upper() if name else dataset
 
 
 def deviations_of(run):
-    """Return a run's deviations from the paper's training, including changes while it ran.
+    """Return a run's deviations from the paper's training, including changes at a resume.
 
     Parameters
     ----------
@@ -138,18 +120,17 @@ def deviations(setup):
     name = published_name(setup.dataset)
     if name is None:
         return (f"the paper has no data set {setup.dataset}",)
-    found = []
-    paper, fields = OF_DATASET[name], recipe_deviations(setup)
-    epochs = fields.pop("epochs", None)
+    paper, published, found = recipes.OF_DATASET[name], PUBLISHED[name], []
+    # A recipe for another data set is compared with this one's.
+    fields = recipes.deviations(dataclasses.replace(setup.recipe, name=paper.name))
     fields.pop("train_images", None)  # counted below
     if setup.epochs != paper.epochs:
+        fields.pop("epochs", None)
         found.append(f"{counted(setup.epochs, 'epoch')} instead of {paper.epochs}")
-    elif epochs:  # with the recipe's steps it made as many epochs as the paper
-        found.append(f"a recipe of {epochs[0]} epochs instead of {epochs[1]}")
     if setup.dataset != name:
         found.append(f"{dataset_title(setup.dataset)} instead of {TITLES[name]}")
-    published = PUBLISHED[name]
-    for kind, whole in (("train", published.train_images), ("test", published.test_images)):
+    for kind in ("train", "test"):
+        whole = getattr(published, f"{kind}_images")
         images = setup.images.get(kind, whole)
         if images != whole:
             found.append(f"{images:,} {kind} images instead of {whole:,}")
@@ -159,27 +140,8 @@ def deviations(setup):
     return tuple(found)
 
 
-def recipe_deviations(setup):
-    """Return the fields of a training's recipe that deviate from the paper's for its data set.
-
-    Parameters
-    ----------
-    setup : Setup
-
-    Returns
-    -------
-    dict of str to tuple
-        By field, the recipe's value and the paper's.
-    """
-    paper = OF_DATASET.get(published_name(setup.dataset))
-    # Another data set's recipe is compared with this one's, not with its own.
-    return differences(
-        dataclasses.replace(setup.recipe, name=paper.name) if paper else setup.recipe
-    )
-
-
 def shown(value):
-    """Return a recipe's value in a few words."""
+    """Format the value of a recipe's field."""
     if isinstance(value, tuple):
         return ", ".join(map(shown, value)) or "none"
     if value is None:
@@ -191,66 +153,48 @@ def _group(runs):
     runs = sorted(runs, key=lambda run: (run.setup.seed is None, run.setup.seed or 0, run.path))
     counted, left_out = [], []
     for run in runs:
-        reason = _why_left_out(run) or _repeats(run, counted)
+        reason = _why_left_out(run, counted)
         if reason:
             left_out.append((run, reason))
         else:
             counted.append(run)
     setup = runs[0].setup
     remarks = [f"{run.name}: {remark}" for run in runs for remark in run.remarks]
-    if published_name(setup.dataset) and setup.bn_images not in (None, _BN_IMAGES):
-        remarks.insert(0, f"BN over {setup.bn_images} images, the paper's over {_BN_IMAGES}")
-    if published_name(setup.dataset) and runs[0].format != AUTHORS:
-        known = dict.fromkeys(_HOW_KNOWN.get(r.setup.known_by, _HOW_KNOWN[None]) for r in runs)
-        remarks += filter(None, known)
+    if published_name(setup.dataset):
+        if setup.bn_images not in (None, BN_IMAGES):
+            remarks.insert(0, f"BN over {setup.bn_images} images, the paper's over {BN_IMAGES}")
+        if runs[0].format != AUTHORS:
+            known = {run.setup.known_by or "name" for run in runs} - {"content"}
+            remarks += [
+                f"its images are identified by {how}, not by content" for how in sorted(known)
+            ]
     return RunGroup(
         tuple(runs), tuple(counted), tuple(left_out), deviations_of(runs[0]), tuple(remarks)
     )
 
 
-def _why_left_out(run):
-    if run.state == FINISHED:
-        return None
-    at = f"after epoch {run.last} of {run.setup.epochs}"
-    if run.state == FAILED:
-        return f"failed {at}: {run.reason}"
-    return f"still running, {at}" if run.state == RUNNING else f"stopped {at}"
-
-
-def _repeats(run, counted):
+def _why_left_out(run, counted):
+    if run.state != FINISHED:
+        reason = f": {run.reason}" if run.reason else ""
+        return f"{run.state} after epoch {run.last} of {run.setup.epochs}{reason}"
     for other in counted:
-        if _same_numbers(other, run):
+        if run.epochs == other.epochs:
             return f"the same numbers as {other.path}"
         if other.setup.seed is not None and other.setup.seed == run.setup.seed:
-            return f"seed {run.setup.seed} again, which {other.path} has too"
+            return f"seed {run.setup.seed} again, already counted in {other.path}"
     return None
 
 
-def _same_numbers(one, other):
-    """Tell whether one is a copy of the other."""
-    names = ("train_loss", "train_error", "test_loss", "test_error")
-    pairs = [
-        [[getattr(row, name) for name in names] for row in (one.epochs[n], other.epochs[n])]
-        for n in one.epochs
-        if n in other.epochs
-    ]
-    return bool(pairs) and all(first == second for first, second in pairs)
-
-
 def _key(run):
-    """Return a key that repetitions of one training share."""
+    """Return a key shared by the repetitions of one training."""
     setup = run.setup
-    recipe, spec = dataclasses.asdict(setup.recipe), dataclasses.asdict(setup.spec)
-    recipe.pop("model")
-    what = [
-        *(run.format, setup.dataset, sorted(setup.images.items()), setup.network, spec, recipe),
-        *(setup.epochs, setup.bn_images, list(run.changes)),
-    ]
-    return json.dumps(what, sort_keys=True)
+    recipe = {**dataclasses.asdict(setup.recipe), "model": None}  # the network has several names
+    data = (setup.dataset, sorted(setup.images.items()))
+    how = (setup.network, setup.spec, recipe, setup.epochs, setup.bn_images)
+    return repr((run.format, data, how, run.changes))
 
 
 def _order(group):
     setup = group.setup
-    name = published_name(setup.dataset)
-    known = list(PUBLISHED).index(name) if name else len(PUBLISHED)
-    return known, setup.dataset, setup.epochs, natural(setup.network), _key(group.runs[0])
+    names = natural(setup.dataset), setup.epochs, natural(setup.network)
+    return (published_name(setup.dataset) is None, *names, _key(group.runs[0]))

@@ -1,15 +1,13 @@
-"""Compare runs with one other run of the same training, point by point. Needs no MXNet.
+"""Compare a group with one other run of the same training, point by point. Needs no MXNet.
 
-A point is a mean within an epoch, or the test error after one. Each has a 95% prediction interval
-for one more run of ours (:func:`.statistics.prediction`), by Student's t with n - 1 degrees of
-freedom, where n is the number of our runs.
+A point is a running mean within an epoch, or the test error after one. Each has a 95% prediction
+interval for one more run of ours (:func:`.statistics.prediction`).
 
-All points of one run move together, the more so the closer they are: thirty of them are not thirty
-tests. The joint verdict takes the root mean square of their t values as the t of a single point.
-That is exact if all points move as one and conservative otherwise, because a mean of many squares
-is spread less than one of them: with five runs or more, false alarms stay at or below 5% for any
-correlation, with four they reach 6% (tests/test_points.py). With fewer runs, the spread is too
-uncertain.
+The points of one run move together: thirty of them are not thirty tests. The joint verdict takes
+the root mean square of their t values as the t of a single point, with n - 1 degrees of freedom for
+n runs. That is exact if all points move as one. Otherwise it is conservative, because a mean of
+many squares varies less than one of them: false alarms stay at or below 5% for any correlation with
+five runs or more, and reach 6% with four (tests/test_points.py). Fewer runs give no joint verdict.
 """
 
 import math
@@ -17,23 +15,13 @@ from dataclasses import dataclass
 from typing import Optional, Tuple
 
 from ..runs.reader import Run
-from .groups import RunGroup, dataset_title, published_name
-from .statistics import (
-    CONSISTENT,
-    HIGHER,
-    LEVEL,
-    LOWER,
-    NO_VERDICT,
-    Sample,
-    Verdict,
-    prediction,
-    tested,
-    two_sided,
-)
+from .groups import RunGroup
+from .statistics import NO_VERDICT, Sample, Verdict, judged, prediction, quantile, two_sided
 
-#: What a point within an epoch has, and what there is after one.
+#: Measures within an epoch, and after it.
 TRAINING, TEST = ("train_loss", "train_error"), "test_error"
-#: Of our runs, for a joint verdict.
+TITLES = dict(zip((*TRAINING, TEST), ("training loss", "training error, %", "test error, %")))
+#: The minimum number of runs for a joint verdict.
 _LEAST_RUNS = 4
 
 
@@ -44,15 +32,15 @@ class Point:
     Parameters
     ----------
     epoch : int
-    step : int, optional
+    step : int or None
         Within the epoch; None after it.
     measure : str
         ``train_loss``, ``train_error`` or ``test_error``.
     ours : Sample
     theirs : float
-    half : float, optional
-        Half the width of the 95% prediction interval of one more run of ours; for a test error
-        widened by the sampling error of theirs if it is of fewer images.
+    half : float or None
+        Half the width of the 95% prediction interval for one more run of ours; None if ours have no
+        spread.
     """
 
     epoch: int
@@ -64,47 +52,37 @@ class Point:
 
     @property
     def difference(self):
-        """Ours less theirs."""
+        """Ours minus theirs."""
         return self.ours.mean - self.theirs
 
     @property
     def within(self):
+        """Whether theirs lies in the interval; None without one."""
         return None if self.half is None else abs(self.difference) <= self.half
-
-    @property
-    def t(self):
-        """Of theirs as one more run of ours; None where ours have no spread."""
-        if not self.ours.std:
-            return None
-        return self.difference / (self.ours.std * math.sqrt(1 + 1 / self.ours.count))
 
 
 @dataclass(frozen=True)
 class PointByPoint:
-    """All points that a group has with one other run.
+    """All points that a group has in common with another run.
 
     Parameters
     ----------
     ours : RunGroup
     runs : tuple of Run
-        Those of ours that count, or all where none does, without those that have no points.
-    left_out : int
-        How many have none.
+        The runs of ours that have points: those that count, or all if none does.
     theirs : Run
     points : tuple of Point
-        In the order of the training.
-    test_images : int, optional
-        Of how many images their test errors are, where these show that they are of fewer.
+        In order of training.
+    test_images : int or None
+        The number of images behind their test errors, if it is smaller than ours.
     deviations : tuple of str
-        How the two trainings are known to differ.
+        Known differences between the two trainings.
     verdict : Verdict
-        Joint, of the points within epochs; ``difference`` is the mean of our training errors less
-        theirs.
+        Joint verdict on the points within epochs; ``difference`` is that of the training errors.
     """
 
     ours: RunGroup
     runs: Tuple[Run, ...]
-    left_out: int
     theirs: Run
     points: Tuple[Point, ...]
     test_images: Optional[int]
@@ -113,84 +91,75 @@ class PointByPoint:
 
     @property
     def title(self):
-        return (
-            f"{self.ours.setup.network} on {dataset_title(self.ours.setup.dataset)} beside "
-            f"{self.theirs.name}"
-        )
+        """Both sides, for headings."""
+        return f"{self.ours.title} compared with {self.theirs.name}, point by point"
 
 
-def point_by_point(ours, others, deviations=()):
-    """Compare a group with another group's single run, if both have points in common.
+def value_at(run, epoch, step, measure):
+    """Return a run's number at a point."""
+    return run.epochs[epoch].test_error if step is None else run.points[epoch, step][measure]
+
+
+def point_by_point(ours, theirs, deviations):
+    """Compare a group with another run of the same training.
 
     Parameters
     ----------
-    ours, others : RunGroup
-    deviations : sequence of str
-        How they differ, apart from the images.
+    ours : RunGroup
+    theirs : Run
+    deviations : tuple of str
+        Known differences between the two.
 
     Returns
     -------
     PointByPoint or None
+        None if they have no points in common.
     """
-    theirs = others.runs[0]
-    one, other = ours.setup, others.setup
-    alike = (
-        len(others.runs) == 1
-        and published_name(one.dataset) == published_name(other.dataset)
-        and (one.network, one.epochs) == (other.network, other.epochs)
-    )
-    all_runs = ours.counted or ours.runs
-    runs = [run for run in all_runs if run.points]
-    if not alike or not runs or not theirs.points:
+    runs = [run for run in ours.counted or ours.runs if run.points]
+    keys = list(_common_points([*runs, theirs])) if runs else []
+    if not keys:
         return None
-    places = [place for place in sorted(theirs.points) if all(place in r.points for r in runs)]
-    if not places:
-        return None
-    tested = other.images.get("test", 0)
-    fewer = tested if 0 < tested < one.images.get("test", 0) else None
+    test_images = theirs.setup.images.get("test")
+    if not test_images or test_images >= ours.setup.images.get("test", 0):
+        test_images = None
     points = []
-    for epoch in sorted({epoch for epoch, _ in places}):
-        for place in (place for place in places if place[0] == epoch):
-            for measure in TRAINING:
-                values = [run.points[place][measure] for run in runs]
-                points.append(_point(*place, measure, values, theirs.points[place][measure]))
-        values = [run.epochs[epoch].test_error for run in runs if epoch in run.epochs]
-        theirs_after = theirs.epochs[epoch].test_error if epoch in theirs.epochs else None
-        if theirs_after is not None and len(values) == len(runs):
-            points.append(_point(epoch, None, TEST, values, theirs_after, fewer))
-    if one.dataset != other.dataset:
-        titles = dataset_title(one.dataset), dataset_title(other.dataset)
-        deviations = (f"{titles[0]} and {titles[1]}", *deviations)
-    return PointByPoint(
-        ours,
-        tuple(runs),
-        len(all_runs) - len(runs),
-        theirs,
-        tuple(points),
-        fewer,
-        tuple(deviations),
-        joint(points),
-    )
+    for key in keys:
+        sample = Sample.of(value_at(run, *key) for run in runs)
+        value = value_at(theirs, *key)
+        points.append(Point(*key, sample, value, _half(key[-1], sample, value, test_images)))
+    verdict = joint(points)
+    return PointByPoint(ours, tuple(runs), theirs, tuple(points), test_images, deviations, verdict)
 
 
-def _point(epoch, step, measure, values, theirs, images=None):
-    ours = Sample.of(values)
-    half = None
-    if ours.std:
-        half = prediction(ours)
-        if images:  # theirs is one draw of so many images, ours are of all
-            chance = 100 * math.sqrt(theirs / 100 * (1 - theirs / 100) / images)
-            half *= math.hypot(1, chance / (ours.std * math.sqrt(1 + 1 / ours.count)))
-    return Point(epoch, step, measure, ours, theirs, half)
+def _common_points(runs):
+    """Yield epoch, step and measure of the points that all runs have, in order of training."""
+    steps = {}
+    for epoch, step in sorted(set.intersection(*(set(run.points) for run in runs))):
+        steps.setdefault(epoch, []).append(step)
+    for epoch in steps:
+        yield from ((epoch, step, measure) for step in steps[epoch] for measure in TRAINING)
+        tests = [run.epochs[epoch].test_error if epoch in run.epochs else None for run in runs]
+        if None not in tests:
+            yield epoch, None, TEST
+
+
+def _half(measure, ours, theirs, test_images):
+    if not ours.std:
+        return None
+    half = prediction(ours)
+    if measure == TEST and test_images:  # their sampling error, as a binomial proportion
+        chance = 100 * math.sqrt(theirs / 100 * (1 - theirs / 100) / test_images)
+        half = math.hypot(half, quantile(ours.count - 1) * chance)
+    return half
 
 
 def joint(points):
-    """One verdict of all points within epochs, see the module.
+    """Judge all points within epochs together; see the module.
 
     Parameters
     ----------
     points : sequence of Point
-        Those after epochs are left out.
+        Those after epochs are ignored.
 
     Returns
     -------
@@ -198,18 +167,14 @@ def joint(points):
     """
     inner = [point for point in points if point.step is not None]
     errors = [point.difference for point in inner if point.measure == "train_error"]
-    difference = sum(errors) / len(errors) if errors else None
-    squares = [point.t**2 for point in inner if point.t is not None]
-    if not inner or len(squares) < len(inner) or inner[0].ours.count < _LEAST_RUNS:
+    difference = sum(errors) / len(errors)
+    runs = inner[0].ours.count
+    if runs < _LEAST_RUNS or not all(point.half for point in inner):
         text = f"at least {_LEAST_RUNS} runs are needed, with some spread at every point"
         return Verdict(NO_VERDICT, text, difference)
-    t, freedom = math.sqrt(sum(squares) / len(squares)), inner[0].ours.count - 1
-    p = two_sided(t, freedom)
-    outside = sum(not point.within for point in inner)
-    text = (
-        f"{len(inner)} points within epochs, {outside} of them outside; root mean square of "
-        f"their t {t:.2f}, taken as of one point with {freedom} degrees of freedom"
-    )
-    text = tested(text, p)
-    direction = LOWER if (difference or 0) < 0 else HIGHER
-    return Verdict(CONSISTENT if p >= LEVEL else direction, text, difference, p=p)
+    # A point's t is its difference in units of its interval, times the quantile.
+    ratios = [point.difference / point.half for point in inner]
+    t = quantile(runs - 1) * math.sqrt(sum(ratio**2 for ratio in ratios) / len(ratios))
+    count = f"{len(inner)} points within epochs, {sum(not point.within for point in inner)} outside"
+    text = f"{count}; root mean square of t {t:.2f} with {runs - 1} degrees of freedom"
+    return judged(text, difference, None, two_sided(t, runs - 1))

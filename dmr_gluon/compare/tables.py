@@ -1,42 +1,24 @@
-"""A comparison as tables for a terminal, as Markdown and as JSON. Needs no MXNet."""
+"""Format a comparison as tables for a terminal, as Markdown and as JSON. Needs no MXNet."""
 
-import os
+import itertools
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from typing import List, Tuple
 
+from ..runs.reader import Run
 from ..system.text_tables import counted, markdown_table, one_line, text_table
 from .comparison import MEASURES
-from .groups import dataset_title
-from .statistics import CONSISTENT, HIGHER, LOWER, NO_VERDICT
+from .groups import RunGroup, dataset_title
+from .points import TITLES
+from .statistics import CONSISTENT, LOWER, NO_VERDICT
 
-#: Verdicts of :func:`.verdicts.beside_paper`, in words.
-WORDS = {
-    CONSISTENT: "consistent",
-    LOWER: "lower than the paper's",
-    HIGHER: "higher than the paper's",
-    NO_VERDICT: "no verdict",
-}
-#: The same of two groups, which need not be alike: it takes many runs to see a small difference.
-NOT_DISTINGUISHED = "not distinguished by these runs"
-#: Measures of :mod:`.points`, in words, and what its joint verdict says.
-POINT_MEASURES = {
-    "train_loss": "training loss",
-    "train_error": "training error, %",
-    "test_error": "test error, %",
-}
-JOINT_WORDS = {
-    CONSISTENT: "consistent with one more run of ours",
-    LOWER: "ours are lower than chance explains",
-    HIGHER: "ours are higher than chance explains",
-}
-#: Points that are all shown.
+#: The maximum number of points in a table.
 _MOST_POINTS = 100
 
 
 @dataclass(frozen=True)
 class Section:
-    """A table with what is to be said below it."""
+    """A table and the notes below it."""
 
     title: str
     header: Tuple[str, ...] = ()
@@ -46,7 +28,7 @@ class Section:
 
 
 def sections(comparison):
-    """What a report says, in order.
+    """Lay out a report.
 
     Parameters
     ----------
@@ -56,290 +38,199 @@ def sections(comparison):
     -------
     list of Section
     """
-    datasets = dict.fromkeys(row.group.setup.dataset for row in comparison.rows)
-    found = [_beside_the_paper(comparison, dataset) for dataset in datasets]
-    datasets = dict.fromkeys(pair.one.setup.dataset for pair in comparison.pairs)
-    found += [_beside_each_other(comparison, dataset) for dataset in datasets]
-    found += map(_point_by_point, comparison.points)
-    found.append(_notes(comparison))
-    return [section for section in found if section.rows or section.notes]
+    rows = itertools.groupby(comparison.rows, lambda row: row.group.setup.dataset)
+    pairs = itertools.groupby(comparison.pairs, lambda pair: pair.one.setup.dataset)
+    return [
+        *(_with_paper(dataset, found) for dataset, found in rows),
+        *(_with_each_other(dataset, found) for dataset, found in pairs),
+        *map(_point_by_point, comparison.points),
+        *_notes(comparison),
+    ]
 
 
 def as_text(comparison):
-    """For a terminal."""
+    """Format the report for a terminal."""
     parts = []
     for section in sections(comparison):
-        lines = [section.title]
-        if section.rows:
-            lines.append(text_table(section.header, section.rows, section.right))
-        parts.append("\n".join([*lines, *section.notes]))
+        table = [text_table(section.header, section.rows, section.right)] if section.rows else []
+        parts.append("\n".join([section.title, *table, *section.notes]))
     return printable("\n\n".join(parts))
 
 
 def as_markdown(comparison, pictures=()):
-    """For a document.
+    """Format the report for a document.
 
     Parameters
     ----------
     comparison : Comparison
     pictures : sequence of (str, str)
-        What stands on them, and their paths as the document has to name them.
+        Titles, and paths relative to the document.
     """
     parts = []
     for section in sections(comparison):
         parts.append(f"## {_escaped(section.title)}")
         if section.rows:
-            rows = [tuple(_escaped(cell) for cell in row) for row in section.rows]
+            rows = [tuple(map(_escaped, row)) for row in section.rows]
             parts.append(markdown_table(section.header, rows, section.right))
         if section.notes:
             parts.append("\n".join(f"- {_escaped(note)}" for note in section.notes))
-    parts += [f"![{_escaped(text)}](<{path}>)" for text, path in pictures]
+    parts += [f"![{_escaped(title)}](<{path}>)" for title, path in pictures]
     return printable("\n\n".join(parts))
 
 
 def printable(text):
-    """With nothing that cannot be seen, which a name in a log may have, but for line ends."""
+    """Make invisible characters visible, which names in logs may contain, except line ends."""
     return "\n".join(one_line(line, len(line)) for line in text.split("\n"))
 
 
 def _escaped(text):
-    """So that Markdown shows it as it is."""
+    """Escape a text for Markdown."""
     return re.sub(r"([\\`*<>|\[\]])", r"\\\1", str(text)).replace("\n", " ")
 
 
 def as_json(comparison):
-    """Everything but the epochs, as values for JSON."""
-    return {
-        "rows": [
-            {
-                **_group_of(row.group),
-                "place": row.place,
-                "measure": row.measure,
-                "ours": row.sample and asdict(row.sample),
-                "paper": row.printed,
-                "verdict": asdict(row.verdict),
-            }
-            for row in comparison.rows
-        ],
-        "pairs": [
-            {
-                "one": _group_of(pair.one),
-                "other": _group_of(pair.other),
-                "deviations": pair.deviations,
-                "verdict": asdict(pair.verdict),
-            }
-            for pair in comparison.pairs
-        ],
-        "points": [
-            {
-                **_group_of(item.ours),
-                "theirs": item.theirs.path,
-                "runs": [run.path for run in item.runs],
-                "deviations": item.deviations,
-                "test_images": item.test_images,
-                "points": [{**asdict(point), "within": point.within} for point in item.points],
-                "verdict": asdict(item.verdict),
-            }
-            for item in comparison.points
-        ],
-        "groups": [
-            {
-                **_group_of(group),
-                "recipe": asdict(group.setup.recipe),
-                "deviations": group.deviations,
-                "remarks": group.remarks,
-                "runs": [_run(run, group) for run in group.runs],
-            }
-            for group in comparison.groups
-        ],
-    }
+    """Return values for JSON, with the names of :class:`.Comparison`; epochs are left out."""
+    groups = [
+        {**_plain(group), "recipe": _plain(group.setup.recipe), **_fields(group)}
+        for group in comparison.groups
+    ]
+    return {**_fields(comparison), "groups": groups}
 
 
-def _group_of(group):
-    setup = group.setup
-    return {"dataset": setup.dataset, "network": setup.network, "epochs": setup.epochs}
+def _plain(value):
+    if isinstance(value, RunGroup):
+        setup = value.setup
+        return {"dataset": setup.dataset, "network": setup.network, "epochs": setup.epochs}
+    if isinstance(value, Run):
+        found = {"path": value.path, "seed": value.setup.seed, "state": value.state}
+        return {**found, "epoch": value.last, "test_error": value.final("test_error")}
+    if is_dataclass(value):
+        return _fields(value)
+    return list(map(_plain, value)) if isinstance(value, tuple) else value
 
 
-def _run(run, group):
-    return {
-        "path": run.path,
-        "state": run.state,
-        "seed": run.setup.seed,
-        "epoch": run.last,
-        "test_error": run.final("test_error"),
-        "left_out": group.reasons.get(run.path),
-    }
+def _fields(value):
+    return {name: _plain(part) for name, part in vars(value).items()}
 
 
-def result(sample):
-    """``6.53 ± 0.06``; of one run without a spread, of none a dash."""
+def _result(sample, digits=2):
+    """Format ``6.53 ± 0.06``; the spread is missing for one run."""
     if sample is None:
         return "-"
-    spread = "" if sample.std is None else f" ± {sample.std:.2f}"
-    return f"{sample.mean:.2f}{spread}"
+    spread = "" if sample.std is None else f" ± {sample.std:.{digits}f}"
+    return f"{sample.mean:.{digits}f}{spread}"
 
 
-def signed(value):
-    """A difference in percentage points."""
-    return "" if value is None else f"{value:+.2f}"
+def _difference(verdict):
+    return "-" if verdict.difference is None else f"{verdict.difference:+.2f}"
 
 
-def reasoning(verdict):
-    """How a verdict came about, with the interval where there is one."""
+def _reasoning(verdict):
     if verdict.interval is None:
         return verdict.text
     low, high = verdict.interval
     return f"{verdict.text}; 95% interval {low:+.2f} to {high:+.2f}"
 
 
-def _beside_the_paper(comparison, dataset):
-    notes, rows = {}, []
-    for row in comparison.rows:
-        if row.group.setup.dataset != dataset:
-            continue
-        place = ", ".join(filter(None, (row.place, _measure(row))))
-        if row.verdict.kind != NO_VERDICT:
-            verdict = f"{WORDS[row.verdict.kind]}: {reasoning(row.verdict)}"
+def _with_paper(dataset, rows):
+    reasons, cells = {}, []
+    for row in rows:
+        sample, verdict = row.sample, row.verdict
+        if verdict.kind != NO_VERDICT:
+            words = f"{verdict.kind}: {_reasoning(verdict)}"
         elif row.group.deviations:
-            number = notes.setdefault(row.verdict.text, len(notes) + 1)
-            verdict = f"not comparable ({number})"
+            words = f"not comparable ({reasons.setdefault(verdict.text, len(reasons) + 1)})"
         else:
-            verdict = f"no verdict: {row.verdict.text}"
-        sample = row.sample
-        middle = [f"{sample.median:.2f}", f"{sample.best:.2f}"] if sample else ["-", "-"]
-        rows.append(
+            words = f"no verdict: {verdict.text}"
+        measure = "" if row.measure == "test_error" else MEASURES[row.measure]
+        cells.append(
             (
-                *(row.group.setup.network, place or "-", _count(sample), result(sample), *middle),
-                *(row.printed or "-", signed(row.verdict.difference) or "-", verdict),
+                row.group.setup.network,
+                ", ".join(filter(None, (row.place, measure))) or "-",
+                sample.count if sample else 0,
+                _result(sample),
+                f"{sample.median:.2f}" if sample else "-",
+                f"{sample.best:.2f}" if sample else "-",
+                row.printed or "-",
+                _difference(verdict),
+                words,
             )
         )
-    header = (
-        "network", "place", "runs", "error", "median", "best", "paper", "difference", "verdict",
-    )  # fmt: skip
-    title = f"{dataset_title(dataset)}: beside the paper"
-    lines = [f"({number}) {text}" for text, number in notes.items()]
-    return Section(title, header, rows, (2, 3, 4, 5, 6, 7), lines)
+    header = ("network", "place", "runs", "error", "median", "best", "paper", "difference")
+    notes = [f"({number}) {text}" for text, number in reasons.items()]
+    title = f"{dataset_title(dataset)}: compared with the paper"
+    return Section(title, (*header, "verdict"), cells, (2, 3, 4, 5, 6, 7), notes)
 
 
-def _measure(row):
-    """Where the paper prints more than the test error."""
-    return MEASURES[row.measure] if row.place.startswith("Table 4") else ""
-
-
-def _beside_each_other(comparison, dataset):
-    rows = []
-    for pair in comparison.pairs:
-        one, other = pair.one, pair.other
-        if one.setup.dataset != dataset:
-            continue
-        samples = one.sample(), other.sample()
-        rows.append(
-            (
-                *(f"{_name(one, pair)} ({_count(samples[0])})", result(samples[0])),
-                *(f"{_name(other, pair)} ({_count(samples[1])})", result(samples[1])),
-                *(signed(pair.verdict.difference) or "-", better(pair)),
-                "; ".join(pair.deviations) or "-",
-            )
+def _with_each_other(dataset, pairs):
+    cells = [
+        (
+            *_side(pair.one),
+            *_side(pair.other),
+            _difference(pair.verdict),
+            _better(pair),
+            "; ".join(pair.deviations) or "-",
         )
-    header = (
-        "one (runs)", "error", "other (runs)", "error", "difference", "better",
-        "other deviations",
-    )  # fmt: skip
-    title = f"{dataset_title(dataset)}: beside each other"
-    return Section(title, header, rows, (1, 3, 4))
+        for pair in pairs
+    ]
+    header = ("one (runs)", "error", "other (runs)", "error", "difference", "better")
+    title = f"{dataset_title(dataset)}: compared with each other"
+    return Section(title, (*header, "other deviations"), cells, (1, 3, 4))
 
 
-def point_rows(item):
-    """Yield the rows of a :class:`.points.PointByPoint`.
-
-    Of many points those of some epochs, evenly spaced, and of these the last ones.
-    """
-    points = item.points
-    if len(points) > _MOST_POINTS:
-        last = {(point.epoch, point.measure): point for point in points}
-        epochs = sorted({point.epoch for point in points})
-        kept = epochs[:: -(-len(epochs) // 20)] + epochs[-1:]
-        points = [last[key] for key in last if key[0] in kept]
-    for point in points:
-        place = f"epoch {point.epoch}" + (f", step {point.step}" if point.step else "")
-        digits = 4 if point.measure == "train_loss" else 2
-        ours, theirs = f"{point.ours.mean:.{digits}f}", f"{point.theirs:.{digits}f}"
-        spread = "" if point.ours.std is None else f" ± {point.ours.std:.{digits}f}"
-        half = "-" if point.half is None else f"±{point.half:.{digits}f}"
-        within = {None: "-", True: "within", False: "outside"}[point.within]
-        yield (
-            *(place, POINT_MEASURES[point.measure], ours + spread, theirs),
-            *(f"{point.difference:+.{digits}f}", half, within),
-        )
+def _side(group):
+    sample = group.sample()
+    return f"{group.setup.network} ({sample.count if sample else 0})", _result(sample)
 
 
-def point_notes(item):
-    """What is to be said of a :class:`.points.PointByPoint`, the joint verdict first."""
-    kind, text = item.verdict.kind, item.verdict.text
-    if kind == NO_VERDICT:
-        yield f"no joint verdict: {text}"
-    else:
-        yield f"together: {JOINT_WORDS[kind]}: {text}"
-    if len(item.points) > _MOST_POINTS:
-        yield f"{len(item.points):,} points in all, which --json lists"
-    if item.left_out:
-        yield f"left out: {counted(item.left_out, 'run')} without means within epochs (--log-steps)"
-    if item.test_images:
-        yield (
-            f"theirs were tested on {item.test_images} images, which the intervals of test errors "
-            f"allow for"
-        )
-    if item.deviations:
-        yield f"deviations: {'; '.join(item.deviations)}"
+def _better(pair):
+    verdict = pair.verdict
+    if verdict.kind == NO_VERDICT:
+        return f"unknown: {verdict.text}"
+    if verdict.kind == CONSISTENT:
+        return f"not distinguished by these runs: {_reasoning(verdict)}"
+    return f"{'one' if verdict.kind == LOWER else 'other'}: {_reasoning(verdict)}"
 
 
 def _point_by_point(item):
-    header = (
-        "point", "measure", f"ours ({counted(len(item.runs), 'run')})", "theirs", "difference",
-        "95% of one more run", "theirs is",
-    )  # fmt: skip
-    rows = list(point_rows(item))
-    return Section(
-        f"{item.title}, point by point", header, rows, (2, 3, 4, 5), [*point_notes(item)]
-    )
-
-
-def _name(group, pair):
-    """With the epochs where both are of one network."""
-    same = pair.one.setup.network == pair.other.setup.network
-    return group.setup.network + (f", {group.setup.epochs} epochs" if same else "")
-
-
-def _count(sample):
-    return sample.count if sample else 0
-
-
-def better(pair):
-    """Which of two groups is better, and how sure that is."""
-    kind = pair.verdict.kind
-    if kind == NO_VERDICT:
-        return f"not known: {pair.verdict.text}"
-    if kind == CONSISTENT:
-        return f"{NOT_DISTINGUISHED}: {reasoning(pair.verdict)}"
-    winner = pair.one if kind == LOWER else pair.other
-    return f"{winner.setup.network}: {reasoning(pair.verdict)}"
+    cells = []
+    for point in item.points[-_MOST_POINTS:]:
+        digits = 4 if point.measure == "train_loss" else 2
+        cells.append(
+            (
+                f"epoch {point.epoch}" + (f", step {point.step}" if point.step else ""),
+                TITLES[point.measure],
+                _result(point.ours, digits),
+                f"{point.theirs:.{digits}f}",
+                f"{point.difference:+.{digits}f}",
+                "-" if point.half is None else f"±{point.half:.{digits}f}",
+                {None: "-", True: "within", False: "outside"}[point.within],
+            )
+        )
+    kind = "no verdict" if item.verdict.kind == NO_VERDICT else item.verdict.kind
+    notes = [f"ours together: {kind}: {item.verdict.text}"]
+    if len(item.points) > _MOST_POINTS:
+        notes.append(f"the last {_MOST_POINTS} of {len(item.points):,} points; --json has them all")
+    left_out = len(item.ours.counted or item.ours.runs) - len(item.runs)
+    if left_out:
+        notes.append(f"left out: {counted(left_out, 'run')} without points (--log-steps)")
+    if item.deviations:
+        notes.append(f"deviations: {'; '.join(item.deviations)}")
+    ours = f"ours ({counted(len(item.runs), 'run')})"
+    header = ("point", "measure", ours, "theirs", "difference", "95% of one more run", "theirs is")
+    return Section(item.title, header, cells, (2, 3, 4, 5), notes)
 
 
 def _notes(comparison):
-    """What a reader has to know of single runs, and of all tests together."""
+    """Yield the remarks on single runs and on the tests as a whole, if there are any."""
     notes = []
     for group in comparison.groups:
         notes += [f"left out: {run.path}: {reason}" for run, reason in group.left_out]
         notes += [f"{group.title}: {remark}" for remark in group.remarks]
-    notes += comparison.caveats
     if comparison.tests:
         notes.append(
-            f"{comparison.tests} test{'s' * (comparison.tests > 1)} at the 5% level: where nothing "
-            f"differs, {comparison.tests / 20:.2g} false alarms are to be expected"
+            f"{counted(comparison.tests, 'test')} at the 5% level: if nothing differs, expect "
+            f"{comparison.tests / 20:.2g} false alarms"
         )
-    return Section("Notes", notes=notes)
-
-
-def relative(path, document):
-    """A path as a document that lies elsewhere has to name it."""
-    return os.path.relpath(path, os.path.dirname(os.path.abspath(document))).replace(os.sep, "/")
+    if notes:
+        yield Section("Notes", notes=notes)

@@ -319,6 +319,3 @@ def deviations(recipe: Recipe) -> Dict[str, Tuple[Any, Any]]:
         if ours != its and item.name != "model" and not open_:
             found[item.name] = ours, its
     return found
-
-
-differences = deviations  # dmr_gluon.compare imports it by this name
