@@ -178,14 +178,10 @@ MINE --gpus x
     says ; write 0, 0-7 or 0,2,4-6
     else MINE --gpus 0
 MINE --kv-store nccl
-    says on CPUs use device or local
-    then MINE --kv-store device
-    then MINE --kv-store local
-MINE --cudnn-autotune 1
     says is for GPUs; leave it out
     then MINE
-MINE --sync-bn
-    says is for several devices; leave it out
+MINE --cudnn-autotune 1
+    says is for GPUs; leave it out
     then MINE
 MINE --batch-size 1 --cpus 2
     says give each at least one image
@@ -392,6 +388,8 @@ UNTRIED = {
     "needs training images to find its ranges with": "INT8 takes a while; test_export.py",
     "percentage points more errors than the network": "INT8 takes a while; test_export.py",
     # It would have to be downloaded or installed, or is the real data.
+    "; dmr doctor reports the reason": "would report the same missing GPU; test_doctor.py",
+    "is for several devices; ": "needs a GPU; test_training.py",
     "is given to registered users only: ": "needs ImageNet",
     "does not exist; name ": "needs the archive of CIFAR; test_content.py",
     "is not prepared: ": "needs all of the paper's sets; test_experiments.py",

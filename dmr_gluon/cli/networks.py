@@ -243,9 +243,9 @@ def _verify_devices(options):
         f"{len(checks)} checks of {', '.join(map(str, devices))}: {text}; {seconds:.0f} s", file=out
     )
     if options.json:
-        from ..doctor import gather
+        from ..doctor import describe
 
-        print(json.dumps({"checks": checks, "seconds": round(seconds), **gather()}, indent=1))
+        print(json.dumps({"checks": checks, "seconds": round(seconds), **describe()}, indent=1))
     if counts[FAILED]:
         sys.exit(1)
 
