@@ -4,10 +4,11 @@ import json
 import sys
 
 
-def add_doctor(commands):
+def add_commands(commands):
     """Add doctor to the parser of ``dmr``."""
     parser = commands.add_parser(
         "doctor",
+        function=_doctor,
         help="report problems of this machine and installation, with their remedies",
         description="Check Python, packages, MXNet (which trains a step on the CPU and on every "
         "GPU), threads and prepared data sets. Exits with 1 if there is a problem.",
@@ -16,7 +17,6 @@ def add_doctor(commands):
         "--data-root", default="data", help="folder of the prepared sets (default: data)"
     )
     parser.add_argument("--json", action="store_true", help="add versions, for a bug report")
-    parser.set_defaults(function=_doctor)
 
 
 def _doctor(options):
