@@ -176,7 +176,7 @@ class TestRefusals:
             (["--seed=3"], "use --seeds and --first-seed"),
             (["--resume"], "runs that were begun are continued"),
             (["--seeds", "0"], "--seeds: must be at least 1"),
-            (["--data-root", "/nonexistent"], "cifar10 is not prepared"),
+            (["--data-root", "/nonexistent"], "make it with 'dmr prepare cifar10 --out"),
         ],
     )
     def test_flags_that_do_not_fit(self, tmp_path, data, flags, words):

@@ -377,7 +377,6 @@ UNTRIED = {
     "is for several devices; ": "needs a GPU; test_training.py",
     "is given to registered users only: ": "needs ImageNet",
     "does not exist; name ": "needs the archive of CIFAR; test_content.py",
-    "is not prepared: ": "needs all of the paper's sets; test_experiments.py",
     "the digits come with scikit-learn": "installs packages",
     "the form onnx needs": "installs packages",
     "needs tensorboardX (": "installs packages",

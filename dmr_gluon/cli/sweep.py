@@ -25,8 +25,9 @@ from ..runs.status import RunStatus, read_status
 from ..system.program import command as command_of
 from ..system.signals import handled, say
 from .program import run
-from .training_flags import parse_training_flags
+from .training_flags import parse_training_flags, train
 
+_TITLE = "Run one training of dmr train."
 #: Flags that a series sets itself, and what to do instead.
 _OWN_FLAGS = {
     "--run-dir": "use --out",
@@ -113,15 +114,9 @@ def check(todo, flags):
     for job in todo:
         if job.status.state == FINISHED and not flags:
             continue
-        if not os.path.isdir(job.data_dir):
-            from ..datasets.registry import preparing_command
-
-            raise DMRError(
-                f"{job.cell.dataset} is not prepared: {job.data_dir} does not exist; make it with "
-                f"'{preparing_command(job.data_dir, job.cell.dataset)}', name its folder with "
-                f"--data-root, or choose other sets with --dataset"
-            )
-        recipe, _ = _read_flags(job.cell.dataset, [*job.flags(), *flags])
+        recipe, _ = parse_training_flags(
+            _TITLE, job.cell.recipe, job.cell.dataset, arguments=[*job.flags(), *flags]
+        )
         begun = Recipe.from_json(job.run.config()["recipe"]) if job.run.exists() else recipe
         for name, old in asdict(begun).items():
             new = getattr(recipe, name)
@@ -246,22 +241,12 @@ def _log_failure(directory, reason):
         print(f"{directory.log}: {error}", file=sys.stderr)
 
 
-def _read_flags(dataset, arguments):
-    return parse_training_flags(
-        "Run one training of dmr train.", OF_DATASET[dataset], dataset, arguments=arguments
-    )
-
-
 def main():
     """Run one training in this process."""
     dataset, *arguments = sys.argv[1:] or [""]
     if dataset not in OF_DATASET:
         raise DMRError(f"name a data set first, {', '.join(OF_DATASET)}, not {dataset!r}")
-    recipe, options = _read_flags(dataset, arguments)
-
-    from ..training.fit import fit
-
-    fit(recipe, options)
+    train(_TITLE, OF_DATASET[dataset], dataset, arguments=arguments)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,16 @@ _NOT_ESTIMATED = (
 )
 
 
+def train(description, recipe, dataset, others=None, arguments=None):
+    """Train as a command line says; the parameters are those of :func:`parse_training_flags`."""
+    recipe, options = parse_training_flags(description, recipe, dataset, others, arguments)
+
+    # Imported only now, so that wrong flags are refused at once.
+    from ..training.fit import fit
+
+    fit(recipe, options)
+
+
 def parse_training_flags(description, recipe, dataset, others=None, arguments=None):
     """Read a training script's command line, and open the run or data set that it names.
 
@@ -115,7 +125,9 @@ def resolve(flags, recipe, dataset, others):
                 raise DMRError(f"--estimate leaves nothing behind; leave out {flag_of(name)}")
     data_dir, named = flags["data_dir"], flags["dataset"]
     run = RunDirectory(options["run_dir"]) if "run_dir" in options else None
-    restarted = _is_restarted() and run is not None and run.exists()
+    # Whether dmr launch has started this job again, which then continues.
+    again = os.environ.get("DMR_ATTEMPT") not in (None, "", "0")
+    restarted = again and run is not None and run.exists()
     resume = options["resume"] = "resume" in options or restarted
     if resume:
         if run is None:
@@ -151,11 +163,6 @@ def resolve(flags, recipe, dataset, others):
             raise DMRError(f"{flag_of(name)} is for --schedule steps; leave it out with a cosine")
     get_spec(recipe.model)  # refuses a name that does not fit, before MXNet is loaded
     return recipe, options
-
-
-def _is_restarted():
-    """Return whether ``dmr launch`` has started this job again, which then continues."""
-    return os.environ.get("DMR_ATTEMPT", "0") not in ("", "0")
 
 
 def _options_of(begun, named):

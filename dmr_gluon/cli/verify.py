@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections import Counter
 from dataclasses import asdict
 from textwrap import fill
 
@@ -78,7 +79,7 @@ def print_notes(letters, out=None):
 
 def _verify_devices(gpus, cpus, out):
     """Check GPUs or CPU contexts; return what ``--json`` prints, and whether a check failed."""
-    from ..device_checks.checks import FAILED, VERDICTS
+    from ..device_checks.checks import FAILED
     from ..device_checks.runner import check_devices
     from ..doctor import describe
     from ..system.machine import share_cores
@@ -98,8 +99,8 @@ def _verify_devices(gpus, cpus, out):
             if check.advice:
                 print(f"{'':11}-> {check.advice}", file=out, flush=True)
     seconds = round(time.monotonic() - began)
-    counts = {v: sum(check["verdict"] == v for check in checks) for v in VERDICTS}
-    text = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    counts = Counter(check["verdict"] for check in checks)
+    text = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     names = ", ".join(map(str, devices))
     print(f"{len(checks)} checks of {names}: {text}; {seconds} s", file=out)
     return {"checks": checks, "seconds": seconds, **describe()}, counts[FAILED] > 0
