@@ -16,7 +16,7 @@ from dmr_gluon.system import cuda, machine
 from dmr_gluon.system.cuda import GPU, Driver
 
 A100, H100 = GPU(0, "A100", (8, 0)), GPU(1, "H100", (9, 0))
-TRAINS = {"version": "1.9.1", "seconds": 1.9, "error": None}
+TRAINS = {"version": "1.9.1", "error": None}
 ON_CPU = {**TRAINS, "devices": {"cpu(0)": "ok"}}
 ON_GPU = {**TRAINS, "devices": {"cpu(0)": "ok", "gpu(0)": "ok"}}
 HEALTHY = {

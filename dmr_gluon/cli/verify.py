@@ -1,5 +1,6 @@
 """The subcommand ``dmr verify``: check the published numbers, or GPUs."""
 
+import contextlib
 import json
 import sys
 import time
@@ -27,58 +28,54 @@ def add_commands(commands):
 
 
 def _verify(options):
-    # With --json, the tables go to stderr.
-    out = sys.stderr if options.json else sys.stdout
-    if options.gpus is None and options.cpus is None:
-        result, failed = _verify_numbers(options.full, out)
-    elif options.full:
+    if options.full and not (options.gpus is None and options.cpus is None):
         raise DMRError("--full is for the published numbers; leave out --gpus and --cpus")
-    else:
-        result, failed = _verify_devices(options.gpus, options.cpus, out)
+    # With --json, stdout has nothing else.
+    with contextlib.redirect_stdout(sys.stderr if options.json else sys.stdout):
+        if options.gpus is None and options.cpus is None:
+            result, failed = _verify_numbers(options.full)
+        else:
+            result, failed = _verify_devices(options.gpus, options.cpus)
     if options.json:
         print(json.dumps(result, indent=1))
     if failed:
         sys.exit(1)
 
 
-def _verify_numbers(full, out):
-    """Check the published numbers; return what ``--json`` prints, and whether a check failed."""
-    from ..analysis import published, verify
+def _verify_numbers(full):
+    """Check the published numbers; return what ``--json`` prints, and the number of failures."""
+    from ..analysis.published import DIFFERS, EQUAL, KNOWN, NOTES
+    from ..analysis.verify import sections
     from ..system.text_tables import text_table
 
     checks = []
-    for title, found in verify.sections(full):
+    for title, found in sections(full):
         section = list(found)
         rows = [
             (c.what, c.published, c.ours, c.difference, f"{c.verdict} {c.note}") for c in section
         ]
         header = (title, "paper", "ours", "difference", "verdict")
-        print(text_table(header, rows, (1, 2, 3)) + "\n", file=out, flush=True)
+        print(text_table(header, rows, (1, 2, 3)) + "\n", flush=True)
         checks += section
-    print_notes(published.NOTES, out)
-    equal, known, differs = (
-        sum(check.verdict == verdict for check in checks)
-        for verdict in (published.EQUAL, published.KNOWN, published.DIFFERS)
-    )
+    print_notes(NOTES)
+    counts = Counter(check.verdict for check in checks)
     print(
-        f"\n{len(checks)} checks: {equal} equal, {known} known discrepancies, "
-        f"{differs} unexplained",
-        file=out,
+        f"\n{len(checks)} checks: {counts[EQUAL]} equal, {counts[KNOWN]} known discrepancies, "
+        f"{counts[DIFFERS]} unexplained"
     )
-    return {"checks": list(map(asdict, checks)), "notes": published.NOTES}, differs > 0
+    return {"checks": list(map(asdict, checks)), "notes": NOTES}, counts[DIFFERS]
 
 
-def print_notes(letters, out=None):
+def print_notes(letters):
     """Print the notes on discrepancies with these letters."""
     from ..analysis.published import NOTES
 
     for letter in sorted(letters):
-        text = fill(NOTES[letter], 96, initial_indent=f"{letter}  ", subsequent_indent="   ")
-        print(text, file=out)
+        print(fill(NOTES[letter], 96, initial_indent=f"{letter}  ", subsequent_indent="   "))
 
 
-def _verify_devices(gpus, cpus, out):
-    """Check GPUs or CPU contexts; return what ``--json`` prints, and whether a check failed."""
+def _verify_devices(gpus, cpus):
+    """Check GPUs or CPU contexts; return what ``--json`` prints, and the number of failures."""
     from ..device_checks.checks import FAILED
     from ..device_checks.runner import check_devices
     from ..doctor import describe
@@ -92,15 +89,14 @@ def _verify_devices(gpus, cpus, out):
     numbers = [device.device_id for device in devices]
     checks, began = [], time.monotonic()
     for section, found in check_devices(devices[0].device_type, numbers):
-        print(section.title, file=out, flush=True)
+        print(section.title, flush=True)
         for check in found:
             checks.append({"section": section.name, **asdict(check)})
-            print(f"  {check.verdict:<8} {check.what}: {check.figures}", file=out, flush=True)
+            print(f"  {check.verdict:<8} {check.what}: {check.figures}", flush=True)
             if check.advice:
-                print(f"{'':11}-> {check.advice}", file=out, flush=True)
+                print(f"{'':11}-> {check.advice}", flush=True)
     seconds = round(time.monotonic() - began)
     counts = Counter(check["verdict"] for check in checks)
     text = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    names = ", ".join(map(str, devices))
-    print(f"{len(checks)} checks of {names}: {text}; {seconds} s", file=out)
-    return {"checks": checks, "seconds": seconds, **describe()}, counts[FAILED] > 0
+    print(f"{len(checks)} checks of {', '.join(map(str, devices))}: {text}; {seconds} s")
+    return {"checks": checks, "seconds": seconds, **describe()}, counts[FAILED]
