@@ -26,14 +26,12 @@ def add_commands(commands):
         "the authors' CIFAR and SVHN program.",
     )
     parser.add_argument("runs", metavar="RUNS", nargs="+")
-    parser.add_argument(
-        "--against",
-        metavar="RUNS",
-        nargs="+",
-        help="which is better: compare each group of RUNS with each of these on the same data; may "
-        "be the same RUNS. A single run with means within epochs (--log-steps, or an authors' log) "
-        "is compared point by point",
+    against = (
+        "which is better: compare each group of RUNS with each of these on the same data; may be "
+        "the same RUNS. A single run with means within epochs (--log-steps, or an authors' log) is "
+        "compared point by point"
     )
+    parser.add_argument("--against", metavar="RUNS", nargs="+", help=against)
     out = parser.add_argument_group("output")
     out.add_argument("--html", metavar="FILE", help="write a self-contained page")
     out.add_argument("--pictures", metavar="DIR", help="write curves and figures as PNG and SVG")

@@ -11,11 +11,8 @@ def add_commands(commands):
     """Add prepare, check and show to the parser of ``dmr``."""
     commands.add_parser("prepare", help="prepare a data set for training", add_later=_add_datasets)
 
-    parser = commands.add_parser(
-        "check",
-        function=_check,
-        help="verify a prepared set against its manifest: every record, image and hash",
-    )
+    text = "verify a prepared set against its manifest: every record, image and hash"
+    parser = commands.add_parser("check", function=_check, help=text)
     parser.add_argument("data_dir", metavar="DIR", help="folder of a prepared set")
     parser.add_argument("--sample", type=int, metavar="N", help="decode only N images of a split")
     parser.add_argument("--no-hashes", action="store_true", help="leave out the files' SHA-256")

@@ -23,13 +23,10 @@ def add_commands(commands):
     )
     count = number(int, 1)
     parser.add_argument("-n", type=count, required=True, metavar="WORKERS", help="how many")
-    parser.add_argument(
-        "-s", type=count, default=1, metavar="SERVERS", help="how many (default: 1)"
-    )
-    restarts = "restart the job after a failure, at most N times (default: 0)"
-    parser.add_argument(
-        "--max-restarts", type=number(int, 0), default=0, metavar="N", help=restarts
-    )
+    parser.add_argument("-s", type=count, default=1, metavar="SERVERS", help="default: 1")
+    text = "restart the job after a failure, at most N times (default: 0)"
+    times = number(int, 0)
+    parser.add_argument("--max-restarts", type=times, default=0, metavar="N", help=text)
     grace = "time for workers to save and end after Ctrl-C or SIGTERM (default: 60)"
     seconds = number(float, 0, 86_400)
     parser.add_argument("--grace", type=seconds, default=60, metavar="SECONDS", help=grace)

@@ -84,18 +84,13 @@ def parse(description, recipe, dataset, arguments=None):
     """
     parser = Parser(description=description)
     where = parser.add_argument_group("data and run")
-    where.add_argument(
-        "--dataset", help=f"a prepared set: data/NAME, or what --data-dir holds ({dataset})"
-    )
+    where.add_argument("--dataset", help=f"name of a prepared set (default: {dataset})")
     where.add_argument("--data-dir", help="folder of a prepared set (default: data/DATASET)")
     for item in settings_of(RunOptions):
         _add_flag(where, RunOptions, item, item.default)
     group = parser.add_argument_group("recipe", "defaults: the paper's")
-    group.add_argument(
-        "--recipe",
-        choices=tuple(RECIPES),
-        help="the paper's (default) or its authors' code's; the flags below change it",
-    )
+    text = "the paper's (default) or its authors' code's; the flags below change it"
+    group.add_argument("--recipe", choices=tuple(RECIPES), help=text)
     for item in settings_of(Recipe):
         _add_flag(group, Recipe, item, getattr(recipe, item.name))
     return vars(parser.parse_args(arguments))
@@ -145,7 +140,7 @@ def resolve(flags, recipe, dataset, others):
         from ..datasets.registry import preparing_command
 
         raise DMRError(
-            f"no prepared data set in {data_dir}; make it with "
+            f"no prepared data set: {data_dir} has no manifest.json; make it with "
             f"'{preparing_command(data_dir, named)}', or name the folder of another set"
         )
     found = open_prepared(data_dir).name
