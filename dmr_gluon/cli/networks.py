@@ -216,13 +216,13 @@ def _verify(options):
 
 
 def _verify_devices(options):
-    """Check GPUs, or what stands for them."""
-    from ..device_checks.checks import FAILED, VERDICTS
-    from ..device_checks.runner import check_devices
+    """Check training on GPUs, or on CPU contexts."""
     from ..system.machine import share_cores
 
     cpus = 1 if options.cpus is None else options.cpus
     share_cores(cpus)
+    from ..device_checks.checks import FAILED, VERDICTS
+    from ..device_checks.runner import check_devices
     from ..devices import make_devices
 
     devices = make_devices(options.gpus, cpus)
