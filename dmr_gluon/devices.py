@@ -13,7 +13,7 @@ from .system.cuda import (
     NEWEST,
     OLDEST,
     dotted,
-    driver,
+    find_gpus,
     have_tf32,
     newest_cuda,
     parse_gpus,
@@ -84,10 +84,10 @@ def warn_of_unfit_gpus(numbers):
     numbers : list of int
         Numbers of the GPUs to train on.
     """
-    found = driver()
-    if found and found.cuda and found.cuda < FUSION:
-        _warn_of_fusion(found.cuda)
-    for gpu in found.gpus if found else ():
+    supported = newest_cuda()
+    if supported and supported < FUSION:
+        _warn_of_fusion(supported)
+    for gpu in find_gpus():
         known = gpu.capability != (0, 0)
         if gpu.number in numbers and known and not gpu.runs:
             print(

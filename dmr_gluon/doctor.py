@@ -185,21 +185,15 @@ def _last_answer(output):
 
 
 def _cuda():
-    there = cuda.driver()
-    libraries = {
-        name: next(iter(cuda.found(name)), None) or cuda.from_the_system(name)
-        for name, _ in cuda.LIBRARIES
-    }
-    if there is None:
-        return {"libraries": libraries, "driver": None}
+    newest = cuda.newest_cuda()
+    libraries = {name: cuda.load_library(name) for name in cuda.LIBRARIES}
     gpus = [
         {**vars(gpu), "capability": cuda.dotted(gpu.capability), "runs": gpu.runs}
-        for gpu in there.gpus
+        for gpu in cuda.find_gpus()
     ]
-    newest = there.cuda and cuda.dotted(there.cuda)
     return {
-        "libraries": libraries,
-        "driver": {"cuda": newest, "error": there.error, "gpus": gpus},
+        "libraries": {name: library and library._name for name, library in libraries.items()},
+        "driver": newest and {"cuda": cuda.dotted(newest), "gpus": gpus},
     }
 
 
@@ -324,9 +318,8 @@ def _gpus(facts):
         return
     missing = [name for name, path in facts["cuda"]["libraries"].items() if path is None]
     if missing:
-        packages = dict.fromkeys(dict(cuda.LIBRARIES)[name] for name in missing)
         text = f"libraries are missing: {', '.join(missing)}"
-        yield PROBLEM, "CUDA", text, f"pip install {' '.join(packages)}"
+        yield PROBLEM, "CUDA", text, "pip install 'dmr-gluon[cu112]', in a clone '.[cu112]'"
     else:
         yield OK, "CUDA", f"all {len(cuda.LIBRARIES)} libraries found"
     if driver is None:
@@ -334,14 +327,14 @@ def _gpus(facts):
         remedy = "install NVIDIA's driver, or for the CPU: pip uninstall -y mxnet-cu112 && "
         yield PROBLEM, "GPUs", text, f"{remedy}pip install mxnet=={_MXNET}"
         return
-    if driver["cuda"] and tuple(map(int, driver["cuda"].split("."))) < cuda.CUDA:
+    if tuple(map(int, driver["cuda"].split("."))) < cuda.CUDA:
         text = f"the driver supports CUDA {driver['cuda']}; mxnet-cu112 needs "
         remedy = "install a driver of version 450.80 or later"
         yield PROBLEM, "GPUs", text + cuda.dotted(cuda.CUDA), remedy
     if not gpus:
         hidden = "CUDA_VISIBLE_DEVICES" in facts["environment"]
-        text = f"the driver finds no GPU ({driver['error'] or 'there is none'})"
-        yield PROBLEM, "GPUs", text, "unset CUDA_VISIBLE_DEVICES" if hidden else "see nvidia-smi"
+        remedy = "unset CUDA_VISIBLE_DEVICES" if hidden else "see nvidia-smi"
+        yield PROBLEM, "GPUs", "the driver finds no GPU", remedy
     for gpu in gpus:
         text = f"{gpu['number']}: {gpu['name']}, compute capability {gpu['capability']}"
         answer = tried.get(str(gpu["number"]), "not tried; see the findings on MXNet")

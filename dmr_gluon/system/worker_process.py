@@ -44,15 +44,14 @@ class Process:
             env=environment,
             cwd=folder,
         )
-
-    @property
-    def pid(self):
-        """Process ID."""
-        return self._process.pid
+        self.pid = self._process.pid
 
     def wait(self):
-        """Wait until the process is ready, and return its first answer."""
-        return self._answer()
+        """Wait for the next answer and return it; the first one reports that it is ready."""
+        line = self._process.stdout.readline()
+        if not line:
+            self._fail()
+        return json.loads(line)
 
     def ask(self, command, content=b""):
         """Send a command and return the answer."""
@@ -61,7 +60,7 @@ class Process:
             self._process.stdin.flush()
         except OSError:
             self._fail()
-        return self._answer()
+        return self.wait()
 
     def seconds(self, batch, seconds):
         """Time runs on a batch for a duration, at least one run; return the seconds of each."""
@@ -80,12 +79,6 @@ class Process:
         self._process.wait()
         self._process.stdout.close()
         self._errors.close()
-
-    def _answer(self):
-        line = self._process.stdout.readline()
-        if not line:
-            self._fail()
-        return json.loads(line)
 
     def _fail(self):
         status = self._process.wait()
