@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 #: MEASURED: figures without a bound.
-VERDICTS = PASSED, MEASURED, SKIPPED, FAILED = "ok", "measured", "not run", "FAILED"
+VERDICTS = PASSED, MEASURED, FAILED = "ok", "measured", "FAILED"
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from ..runtime import mx
 from ..system.cuda import have_tf32
 from ..system.program import command
 from .arithmetic import check_arithmetic, check_tf32
-from .checks import FAILED, SKIPPED, Check
+from .checks import FAILED, Check
 from .data_parallel import check_float16, check_kvstores, check_sync_bn, check_workers
 from .whole_run import check_run, check_speed
 
@@ -45,8 +45,6 @@ class Section:
         For a check that fails, and a process that raises, crashes or hangs.
     environment : dict of str to str
         Variables to set for the process.
-    several : bool
-        Skip the section for a single device.
     """
 
     name: str
@@ -54,7 +52,6 @@ class Section:
     check: Callable
     advice: str
     environment: Dict[str, str] = field(default_factory=dict)
-    several: bool = False
 
 
 _NO_TF32 = {"NVIDIA_TF32_OVERRIDE": "0"}
@@ -74,17 +71,17 @@ _CRASH = "; see dmr doctor, and run with MXNET_ENGINE_TYPE=NaiveEngine to find t
 SECTIONS = (
     Section("arithmetic", "against float64 on the CPU", check_arithmetic, _OTHER_RESULT, _NO_TF32),
     Section("tf32", "the same with TF32", check_tf32, _OTHER_RESULT),
-    Section("kvstores", "several devices", check_kvstores, _LOST_SUM, _NO_TF32, several=True),
+    Section("kvstores", "several devices", check_kvstores, _LOST_SUM, _NO_TF32),
     Section("workers", "several workers", check_workers, _LOST_WORKER, _NO_TF32),
     Section("float16", "half precision", check_float16, _NO_FLOAT16),
-    Section("sync-bn", "synchronised BN", check_sync_bn, _NO_SYNC_BN, _THREADS, several=True),
+    Section("sync-bn", "synchronised BN", check_sync_bn, _NO_SYNC_BN, _THREADS),
     Section("run", "a run", check_run, _NO_RESUME, _DETERMINISTIC),
     Section("speed", "speed", check_speed, _LOST_SUM),
 )
 
 
 def check_devices(kind, numbers, patience=PATIENCE):
-    """Run all sections that apply.
+    """Run all sections, without TF32 unless a GPU has it, and without sums on a single device.
 
     Parameters
     ----------
@@ -99,10 +96,11 @@ def check_devices(kind, numbers, patience=PATIENCE):
     Section, iterator of Check
         Checks arrive as they are made.
     """
+    left_out = {"kvstores", "sync-bn"} if len(numbers) == 1 else set()
+    if kind == "cpu" or not have_tf32(numbers):
+        left_out.add("tf32")
     for section in SECTIONS:
-        if section.several and len(numbers) == 1:
-            yield section, [Check(section.title, "needs several devices", SKIPPED)]
-        elif section.name != "tf32" or (kind == "gpu" and have_tf32(numbers)):
+        if section.name not in left_out:
             yield section, _run(section, kind, numbers, patience)
 
 

@@ -25,8 +25,7 @@ def usable_cores():
     for folder in _cgroups("cpu"):
         quota, _, period = _read(f"{folder}/cpu.max").partition(" ")
         if not period:  # version 1
-            quota = _read(f"{folder}/cpu.cfs_quota_us")
-            period = _read(f"{folder}/cpu.cfs_period_us")
+            quota, period = (_read(f"{folder}/cpu.cfs_{name}_us") for name in ("quota", "period"))
         if quota.isdigit() and period.isdigit():
             count = min(count, int(quota) // int(period))
     return max(1, count)

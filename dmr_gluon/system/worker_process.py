@@ -20,7 +20,7 @@ class Process:
     Parameters
     ----------
     what : str
-        Subject of error messages: ``WHAT cannot be run``.
+        Subject of error messages, as in ``WHAT cannot be run``.
     command : list of str
         Program and arguments.
     environment : dict, optional
@@ -83,10 +83,8 @@ class Process:
     def _fail(self):
         status = self._process.wait()
         if status < 0:
-            raise DMRError(
-                f"the process of {self._what} was ended by {signal.Signals(-status).name}; "
-                f"if memory ran out, try fewer at a time"
-            )
+            name = signal.Signals(-status).name
+            raise DMRError(f"{self._what} was ended by {name}; if memory ran out, try fewer images")
         self._errors.seek(0)
         said = self._errors.read().decode(errors="replace").strip().splitlines()
         raise DMRError(f"{self._what} cannot be run: {said[-1] if said else f'status {status}'}")
