@@ -43,12 +43,11 @@ def deferred_imports():
     distutils.version = version
     version.LooseVersion = version.StrictVersion = Version
     stand_ins = {"sklearn": None, "distutils": distutils, "distutils.version": version}
-    stand_ins.update((name, _Deferred(name)) for name in _RARELY_USED)
-    stand_ins = {name: one for name, one in stand_ins.items() if name not in sys.modules}
-    for name in stand_ins.keys() & set(_RARELY_USED):
+    for name in _RARELY_USED:
         # MXNet expects the import of a package that is not installed to fail.
-        if importlib.util.find_spec(name.split(".")[0]) is None:
-            del stand_ins[name]
+        if name not in sys.modules and importlib.util.find_spec(name.split(".")[0]):
+            stand_ins[name] = _Deferred(name)
+    stand_ins = {name: one for name, one in stand_ins.items() if name not in sys.modules}
     sys.modules.update(stand_ins)
     try:
         yield
