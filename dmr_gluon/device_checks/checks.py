@@ -19,7 +19,7 @@ class Check:
     verdict : str
         One of ``VERDICTS``.
     advice : str
-        What to do: after a failure, that of its section (:data:`.runner.SECTIONS`).
+        What to do. A failure gets the advice of its section (:data:`.runner.SECTIONS`).
     """
 
     what: str

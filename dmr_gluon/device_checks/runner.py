@@ -60,11 +60,13 @@ _DETERMINISTIC = {"MXNET_ENFORCE_DETERMINISM": "1", "MXNET_CUDNN_AUTOTUNE_DEFAUL
 _THREADS = {"MXNET_GPU_WORKER_NTHREADS": "8", "MXNET_CPU_WORKER_NTHREADS": "8", **_NO_TF32}
 
 _OTHER_RESULT = "try MXNET_USE_FUSION=0, MXNET_CUDNN_AUTOTUNE_DEFAULT=0, another driver or cuDNN"
-_LOST_SUM = "use a --kv-store that passes, NCCL_P2P_DISABLE=1 for nccl, MXNET_ENABLE_GPU_P2P=0 else"
-_LOST_WORKER = "dist_sync loses gradients, or cannot connect: see docs/machines.md and PS_VERBOSE=1"
+_LOST_SUM = "try another --kv-store, NCCL_P2P_DISABLE=1 (nccl) or MXNET_ENABLE_GPU_P2P=0 (device)"
+_LOST_WORKER = (
+    "dist_sync loses gradients or cannot connect: see docs/machines.md, and try PS_VERBOSE=1"
+)
 _NO_FLOAT16 = "use --dtype float32, or see docs/gpus.md"
 _NO_SYNC_BN = "train without --sync-bn; if it hangs, MXNET_GPU_WORKER_NTHREADS is too small"
-_NO_RESUME = "do not rely on stopped runs and on exports to this device yet, and report it"
+_NO_RESUME = "do not rely on --resume or on predictions on this device, and please report it"
 #: Added if a process does not end well.
 _CRASH = "; see dmr doctor, and run with MXNET_ENGINE_TYPE=NaiveEngine to find the cause"
 
