@@ -61,9 +61,7 @@ _THREADS = {"MXNET_GPU_WORKER_NTHREADS": "8", "MXNET_CPU_WORKER_NTHREADS": "8", 
 
 _OTHER_RESULT = "try MXNET_USE_FUSION=0, MXNET_CUDNN_AUTOTUNE_DEFAULT=0, another driver or cuDNN"
 _LOST_SUM = "try another --kv-store, NCCL_P2P_DISABLE=1 (nccl) or MXNET_ENABLE_GPU_P2P=0 (device)"
-_LOST_WORKER = (
-    "dist_sync loses gradients or cannot connect: see docs/machines.md, and try PS_VERBOSE=1"
-)
+_LOST_WORKER = "dist_sync loses sums or cannot connect: see docs/machines.md, try PS_VERBOSE=1"
 _NO_FLOAT16 = "use --dtype float32, or see docs/gpus.md"
 _NO_SYNC_BN = "train without --sync-bn; if it hangs, MXNET_GPU_WORKER_NTHREADS is too small"
 _NO_RESUME = "do not rely on --resume or on predictions on this device, and please report it"
