@@ -118,7 +118,7 @@ def lock(file, patience=0.0):
 
 
 def _cgroups():
-    """Yield the folders of this process's cgroup for CPUs and its ancestors, each of which may set a limit."""
+    """Yield the folders of this process's cgroup and its ancestors: any may limit the cores."""
     for line in _read(f"{_PROCESS}/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
