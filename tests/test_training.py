@@ -7,7 +7,6 @@ import re
 import shlex
 import shutil
 import sys
-import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -166,19 +165,6 @@ def test_replicas_that_drift_apart_end_the_run(digits, short_recipe, tmp_path, m
         shutil.rmtree(options.run_dir)
 
 
-def test_a_training_in_which_nothing_moves_says_so(capsys):
-    with log.Watch("runs/one", patience=0.2) as watch:
-        time.sleep(0.5)
-        watch.step()
-        watch.pause()
-        time.sleep(0.5)
-        assert capsys.readouterr().err == ""
-        watch.step()
-        time.sleep(0.5)
-        said = capsys.readouterr().err
-    assert said.count("no step has ended for") == 1 and "--run-dir runs/one --resume" in said
-
-
 def test_for_gpus_a_smaller_last_batch_is_filled_up(short_run, digits, short_recipe, monkeypatch):
     """No new shape, and the same counts. The device only says that it is a GPU."""
     prepared, net, shapes = open_prepared(digits), load_run(short_run), []
@@ -230,10 +216,8 @@ class TestRun:
     ):
         fit(short_recipe, RunOptions(data_dir=digits, run_dir=str(tmp_path / "again")))
         printed = capsys.readouterr().out
-        # Said once: how large the files will be, how long it will take, where the time went.
-        assert printed.count("checkpoints of 1.2 MB") == 1
-        assert printed.count("images per second in the first 20 steps: 2") == 1
-        assert printed.count("% training") == printed.count("% waiting for data") == 1
+        # Said once: how large the files will be, and where the time went.
+        assert printed.count("checkpoints of 1.2 MB") == printed.count("\ntime: ") == 1
         assert parameters(tmp_path / "again") == parameters(short_run)
 
     def test_a_run_from_before_networks_had_more_fields_goes_on(
@@ -550,10 +534,10 @@ def test_what_is_left_is_noted_while_a_run_goes_on():
         plan=Plan(count=640, batch=64, per_epoch=10, total=30, epochs=3),
         heart=SimpleNamespace(beat=lambda now, **values: found.update(values)),
     )
-    StepsOfEpoch.beat(steps, SimpleNamespace(rate=32.0))
+    StepsOfEpoch.beat(steps, 32.0)
     assert found == {
-        "epoch": 2, "step": 4, "steps": 10, "train_loss": 1.5, "images_per_second": 32.0,
-        "seconds_left": 16 * 2,
+        "epochs": 3, "epoch": 2, "step": 4, "steps": 10, "train_loss": 1.5,
+        "images_per_second": 32.0, "seconds_left": 16 * 2,
     }  # fmt: skip
 
 
@@ -592,7 +576,7 @@ def test_a_line_a_minute_where_there_is_no_terminal(monkeypatch, capsys):
     progress = log.Progress("epoch 1", total=1000, done=200)
     for seconds in (30, 40, 50):  # the second is the first after a minute
         clock[0] += seconds
-        progress.update(140, loss=0.3)
+        progress.update(140, "loss 0.3")
     assert progress.rate == 3.5
     assert capsys.readouterr().out == (
         "epoch 1: 480 of 1000 images, 4 per second, 02:10 left  loss 0.3\n"

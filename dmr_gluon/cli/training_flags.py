@@ -13,7 +13,7 @@ from ..data.datasets import open_prepared
 from ..errors import DMRError, flag_of
 from ..models.names import get_spec
 from ..paper.recipes import RECIPES, Recipe
-from ..runs.directory import RunDirectory, place_of
+from ..runs.directory import RunDirectory, last_devices
 from ..system.machine import share_cores
 from ..system.settings import settings_of
 from ..system.signals import say
@@ -171,7 +171,7 @@ def _options_of(begun, named):
     kept = {"seed": begun["seed"], "log_steps": begun.get("log_steps")}
     if "gpus" in named or "cpus" in named:
         return kept
-    devices = place_of(begun).get("devices", ["cpu(0)"])
+    devices = last_devices(begun).get("devices", ["cpu(0)"])
     if not devices[0].startswith("gpu"):
         return {**kept, "cpus": len(devices)}
     say(f"on {', '.join(devices)}, as before; --gpus or --cpus moves the run")

@@ -207,7 +207,7 @@ def check_float16(devices, count=40):
     what = "float16" if on_gpus else "loss scale (in float32: CPUs have no float16 convolutions)"
     losses, _ = steps_of(step, count, same=True)
     scale = step.loss_scale.scale
-    skipped = step.loss_scale.take()["skipped_steps"]
+    skipped = step.loss_scale.skipped
     fine = losses[-1] < 0.7 * losses[0] and scale >= 1 and skipped <= count // 2
     yield judged(
         f"{what}, {count} steps with one batch",

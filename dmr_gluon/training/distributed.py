@@ -7,7 +7,6 @@ from the environment, which ``dmr launch`` sets.
 
 import contextlib
 import os
-import re
 import zlib
 
 import numpy as np
@@ -37,7 +36,7 @@ class WorkerGroup:
     rank : int
         This worker's number, from 0; ``DMR_WORKER`` if the launcher sets it.
     count : int
-    part : Shard
+    shard : Shard
         This worker's shard of every batch.
     """
 
@@ -47,13 +46,13 @@ class WorkerGroup:
         self.rank = 0
         if kv is not None:
             number = os.environ.get("DMR_WORKER", str(kv.rank))
-            if not re.fullmatch("[0-9]{1,9}", number) or int(number) >= self.count:
+            if number not in map(str, range(self.count)):
                 raise DMRError(
                     f"DMR_WORKER is {number!r} and must be a number below {self.count}, one "
                     f"for each worker; unset it, or start the job with dmr launch"
                 )
             self.rank = int(number)
-        self.part = Shard(self.rank, self.count)
+        self.shard = Shard(self.rank, self.count)
         self._buffers = {}  # by name: key and array
 
     @property

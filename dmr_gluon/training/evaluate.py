@@ -1,9 +1,8 @@
 """Exact evaluation: each image of a split once, at any batch size and device count."""
 
-import os
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Callable, Deque, Optional, Sequence
+from typing import Any, Deque, Optional, Sequence
 
 import numpy as np
 
@@ -11,11 +10,9 @@ from ..data.datasets import RecordDataset
 from ..data.loader import evaluation_batches, share_of
 from ..errors import DMRError
 from ..paper.recipes import Recipe
-from ..runs import log as runlog
-from ..runs.directory import RunDirectory, place_of
+from ..runs.directory import RunDirectory
 from ..runs.trained_network import logged_epoch
 from ..runtime import mx
-from ..system.machine import processor
 from .distributed import ALONE, WorkerGroup
 from .progress import Progress
 from .step import HostBuffers, split_over
@@ -50,10 +47,6 @@ class Evaluation:
         return 100 * self.wrong_top5 / self.images
 
 
-class Interrupted(Exception):
-    """Raised when a signal interrupts an evaluation."""
-
-
 def evaluate(
     net: mx.gluon.HybridBlock,
     prepared: RecordDataset,
@@ -62,7 +55,6 @@ def evaluate(
     split: str = "test",
     group: WorkerGroup = ALONE,
     threads: Optional[int] = None,
-    interrupted: Callable[[], object] = lambda: False,
 ) -> Evaluation:
     """Evaluate a network on a split.
 
@@ -79,8 +71,6 @@ def evaluate(
         Workers that share the images.
     threads : int, optional
         Reading threads. Default: one per core.
-    interrupted : function
-        Called before every batch of a single worker.
 
     Returns
     -------
@@ -89,20 +79,16 @@ def evaluate(
 
     Raises
     ------
-    Interrupted
-        When ``interrupted()`` is true.
     DMRError
         If the counts per class are not those of the manifest.
     """
     tally = _Tally(len(prepared.classes))
     waiting: Deque[Any] = deque()
     total = prepared.split(split).count
-    mine = len(range(total)[share_of(total, group.part)])
+    mine = len(range(total)[share_of(total, group.shard)])
     host, full = HostBuffers(devices), None
     with Progress(f"evaluate {split}", mine, shown=group.first) as progress:
-        for data, label in evaluation_batches(prepared, recipe, split, group.part, threads):
-            if group.kv is None and interrupted():
-                raise Interrupted
+        for data, label in evaluation_batches(prepared, recipe, split, group.shard, threads):
             full = full or len(label)
             if devices[0].device_type == "gpu" and len(label) < full:
                 # A smaller batch would plan memory and try algorithms again.
@@ -128,9 +114,7 @@ def evaluate(
 _ROUNDING = 0.005
 
 
-def check_with_log(
-    result: Evaluation, run: RunDirectory, epoch: int, devices: Sequence[mx.Context]
-) -> Optional[str]:
+def check_with_log(result: Evaluation, run: RunDirectory, epoch: int) -> Optional[str]:
     """Compare the error on a run's own test images with its log.
 
     Parameters
@@ -139,8 +123,6 @@ def check_with_log(
     run : RunDirectory
     epoch : int
         The epoch of the evaluated network.
-    devices : list of Context
-        The devices of the evaluation.
 
     Returns
     -------
@@ -151,33 +133,17 @@ def check_with_log(
     Raises
     ------
     DMRError
-        For an unexplained difference.
+        For a difference that rounding does not explain.
     """
-    logged, config = logged_epoch(run.log, epoch), run.config()
+    logged = logged_epoch(run.log, epoch)
     if logged is None:
         return f"{run.log} has no whole line of epoch {epoch}; there is nothing to compare with"
     if logged["test_error"] == result.error:
         return None
-    now = {
-        "processor": ("processor", processor()),
-        "number of threads": ("threads", os.environ.get("OMP_NUM_THREADS")),
-        "list of devices": ("devices", [str(device) for device in devices]),
-        "number of workers": ("workers", 1),
-        "form of the network": ("converted_from", None),
-    }
-    # The run may have been resumed elsewhere, more than once.
-    places = [config, place_of(config), *runlog.read(run.log)]
-    unlike = [
-        what
-        for what, (name, value) in now.items()
-        if any(place.get(name, value) != value for place in places)
-    ]
-    unlike += ["type of number"] * (config["recipe"].get("dtype") == "float16")
-    unlike += ["choice of cuDNN's"] * (devices[0].device_type == "gpu")
     wrong = round(logged["test_error"] * result.images / 100)
     said = f"{run.log} records {wrong} wrong of {result.images} images for epoch {epoch}"
-    if unlike and abs(wrong - result.wrong) <= max(1, _ROUNDING * result.images):
-        return f"{said}; another {' and another '.join(unlike)} rounds differently"
+    if abs(wrong - result.wrong) <= max(1, _ROUNDING * result.images):
+        return f"{said}; other devices and other numbers of threads round differently"
     raise DMRError(
         f"{said}, not {result.wrong}: these are other parameters, or other software computes "
         f"otherwise; evaluate with the versions that config.json names"

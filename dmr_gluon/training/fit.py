@@ -89,13 +89,14 @@ def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
                 smoothing=recipe.label_smoothing,
                 sync_bn=recipe.sync_bn,
                 float16=recipe.dtype == "float16",
+                ema_decay=recipe.ema_decay,
                 group=group,
             )
+            config = configuration(recipe, options, spec, prepared, devices, group, plan)
             if group.first:
-                announce(recipe, spec, prepared, devices, net, run, plan, options, group)
+                announce(recipe, net, run, plan, options, config)
             if run is None:
                 return estimate(step, recipe, prepared, plan, options)
-            config = configuration(recipe, options, spec, prepared, devices, group, plan)
             Training(recipe, options, prepared, plan, step, run, stop, clock, config).go()
             return run.path
     except BrokenPipeError:

@@ -1,5 +1,6 @@
 """One update of a network: forward, backward, sum over devices and workers, optimiser."""
 
+import contextlib
 from collections import deque
 
 import numpy as np
@@ -56,6 +57,8 @@ class TrainingStep:
         Take BN's statistics over all devices' parts.
     float16 : bool
         Compute in float16, with a scaled loss so that small gradients survive.
+    ema_decay : float
+        Of :class:`WeightAverage`; 0 for none.
     group : WorkerGroup
         The workers.
     """
@@ -70,6 +73,7 @@ class TrainingStep:
         smoothing=0.0,
         sync_bn=False,
         float16=False,
+        ema_decay=0.0,
         group=ALONE,
     ):
         self.net, self.devices, self.kv_store = net, devices, kv_store
@@ -80,23 +84,24 @@ class TrainingStep:
             net.synchronise_bn(len(devices))
         self.loss_scale = LossScale() if float16 else None
         self.host = HostBuffers(devices)
-        # The Trainer gets no running statistics: it would copy them from the first device to the
-        # others.
         # More and shorter arrays only pay on GPUs (two CPU contexts: 3% slower).
         sums = len(devices) if devices[0].device_type == "gpu" else 1
         self.flat = FlatParameters(net, add=accumulate > 1, devices=sums)
-        kv_store = kv_store if len(devices) > 1 else None
+        if group.kv is not None:
+            kv_store = group.kv
+        elif len(devices) == 1:
+            kv_store = None
+        # The Trainer gets no running statistics: it would copy them from the first device to the
+        # others.
         self.trainer = mx.gluon.Trainer(
-            self.flat.arrays,
-            optimizer,
-            kvstore=group.kv if group.kv is not None else kv_store,
-            update_on_kvstore=False,
+            self.flat.arrays, optimizer, kvstore=kv_store, update_on_kvstore=False
         )
         # MXNet would do this after the first backward pass, and on CPUs overwrite the first
         # worker's weights with the sum of all workers' gradients.
         self.trainer._init_kvstore()
         self.trainer._init_params()
         mx.nd.waitall()
+        self.average = WeightAverage(self.flat, ema_decay) if ema_decay else None
         self._losses = _LossAndErrors(smoothing)
         self._losses.hybridize(static_alloc=True, static_shape=True)
 
@@ -150,17 +155,36 @@ class TrainingStep:
         NotFinite
             If float16 gradients are not finite at any loss scale.
         """
-        results = []
+        results, heads = [], None
+        scale = self.loss_scale.scale if self.loss_scale else 1.0
         if self.accumulate > 1:
             self.flat.forget_gradients()
         for i in range(self.accumulate):
             with mx.autograd.record():
                 mine = [self._losses(self.net(x), y) for x, y in parts[i :: self.accumulate]]
-            self._backward([loss for loss, _, _ in mine])
-            results += [(total, wrong) for _, total, wrong in mine]
+            losses = [loss for loss, _, _ in mine]
+            if self.loss_scale:
+                heads = [mx.nd.full(loss.shape, scale, ctx=loss.context) for loss in losses]
+            mx.autograd.backward(losses, heads)
+            results += [(loss, wrong) for _, loss, wrong in mine]
         self.trainer.set_learning_rate(lr)
-        self._update(total, meanwhile)
+        for bucket in self.flat.arrays:
+            for array in bucket.list_data():
+                array._fresh_grad = True  # MXNet marks the views, not the whole
+        if self.loss_scale is None:
+            self.trainer.step(total)
+            return results
+        self.trainer.allreduce_grads()
+        flags = finite_flags([bucket.list_grad()[0] for bucket in self.flat.arrays])
+        if meanwhile:
+            meanwhile()
+        if self.loss_scale.after(all(bool(flag.asscalar()) for flag in flags)):
+            self.trainer.update(total * scale)
         return results
+
+    def averaged(self):
+        """Context in which the network has the averages of its weights, if there are any."""
+        return self.average or contextlib.nullcontext()
 
     def check_replicas(self):
         """Refuse to continue if the devices of this process have different weights.
@@ -177,27 +201,6 @@ class TrainingStep:
                         f"{self.kv_store} did not give both the same sums; what was saved "
                         f"before is good: go on with --resume and another --kv-store"
                     )
-
-    def _backward(self, losses):
-        heads = None
-        if self.loss_scale:
-            scale = self.loss_scale.scale
-            heads = [mx.nd.full(loss.shape, scale, ctx=loss.context) for loss in losses]
-        mx.autograd.backward(losses, heads)
-
-    def _update(self, images, meanwhile):
-        for bucket in self.flat.arrays:
-            for array in bucket.list_data():
-                array._fresh_grad = True  # MXNet marks the views, not the whole
-        if self.loss_scale is None:
-            self.trainer.step(images)
-            return
-        self.trainer.allreduce_grads()
-        flags = finite_flags([bucket.list_grad()[0] for bucket in self.flat.arrays])
-        if meanwhile:
-            meanwhile()
-        if self.loss_scale.after(all(bool(flag.asscalar()) for flag in flags)):
-            self.trainer.update(images * self.loss_scale.used)
 
 
 def host_memory(devices):
@@ -282,18 +285,16 @@ class LossScale:
     ----------
     scale : float
         Scale of the next step.
-    used : float
-        Scale of the last step.
     steps : int
         Steps without an overflow since the scale last changed.
     skipped : int
-        Skipped steps since :meth:`take`.
+        Skipped steps of this epoch.
     """
 
     FIRST, MOST, WAIT = 2.0**16, 2.0**24, 2000
 
     def __init__(self):
-        self.scale = self.used = self.FIRST
+        self.scale = self.FIRST
         self.steps = self.skipped = 0
 
     def after(self, finite):
@@ -306,7 +307,6 @@ class LossScale:
         """
         if not finite and self.scale == 1.0:
             raise NotFinite("gradients in float16 are not finite, even with a loss scale of 1")
-        self.used = self.scale
         self.skipped += not finite
         self.steps = self.steps + 1 if finite else 0
         if not finite:
@@ -314,18 +314,6 @@ class LossScale:
         elif self.steps >= self.WAIT:
             self.scale, self.steps = min(self.MOST, self.scale * 2), 0
         return finite
-
-    def state(self):
-        return {"scale": self.scale, "steps": self.steps, "skipped": self.skipped}
-
-    def take(self):
-        """Return the scale and the skipped steps for an epoch's log line, and reset the latter."""
-        skipped, self.skipped = self.skipped, 0
-        return {"loss_scale": self.scale, "skipped_steps": skipped}
-
-    def restore(self, state):
-        self.scale = self.used = state["scale"]
-        self.steps, self.skipped = state["steps"], state.get("skipped", 0)
 
 
 class WeightAverage:
