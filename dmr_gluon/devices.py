@@ -153,30 +153,6 @@ def check_kvstore(name, devices):
         raise DMRError("--kv-store nccl sums over GPUs; on CPUs use device or local")
 
 
-def choose_algorithms(autotune, devices):
-    """Set how cuDNN's algorithms are chosen. Call this before any operator is created.
-
-    Parameters
-    ----------
-    autotune : int or None
-        Value of MXNET_CUDNN_AUTOTUNE_DEFAULT (0, 1 or 2), which MXNet's operators read when they
-        are created. None leaves it unchanged.
-    devices : list of Context
-
-    Raises
-    ------
-    DMRError
-        If the value is out of range or the devices are CPUs.
-    """
-    if autotune is None:
-        return
-    if autotune not in (0, 1, 2):
-        raise DMRError(f"--cudnn-autotune must be 0, 1 or 2, not {autotune}")
-    if devices[0].device_type == "cpu":
-        raise DMRError("--cudnn-autotune is for GPUs; leave it out, or choose GPUs with --gpus")
-    os.environ["MXNET_CUDNN_AUTOTUNE_DEFAULT"] = str(autotune)
-
-
 def check_devices(recipe, devices):
     """Check that a recipe can run on these devices.
 

@@ -57,8 +57,6 @@ def assert_refused(done, words):
         (["--recipe", "authors"], "no recipe 'authors' for the digits"),
         (["--keep", "0"], "keep must be at least 1"),
         (["--reading-threads", "0"], "reading_threads must be at least 1"),
-        (["--cudnn-autotune", "2"], "--cudnn-autotune is for GPUs"),
-        (["--cudnn-autotune", "3"], "invalid choice: 3"),
         (["--schedule", "cosine", "--lr-drops", "0.5"], "--lr-drops is for --schedule steps"),
         (["--estimate", "--run-dir", "x"], "leave out --run-dir"),
         (["--steps", "10", "--warmup-epochs", "5"], "leaves none of 10 steps"),

@@ -96,7 +96,7 @@ class TestKVStores:
 
         monkeypatch.setattr(TrainingStep, "update", update)
         for check in data_parallel.check_kvstores(TWO):
-            assert check.verdict == FAILED and "cpu(1) has other weights" in check.figures
+            assert check.verdict == FAILED and "devices have different weights" in check.figures
             assert "--kv-store" in check.advice
 
     def test_a_gradient_scaled(self, monkeypatch):
@@ -168,7 +168,7 @@ class TestFloat16:
         assert json.loads(line)["verdict"] == FAILED
 
     def test_a_scale_that_gradients_do_not_have(self, monkeypatch):
-        monkeypatch.setattr(TrainingStep, "_backward", lambda self, losses: None)
+        monkeypatch.setattr(mx.autograd, "backward", lambda losses, heads: None)
         (check,) = data_parallel.check_float16(TWO[:1], count=5)
         assert check.verdict == FAILED and "docs/gpus.md" in check.advice
 

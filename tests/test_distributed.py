@@ -236,7 +236,6 @@ class TestJoining:
         assert (ALONE.sum("x", [[1, 2], [3, 4]]) == [[1, 2], [3, 4]]).all()
         assert (ALONE.gather("x", [5.0]) == [[5.0]]).all()
         ALONE.check_equal("x", [np.zeros(3)], "weights")
-        ALONE.wait()
 
 
 class Two(WorkerGroup):
@@ -261,13 +260,6 @@ def test_one_bit_that_differs_between_workers_is_refused():
     changed[1][1, 1] = -0.0
     with pytest.raises(DMRError, match="worker 1 has another weights than worker 0"):
         Two(lambda values: np.array(seen)).check_equal("w", changed, "weights")
-
-
-def test_waiting_is_for_the_others():
-    group = Two()
-    group.wait()
-    assert group.gathered == ["wait"]
-    ALONE.wait()
 
 
 UNEQUAL = """

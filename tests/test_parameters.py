@@ -6,7 +6,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from dmr_gluon import get_model
@@ -154,45 +153,6 @@ class TestError:
         os.remove(copy / "log.jsonl")
         cli._main(["eval", str(copy)])
         assert "note: " in capsys.readouterr().out
-
-
-CHECKPOINTS = [
-    (lambda a: {**a, "parameter/more": np.zeros(3)}, "parameter/more is not part"),
-    (
-        lambda a: {**a, "parameter/head_fc_bias": np.zeros(3)},
-        r"parameter/head_fc_bias has the shape \(3,\), not \(10,\)",
-    ),
-    (
-        lambda a: {n: v for n, v in a.items() if n != "parameter/head_fc_bias"},
-        "parameter/head_fc_bias is missing",
-    ),
-]
-
-
-@pytest.fixture(scope="module")
-def network():
-    return get_model("cifar_dmrnet8")
-
-
-@pytest.mark.parametrize("function, words", CHECKPOINTS)
-def test_a_checkpoint_that_does_not_fit_is_refused(short_run, network, function, words):
-    path, arrays, _ = checkpoint.read_newest(RunDirectory(short_run).checkpoints)
-    checkpoint.require_fit(path, arrays, network)
-    with pytest.raises(DMRError) as refused:
-        checkpoint.require_fit(path, function(arrays), network)
-    assert "is of another network" in str(refused.value)
-    refused.match(words)
-
-
-def test_resuming_refuses_another_networks_checkpoint(copy, short_recipe, digits):
-    run = RunDirectory(copy)
-    _, arrays, state = checkpoint.read_newest(run.checkpoints)
-    arrays["parameter/head_fc_bias"] = arrays["parameter/head_fc_bias"][:3]
-    checkpoint.write(run.checkpoints, state["epoch"], arrays, state)
-    log = Path(run.log).read_bytes()
-    with pytest.raises(DMRError, match="of another network"):
-        fit(short_recipe, RunOptions(data_dir=digits, run_dir=run.path, resume=True))
-    assert Path(run.log).read_bytes() == log
 
 
 @pytest.fixture(params=FAULTS)

@@ -41,9 +41,9 @@ from dmr_gluon.training.fit import fit
 from dmr_gluon.training.identity import changes_at_resume
 from dmr_gluon.training.options import RunOptions
 from dmr_gluon.training.plan import Plan
-from dmr_gluon.training.progress import Heartbeat, duration
+from dmr_gluon.training.progress import duration
 from dmr_gluon.training.step import TrainingStep
-from dmr_gluon.training.stopping import StopSignals
+from dmr_gluon.training.stopping import stop_signals
 
 #: Of an epoch: 96 images in batches of 16.
 STEPS = 6
@@ -160,7 +160,7 @@ class TestSignals:
         assert result(options.run_dir) == expected
 
     def test_a_second_ctrl_c_stops_at_once_and_handlers_are_put_back(self):
-        with StopSignals() as stop:
+        with stop_signals() as stop:
             signal.raise_signal(signal.SIGTERM)
             assert stop.received == signal.SIGTERM
             signal.raise_signal(signal.SIGTERM)  # no more than the first
@@ -172,7 +172,7 @@ class TestSignals:
     def test_a_closed_terminal_is_a_wish_too_and_what_is_ignored_stays_so(self, monkeypatch):
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a shell's background
         try:
-            with StopSignals() as stop:
+            with stop_signals() as stop:
                 signal.raise_signal(signal.SIGINT)
                 assert stop.received == 0
                 signal.raise_signal(signal.SIGHUP)
@@ -416,9 +416,6 @@ class TestFolders:
         assert sorted(os.listdir(folder)) == [f"epoch-{n:04d}.npz" for n in (1, 2, 3)]
         checkpoint.keep_only(path, 1)
         assert os.listdir(folder) == ["epoch-0003.npz"]
-
-    def test_how_far_it_is_need_not_be_writable(self, tmp_path):
-        Heartbeat(str(tmp_path / "none" / "progress.json")).beat(now=True, epoch=1)
 
 
 class TestNotFinite:
@@ -666,7 +663,7 @@ class TestKept:
     def test_how_far_it_is_can_be_read(self, half, few):
         beat = json.loads(Path(half.run_dir, "progress.json").read_text())
         assert (beat["epoch"], beat["epochs"], beat["steps"]) == (2, 2, STEPS)
-        assert 5 <= beat["step"] <= 9 and beat["pid"] == os.getpid()
+        assert 5 <= beat["step"] <= 9
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import os
 import re
-import time
 import typing
 from dataclasses import dataclass
 from typing import Any, Dict, Optional
@@ -19,9 +18,6 @@ from ..system.settings import settings_of
 from ..system.signals import say
 from ..training.options import RunOptions
 from .program import Parser
-
-#: When the program began, approximately.
-_BEGAN = time.monotonic()
 
 #: Flags that would do nothing in an estimate.
 _NOT_ESTIMATED = (
@@ -142,7 +138,7 @@ def resolve(request, recipe, dataset, others):
         if not (data_dir or request.dataset):
             data_dir = begun["dataset"]["directory"]
     data_dir = data_dir or os.path.join("data", request.dataset or dataset)
-    options = RunOptions(data_dir=data_dir, began=_BEGAN, **options)
+    options = RunOptions(data_dir=data_dir, **options)
     found = open_prepared(data_dir, request.dataset).name
     if request.dataset and request.dataset != found:
         raise DMRError(

@@ -32,8 +32,8 @@ BOUNDS = {
 
 _ADVICE = (
     "the device computes something else: another driver or cuDNN may help; with MXNET_USE_FUSION=0 "
-    "in the environment it is not the fusion of pointwise operators, with --cudnn-autotune 0 not "
-    "the choice of algorithms"
+    "in the environment it is not the fusion of pointwise operators, with "
+    "MXNET_CUDNN_AUTOTUNE_DEFAULT=0 not the choice of algorithms"
 )
 
 

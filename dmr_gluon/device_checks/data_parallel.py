@@ -8,6 +8,7 @@ import glob
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from ..models.layers import BatchNorm
 from ..models.names import get_spec
 from ..models.network import Network
 from ..models.serialization import prepare_to_run
+from ..paper.recipes import CIFAR
 from ..runtime import mx
 from ..system import program as child
 from ..training.distributed import ALONE, join
@@ -78,16 +80,16 @@ def _alike(what, found, expected, advice):
     return bounded(what, values, advice, text)
 
 
-def make_step(devices, accumulate=1, **more):
+def make_step(devices, kv_store="device", group=ALONE, **changes):
     """A training step of a small network, with the same weights each time."""
     mx.random.seed(0)
     net = Network(get_spec("cifar_dmrnet8"))
     net.initialize(ctx=devices)
     prepare_to_run(net, devices)
-    optimizer = NAG2016(
-        learning_rate=_LR, momentum=0.9, wd=1e-4, multi_precision=more.get("float16", False)
-    )
-    return TrainingStep(net, optimizer, devices, accumulate=accumulate, **more)
+    recipe = replace(CIFAR, **changes)
+    half = recipe.dtype == "float16"
+    optimizer = NAG2016(learning_rate=_LR, momentum=0.9, wd=1e-4, multi_precision=half)
+    return TrainingStep(net, optimizer, devices, kv_store, recipe, group)
 
 
 def steps_of(step, count=STEPS, group=ALONE, same=False, share=None):
@@ -201,7 +203,7 @@ def check_float16(devices, count=40):
     Check
     """
     on_gpus = devices[0].device_type == "gpu"
-    step = make_step(devices, float16=on_gpus)
+    step = make_step(devices, dtype="float16" if on_gpus else "float32")
     if not on_gpus:
         step.loss_scale = LossScale()
     what = "float16" if on_gpus else "loss scale (in float32: CPUs have no float16 convolutions)"

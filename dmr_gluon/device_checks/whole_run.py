@@ -32,7 +32,7 @@ _RESUMED, _MOVED = 1e-1, 5e-1
 
 _RESUME = (
     "a run that is stopped here does not go on as it was: before you rely on it, compare with "
-    "MXNET_ENFORCE_DETERMINISM=1 and --cudnn-autotune 0, and report it"
+    "MXNET_ENFORCE_DETERMINISM=1 and MXNET_CUDNN_AUTOTUNE_DEFAULT=0, and report it"
 )
 _EXPORT = (
     "what is exported from this device computes something else there: use the device's own CPU"
@@ -82,12 +82,12 @@ def prepare(folder, train, test, size, jpeg=False):
     return folder
 
 
-def _options(devices, folder, name, **more):
+def _options(devices, folder, name):
     kind = devices[0].device_type
     numbers = ",".join(str(device.device_id) for device in devices)
     on = {"gpus": numbers} if kind == "gpu" else {"cpus": len(devices)}
     return RunOptions(
-        data_dir=os.path.join(folder, "data"), run_dir=os.path.join(folder, name), **on, **more
+        data_dir=os.path.join(folder, "data"), run_dir=os.path.join(folder, name), **on
     )
 
 
@@ -113,11 +113,12 @@ def check_run(devices, folder):
         batch_size=8 * len(devices),
         lr=0.02,
     )
-    more = {"cudnn_autotune": 0} if on_gpus else {}
-    whole = _options(devices, folder, "whole", **more)
+    # Without trials, whose choice may differ between two runs.
+    os.environ.setdefault("MXNET_CUDNN_AUTOTUNE_DEFAULT", "0")
+    whole = _options(devices, folder, "whole")
     fit(recipe, whole)
     same = replace(whole, run_dir=os.path.join(folder, "same"))
-    one = _options(devices[:1], folder, "one", **more)
+    one = _options(devices[:1], folder, "one")
     _stop_after_first_epoch(recipe, same)
     shutil.copytree(same.run_dir, one.run_dir)
     for options, what in ((same, "the same devices"), (one, "one device")):

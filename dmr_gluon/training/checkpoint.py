@@ -19,7 +19,6 @@ import numpy as np
 
 from ..data.loader import WHOLE
 from ..errors import DMRError
-from ..models.network import misfit
 from ..runtime import mx
 from ..system.files import digest, write_atomically
 
@@ -54,17 +53,32 @@ def arrays_of(step, group=None):
     for kind, long in kinds.items():
         pieces = step.flat.pieces([None if array is None else array.asnumpy() for array in long])
         arrays.update((f"{kind}/{name}", piece) for name, piece in pieces.items())
-    statistics, devices = running_statistics(step.net), len(step.devices)
-    if group is not None and statistics and devices * group.count > 1:
-        mine = [p.list_data()[i].asnumpy().ravel() for i in range(devices) for p in statistics]
-        rows = group.gather_later("statistics", mx.nd.array(np.concatenate(mine))).asnumpy()
-        arrays["statistics"] = rows.reshape(group.count, devices, -1)
+    if group is not None and running_statistics(step.net) and len(step.devices) * group.count > 1:
+        mine = read_statistics(step.net)
+        rows = group.gather_later("statistics", mx.nd.array(mine.ravel())).asnumpy()
+        arrays["statistics"] = rows.reshape(group.count, *mine.shape)
     return arrays
 
 
 def running_statistics(net):
     """Return BN's running means and variances, the parameters without gradients."""
     return [p for p in net.collect_params().values() if p.grad_req == "null"]
+
+
+def read_statistics(net):
+    """Return all running statistics in one array with a row for each device."""
+    rows = zip(*(parameter.list_data() for parameter in running_statistics(net)))
+    return np.stack([np.concatenate([one.asnumpy().ravel() for one in row]) for row in rows])
+
+
+def set_statistics(net, rows):
+    """Set all running statistics from an array with a row for each device."""
+    start = 0
+    for parameter in running_statistics(net):
+        stop = start + int(np.prod(parameter.shape))
+        for array, row in zip(parameter.list_data(), rows):
+            array[:] = _nd(row[start:stop].reshape(parameter.shape), array.context)
+        start = stop
 
 
 def write(directory, epoch, arrays, state, step=0):
@@ -173,12 +187,11 @@ def read(path):
             arrays = {name: archive[name] for name in archive.files}
         state = json.loads(arrays.pop("state").tobytes())
         # Checkpoints of earlier versions have no hash.
-        whole = state.get("sha256") in (None, digest(arrays))
+        if state.get("sha256") not in (None, digest(arrays)):
+            raise ValueError("its SHA-256 does not match")
+        return arrays, state
     except Exception as error:  # damaged archives raise a dozen kinds
         raise DMRError(f"{path} is damaged ({error})") from error
-    if not whole:
-        raise DMRError(f"{path} is damaged (its SHA-256 does not match)")
-    return arrays, state
 
 
 def _all(directory):
@@ -189,34 +202,30 @@ def _all(directory):
     return [path for _, path in sorted(dated, reverse=True)]
 
 
-def fill(path, arrays, step, lr, shard=WHOLE):
+def fill(arrays, step, lr, shard=WHOLE):
     """Fill a network and its trainer with the result of :func:`arrays_of`.
 
     Parameters
     ----------
-    path : str
-        The arrays' origin, for a refusal.
     arrays : dict of str to numpy.ndarray
     step : TrainingStep
     lr : float
         The learning rate of the velocities.
     shard : Shard
-        The worker whose running statistics to take.
-
-    Raises
-    ------
-    DMRError
-        If the arrays belong to another network.
+        The worker whose running statistics to take. If the devices or workers are other ones,
+        all get the mean.
     """
-    require_fit(path, arrays, step.net)
     kinds = defaultdict(dict)
     for name, array in arrays.items():
         kind, _, name = name.partition("/")
         kinds[kind][name] = array
     for name, parameter in step.net.collect_params().items():
         parameter.set_data(_nd(kinds["parameter"][name]))
-    if "statistics" in arrays:
-        _fill_statistics(step.net, arrays["statistics"], shard)
+    rows, devices = arrays.get("statistics"), len(step.devices)
+    if rows is not None:
+        same = rows.shape[:2] == (shard.count, devices)
+        mean = rows.mean(axis=(0, 1))
+        set_statistics(step.net, rows[shard.index] if same else [mean] * devices)
     velocities, masters = step.flat.join(kinds["velocity"]), step.flat.join(kinds["master"])
     for index, (bucket, *state) in enumerate(zip(step.flat.arrays, velocities, masters)):
         for updater, device in zip(step.trainer._updaters, bucket.list_ctx()):
@@ -231,38 +240,6 @@ def fill(path, arrays, step, lr, shard=WHOLE):
     if step.average:
         averages = zip(step.flat.join(kinds["average"]), step.flat.arrays)
         step.average.averages = [_nd(array, bucket.list_ctx()[0]) for array, bucket in averages]
-
-
-def require_fit(path, arrays, net):
-    """Refuse a checkpoint of another network.
-
-    Raises
-    ------
-    DMRError
-        Names a parameter that is surplus, missing or of another shape.
-    """
-    expected = {f"parameter/{name}": one.shape for name, one in net.collect_params().items()}
-    found = {name: one.shape for name, one in arrays.items() if name.startswith("parameter/")}
-    fault = misfit(expected, found)
-    if fault:
-        raise DMRError(
-            f"{path} is of another network: {fault}; put this run's own checkpoint in its place, "
-            f"or start anew in another --run-dir"
-        )
-
-
-def _fill_statistics(net, rows, shard):
-    """Restore each device's running statistics, or the mean of all if the devices differ."""
-    statistics = running_statistics(net)
-    devices = len(statistics[0].list_ctx())
-    same = rows.shape[:2] == (shard.count, devices)
-    mine = rows[shard.index] if same else np.repeat(rows.mean(axis=(0, 1))[None], devices, axis=0)
-    start = 0
-    for parameter in statistics:
-        stop = start + int(np.prod(parameter.shape))
-        for array, row in zip(parameter.list_data(), mine):
-            array[:] = _nd(row[start:stop].reshape(parameter.shape), array.context)
-        start = stop
 
 
 def _nd(array, device=None):

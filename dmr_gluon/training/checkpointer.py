@@ -1,6 +1,5 @@
 """Save and restore a training."""
 
-import itertools
 import json
 import os
 from dataclasses import asdict
@@ -46,13 +45,13 @@ class Checkpointer:
         Raises
         ------
         DMRError
-            If it belongs to another network or run.
+            If it belongs to another training.
         """
         found = checkpoint.read_newest(self.run.checkpoints, accept=only_of(self.config))
         if found is None:
             return None
         path, arrays, state = found
-        checkpoint.fill(path, arrays, self.step, state["lr"], self.group.shard)
+        checkpoint.fill(arrays, self.step, state["lr"], self.group.shard)
         if self.step.loss_scale and state.get("loss_scale"):
             vars(self.step.loss_scale).update(state["loss_scale"])
         return path, TrainingState.of(state)
@@ -125,9 +124,7 @@ class Checkpointer:
             checkpoint.keep_only(path, self.keep, (at.best or {}).get("epoch"))
 
     def check_equal(self):
-        """Refuse workers that start with different weights, recipes, seeds or data."""
-        weights = (p.list_data()[0].asnumpy() for p in self.step.flat.arrays)
-        self.group.check_equal("weights", weights, "weights")
+        """Refuse workers that start with different recipes, seeds or data."""
         what = json.dumps([self.config["recipe"], identity(self.config)], sort_keys=True)
         text = np.frombuffer(what.encode(), np.uint8)
         self.group.check_equal("config", [text], "recipe, seed or data set")
@@ -149,15 +146,8 @@ class Checkpointer:
         Evaluation, checkpoint and export then agree. Training does not depend on them, and they
         are linear in the batches, so averaging at any time gives the same result.
         """
-        statistics = checkpoint.running_statistics(self.net)
-        if not statistics or len(self.step.devices) * self.group.count == 1:
-            return
-        means = []
-        for parameter in statistics:
-            arrays = [array.as_in_context(mx.cpu()) for array in parameter.list_data()]
-            means.append((sum(arrays[1:], arrays[0]) / len(arrays)).asnumpy())
-        flat = mx.nd.array(np.concatenate([mean.ravel() for mean in means]))
-        flat = self.group.gather_later("means", flat).asnumpy().mean(axis=0)
-        ends = list(itertools.accumulate(mean.size for mean in means))
-        for parameter, mean, end in zip(statistics, means, ends):
-            parameter.set_data(mx.nd.array(flat[end - mean.size : end].reshape(mean.shape)))
+        devices = len(self.step.devices)
+        if checkpoint.running_statistics(self.net) and devices * self.group.count > 1:
+            mean = mx.nd.array(checkpoint.read_statistics(self.net).mean(axis=0))
+            mean = self.group.gather_later("means", mean).asnumpy().mean(axis=0)
+            checkpoint.set_statistics(self.net, [mean] * devices)

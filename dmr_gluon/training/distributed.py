@@ -5,7 +5,6 @@ gradients, losses, evaluations, stop requests and hashes of the weights. Roles a
 from the environment, which ``dmr launch`` sets.
 """
 
-import contextlib
 import os
 import zlib
 
@@ -36,6 +35,8 @@ class WorkerGroup:
     rank : int
         This worker's number, from 0; ``DMR_WORKER`` if the launcher sets it.
     count : int
+    first : bool
+        Whether this is the worker that writes files and prints.
     shard : Shard
         This worker's shard of every batch.
     """
@@ -52,13 +53,9 @@ class WorkerGroup:
                     f"for each worker; unset it, or start the job with dmr launch"
                 )
             self.rank = int(number)
+        self.first = self.rank == 0
         self.shard = Shard(self.rank, self.count)
         self._buffers = {}  # by name: key and array
-
-    @property
-    def first(self):
-        """Whether this is the worker that writes files and prints."""
-        return self.rank == 0
 
     def gather_later(self, name, array):
         """Gather one array per worker, asynchronously.
@@ -136,29 +133,6 @@ class WorkerGroup:
                 f"worker {odd[0]} has another {what} than worker 0; start all workers from the "
                 f"same files, and on the same version of this package"
             )
-
-    @contextlib.contextmanager
-    def agreeing(self):
-        """Context in which a failure of one worker ends all of them before any continues."""
-        trouble = None
-        try:
-            yield
-        except (DMRError, OSError) as error:
-            trouble = error
-        kind = 0.0 if trouble is None else 1.0 if isinstance(trouble, DMRError) else 2.0
-        worst = self.gather("agreeing", [kind]).max()
-        if trouble is not None:
-            raise trouble
-        if worst:
-            # Raise the same kind: any worker may tell whether a restart makes sense.
-            raise (DMRError if worst == 1 else OSError)(
-                "another worker cannot start; see its message"
-            )
-
-    def wait(self):
-        """Wait for all workers."""
-        if self.kv is not None:
-            self.sum("wait", [0.0])
 
 
 #: A single worker.

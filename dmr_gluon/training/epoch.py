@@ -1,17 +1,23 @@
 """Train one epoch."""
 
 import contextlib
+import json
 import math
 import time
 from collections import deque
+from datetime import datetime, timezone
 
 import numpy as np
 
 from ..data.loader import training_batches
 from ..runs import log as runlog
 from ..runtime import mx
-from .progress import Progress
+from ..system.files import write_atomically
+from .progress import progress_bar
 from .state import NotFinite
+
+#: Seconds between two updates of ``progress.json``.
+_BEAT = 5
 
 
 class StepsOfEpoch:
@@ -36,14 +42,14 @@ class StepsOfEpoch:
             threads=self.options.reading_threads,
         )
         title, total = f"epoch {epoch}/{plan.epochs}", min(plan.count, steps * plan.batch)
-        progress = Progress(title, total, at.images, shown=self.group.first)
+        bar = progress_bar(title, total, at.images, shown=self.group.first)
         waiting, ahead = deque(), []
 
         def fetch():
             """Read the next batch and start copying it to the devices."""
             ahead.append(self.step.place(*next(batches)))
 
-        with contextlib.closing(batches), progress:
+        with contextlib.closing(batches), bar:
             while at.steps < steps:
                 self.clock.lap("train")
                 if not ahead:
@@ -65,14 +71,14 @@ class StepsOfEpoch:
                 signal = 0
                 save = every is not None and at.steps % every == 0 and more
                 if len(waiting) > 2 or save:
-                    signal, due = self._collect(*waiting.popleft(), progress)
+                    signal, due = self._collect(*waiting.popleft(), bar)
                     save = save or due
                 if signal or save:
-                    signal = self._collect_all(waiting, progress) or signal
+                    signal = self._collect_all(waiting, bar) or signal
                     self.save()
                 if signal:
                     self.leave(signal)
-            self._collect_all(waiting, progress)
+            self._collect_all(waiting, bar)
         # On CPUs BN updates its running statistics in the backward pass, which MXNet does not
         # declare as a dependency of reading them.
         mx.nd.waitall()
@@ -88,7 +94,7 @@ class StepsOfEpoch:
         row = mx.nd.concat(*(c.reshape(1) for c in columns), mx.nd.array(requests), dim=0)
         return self.group.gather_later("step", row)
 
-    def _collect(self, step, images, lr, later, progress):
+    def _collect(self, step, images, lr, later, bar):
         """Count a step's results; return any worker's signal, and whether to save."""
         if self.group.kv is None:
             results, (signal, save) = later
@@ -104,30 +110,36 @@ class StepsOfEpoch:
                 f"{lr:g}"
             )
         at.images, at.loss, at.wrong = at.images + images, at.loss + loss, at.wrong + int(wrong)
-        progress.update(images, f"loss {loss / images:.3f}")
+        bar.set_postfix_str(f"loss {loss / images:.3f}", refresh=False)
+        bar.update(images)
         if self.group.first:
             if every and step % every == 0:
                 place = {"epoch": at.epoch + 1, "step": step, "images": at.images}
                 runlog.append(self.run.log, "steps", **place, **at.means())
-            self.beat(progress.rate)
+            self.beat((bar.n - bar.initial) / (time.time() - bar.start_t))
         return int(signal), bool(save)
 
-    def _collect_all(self, waiting, progress):
-        signals = [self._collect(*each, progress)[0] for each in waiting]
+    def _collect_all(self, waiting, bar):
+        signals = [self._collect(*each, bar)[0] for each in waiting]
         waiting.clear()
         return max(signals, default=0)
 
     def beat(self, rate=0.0, now=False):
-        """Tell ``dmr status`` how far the run is."""
+        """Tell ``dmr status`` how far the run is: every few seconds, or ``now``."""
+        if not now and time.monotonic() - self.beaten < _BEAT:
+            return
+        self.beaten = time.monotonic()
         at, plan = self.at, self.plan
         images_left = (plan.total - plan.done(at)) * plan.batch
-        self.heart.beat(
-            now,
-            epochs=plan.epochs,
-            epoch=at.epoch + 1,
-            step=at.steps,
-            steps=plan.steps_in(at.epoch + 1),
-            train_loss=at.loss / at.images if at.images else None,
-            images_per_second=round(rate, 1),
-            seconds_left=round(images_left / rate) if rate else None,
-        )
+        values = {
+            "epochs": plan.epochs,
+            "epoch": at.epoch + 1,
+            "step": at.steps,
+            "steps": plan.steps_in(at.epoch + 1),
+            "train_loss": at.loss / at.images if at.images else None,
+            "images_per_second": round(rate, 1),
+            "seconds_left": round(images_left / rate) if rate else None,
+            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
+        with contextlib.suppress(OSError):  # a training does not end because of it
+            write_atomically(self.run.file("progress.json"), json.dumps(values))

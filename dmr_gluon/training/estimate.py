@@ -4,6 +4,7 @@ import time
 
 from ..data.loader import training_batches
 from ..runtime import mx
+from ..system.signals import say
 from .progress import duration, speed
 from .step import split_over
 
@@ -45,11 +46,12 @@ def estimate(step, recipe, prepared, plan, options):
             mx.nd.waitall()
     per_batch = time.monotonic() - started
     test = prepared.split("test").count / (len(label) * group.count)
-    training, evaluation = plan.images_per_step / rate * plan.total, per_batch * test * plan.epochs
+    per_epoch = min(plan.batch * plan.per_epoch, plan.count)
+    training = per_epoch / plan.per_epoch / rate * plan.total
+    evaluation = per_batch * test * plan.epochs
     if group.first:
-        print(
+        say(
             f"estimate from {timed} step{'s' if timed != 1 else ''}: {speed(rate)} training "
             f"images per second; {plan.total:,} steps take {duration(training)}, {plan.epochs} "
-            f"evaluations {duration(evaluation)}, {duration(training + evaluation)} in all",
-            flush=True,
+            f"evaluations {duration(evaluation)}, {duration(training + evaluation)} in all"
         )

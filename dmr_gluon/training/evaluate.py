@@ -14,7 +14,7 @@ from ..runs.directory import RunDirectory
 from ..runs.trained_network import logged_epoch
 from ..runtime import mx
 from .distributed import ALONE, WorkerGroup
-from .progress import Progress
+from .progress import progress_bar
 from .step import HostBuffers, split_over
 
 
@@ -82,12 +82,12 @@ def evaluate(
     DMRError
         If the counts per class are not those of the manifest.
     """
-    tally = _Tally(len(prepared.classes))
+    classes, total = len(prepared.classes), prepared.split(split).count
     waiting: Deque[Any] = deque()
-    total = prepared.split(split).count
+    counts = np.zeros(classes + 3)
     mine = len(range(total)[share_of(total, group.shard)])
     host, full = HostBuffers(devices), None
-    with Progress(f"evaluate {split}", mine, shown=group.first) as progress:
+    with progress_bar(f"evaluate {split}", mine, shown=group.first) as bar:
         for data, label in evaluation_batches(prepared, recipe, split, group.shard, threads):
             full = full or len(label)
             if devices[0].device_type == "gpu" and len(label) < full:
@@ -97,17 +97,38 @@ def evaluate(
             waiting.append(([net(part) for part in parts], label))
             # Keep two batches in flight, so that reading and computing overlap.
             if len(waiting) > 2:
-                tally.add(*waiting.popleft())
-            progress.update(len(label))
+                counts += _count(classes, *waiting.popleft())
+            bar.update(len(label))
         while waiting:
-            tally.add(*waiting.popleft())
-    tally.add_others(group)
-    if tuple(tally.seen) != prepared.split(split).per_class:
+            counts += _count(classes, *waiting.popleft())
+    *seen, wrong, wrong_top5, loss = group.sum("evaluation", counts)
+    if tuple(seen) != prepared.split(split).per_class:
         raise DMRError(
             f"{prepared.split(split).records}: its labels are not those that the manifest "
             f"counts; prepare the data set again"
         )
-    return Evaluation(total, tally.wrong, tally.wrong_top5, tally.loss / total)
+    return Evaluation(total, int(wrong), int(wrong_top5), float(loss) / total)
+
+
+def _count(classes, outputs, label):
+    """Return images of each class, errors, top-5 errors and summed loss of a batch, in one row."""
+    wrong = label[(label < 0) | (label >= classes)]
+    if len(wrong):
+        raise DMRError(
+            f"a record has the label {wrong[0]}, but there are {classes} classes; prepare the "
+            f"data set again"
+        )
+    logits = np.concatenate([output.asnumpy() for output in outputs])[: len(label)]
+    logits = logits.astype(np.float64)
+    own = logits[np.arange(len(label)), label][:, None]
+    # The rank of the true class. Ties are ordered as argmax orders them, and a NaN counts as wrong.
+    before = np.arange(logits.shape[1]) < label[:, None]
+    rank = np.sum(~((logits < own) | ((logits == own) & ~before)), axis=1)
+    largest = logits.max(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # the caller reports a loss that is not finite
+        losses = np.log(np.sum(np.exp(logits - largest), axis=1)) + (largest - own)[:, 0]
+    seen = np.bincount(label, minlength=classes)
+    return np.array([*seen, np.sum(rank > 0), np.sum(rank >= 5), np.sum(losses)])
 
 
 #: Share of the images whose prediction may flip because another machine rounds differently.
@@ -148,41 +169,3 @@ def check_with_log(result: Evaluation, run: RunDirectory, epoch: int) -> Optiona
         f"{said}, not {result.wrong}: these are other parameters, or other software computes "
         f"otherwise; evaluate with the versions that config.json names"
     )
-
-
-class _Tally:
-    def __init__(self, classes):
-        self.seen = np.zeros(classes, np.int64)
-        self.wrong = self.wrong_top5 = 0
-        self.loss = 0.0
-
-    def add_others(self, group):
-        """Add the counts of the other workers."""
-        counts = [*self.seen, self.wrong, self.wrong_top5, self.loss]
-        *seen, wrong, wrong_top5, self.loss = group.sum("evaluation", counts)
-        self.seen = np.array(seen, np.int64)
-        self.wrong, self.wrong_top5 = int(wrong), int(wrong_top5)
-
-    def add(self, outputs, label):
-        wrong = label[(label < 0) | (label >= len(self.seen))]
-        if len(wrong):
-            raise DMRError(
-                f"a record has the label {wrong[0]}, but there are {len(self.seen)} classes; "
-                f"prepare the data set again"
-            )
-        logits = np.concatenate([output.asnumpy() for output in outputs])[: len(label)]
-        logits = logits.astype(np.float64)
-        self.seen += np.bincount(label, minlength=len(self.seen))
-        rows = np.arange(len(label))
-        own = logits[rows, label][:, None]
-        # The rank of the true class. Ties are ordered as argmax orders them, and a NaN counts as
-        # wrong.
-        before = np.arange(logits.shape[1]) < label[:, None]
-        rank = np.sum(~((logits < own) | ((logits == own) & ~before)), axis=1)
-        self.wrong += int(np.sum(rank > 0))
-        self.wrong_top5 += int(np.sum(rank >= 5))
-        largest = logits.max(axis=1, keepdims=True)
-        with np.errstate(invalid="ignore"):  # the caller reports a loss that is not finite
-            self.loss += float(
-                np.sum(np.log(np.sum(np.exp(logits - largest), axis=1)) + (largest - own)[:, 0])
-            )

@@ -24,15 +24,14 @@ _ALIGNMENT = 64
 class FlatParameters:
     """Turn a network's trained parameters and their gradients into views of long arrays.
 
-    Nothing else changes for who reads or sets them. But on CPUs such a network cannot compute
-    predictions, for which MXNet would put its weights, one by one, into another memory layout:
-    see :meth:`apart` and :meth:`release`. A parameter that is to stay as it is must have the
-    ``grad_req`` "null" before.
+    Parameters are read and set as before. On CPUs such a network predicts only within
+    :meth:`apart`: MXNet's inference changes the memory layout of weights in place, and crashes if
+    they are views. A parameter with the ``grad_req`` "null" stays as it is.
 
     Parameters
     ----------
     net : HybridBlock
-        Initialised. Earlier buckets of it are released.
+        Initialised.
     add : bool
         Add the gradients of several backward passes, until :meth:`forget_gradients`.
     devices : int
@@ -50,20 +49,13 @@ class FlatParameters:
     """
 
     def __init__(self, net, add=False, devices=1):
-        former = getattr(net, "_flat_parameters", None)
-        if former is not None:
-            former.release()
-        self._net, self._parameters = net, trained_parameters(net)
+        self._parameters = trained_parameters(net)
         for parameter in self._parameters:
             if (parameter.lr_mult, parameter.wd_mult) != (1, 1):
                 raise ValueError(f"{parameter.name} has an lr_mult or wd_mult other than 1")
         self._places = places_of(self._parameters, devices)
         numbers = sorted({number for number, _ in self._places})
         self.arrays = [self._make(number, add) for number in numbers]
-        self._apart, self._hooks = False, []
-        # Also on the children, which can be called alone.
-        net.apply(lambda block: self._hooks.append(block.register_forward_pre_hook(self._check)))
-        net._flat_parameters = self
 
     def _make(self, number, add):
         """Create one bucket and move its parameters into it."""
@@ -145,31 +137,11 @@ class FlatParameters:
         before = [parameter._data for parameter in self._parameters]
         for parameter in self._parameters:
             parameter._data = [array.copy() for array in parameter._data]
-        self._apart = True
         try:
             yield
         finally:
-            self._apart = False
             for parameter, data in zip(self._parameters, before):
                 parameter._data = data
-
-    def release(self):
-        """Give every parameter its own memory again, and disable the buckets."""
-        for parameter in self._parameters:
-            parameter._data = [array.copy() for array in parameter._data]
-            parameter._init_grad()
-        for hook in self._hooks:
-            hook.detach()
-        self._net._flat_parameters = None
-
-    def _check(self, net, inputs):
-        computes = isinstance(inputs[0], mx.nd.NDArray) and inputs[0].context.device_type != "gpu"
-        if computes and not mx.autograd.is_training() and not self._apart:
-            # MXNet would crash.
-            raise RuntimeError(
-                "a network in training predicts within FlatParameters.apart(), or after "
-                "FlatParameters.release()"
-            )
 
 
 def trained_parameters(net):

@@ -1,23 +1,13 @@
-"""Report the progress of a run: a bar on a terminal, plain lines elsewhere, a file for others."""
+"""Report the progress of a run: bars, lines, and where the time went."""
 
-import contextlib
-import json
-import os
-import socket
 import sys
 import time
 from collections import Counter
-from datetime import datetime, timezone
 
 from tqdm import tqdm
 
-from ..system.files import write_atomically
-from ..system.signals import say
-
-#: Seconds between two progress lines within an epoch without a terminal.
+#: Seconds between two drawings of the bar without a terminal.
 _QUIET = 60
-#: Seconds between two updates of ``progress.json``.
-_BEAT = 5
 
 
 def duration(seconds):
@@ -30,58 +20,30 @@ def speed(rate):
     return f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
-class Progress:
-    """Show the progress of one phase (training or evaluation) of an epoch.
+def progress_bar(title, total, done=0, shown=True):
+    """Return a bar that counts images; without a terminal it is drawn once a minute.
 
     Parameters
     ----------
     title : str
     total : int
-        Images.
     done : int
         Images that were processed before.
     shown : bool
         Whether to show anything.
     """
-
-    def __init__(self, title, total, done=0, shown=True):
-        self.title, self.total, self.done, self.before = title, total, done, done
-        self.started = self.last_line = time.monotonic()
-        self.shown = shown
-        self.bar = tqdm(
-            desc=title,
-            total=total,
-            initial=done,
-            unit=" images",
-            leave=False,
-            dynamic_ncols=True,
-            disable=not (shown and sys.stderr.isatty()),
-        )
-
-    @property
-    def rate(self):
-        """Images per second."""
-        return (self.done - self.before) / max(1e-9, time.monotonic() - self.started)
-
-    def update(self, images, loss=""):
-        """Count images, and show their mean loss."""
-        self.done += images
-        self.bar.set_postfix_str(loss, refresh=False)
-        self.bar.update(images)
-        now = time.monotonic()
-        if self.shown and self.bar.disable and now - self.last_line >= _QUIET:
-            self.last_line = now
-            left = duration((self.total - self.done) / self.rate)
-            say(
-                f"{self.title}: {self.done} of {self.total} images, {self.rate:.0f} per second, "
-                f"{left} left  {loss}"
-            )
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.bar.close()
+    terminal = sys.stderr.isatty()
+    return tqdm(
+        desc=title,
+        total=total,
+        initial=done,
+        unit=" images",
+        leave=False,
+        dynamic_ncols=True,
+        disable=not shown,
+        delay=0 if terminal else _QUIET,
+        mininterval=0.1 if terminal else _QUIET,
+    )
 
 
 def epoch_line(values, epochs, seconds_left, top5=False):
@@ -99,20 +61,14 @@ def epoch_line(values, epochs, seconds_left, top5=False):
 class Clock:
     """Account for the time of an epoch: each moment belongs to one activity.
 
-    Parameters
-    ----------
-    began : float, optional
-        ``time.monotonic()`` at the start; default: now.
-
     Attributes
     ----------
     seconds : Counter
         By activity. Whoever ends an epoch clears it.
     """
 
-    def __init__(self, began=None):
-        self.seconds = Counter()
-        self._last = time.monotonic() if began is None else began
+    def __init__(self):
+        self.seconds, self._last = Counter(), time.monotonic()
 
     def lap(self, what):
         """Assign the time since the last call to ``what``."""
@@ -123,23 +79,3 @@ class Clock:
     def rounded(self):
         """Return the seconds by activity as a dict, to milliseconds."""
         return {what: round(seconds, 3) for what, seconds in self.seconds.items()}
-
-
-class Heartbeat:
-    """Write ``progress.json`` for ``dmr status`` every few seconds."""
-
-    def __init__(self, path):
-        self.path, self._last = path, time.monotonic()
-
-    def beat(self, now=False, **values):
-        """Write values with time, process and host: every few seconds, or ``now``."""
-        if not now and time.monotonic() - self._last < _BEAT:
-            return
-        self._last = time.monotonic()
-        stamp = {
-            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-        }
-        with contextlib.suppress(OSError):  # a training does not end because of it
-            write_atomically(self.path, json.dumps({**values, **stamp}))

@@ -1,6 +1,5 @@
 """The configuration of a run, and the announcement before its first step."""
 
-import contextlib
 import os
 import platform
 import shlex
@@ -11,7 +10,7 @@ import numpy as np
 
 from ..devices import uses_tf32
 from ..paper.recipes import DIGITS, deviations
-from ..runtime import installed_wheels, mx
+from ..runtime import installed_wheels
 from ..system.machine import processor
 from ..system.signals import say
 from ..version import __version__
@@ -101,23 +100,11 @@ def announce(recipe, net, run, plan, options, config):
         f"run directory {run.path if run else '(none)'}: models of {size:.1f} MB (last and best), "
         f"checkpoints of {size * copies:.1f} MB (last {options.keep} and best)"
     )
-    wanted = recipe.train_images
-    if wanted and wanted != plan.count:
-        say(
-            f"note: this recipe was published with {wanted:,} training images; this set has "
-            f"{plan.count:,}"
-        )
     if config["tf32"]:
         say(
             "note: these GPUs compute float32 convolutions as TF32, with ten bits of precision; "
             "NVIDIA_TF32_OVERRIDE=0 in the environment gives the paper's arithmetic, more slowly"
         )
-    idle = 0
-    with contextlib.suppress(mx.base.MXNetError):  # training on CPUs needs no working driver
-        if devices[0].startswith("cpu") and mx.runtime.Features().is_enabled("CUDA"):
-            idle = mx.context.num_gpus()
-    if idle:
-        say(f"note: {idle} GPUs are not used; --gpus 0-{idle - 1} uses them")
 
 
 def _deviations(recipe):
@@ -126,11 +113,6 @@ def _deviations(recipe):
     if not found:
         return "made for the digits, which the paper does not have" if own else "as in the paper"
 
-    def shown(value):
-        if value is None:
-            return "none"
-        return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
     usual = "the digits' own" if own else "the paper's"
-    pairs = (f"{name} {shown(new)} ({shown(old)})" for name, (new, old) in found.items())
+    pairs = (f"{name} {new} ({old})" for name, (new, old) in found.items())
     return f"unlike {usual}: {', '.join(pairs)}"

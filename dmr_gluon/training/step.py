@@ -1,11 +1,12 @@
 """One update of a network: forward, backward, sum over devices and workers, optimiser."""
 
 import contextlib
-from collections import deque
+import itertools
 
 import numpy as np
 
 from ..errors import DMRError
+from ..paper.recipes import CIFAR
 from ..runtime import mx
 from .distributed import ALONE
 from .flat_parameters import FlatParameters
@@ -48,45 +49,26 @@ class TrainingStep:
     kv_store : str
         How gradients are summed over the devices; unused with one device, and with several
         workers, whose parameter server does the sums.
-    accumulate : int
-        Parts that each device computes in sequence. The result is that of as many times more
-        devices, BN included.
-    smoothing : float
-        See :class:`_LossAndErrors`.
-    sync_bn : bool
-        Take BN's statistics over all devices' parts.
-    float16 : bool
-        Compute in float16, with a scaled loss so that small gradients survive.
-    ema_decay : float
-        Of :class:`WeightAverage`; 0 for none.
+    recipe : Recipe
+        Its ``accumulate`` (parts that each device computes in sequence, with the result of as
+        many times more devices, BN included), ``label_smoothing``, ``sync_bn`` (BN's statistics
+        over all devices' parts), ``dtype`` and ``ema_decay`` are used. Default: none of them.
     group : WorkerGroup
         The workers.
     """
 
-    def __init__(
-        self,
-        net,
-        optimizer,
-        devices,
-        kv_store="device",
-        accumulate=1,
-        smoothing=0.0,
-        sync_bn=False,
-        float16=False,
-        ema_decay=0.0,
-        group=ALONE,
-    ):
+    def __init__(self, net, optimizer, devices, kv_store="device", recipe=CIFAR, group=ALONE):
         self.net, self.devices, self.kv_store = net, devices, kv_store
-        self.accumulate, self.group = accumulate, group
-        if float16:
+        self.accumulate, self.group = recipe.accumulate, group
+        self.loss_scale = LossScale() if recipe.dtype == "float16" else None
+        if self.loss_scale:
             net.compute_in_float16()
-        if sync_bn and len(devices) > 1:
+        if recipe.sync_bn and len(devices) > 1:
             net.synchronise_bn(len(devices))
-        self.loss_scale = LossScale() if float16 else None
         self.host = HostBuffers(devices)
         # More and shorter arrays only pay on GPUs (two CPU contexts: 3% slower).
         sums = len(devices) if devices[0].device_type == "gpu" else 1
-        self.flat = FlatParameters(net, add=accumulate > 1, devices=sums)
+        self.flat = FlatParameters(net, add=self.accumulate > 1, devices=sums)
         if group.kv is not None:
             kv_store = group.kv
         elif len(devices) == 1:
@@ -101,8 +83,8 @@ class TrainingStep:
         self.trainer._init_kvstore()
         self.trainer._init_params()
         mx.nd.waitall()
-        self.average = WeightAverage(self.flat, ema_decay) if ema_decay else None
-        self._losses = _LossAndErrors(smoothing)
+        self.average = WeightAverage(self.flat, recipe.ema_decay) if recipe.ema_decay else None
+        self._losses = _LossAndErrors(recipe.label_smoothing)
         self._losses.hybridize(static_alloc=True, static_shape=True)
 
     def place(self, data, label):
@@ -191,33 +173,23 @@ class TrainingStep:
 
         MXNet does not report failed sums over GPUs, and checkpoints hold the first device only.
         """
+        if len(self.devices) == 1:
+            return
         for bucket in self.flat.arrays:
-            first, *others = bucket.list_data()
-            wanted = first.asnumpy().tobytes() if others else None
-            for other in others:
-                if other.asnumpy().tobytes() != wanted:
-                    raise DMRError(
-                        f"{other.context} has other weights than {first.context}: --kv-store "
-                        f"{self.kv_store} did not give both the same sums; what was saved "
-                        f"before is good: go on with --resume and another --kv-store"
-                    )
-
-
-def host_memory(devices):
-    """Return the host context of batches: pinned memory for GPUs, which copies asynchronously.
-
-    Pinning creates a context on a GPU. The first of ``devices`` is taken, as others may belong to
-    somebody else.
-    """
-    first = devices[0]
-    return mx.cpu_pinned(first.device_id) if first.device_type == "gpu" else mx.cpu()
+            if len({array.asnumpy().tobytes() for array in bucket.list_data()}) > 1:
+                raise DMRError(
+                    f"the devices have different weights: --kv-store {self.kv_store} did not give "
+                    f"all the same sums; what was saved before is good: go on with --resume and "
+                    f"another --kv-store"
+                )
 
 
 class HostBuffers:
     """Host arrays from which batches are copied to devices.
 
-    For GPUs a few arrays per shape are reused: MXNet has no pool of pinned memory, and allocating
-    some synchronises with all GPUs. MXNet does not overwrite an array before it has been copied.
+    For GPUs they are in pinned memory, which is copied asynchronously, and a few arrays per shape
+    are reused: MXNet has no pool of pinned memory, and allocating some synchronises with all GPUs.
+    MXNet does not overwrite an array before it has been copied.
 
     Parameters
     ----------
@@ -228,19 +200,22 @@ class HostBuffers:
     COUNT = 3
 
     def __init__(self, devices):
-        self._context = host_memory(devices)
+        # Pinning creates a CUDA context. Other GPUs than these may belong to somebody else.
+        gpu = devices[0].device_type == "gpu"
+        self._context = mx.cpu_pinned(devices[0].device_id) if gpu else mx.cpu()
         self._rings = {}
 
     def hold(self, data):
         """Return a batch as a float32 NDArray (n, ...) in host memory."""
         if self._context.device_type == "cpu":
             return mx.nd.array(data, ctx=self._context)
-        ring = self._rings.setdefault(np.shape(data), deque())
-        if len(ring) < self.COUNT:
-            ring.appendleft(mx.nd.empty(np.shape(data), ctx=self._context))
-        ring.rotate(-1)
-        ring[-1][:] = data
-        return ring[-1]
+        shape = np.shape(data)
+        if shape not in self._rings:
+            ring = [mx.nd.empty(shape, ctx=self._context) for _ in range(self.COUNT)]
+            self._rings[shape] = itertools.cycle(ring)
+        array = next(self._rings[shape])
+        array[:] = data
+        return array
 
 
 def split_over(devices, data, host=None):

@@ -20,7 +20,7 @@ from .checkpointer import Checkpointer
 from .epoch import StepsOfEpoch
 from .evaluate import evaluate
 from .identity import changes_at_resume
-from .progress import Heartbeat, duration, epoch_line, speed
+from .progress import duration, epoch_line, speed
 from .state import NotFinite, TrainingState
 
 #: Rollbacks after which a run gives up.
@@ -36,21 +36,19 @@ class Training(StepsOfEpoch):
         self.group = step.group
         self.checkpointer = Checkpointer(run, step, options.keep, config)
         self.at = TrainingState()
-        self.saved = time.monotonic()
+        self.saved = self.beaten = time.monotonic()
         self.rollbacks = 0
         self.board = None
         self.epochs: List[EpochRecord] = []  # the first worker's, as they are logged
-        self.heart = Heartbeat(run.file("progress.json"))
 
     def go(self):
         """Train to the end."""
-        with self.group.agreeing():
-            if self.options.resume:
-                self._resume()
-            elif self.group.first:
-                self.run.require_empty()
-                self.run.create(self.config)
-                runlog.append(self.run.log, "start", **self.config)
+        if self.options.resume:
+            self._resume()
+        elif self.group.first:
+            self.run.require_empty()
+            self.run.create(self.config)
+            runlog.append(self.run.log, "start", **self.config)
         self.checkpointer.check_equal()
         self.clock.lap("start")
         if not (self.at.epoch or self.at.steps):
@@ -99,18 +97,14 @@ class Training(StepsOfEpoch):
 
     def _end_epoch(self):
         """Evaluate, save and log."""
-        at, epoch = self.at, self.at.epoch + 1
+        at, epoch, step = self.at, self.at.epoch + 1, self.step
         if not at.averaged:
             self.checkpointer.average_running_statistics()
             at.averaged = True
-        with self.step.averaged(), self.step.flat.apart():
+        threads = self.options.reading_threads
+        with step.averaged(), step.flat.apart():
             evaluation = evaluate(
-                self.step.net,
-                self.prepared,
-                self.recipe,
-                self.step.devices,
-                group=self.group,
-                threads=self.options.reading_threads,
+                step.net, self.prepared, self.recipe, step.devices, "test", self.group, threads
             )
         self.clock.lap("evaluate")
         if not math.isfinite(evaluation.loss):
@@ -133,10 +127,9 @@ class Training(StepsOfEpoch):
             "images_per_second": round(at.images / max(1e-3, seconds["train"]), 1),
             "images_per_second_overall": round(at.images / max(1e-3, sum(seconds.values())), 1),
         }
-        scale = self.step.loss_scale
-        if scale:
-            values.update(loss_scale=scale.scale, skipped_steps=scale.skipped)
-            scale.skipped = 0
+        if step.loss_scale:
+            values.update(loss_scale=step.loss_scale.scale, skipped_steps=step.loss_scale.skipped)
+            step.loss_scale.skipped = 0
         self.at = at = at.next_epoch()
         at.values = values
         if at.best is None or values["test_error"] < at.best["test_error"]:
@@ -183,7 +176,6 @@ class Training(StepsOfEpoch):
     def _go_back(self, trouble):
         """Roll back to the last checkpoint and continue with another shuffle, or give up."""
         mx.nd.waitall()
-        self.group.wait()
         done = self.plan.done(self.at)
         path, self.at = self.checkpointer.restore()
         if self.options.on_nan != "rollback" or self.rollbacks == _MOST_ROLLBACKS:
@@ -226,7 +218,7 @@ class Training(StepsOfEpoch):
         )
         picture = plots.draw_curve_of(self.run)
         with contextlib.suppress(FileNotFoundError):
-            os.remove(self.heart.path)
+            os.remove(self.run.file("progress.json"))
         shares = ", ".join(f"{name} {value / whole:.1%}" for name, value in seconds.most_common())
         say(
             f"done: test error {error:.2f}% after {len(self.epochs)} epochs, "
