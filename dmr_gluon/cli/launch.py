@@ -1,16 +1,12 @@
 """The subcommand ``dmr launch``: train with several processes."""
 
 import argparse
-import os
-import shlex
 import shutil
 import sys
 
 from ..errors import DMRError, flag_of
 from ..system.machine import check_threads
 
-#: Options that have an effect only with --hosts.
-_ONLY_WITH_HOSTS = ("ssh", "env", "root")
 #: Maximum of --grace in seconds.
 _LONGEST = 86_400
 
@@ -40,16 +36,7 @@ def add_launch(commands):
         metavar="SECONDS",
         help="time for workers to save and end after Ctrl-C or SIGTERM (default: 60)",
     )
-    parser.add_argument(
-        "--hosts", metavar="FILE", help="machines to use over ssh, one line HOST [slots=N] each"
-    )
-    parser.add_argument("--ssh", metavar="COMMAND", help="replaces ssh and its options")
-    parser.add_argument(
-        "--env",
-        action="append",
-        metavar="NAME",
-        help="variable to pass to processes on other hosts (may be repeated)",
-    )
+    parser.add_argument("--hosts", metavar="FILE", help="machines to use over ssh, one a line")
     parser.add_argument(
         "--root", metavar="HOST", help="address of the scheduler (default: the first host)"
     )
@@ -81,24 +68,16 @@ def _check(options):
             raise DMRError(f"{flag_of(name)} must be at least {least}, not {value}")
     if options.grace > _LONGEST:
         raise DMRError(f"--grace must be at most a day ({_LONGEST} s), not {options.grace:g}")
-    for name in _ONLY_WITH_HOSTS:
-        if getattr(options, name) is not None and not options.hosts:
-            raise DMRError(f"{flag_of(name)} does nothing without --hosts")
-    for name in options.env or ():
-        if name not in os.environ:
-            raise DMRError(f"--env {name}: this variable is not set here")
+    if options.root is not None and not options.hosts:
+        raise DMRError("--root does nothing without --hosts")
 
 
 def _supervise(options, command):
     from ..launch.plan import read_hosts
-    from ..launch.supervisor import SSH, Job, launch
+    from ..launch.supervisor import Job, launch
 
-    try:
-        ssh = SSH if options.ssh is None else tuple(shlex.split(options.ssh))
-    except ValueError as error:
-        raise DMRError(f"--ssh {options.ssh}: {error}") from error
-    if options.hosts and not (ssh and shutil.which(ssh[0])):
-        raise DMRError(f"there is no program {ssh[0] if ssh else repr(options.ssh)} for --hosts")
+    if options.hosts and not shutil.which("ssh"):
+        raise DMRError("there is no program ssh for --hosts; install it")
     return launch(
         Job(
             command=command,
@@ -106,8 +85,6 @@ def _supervise(options, command):
             servers=options.s,
             hosts=tuple(read_hosts(options.hosts)) if options.hosts else (),
             root=options.root,
-            ssh=ssh,
-            forward=tuple(options.env or ()),
             max_restarts=options.max_restarts,
             grace=options.grace,
         )
