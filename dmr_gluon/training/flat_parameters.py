@@ -1,9 +1,9 @@
 """The trained parameters of a network as views of a few long arrays (buckets).
 
-A network has hundreds of parameters, most of them small. Updating each by itself takes a processor
-longer than the arithmetic, and sending each to other workers is a message. As parts of a few long
-arrays they are updated, summed and sent with one call for each array; of large networks there are
-several, so that the last layers' gradients are under way while the first ones' are computed.
+A network has hundreds of parameters, most of them small. Updating them one by one costs more
+overhead than arithmetic, and each would be a message of its own to the servers. As parts of a few
+long arrays they are updated, summed and sent with one call per array. Large networks have several
+arrays, so that the last layers' gradients are sent while the first layers' are still computed.
 """
 
 import contextlib
@@ -14,8 +14,8 @@ from ..runtime import mx
 
 #: Most elements of a bucket, unless a single parameter has more: 16 MB in float32.
 _MOST = 4_000_000
-#: Several devices sum each bucket on one of them, in turn: of so many for each device none waits
-#: for a single large sum at the end, and backward passes write into several at a time.
+#: Buckets per device if several devices sum gradients. Each bucket is summed on one device, in
+#: turn: with several per device, no device waits for one large sum at the end.
 _FOR_EACH_DEVICE = 2
 #: Parameters start at multiples of this many elements, which suits GPU kernels.
 _ALIGNMENT = 64
@@ -33,7 +33,7 @@ class FlatParameters:
     net : HybridBlock
         Initialised.
     add : bool
-        Add the gradients of several backward passes, until :meth:`forget_gradients`.
+        Add up the gradients of several backward passes, until :meth:`forget_gradients`.
     devices : int
         Devices that sum gradients: several get more and shorter arrays.
 
@@ -65,12 +65,8 @@ class FlatParameters:
             if bucket == number
         ]
         last, start = inside[-1]
-        bucket = mx.gluon.Parameter(
-            f"bucket{number}",
-            shape=(start + _size(last),),
-            dtype=last.dtype,
-            init=mx.init.Zero(),
-        )
+        size, zero = start + _size(last), mx.init.Zero()
+        bucket = mx.gluon.Parameter(f"bucket{number}", shape=size, dtype=last.dtype, init=zero)
         bucket.initialize(ctx=last.list_ctx())
         for parameter, start in inside:
             for i, (all_data, all_gradients) in enumerate(
@@ -125,6 +121,7 @@ class FlatParameters:
         return arrays
 
     def forget_gradients(self):
+        """Set all gradients to 0."""
         for bucket in self.arrays:
             bucket.zero_grad()
 
