@@ -28,8 +28,8 @@ sys.exit(launch(Job(**json.loads(sys.argv[1]))))
 SERVE = """
 import glob, os, time
 print("serving", os.environ["DMLC_ROLE"], os.environ["OMP_NUM_THREADS"])
-with open("serving-" + os.environ["DMLC_ROLE"], "w") as file:
-    file.write(str(os.getpid()))
+with open("serving-" + os.environ["DMLC_ROLE"], "a") as file:
+    print(os.getpid(), file=file)
 ended, workers = "ended-%s-*" % os.environ["DMR_ATTEMPT"], int(os.environ["DMLC_NUM_WORKER"])
 while len(glob.glob(ended)) < workers:
     time.sleep(0.02)
@@ -165,6 +165,10 @@ def test_every_process_knows_its_role_and_shares_the_cores(launched, monkeypatch
     job = launched(
         "import json\n"
         "print(json.dumps(dict(os.environ, arguments=sys.argv[1:])))\n"
+        # They are stopped when all workers have ended.
+        "served = {'serving-scheduler': 1, 'serving-server': 2}\n"
+        "while not all(os.path.exists(f) and len(list(open(f))) == n for f, n in served.items()):\n"
+        "    time.sleep(0.05)\n"
         "end()\n",
         workers=3,
         servers=2,

@@ -112,7 +112,6 @@ def _deviations(recipe):
     found, own = deviations(recipe), recipe.name == DIGITS.name
     if not found:
         return "made for the digits, which the paper does not have" if own else "as in the paper"
-
     usual = "the digits' own" if own else "the paper's"
     pairs = (f"{name} {new} ({old})" for name, (new, old) in found.items())
     return f"unlike {usual}: {', '.join(pairs)}"
