@@ -88,9 +88,7 @@ def uses_tf32(recipe, devices):
 
 
 def training_devices(recipe, options):
-    """Return the contexts to train on, and set how cuDNN chooses algorithms.
-
-    Call this before any operator is created: MXNet's operators read the choice then.
+    """Return the contexts to train on.
 
     Parameters
     ----------
@@ -114,7 +112,6 @@ def training_devices(recipe, options):
             "--dtype float16": recipe.dtype == "float16",
             "--sync-bn": recipe.sync_bn,
             "--kv-store nccl": options.kv_store == "nccl",
-            "--cudnn-autotune": options.cudnn_autotune is not None,
         }
         for flag, given in needs_gpus.items():
             if given:
@@ -126,6 +123,4 @@ def training_devices(recipe, options):
             "--sync-bn and --dtype float16 exclude each other, because MXNet's SyncBatchNorm "
             "supports float32 only; leave out one"
         )
-    if options.cudnn_autotune is not None:
-        os.environ["MXNET_CUDNN_AUTOTUNE_DEFAULT"] = str(options.cudnn_autotune)
     return devices

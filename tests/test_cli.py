@@ -53,7 +53,6 @@ def assert_refused(done, words):
         (["--recipe", "authors"], "no recipe 'authors' for the digits"),
         (["--keep", "0"], "keep must be at least 1"),
         (["--reading-threads", "0"], "reading_threads must be at least 1"),
-        (["--cudnn-autotune", "2"], "--cudnn-autotune is for GPUs"),
         (["--schedule", "cosine", "--lr-drops", "0.5"], "--lr-drops is for --schedule steps"),
         (["--steps", "10", "--warmup-epochs", "5"], "leaves none of 10 steps"),
         pytest.param(["--gpus", "0-7"], "MXNet finds none", marks=NO_GPUS),

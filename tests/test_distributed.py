@@ -47,7 +47,7 @@ losses = []
 for _ in range(4):
     data = random.standard_normal((10, 3, 16, 16)).astype(np.float32)
     label = random.randint(0, 10, 10)
-    mine = share_of(10, group.part)
+    mine = share_of(10, group.shard)
     results = step(data[mine], label[mine], 0.1, total=10)
     losses.append(float(group.sum("loss", [sum(float(l.asscalar()) for l, _ in results)])[0]))
 group.check_equal("end", [p.data().asnumpy() for p in net.collect_params().values()], "weights")
@@ -232,11 +232,10 @@ class TestJoining:
             WorkerGroup(SimpleNamespace(num_workers=2, rank=0))
 
     def test_a_worker_that_is_alone(self):
-        assert ALONE.first and ALONE.part == (0, 1)
+        assert ALONE.first and ALONE.shard == (0, 1)
         assert (ALONE.sum("x", [[1, 2], [3, 4]]) == [[1, 2], [3, 4]]).all()
         assert (ALONE.gather("x", [5.0]) == [[5.0]]).all()
         ALONE.check_equal("x", [np.zeros(3)], "weights")
-        ALONE.wait()
 
 
 class Two(WorkerGroup):
@@ -261,13 +260,6 @@ def test_one_bit_that_differs_between_workers_is_refused():
     changed[1][1, 1] = -0.0
     with pytest.raises(DMRError, match="worker 1 has another weights than worker 0"):
         Two(lambda values: np.array(seen)).check_equal("w", changed, "weights")
-
-
-def test_waiting_is_for_the_others():
-    group = Two()
-    group.wait()
-    assert group.gathered == ["wait"]
-    ALONE.wait()
 
 
 UNEQUAL = """

@@ -6,7 +6,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from dmr_gluon import get_model
@@ -135,19 +134,15 @@ class TestError:
         cli._main(["eval", str(copy)])
         assert capsys.readouterr().out.count("\n") == 1
 
-    @pytest.mark.parametrize("more, threads", [(1, None), (30, "7")])
-    def test_another_that_nothing_explains(self, copy, monkeypatch, more, threads):
-        self.log(copy, more)
-        if threads:
-            monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    def test_another_that_rounding_does_not_explain(self, copy):
+        self.log(copy, 30)
         with pytest.raises(DMRError, match=r"log.jsonl records \d+ wrong of 360 images for epoch"):
             cli._main(["eval", str(copy)])
 
-    def test_a_little_that_rounding_explains(self, copy, capsys, monkeypatch):
+    def test_a_little_that_rounding_explains(self, copy, capsys):
         self.log(copy, 1)
-        monkeypatch.setenv("OMP_NUM_THREADS", "7")
         cli._main(["eval", str(copy)])
-        assert "; another number of threads rounds differently" in capsys.readouterr().out
+        assert "; other devices and other numbers of threads round" in capsys.readouterr().out
 
     def test_other_images_are_not_compared(self, copy, capsys):
         self.log(copy, 30)
@@ -158,75 +153,6 @@ class TestError:
         os.remove(copy / "log.jsonl")
         cli._main(["eval", str(copy)])
         assert "note: " in capsys.readouterr().out
-
-
-def _of_a_float16_training(arrays):
-    half = {n: a.astype(np.float16) for n, a in arrays.items() if n.startswith("parameter/")}
-    return {**arrays, **half}
-
-
-CHECKPOINTS = [
-    (lambda a: {**a, "parameter/more": np.zeros(3)}, "parameter/more is not part"),
-    (lambda a: {**a, "velocity/more": np.zeros(3)}, "velocity/more is not part"),
-    (lambda a: {**a, "what/ever": np.zeros(3)}, "what/ever is not part"),
-    (lambda a: {**a, "statistics": np.zeros((1, 2, 3))}, r"statistics has the shape \(1, 2, 3\)"),
-    (
-        lambda a: {**a, "parameter/head_fc_bias": np.zeros(3)},
-        r"parameter/head_fc_bias has the shape \(3,\), not \(10,\)",
-    ),
-    (
-        lambda a: {**a, "velocity/head_fc_bias": np.zeros((1, 10))},
-        r"velocity/head_fc_bias has the shape \(1, 10\), not \(10,\)",
-    ),
-    (
-        lambda a: {n: v for n, v in a.items() if n != "velocity/head_fc_bias"},
-        "velocity/head_fc_bias is missing",
-    ),
-    (
-        lambda a: {**_of_a_float16_training(a), "master/head_fc_bias": np.zeros(10)},
-        "master/head_fc_weight is missing",
-    ),
-    (lambda a: {**a, "average/head_fc_bias": np.zeros(10)}, "average/head_fc_weight is missing"),
-]
-
-
-@pytest.fixture(scope="module")
-def network():
-    return get_model("cifar_dmrnet8")
-
-
-@pytest.mark.parametrize("function, words", CHECKPOINTS)
-def test_a_checkpoint_that_does_not_fit_is_refused(short_run, network, function, words):
-    path, arrays, _ = checkpoint.read_newest(RunDirectory(short_run).checkpoints)
-    checkpoint.require_fit(path, arrays, network)
-    names = ["parameter/head_fc_weight", "velocity/head_fc_weight"]
-    assert set(names) <= set(arrays)
-    with pytest.raises(DMRError) as refused:
-        checkpoint.require_fit(path, function(arrays), network)
-    assert "is of another network" in str(refused.value)
-    refused.match(words.replace("head_fc_weight is missing", r"\w+ is missing"))
-
-
-def test_averages_that_are_missing_are_refused(short_run, network):
-    path, arrays, _ = checkpoint.read_newest(RunDirectory(short_run).checkpoints)
-    with pytest.raises(DMRError, match=r"average/\w+ is missing"):
-        checkpoint.require_fit(path, arrays, network, averaged=True)
-
-
-@pytest.mark.parametrize("mine", [False, True])
-def test_resuming_refuses_another_runs_checkpoint(copy, short_recipe, digits, mine):
-    """Of another network, or of the same one after another training."""
-    run = RunDirectory(copy)
-    _, arrays, state = checkpoint.read_newest(run.checkpoints)
-    if mine:
-        state["values"]["parameters_sha256"] = "0" * 64
-    else:
-        arrays["velocity/head_fc_bias"] = arrays["velocity/head_fc_bias"][:3]
-    checkpoint.write(run.checkpoints, state["epoch"], arrays, state)
-    log = Path(run.log).read_bytes()
-    with pytest.raises(DMRError, match="another run's" if mine else "of another network"):
-        fit(short_recipe, RunOptions(data_dir=digits, run_dir=run.path, resume=True))
-    assert Path(run.log).read_bytes() == log
 
 
 @pytest.fixture(params=FAULTS)

@@ -112,8 +112,7 @@ def parse(arguments, recipe=CIFAR, others=None):
 def test_without_flags_the_recipe_is_the_scripts_own(digits):
     recipe, options = parse(["--data-dir", digits])
     assert recipe == CIFAR
-    assert options.began > 0
-    assert replace(options, began=None) == RunOptions(data_dir=digits)
+    assert options == RunOptions(data_dir=digits)
 
 
 def test_a_data_set_brings_its_recipe_and_flags_change_it(digits):
@@ -211,7 +210,6 @@ def test_a_configuration_that_is_damaged_is_refused(short_run, tmp_path, damage)
         (["--kv-store", "x"], "--kv-store: invalid choice: 'x'"),
         (["--gpus", "7-0"], "not a list of GPUs"),
         (["--cpus", "0"], "cpus must be at least 1"),
-        (["--cudnn-autotune", "3"], "--cudnn-autotune: invalid choice: 3"),
         (["--estimate", "--on-nan", "rollback"], "leave out --on-nan"),
         (["--estimate", "--checkpoint-minutes", "5"], "leave out --checkpoint-minutes"),
     ],

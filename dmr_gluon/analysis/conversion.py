@@ -40,7 +40,7 @@ def convert_training(step, optimizer, form):
     net = convert(step.net, form)
     other = TrainingStep(net, optimizer, step.devices, step.kv_store)
     arrays = _convert_checkpoint(checkpoint.arrays_of(step), step.net.spec, form)
-    checkpoint.fill("the network", arrays, other, step.trainer.learning_rate)
+    checkpoint.fill(arrays, other, step.trainer.learning_rate)
     return other
 
 
@@ -75,8 +75,6 @@ def convert_run(run, form, out):
     if os.path.exists(out) and (not os.path.isdir(out) or os.listdir(out)):
         raise DMRError(f"{out} exists and is not an empty folder; choose another")
     found = _checkpoint_of(run, config)
-    if found:
-        checkpoint.require_fit(found[0], found[1], net)
     converted = convert(net, form)
     digests = {epoch: digest_of(converted)}
     config.update(network=asdict(spec), converted_from=run.path)

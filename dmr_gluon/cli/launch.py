@@ -1,8 +1,6 @@
 """The subcommand ``dmr launch``: train with several processes."""
 
 import argparse
-import os
-import shlex
 import shutil
 import sys
 
@@ -30,33 +28,24 @@ def add_commands(commands):
     grace = "time for workers to save and end after Ctrl-C or SIGTERM (default: 60)"
     seconds = number(float, 0, 86_400)
     parser.add_argument("--grace", type=seconds, default=60, metavar="SECONDS", help=grace)
-    hosts = "machines to use over ssh, one line HOST [slots=N] each"
+    hosts = "machines to use over ssh, one per line"
     parser.add_argument("--hosts", metavar="FILE", help=hosts)
-    remote = parser.add_argument_group("with --hosts")
-    ssh = "replaces ssh and its options"
-    remote.add_argument("--ssh", metavar="COMMAND", type=shlex.split, help=ssh)
-    variable = "variable to pass to the processes (may be repeated)"
-    remote.add_argument("--env", metavar="NAME", action="append", help=variable)
-    remote.add_argument("--root", metavar="HOST", help="of the scheduler (default: the first host)")
+    root = "address of the scheduler for the other machines (default: the first host)"
+    parser.add_argument("--root", metavar="HOST", help=root)
     command = "command of every worker"
     parser.add_argument("worker", nargs=argparse.REMAINDER, metavar="-- COMMAND", help=command)
 
 
 def _launch(options):
     from ..launch.plan import read_hosts
-    from ..launch.supervisor import SSH, Job, launch
+    from ..launch.supervisor import Job, launch
 
-    for name in ("ssh", "env", "root"):
-        if getattr(options, name) is not None and not options.hosts:
-            raise DMRError(f"--{name} does nothing without --hosts")
-    for name in options.env or ():
-        if name not in os.environ:
-            raise DMRError(f"--env {name}: this variable is not set here")
+    if options.root is not None and not options.hosts:
+        raise DMRError("--root does nothing without --hosts")
     command = options.worker[1:] if options.worker[:1] == ["--"] else options.worker
     if not command:
         raise DMRError("say what the workers run: dmr launch -n 2 -s 1 -- python train_cifar.py")
-    ssh = tuple(options.ssh or SSH)
-    for program in (command[0], ssh[0]) if options.hosts else (command[0],):
+    for program in (command[0], "ssh") if options.hosts else (command[0],):
         if shutil.which(program) is None:
             raise DMRError(f"there is no program {program}; install it, or name another")
     check_threads()  # once, not in every process of the job
@@ -67,8 +56,6 @@ def _launch(options):
         servers=options.s,
         hosts=tuple(read_hosts(options.hosts)) if options.hosts else (),
         root=options.root,
-        ssh=ssh,
-        forward=tuple(options.env or ()),
         max_restarts=options.max_restarts,
         grace=options.grace,
     )

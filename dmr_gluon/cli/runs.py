@@ -199,7 +199,7 @@ def _eval(options):
     )
     images = {name: split.sha256 for name, split in prepared.splits.items()}
     if options.split == "test" and images == config["dataset"].get("sha256"):
-        note = check_with_log(result, run_directory, epoch, devices)
+        note = check_with_log(result, run_directory, epoch)
         if note:
             print(f"note: {note}")
 

@@ -4,22 +4,18 @@ import argparse
 import dataclasses
 import os
 import re
-import time
 import typing
 
 from ..data.datasets import open_prepared, read_manifest
 from ..errors import DMRError, flag_of
 from ..models.names import get_spec
 from ..paper.recipes import RECIPES, Recipe
-from ..runs.directory import RunDirectory, place_of
+from ..runs.directory import RunDirectory, last_devices
 from ..system.machine import share_cores
 from ..system.settings import settings_of
 from ..system.signals import say
 from ..training.options import RunOptions
 from .program import Parser
-
-#: When the program began, approximately.
-_BEGAN = time.monotonic()
 
 #: Flags that would do nothing in an estimate.
 _NOT_ESTIMATED = (
@@ -135,7 +131,7 @@ def resolve(flags, recipe, dataset, others):
         if not (data_dir or named):
             data_dir = begun["dataset"]["directory"]
     data_dir = data_dir or os.path.join("data", named or dataset)
-    options = RunOptions(data_dir=data_dir, began=_BEGAN, **options)
+    options = RunOptions(data_dir=data_dir, **options)
     if read_manifest(data_dir) is None:
         from ..datasets.registry import preparing_command
 
@@ -165,7 +161,7 @@ def _options_of(begun, named):
     kept = {"seed": begun["seed"], "log_steps": begun.get("log_steps")}
     if "gpus" in named or "cpus" in named:
         return kept
-    devices = place_of(begun).get("devices", ["cpu(0)"])
+    devices = last_devices(begun).get("devices", ["cpu(0)"])
     if not devices[0].startswith("gpu"):
         return {**kept, "cpus": len(devices)}
     say(f"on {', '.join(devices)}, as before; --gpus or --cpus moves the run")

@@ -10,6 +10,7 @@ As a program, this module is one of the two workers of :func:`check_workers`:
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,9 +18,10 @@ from ..errors import DMRError, last_line
 from ..models.names import get_spec
 from ..models.network import Network
 from ..models.serialization import prepare_to_run
+from ..paper.recipes import CIFAR
 from ..runtime import mx
 from ..system.program import command
-from ..training.distributed import join
+from ..training.distributed import ALONE, join
 from ..training.optimizer import NAG2016
 from ..training.step import LossScale, TrainingStep
 from .checks import FAILED, PASSED, Check, bounded, relative_difference
@@ -44,14 +46,16 @@ def _compared(what, found, expected, bounds=_BOUNDS):
     return bounded(what, values, f"losses {losses}, replicas equal")
 
 
-def make_step(devices, accumulate=1, float16=False, **more):
+def make_step(devices, kv_store="device", group=ALONE, **changes):
     """Return a training step of a small network, always with the same weights."""
     mx.random.seed(0)
     net = Network(get_spec("cifar_dmrnet8"))
     net.initialize(ctx=devices)
     prepare_to_run(net, devices)
-    optimizer = NAG2016(learning_rate=_LR, momentum=0.9, wd=1e-4, multi_precision=float16)
-    return TrainingStep(net, optimizer, devices, accumulate=accumulate, float16=float16, **more)
+    recipe = replace(CIFAR, **changes)
+    half = recipe.dtype == "float16"
+    optimizer = NAG2016(learning_rate=_LR, momentum=0.9, wd=1e-4, multi_precision=half)
+    return TrainingStep(net, optimizer, devices, kv_store, recipe, group)
 
 
 def train(step, count=STEPS, same=False, images=None):
@@ -145,7 +149,7 @@ def check_float16(devices, count=40):
     CPUs have no convolutions in float16; there, only the scaling is checked, in float32.
     """
     on_gpus = devices[0].device_type == "gpu"
-    step = make_step(devices, float16=on_gpus)
+    step = make_step(devices, dtype="float16" if on_gpus else "float32")
     step.loss_scale = step.loss_scale or LossScale()
     what = "float16" if on_gpus else "loss scale (in float32: CPUs have no float16 convolutions)"
     first, *_, last = train(step, count, same=True)["losses"]

@@ -7,7 +7,6 @@ the connection, the guardian ends the command's process group.
 """
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -17,13 +16,8 @@ import time
 
 from ..system.machine import usable_cores
 
-#: Start of the line that tells the launcher the process id of the command.
-PID_MARK = b"dmr-launch-pid "
-
 #: Seconds between SIGTERM and SIGKILL when standard input closes.
 _KILL_DELAY = 3
-
-_PR_SET_PDEATHSIG = 1
 
 
 def main(arguments):
@@ -42,18 +36,8 @@ def main(arguments):
     """
     sharing, *command = arguments
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // int(sharing))))
-    libc = ctypes.CDLL(None)
-
-    def before_exec():
-        # The command must not outlive a guardian that is killed.
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        # Nothing of the command has been written yet, so this cannot split one of its lines.
-        os.write(1, PID_MARK + b"%d\n" % os.getpid())
-
     try:
-        child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=before_exec
-        )
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     except OSError as error:
         print(f"error: {command[0]} cannot be started ({error.strerror})", file=sys.stderr)
         return 127

@@ -1,34 +1,10 @@
 """Plan a job: its processes, their hosts and their environment."""
 
 import os
-import re
 from dataclasses import dataclass
 from typing import Optional
 
 from ..errors import DMRError
-
-#: HOST, HOST:N (MPICH, Horovod) or HOST slots=N (Open MPI). An IPv6 address has two colons or
-#: more.
-_HOST = re.compile(
-    r"(?P<name>[A-Za-z0-9_][\w.@%-]*(?:(?::[\w.@%-]*){2,})?)"
-    r"(?:(?::|\s+slots=)(?P<slots>[1-9][0-9]{0,5}))?",
-    re.ASCII,
-)
-
-
-@dataclass(frozen=True)
-class Host:
-    """A machine in a host file.
-
-    Parameters
-    ----------
-    name : str
-    slots : int, optional
-        Maximum number of workers; None means no limit.
-    """
-
-    name: str
-    slots: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -56,10 +32,7 @@ class Task:
 
 
 def read_hosts(path):
-    """Read a host file.
-
-    Each line is ``HOST``, ``HOST:N`` or ``HOST slots=N``. Blank lines and comments (``#``) are
-    skipped.
+    """Read a host file: a host a line; blank lines and comments (``#``) are skipped.
 
     Parameters
     ----------
@@ -67,35 +40,25 @@ def read_hosts(path):
 
     Returns
     -------
-    list of Host
+    list of str
 
     Raises
     ------
     DMRError
-        If the file cannot be read, names no host or has an invalid line.
+        If the file cannot be read, names no host or has a line with more than a host.
     """
     try:
         with open(path, encoding="utf-8") as file:
-            lines = file.read().splitlines()
+            lines = [line.split("#")[0].split() for line in file]
     except (OSError, UnicodeDecodeError) as error:
         raise DMRError(f"--hosts {path} cannot be read ({error})") from error
-    hosts = []
-    for number, line in enumerate(lines, 1):
-        text = line.split("#")[0].strip()
-        if not text:
-            continue
-        match = _HOST.fullmatch(text)
-        if not match:
+    for number, words in enumerate(lines, 1):
+        if len(words) > 1:
             raise DMRError(
-                f"{path}, line {number}: {line.strip()!r} is not HOST, HOST:N or HOST slots=N "
-                f"(N from 1)"
+                f"{path}, line {number}: {words[1]!r} is not read; write one host a line, twice "
+                f"if it takes twice as many processes"
             )
-        name, slots = match.group("name", "slots")
-        if name in [host.name for host in hosts]:
-            raise DMRError(
-                f"{path}, line {number}: {name} is listed twice; write it once, with slots=N"
-            )
-        hosts.append(Host(name, int(slots) if slots else None))
+    hosts = [words[0] for words in lines if words]
     if not hosts:
         raise DMRError(f"--hosts {path} names no host; write one a line")
     return hosts
@@ -107,32 +70,21 @@ def assign_hosts(workers, servers, hosts=()):
     Parameters
     ----------
     workers, servers : int
-    hosts : sequence of Host
+    hosts : sequence of str
         Without hosts, everything runs on this machine.
 
     Returns
     -------
     list of Task
         The scheduler (on the first host), the servers, the workers.
-
-    Raises
-    ------
-    DMRError
-        If the hosts have fewer slots than there are workers.
     """
-    hosts = hosts or [Host(None)]
-    names = [host.name for host in hosts]
-    tasks = [Task("scheduler", 0, names[0])]
-    tasks += [Task("server", k, names[k % len(names)]) for k in range(servers)]
-    assigned = []
-    for taken in range(workers):  # every round gives each host with a free slot one worker
-        assigned += [host.name for host in hosts if host.slots is None or host.slots > taken]
-    if len(assigned) < workers:
-        raise DMRError(
-            f"the hosts have slots for {len(assigned)} workers, and -n asks for {workers}; "
-            f"add hosts or slots"
-        )
-    return tasks + [Task("worker", k, host) for k, host in enumerate(assigned[:workers])]
+    hosts = hosts or [None]
+    counts = {"scheduler": 1, "server": servers, "worker": workers}
+    return [
+        Task(role, number, hosts[number % len(hosts)])
+        for role, count in counts.items()
+        for number in range(count)
+    ]
 
 
 def environment(task, workers, servers, root, port, attempt=0):

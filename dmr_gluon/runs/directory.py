@@ -206,7 +206,7 @@ def _is_count(value):
     return type(value) is int and value >= 1
 
 
-def place_of(config):
+def last_devices(config):
     """Where a run last went on, as far as its configuration says.
 
     Parameters

@@ -63,7 +63,7 @@ class EpochRecord:
         Hash of the parameters and running statistics, by which eval and export recognise them.
     seconds : dict of str to float
         Time by activity: ``train``, ``data`` (waiting for it), ``evaluate``, ``save``, ``log``,
-        ``start`` (from the program's start to the first step).
+        ``start`` (up to the first step).
     images_per_second, images_per_second_overall : float, optional
         Training alone, and training images over all seconds.
     """

@@ -13,46 +13,25 @@ import io
 import json
 import os
 import re
-import tokenize
-import zipfile
-import zlib
+from collections import defaultdict
 
 import numpy as np
 
 from ..data.loader import WHOLE
 from ..errors import DMRError
-from ..models.network import misfit
 from ..runtime import mx
 from ..system.files import digest, write_atomically
-from .flat_parameters import trained_parameters
-
-#: What reading a damaged archive may raise.
-_DAMAGE = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    RuntimeError,
-    NotImplementedError,
-    TypeError,
-    AttributeError,
-    MemoryError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 _NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?\.npz$")
 
 
-def arrays_of(step, average=None, group=None):
+def arrays_of(step, group=None):
     """Return everything that a step changes, as NumPy arrays.
 
     Parameters
     ----------
     step : TrainingStep
         Its optimiser keeps at most one array per bucket, and a master copy.
-    average : WeightAverage, optional
     group : WorkerGroup, optional
         Given if running statistics differ between devices and workers; all workers then call this
         together.
@@ -61,32 +40,45 @@ def arrays_of(step, average=None, group=None):
     -------
     dict of str to numpy.ndarray
     """
-    net, buckets, arrays = step.net, step.flat, {}
-    for name, parameter in net.collect_params().items():
-        arrays[f"parameter/{name}"] = parameter.list_data()[0].asnumpy()
-
-    def add(kind, long):
-        pieces = buckets.pieces([None if array is None else array.asnumpy() for array in long])
-        arrays.update((f"{kind}/{name}", piece) for name, piece in pieces.items())
-
     states = step.trainer._updaters[0].states
-    pairs = [_pair(states.get(index)) for index in range(len(buckets.arrays))]
-    for kind, long in zip(("velocity", "master"), zip(*pairs)):
-        add(kind, long)
-    if average is not None:
-        add("average", average.averages)
-    statistics = running_statistics(net)
-    devices = len(statistics[0].list_ctx()) if statistics else 1
-    if group is not None and statistics and devices * group.count > 1:
-        mine = [p.list_data()[i].asnumpy().ravel() for i in range(devices) for p in statistics]
-        rows = group.gather_later("statistics", mx.nd.array(np.concatenate(mine))).asnumpy()
-        arrays["statistics"] = rows.reshape(group.count, devices, -1)
+    states = [states.get(index) for index in range(len(step.flat.arrays))]
+    velocities, masters = zip(*(s if isinstance(s, tuple) else (s, None) for s in states))
+    kinds = {"velocity": velocities, "master": masters}
+    if step.average:
+        kinds["average"] = step.average.averages
+    arrays = {
+        f"parameter/{name}": parameter.list_data()[0].asnumpy()
+        for name, parameter in step.net.collect_params().items()
+    }
+    for kind, long in kinds.items():
+        pieces = step.flat.pieces([None if array is None else array.asnumpy() for array in long])
+        arrays.update((f"{kind}/{name}", piece) for name, piece in pieces.items())
+    if group is not None and running_statistics(step.net) and len(step.devices) * group.count > 1:
+        mine = read_statistics(step.net)
+        rows = group.gather_later("statistics", mx.nd.array(mine.ravel())).asnumpy()
+        arrays["statistics"] = rows.reshape(group.count, *mine.shape)
     return arrays
 
 
 def running_statistics(net):
     """Return BN's running means and variances, the parameters without gradients."""
     return [p for p in net.collect_params().values() if p.grad_req == "null"]
+
+
+def read_statistics(net):
+    """Return all running statistics in one array with a row for each device."""
+    rows = zip(*(parameter.list_data() for parameter in running_statistics(net)))
+    return np.stack([np.concatenate([one.asnumpy().ravel() for one in row]) for row in rows])
+
+
+def set_statistics(net, rows):
+    """Set all running statistics from an array with a row for each device."""
+    start = 0
+    for parameter in running_statistics(net):
+        stop = start + int(np.prod(parameter.shape))
+        for array, row in zip(parameter.list_data(), rows):
+            array[:] = _nd(row[start:stop].reshape(parameter.shape), array.context)
+        start = stop
 
 
 def write(directory, epoch, arrays, state, step=0):
@@ -131,13 +123,11 @@ def keep_only(newest, last, best=None):
     """
     directory, newest = os.path.split(newest)
     names = [os.path.basename(path) for path in _all(directory)]
-    place = names.index(newest)
-    kept = names[place : place + last]
-    if best is not None:
-        kept.append(f"epoch-{best:04d}.npz")
-    halves = glob.glob(os.path.join(glob.escape(directory), "epoch-*.npz.part"))
-    for path in [*(os.path.join(directory, name) for name in names if name not in kept), *halves]:
-        os.remove(path)
+    first = names.index(newest)
+    kept = {*names[first : first + last], f"epoch-{best:04d}.npz" if best else None}
+    for name in os.listdir(directory):
+        if re.match(r"epoch-.*\.npz(\.part)?$", name) and name not in kept:
+            os.remove(os.path.join(directory, name))
 
 
 def newest(directory):
@@ -197,16 +187,11 @@ def read(path):
             arrays = {name: archive[name] for name in archive.files}
         state = json.loads(arrays.pop("state").tobytes())
         # Checkpoints of earlier versions have no hash.
-        whole = state.get("sha256") in (None, digest(arrays))
-    except _DAMAGE as error:
+        if state.get("sha256") not in (None, digest(arrays)):
+            raise ValueError("its SHA-256 does not match")
+        return arrays, state
+    except Exception as error:  # damaged archives raise a dozen kinds
         raise DMRError(f"{path} is damaged ({error})") from error
-    if not whole:
-        raise DMRError(f"{path} is damaged (its SHA-256 does not match)")
-    named = tuple(int(number or 0) for number in _NAME.search(path).groups())
-    told = state.get("epoch", named[0]), state.get("steps", named[1])
-    if told != named:
-        raise DMRError(f"{path} was renamed: it holds epoch {told[0]} and {told[1]} steps")
-    return arrays, state
 
 
 def _all(directory):
@@ -217,113 +202,44 @@ def _all(directory):
     return [path for _, path in sorted(dated, reverse=True)]
 
 
-def fill(path, arrays, step, lr, average=None, part=None):
+def fill(arrays, step, lr, shard=WHOLE):
     """Fill a network and its trainer with the result of :func:`arrays_of`.
 
     Parameters
     ----------
-    path : str
-        The arrays' origin, for a refusal.
     arrays : dict of str to numpy.ndarray
     step : TrainingStep
     lr : float
         The learning rate of the velocities.
-    average : WeightAverage, optional
-    part : Shard, optional
-        The shard whose running statistics to take.
-
-    Raises
-    ------
-    DMRError
-        If the arrays belong to another network.
+    shard : Shard
+        The worker whose running statistics to take. If the devices or workers are other ones,
+        all get the mean.
     """
-    require_fit(path, arrays, step.net, average is not None)
-    kinds = {}
+    kinds = defaultdict(dict)
     for name, array in arrays.items():
         kind, _, name = name.partition("/")
-        kinds.setdefault(kind, {})[name] = array
+        kinds[kind][name] = array
     for name, parameter in step.net.collect_params().items():
         parameter.set_data(_nd(kinds["parameter"][name]))
-    _fill_statistics(step.net, arrays.get("statistics"), part or WHOLE)
-    velocity, master = (step.flat.join(kinds.get(kind, {})) for kind in ("velocity", "master"))
-    trainer = step.trainer
-    for index, bucket in enumerate(step.flat.arrays):
-        for updater, device in zip(trainer._updaters, bucket.list_ctx()):
-            if velocity[index] is None and master[index] is None:
-                # A checkpoint from before the first step has none; nor may this trainer.
-                updater.states.pop(index, None)
-                continue
-            state = None if velocity[index] is None else _nd(velocity[index], device)
-            updater.states[index] = (
-                state if master[index] is None else (state, _nd(master[index], device))
-            )
-            updater.states_synced[index] = True
-            if hasattr(trainer.optimizer, "velocity_lr"):
-                trainer.optimizer.velocity_lr[index, device] = lr
-    if average:
-        found = step.flat.join(kinds["average"])
-        average.averages = [
-            _nd(array, bucket.list_ctx()[0]) for array, bucket in zip(found, step.flat.arrays)
-        ]
-
-
-def require_fit(path, arrays, net, averaged=False):
-    """Refuse a checkpoint of any other network.
-
-    Parameters
-    ----------
-    path : str
-        The arrays' origin, for a refusal.
-    arrays : dict of str to numpy.ndarray
-    net : Network
-    averaged : bool
-        Whether running averages of the weights are required.
-
-    Raises
-    ------
-    DMRError
-        Names an array that is surplus, missing or of another shape.
-    """
-    shapes = {name: one.shape for name, one in net.collect_params().items()}
-    trained = {one.name for one in trained_parameters(net)}
-    types = {name: getattr(arrays.get(f"parameter/{name}"), "dtype", None) for name in trained}
-    half = {name for name, dtype in types.items() if dtype == np.float16}
-    expected = {f"parameter/{name}": shape for name, shape in shapes.items()}
-    # There is neither velocity nor master copy before the first step.
-    found = {name.partition("/")[0] for name in arrays} | ({"average"} if averaged else set())
-    for kind, names in (("velocity", trained), ("master", half), ("average", trained)):
-        if kind in found:
-            expected.update((f"{kind}/{name}", shapes[name]) for name in names)
-    if "statistics" in arrays:
-        size = sum(int(np.prod(one.shape)) for one in running_statistics(net))
-        expected["statistics"] = (*arrays["statistics"].shape[:2], size)
-    fault = misfit(expected, {name: array.shape for name, array in arrays.items()})
-    if fault:
-        raise DMRError(
-            f"{path} is of another network: {fault}; put this run's own checkpoint in its place, "
-            f"or start anew in another --run-dir"
-        )
-
-
-def _pair(state):
-    """Return velocity and master weight of an optimiser's state; either may be None."""
-    return state if isinstance(state, tuple) else (state, None)
-
-
-def _fill_statistics(net, rows, part):
-    """Restore each device's running statistics, or the mean of all if the devices differ."""
-    statistics = running_statistics(net)
-    if rows is None or not statistics:
-        return
-    devices = len(statistics[0].list_ctx())
-    same = rows.shape[:2] == (part.count, devices)
-    mine = rows[part.index] if same else np.repeat(rows.mean(axis=(0, 1))[None], devices, axis=0)
-    start = 0
-    for parameter in statistics:
-        stop = start + int(np.prod(parameter.shape))
-        for array, row in zip(parameter.list_data(), mine):
-            array[:] = _nd(row[start:stop].reshape(parameter.shape), array.context)
-        start = stop
+    rows, devices = arrays.get("statistics"), len(step.devices)
+    if rows is not None:
+        same = rows.shape[:2] == (shard.count, devices)
+        mean = rows.mean(axis=(0, 1))
+        set_statistics(step.net, rows[shard.index] if same else [mean] * devices)
+    velocities, masters = step.flat.join(kinds["velocity"]), step.flat.join(kinds["master"])
+    for index, (bucket, *state) in enumerate(zip(step.flat.arrays, velocities, masters)):
+        for updater, device in zip(step.trainer._updaters, bucket.list_ctx()):
+            velocity, master = (None if one is None else _nd(one, device) for one in state)
+            # Before the first step there is no state, and the first one creates it.
+            updater.states.pop(index, None)
+            if velocity is not None or master is not None:
+                updater.states[index] = velocity if master is None else (velocity, master)
+                updater.states_synced[index] = True
+            if hasattr(updater.optimizer, "velocity_lr"):
+                updater.optimizer.velocity_lr[index, device] = lr
+    if step.average:
+        averages = zip(step.flat.join(kinds["average"]), step.flat.arrays)
+        step.average.averages = [_nd(array, bucket.list_ctx()[0]) for array, bucket in averages]
 
 
 def _nd(array, device=None):

@@ -1,17 +1,14 @@
 """Save and restore a training."""
 
-import contextlib
-import itertools
 import json
 import os
-from dataclasses import asdict, fields
+from dataclasses import asdict
 
 import numpy as np
 
 from ..errors import DMRError
 from ..models.serialization import digest_of, save_model
 from ..runs import log as runlog
-from ..runs.trained_network import logged_epoch
 from ..runtime import mx, on_a_passing_thread
 from . import checkpoint
 from .identity import identity, only_of
@@ -27,16 +24,14 @@ class Checkpointer:
     ----------
     run : RunDirectory
     step : TrainingStep
-    average : WeightAverage or None
     keep : int
         How many of the last checkpoints stay.
     config : dict
-        As in ``config.json``: what checkpoints are of.
+        The run's ``config.json``, whose identity marks its checkpoints.
     """
 
-    def __init__(self, run, step, average, keep, config):
-        self.run, self.step, self.average, self.keep = run, step, average, keep
-        self.config = config
+    def __init__(self, run, step, keep, config):
+        self.run, self.step, self.keep, self.config = run, step, keep, config
         self.group, self.net = step.group, step.net
 
     def restore(self):
@@ -45,33 +40,21 @@ class Checkpointer:
         Returns
         -------
         (str, TrainingState) or None
-            None where there is no checkpoint.
+            Its path and state; None if there is no checkpoint.
 
         Raises
         ------
         DMRError
-            Where it is of another network or run.
+            If it belongs to another training.
         """
         found = checkpoint.read_newest(self.run.checkpoints, accept=only_of(self.config))
         if found is None:
             return None
         path, arrays, state = found
-        logged = logged_epoch(self.run.log, state["epoch"]) or {}
-        lines = (line.get("parameters_sha256") for line in (logged, state.get("values") or {}))
-        if len(set(filter(None, lines))) > 1:
-            raise DMRError(
-                f"{path} is another run's: it does not have the parameters that {self.run.log} "
-                f"records for epoch {state['epoch']}; put this run's own checkpoint in its place, "
-                f"or start anew in another --run-dir"
-            )
-        part = self.group.part
-        checkpoint.fill(path, arrays, self.step, state["lr"], self.average, part)
+        checkpoint.fill(arrays, self.step, state["lr"], self.group.shard)
         if self.step.loss_scale and state.get("loss_scale"):
-            self.step.loss_scale.restore(state["loss_scale"])
-        known = {
-            item.name: state[item.name] for item in fields(TrainingState) if item.name in state
-        }
-        return path, TrainingState(**known)
+            vars(self.step.loss_scale).update(state["loss_scale"])
+        return path, TrainingState.of(state)
 
     def resume(self):
         """Restore the newest intact checkpoint, provided that the run loses nothing by it.
@@ -79,35 +62,29 @@ class Checkpointer:
         Returns
         -------
         TrainingState
-            The beginning where the run has no epoch yet.
+            The start, if the run has no epoch yet.
 
         Raises
         ------
         DMRError
-            Where the log or the models are of epochs that no checkpoint goes on from. Nothing
-            has been changed then.
+            If the log or the models are ahead of every checkpoint. Nothing has been changed then.
         """
-        run, log = self.run, self.run.log
-        if os.path.islink(run.checkpoints) and not os.path.exists(run.checkpoints):
-            place = os.readlink(run.checkpoints)
-            raise DMRError(
-                f"{run.checkpoints} is a link to {place}, which is not there{run.kept()}"
-            )
+        run = self.run
         try:
             path, at = self.restore() or (None, TrainingState())
         except DMRError as error:
             raise DMRError(f"{error}{run.kept()}") from error
-        events = runlog.read(log) if os.path.exists(log) else []
-        epochs = {event["epoch"] for event in events if event["event"] == "epoch"}
-        last = max(epochs | set(run.model_epochs()) if path is None else epochs, default=0)
+        events = runlog.read(run.log) if os.path.exists(run.log) else []
+        logged = [event["epoch"] for event in events if event["event"] == "epoch"]
         ended = any(event["event"] == "end" for event in events)
-        # Steps after it that only a damaged checkpoint had are trained again.
+        last = max(logged if path else [*logged, *run.model_epochs()], default=0)
+        # Epochs that only a damaged checkpoint had are trained again.
         damaged = path and path != checkpoint.newest(run.checkpoints)
         if at.epoch < last and (ended or not damaged):
             there = f"the newest that is whole is of {at}" if path else "there is none"
             raise DMRError(
-                f"{run.path} has {'all its' if ended else last} epochs, and no checkpoint in "
-                f"{run.checkpoints} goes on from there ({there}){run.kept()}"
+                f"{run.path} has {last} epochs, and no checkpoint in {run.checkpoints} goes on "
+                f"from there ({there}){run.kept()}"
             )
         os.makedirs(run.checkpoints, exist_ok=True)
         return at
@@ -122,51 +99,45 @@ class Checkpointer:
         Raises
         ------
         NotFinite
-            Where an array is not: such a checkpoint would be of no use.
+            If an array is not finite: such a checkpoint would be of no use.
         DMRError
-            Where the workers' weights are not the same.
+            If the workers' weights differ.
         """
         on_a_passing_thread(self._save, at)
 
     def _save(self, at):
         mx.nd.waitall()
         self.step.check_replicas()
-        group = None if at.averaged else self.group
-        arrays = checkpoint.arrays_of(self.step, self.average, group)
+        arrays = checkpoint.arrays_of(self.step, None if at.averaged else self.group)
         for name, array in arrays.items():
             if not np.isfinite(array).all():
                 raise NotFinite(f"{name} is not finite after {at}")
         # Running statistics differ between devices.
-        own = {f"parameter/{p.name}" for p in checkpoint.running_statistics(self.net)} | {
-            "statistics"
-        }
-        same = (arrays[name] for name in sorted(set(arrays) - own))
+        own = {f"parameter/{p.name}" for p in checkpoint.running_statistics(self.net)}
+        same = (arrays[name] for name in sorted(set(arrays) - own - {"statistics"}))
         self.group.check_equal("checkpoint", same, "weights")
         if self.group.first:
             state = {**asdict(at), "config": identity(self.config)}
             if self.step.loss_scale:
-                state["loss_scale"] = self.step.loss_scale.state()
+                state["loss_scale"] = vars(self.step.loss_scale)
             path = checkpoint.write(self.run.checkpoints, at.epoch, arrays, state, at.steps)
             checkpoint.keep_only(path, self.keep, (at.best or {}).get("epoch"))
 
     def check_equal(self):
-        """Refuse workers that start with different weights, recipes, seeds or data."""
-        weights = (p.list_data()[0].asnumpy() for p in self.step.flat.arrays)
-        self.group.check_equal("weights", weights, "weights")
+        """Refuse workers that start with different recipes, seeds or data."""
         what = json.dumps([self.config["recipe"], identity(self.config)], sort_keys=True)
         text = np.frombuffer(what.encode(), np.uint8)
         self.group.check_equal("config", [text], "recipe, seed or data set")
 
     def save_model(self, at):
         """Write the model of the last epoch; keep that one and the best epoch's."""
-        if not self.group.first:
-            return
-        on_a_passing_thread(save_model, self.net, self.run.model_prefix, at.epoch)
+        with self.step.averaged():
+            on_a_passing_thread(save_model, self.net, self.run.model_prefix, at.epoch)
         self.run.keep_only_models({at.epoch, (at.best or {}).get("epoch")})
 
     def digest(self):
-        """Return the SHA-256 of this epoch's model, of the averages if there are any."""
-        with self.average or contextlib.nullcontext():
+        """Return the SHA-256 of this epoch's model."""
+        with self.step.averaged():
             return on_a_passing_thread(digest_of, self.net)
 
     def average_running_statistics(self):
@@ -175,15 +146,8 @@ class Checkpointer:
         Evaluation, checkpoint and export then agree. Training does not depend on them, and they
         are linear in the batches, so averaging at any time gives the same result.
         """
-        statistics = checkpoint.running_statistics(self.net)
-        if not statistics or len(self.step.devices) * self.group.count == 1:
-            return
-        means = []
-        for parameter in statistics:
-            arrays = [array.as_in_context(mx.cpu()) for array in parameter.list_data()]
-            means.append((sum(arrays[1:], arrays[0]) / len(arrays)).asnumpy())
-        flat = mx.nd.array(np.concatenate([mean.ravel() for mean in means]))
-        flat = self.group.gather_later("means", flat).asnumpy().mean(axis=0)
-        ends = list(itertools.accumulate(mean.size for mean in means))
-        for parameter, mean, end in zip(statistics, means, ends):
-            parameter.set_data(mx.nd.array(flat[end - mean.size : end].reshape(mean.shape)))
+        devices = len(self.step.devices)
+        if checkpoint.running_statistics(self.net) and devices * self.group.count > 1:
+            mean = mx.nd.array(checkpoint.read_statistics(self.net).mean(axis=0))
+            mean = self.group.gather_later("means", mean).asnumpy().mean(axis=0)
+            checkpoint.set_statistics(self.net, [mean] * devices)

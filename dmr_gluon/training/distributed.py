@@ -5,9 +5,7 @@ gradients, losses, evaluations, stop requests and hashes of the weights. Roles a
 from the environment, which ``dmr launch`` sets.
 """
 
-import contextlib
 import os
-import re
 import zlib
 
 import numpy as np
@@ -37,7 +35,9 @@ class WorkerGroup:
     rank : int
         This worker's number, from 0; ``DMR_WORKER`` if the launcher sets it.
     count : int
-    part : Shard
+    first : bool
+        Whether this is the worker that writes files and prints.
+    shard : Shard
         This worker's shard of every batch.
     """
 
@@ -47,19 +47,15 @@ class WorkerGroup:
         self.rank = 0
         if kv is not None:
             number = os.environ.get("DMR_WORKER", str(kv.rank))
-            if not re.fullmatch("[0-9]{1,9}", number) or int(number) >= self.count:
+            if number not in map(str, range(self.count)):
                 raise DMRError(
                     f"DMR_WORKER is {number!r} and must be a number below {self.count}, one "
                     f"for each worker; unset it, or start the job with dmr launch"
                 )
             self.rank = int(number)
-        self.part = Shard(self.rank, self.count)
+        self.first = self.rank == 0
+        self.shard = Shard(self.rank, self.count)
         self._buffers = {}  # by name: key and array
-
-    @property
-    def first(self):
-        """Whether this is the worker that writes files and prints."""
-        return self.rank == 0
 
     def gather_later(self, name, array):
         """Gather one array per worker, asynchronously.
@@ -137,29 +133,6 @@ class WorkerGroup:
                 f"worker {odd[0]} has another {what} than worker 0; start all workers from the "
                 f"same files, and on the same version of this package"
             )
-
-    @contextlib.contextmanager
-    def agreeing(self):
-        """Context in which a failure of one worker ends all of them before any continues."""
-        trouble = None
-        try:
-            yield
-        except (DMRError, OSError) as error:
-            trouble = error
-        kind = 0.0 if trouble is None else 1.0 if isinstance(trouble, DMRError) else 2.0
-        worst = self.gather("agreeing", [kind]).max()
-        if trouble is not None:
-            raise trouble
-        if worst:
-            # Raise the same kind: any worker may tell whether a restart makes sense.
-            raise (DMRError if worst == 1 else OSError)(
-                "another worker cannot start; see its message"
-            )
-
-    def wait(self):
-        """Wait for all workers."""
-        if self.kv is not None:
-            self.sum("wait", [0.0])
 
 
 #: A single worker.

@@ -1,9 +1,8 @@
 """Exact evaluation: each image of a split once, at any batch size and device count."""
 
-import os
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Callable, Deque, Optional, Sequence
+from typing import Any, Deque, Optional, Sequence
 
 import numpy as np
 
@@ -11,13 +10,11 @@ from ..data.datasets import RecordDataset
 from ..data.loader import evaluation_batches, share_of
 from ..errors import DMRError
 from ..paper.recipes import Recipe
-from ..runs import log as runlog
-from ..runs.directory import RunDirectory, place_of
+from ..runs.directory import RunDirectory
 from ..runs.trained_network import logged_epoch
 from ..runtime import mx
-from ..system.machine import processor
 from .distributed import ALONE, WorkerGroup
-from .progress import Progress
+from .progress import progress_bar
 from .step import HostBuffers, split_over
 
 
@@ -50,10 +47,6 @@ class Evaluation:
         return 100 * self.wrong_top5 / self.images
 
 
-class Interrupted(Exception):
-    """Raised when a signal interrupts an evaluation."""
-
-
 def evaluate(
     net: mx.gluon.HybridBlock,
     prepared: RecordDataset,
@@ -62,7 +55,6 @@ def evaluate(
     split: str = "test",
     group: WorkerGroup = ALONE,
     threads: Optional[int] = None,
-    interrupted: Callable[[], object] = lambda: False,
 ) -> Evaluation:
     """Evaluate a network on a split.
 
@@ -79,8 +71,6 @@ def evaluate(
         Workers that share the images.
     threads : int, optional
         Reading threads. Default: one per core.
-    interrupted : function
-        Called before every batch of a single worker.
 
     Returns
     -------
@@ -89,20 +79,16 @@ def evaluate(
 
     Raises
     ------
-    Interrupted
-        When ``interrupted()`` is true.
     DMRError
         If the counts per class are not those of the manifest.
     """
-    tally = _Tally(len(prepared.classes))
+    classes, total = len(prepared.classes), prepared.split(split).count
     waiting: Deque[Any] = deque()
-    total = prepared.split(split).count
-    mine = len(range(total)[share_of(total, group.part)])
+    counts = np.zeros(classes + 3)
+    mine = len(range(total)[share_of(total, group.shard)])
     host, full = HostBuffers(devices), None
-    with Progress(f"evaluate {split}", mine, shown=group.first) as progress:
-        for data, label in evaluation_batches(prepared, recipe, split, group.part, threads):
-            if group.kv is None and interrupted():
-                raise Interrupted
+    with progress_bar(f"evaluate {split}", mine, shown=group.first) as bar:
+        for data, label in evaluation_batches(prepared, recipe, split, group.shard, threads):
             full = full or len(label)
             if devices[0].device_type == "gpu" and len(label) < full:
                 # A smaller batch would plan memory and try algorithms again.
@@ -111,26 +97,45 @@ def evaluate(
             waiting.append(([net(part) for part in parts], label))
             # Keep two batches in flight, so that reading and computing overlap.
             if len(waiting) > 2:
-                tally.add(*waiting.popleft())
-            progress.update(len(label))
+                counts += _count(classes, *waiting.popleft())
+            bar.update(len(label))
         while waiting:
-            tally.add(*waiting.popleft())
-    tally.add_others(group)
-    if tuple(tally.seen) != prepared.split(split).per_class:
+            counts += _count(classes, *waiting.popleft())
+    *seen, wrong, wrong_top5, loss = group.sum("evaluation", counts)
+    if tuple(seen) != prepared.split(split).per_class:
         raise DMRError(
             f"{prepared.split(split).records}: its labels are not those that the manifest "
             f"counts; prepare the data set again"
         )
-    return Evaluation(total, tally.wrong, tally.wrong_top5, tally.loss / total)
+    return Evaluation(total, int(wrong), int(wrong_top5), float(loss) / total)
+
+
+def _count(classes, outputs, label):
+    """Return images of each class, errors, top-5 errors and summed loss of a batch, in one row."""
+    wrong = label[(label < 0) | (label >= classes)]
+    if len(wrong):
+        raise DMRError(
+            f"a record has the label {wrong[0]}, but there are {classes} classes; prepare the "
+            f"data set again"
+        )
+    logits = np.concatenate([output.asnumpy() for output in outputs])[: len(label)]
+    logits = logits.astype(np.float64)
+    own = logits[np.arange(len(label)), label][:, None]
+    # The rank of the true class. Ties are ordered as argmax orders them, and a NaN counts as wrong.
+    before = np.arange(logits.shape[1]) < label[:, None]
+    rank = np.sum(~((logits < own) | ((logits == own) & ~before)), axis=1)
+    largest = logits.max(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # the caller reports a loss that is not finite
+        losses = np.log(np.sum(np.exp(logits - largest), axis=1)) + (largest - own)[:, 0]
+    seen = np.bincount(label, minlength=classes)
+    return np.array([*seen, np.sum(rank > 0), np.sum(rank >= 5), np.sum(losses)])
 
 
 #: Share of the images whose prediction may flip because another machine rounds differently.
 _ROUNDING = 0.005
 
 
-def check_with_log(
-    result: Evaluation, run: RunDirectory, epoch: int, devices: Sequence[mx.Context]
-) -> Optional[str]:
+def check_with_log(result: Evaluation, run: RunDirectory, epoch: int) -> Optional[str]:
     """Compare the error on a run's own test images with its log.
 
     Parameters
@@ -139,8 +144,6 @@ def check_with_log(
     run : RunDirectory
     epoch : int
         The epoch of the evaluated network.
-    devices : list of Context
-        The devices of the evaluation.
 
     Returns
     -------
@@ -151,72 +154,18 @@ def check_with_log(
     Raises
     ------
     DMRError
-        For an unexplained difference.
+        For a difference that rounding does not explain.
     """
-    logged, config = logged_epoch(run.log, epoch), run.config()
+    logged = logged_epoch(run.log, epoch)
     if logged is None:
         return f"{run.log} has no whole line of epoch {epoch}; there is nothing to compare with"
     if logged["test_error"] == result.error:
         return None
-    now = {
-        "processor": ("processor", processor()),
-        "number of threads": ("threads", os.environ.get("OMP_NUM_THREADS")),
-        "list of devices": ("devices", [str(device) for device in devices]),
-        "number of workers": ("workers", 1),
-        "form of the network": ("converted_from", None),
-    }
-    # The run may have been resumed elsewhere, more than once.
-    places = [config, place_of(config), *runlog.read(run.log)]
-    unlike = [
-        what
-        for what, (name, value) in now.items()
-        if any(place.get(name, value) != value for place in places)
-    ]
-    unlike += ["type of number"] * (config["recipe"].get("dtype") == "float16")
-    unlike += ["choice of cuDNN's"] * (devices[0].device_type == "gpu")
     wrong = round(logged["test_error"] * result.images / 100)
     said = f"{run.log} records {wrong} wrong of {result.images} images for epoch {epoch}"
-    if unlike and abs(wrong - result.wrong) <= max(1, _ROUNDING * result.images):
-        return f"{said}; another {' and another '.join(unlike)} rounds differently"
+    if abs(wrong - result.wrong) <= max(1, _ROUNDING * result.images):
+        return f"{said}; other devices and other numbers of threads round differently"
     raise DMRError(
         f"{said}, not {result.wrong}: these are other parameters, or other software computes "
         f"otherwise; evaluate with the versions that config.json names"
     )
-
-
-class _Tally:
-    def __init__(self, classes):
-        self.seen = np.zeros(classes, np.int64)
-        self.wrong = self.wrong_top5 = 0
-        self.loss = 0.0
-
-    def add_others(self, group):
-        """Add the counts of the other workers."""
-        counts = [*self.seen, self.wrong, self.wrong_top5, self.loss]
-        *seen, wrong, wrong_top5, self.loss = group.sum("evaluation", counts)
-        self.seen = np.array(seen, np.int64)
-        self.wrong, self.wrong_top5 = int(wrong), int(wrong_top5)
-
-    def add(self, outputs, label):
-        wrong = label[(label < 0) | (label >= len(self.seen))]
-        if len(wrong):
-            raise DMRError(
-                f"a record has the label {wrong[0]}, but there are {len(self.seen)} classes; "
-                f"prepare the data set again"
-            )
-        logits = np.concatenate([output.asnumpy() for output in outputs])[: len(label)]
-        logits = logits.astype(np.float64)
-        self.seen += np.bincount(label, minlength=len(self.seen))
-        rows = np.arange(len(label))
-        own = logits[rows, label][:, None]
-        # The rank of the true class. Ties are ordered as argmax orders them, and a NaN counts as
-        # wrong.
-        before = np.arange(logits.shape[1]) < label[:, None]
-        rank = np.sum(~((logits < own) | ((logits == own) & ~before)), axis=1)
-        self.wrong += int(np.sum(rank > 0))
-        self.wrong_top5 += int(np.sum(rank >= 5))
-        largest = logits.max(axis=1, keepdims=True)
-        with np.errstate(invalid="ignore"):  # the caller reports a loss that is not finite
-            self.loss += float(
-                np.sum(np.log(np.sum(np.exp(logits - largest), axis=1)) + (largest - own)[:, 0])
-            )

@@ -24,7 +24,7 @@ from .plan import Plan
 from .progress import Clock
 from .setup import announce, configuration
 from .step import TrainingStep
-from .stopping import StopSignals
+from .stopping import stop_signals
 from .trainer import Training
 
 
@@ -51,7 +51,7 @@ def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
     Stopped
         After SIGTERM, SIGHUP or Ctrl-C, once everything is saved.
     """
-    clock = Clock(options.began)
+    clock = Clock()
     if options.tensorboard:
         require_tensorboard()
     run = RunDirectory(options.run_dir) if options.run_dir and not options.estimate else None
@@ -65,56 +65,41 @@ def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
         if group.count > 1 and not (options.run_dir or options.estimate):
             raise DMRError("several workers need one run directory for all: name it --run-dir")
         plan = Plan.of(recipe, prepared, len(devices) * recipe.accumulate * group.count)
-        with StopSignals() as stop, contextlib.ExitStack() as held:
+        with stop_signals() as stop, contextlib.ExitStack() as held:
             if not options.estimate:
-                stem = f"{prepared.name}-{recipe.model}"
-                with group.agreeing():
-                    run = run or RunDirectory(claim_run_directory("runs", stem))
-                    if group.first and not held.enter_context(run.lock()):
-                        say(f"note: {run.path} cannot be locked: let no other process train it")
+                run = run or RunDirectory(
+                    claim_run_directory("runs", f"{prepared.name}-{recipe.model}")
+                )
+                if group.first and not held.enter_context(run.lock()):
+                    say(f"note: {run.path} cannot be locked: let no other process train it")
             net = Network(spec)
             net.use_bn_momentum(recipe.bn_momentum)
             mx.random.seed(options.seed)
             net.initialize(ctx=devices)
             prepare_to_run(net, devices)
-            step = TrainingStep(
-                net,
-                make_optimizer(recipe),
-                devices,
-                options.kv_store,
-                accumulate=recipe.accumulate,
-                smoothing=recipe.label_smoothing,
-                sync_bn=recipe.sync_bn,
-                float16=recipe.dtype == "float16",
-                group=group,
-            )
+            optimizer = make_optimizer(recipe)
+            step = TrainingStep(net, optimizer, devices, options.kv_store, recipe, group)
+            config = configuration(recipe, options, spec, prepared, devices, group, plan)
             if group.first:
-                announce(recipe, spec, prepared, devices, net, run, plan, options, group)
+                announce(recipe, net, run, plan, options, config)
             if run is None:
                 return estimate(step, recipe, prepared, plan, options)
-            config = configuration(recipe, options, spec, prepared, devices, group, plan)
             Training(recipe, options, prepared, plan, step, run, stop, clock, config).go()
             return run.path
     except BrokenPipeError:
         raise  # the reader of the output has gone
     except OSError as error:
         name = f" ({error.filename})" if error.filename else ""
-        kind = Failed if _begun(run) else DMRError
-        raise kind(f"{error.strerror or error}{name}; {_kept(run)}") from error
+        raise Failed(f"{error.strerror or error}{name}; {_kept(run)}") from error
     except mx.base.MXNetError as error:
-        smaller = "--cudnn-autotune 2, or " if options.gpus else ""
         raise Failed(
-            f"MXNet stopped: {last_line(error)}; {_kept(run)}; if memory was short, with "
-            f"{smaller}a smaller --batch-size in a new run"
+            f"MXNet stopped: {last_line(error)}; {_kept(run)}; if memory was short, with a "
+            f"smaller --batch-size in a new run"
         ) from error
-
-
-def _begun(run):
-    return run is not None and run.exists()
 
 
 def _kept(run):
     """Return advice for after a failure."""
-    if not _begun(run):
+    if run is None or not run.exists():
         return "nothing was started: fix this and start again"
     return "the last checkpoint is kept: fix this and continue with --resume and the same --run-dir"

@@ -1,9 +1,9 @@
 """The trained parameters of a network as views of a few long arrays (buckets).
 
-A network has hundreds of parameters, most of them small. Updating each by itself takes a processor
-longer than the arithmetic, and sending each to other workers is a message. As parts of a few long
-arrays they are updated, summed and sent with one call for each array; of large networks there are
-several, so that the last layers' gradients are under way while the first ones' are computed.
+A network has hundreds of parameters, most of them small. Updating them one by one costs more
+overhead than arithmetic, and each would be a message of its own to the servers. As parts of a few
+long arrays they are updated, summed and sent with one call per array. Large networks have several
+arrays, so that the last layers' gradients are sent while the first layers' are still computed.
 """
 
 import contextlib
@@ -14,8 +14,8 @@ from ..runtime import mx
 
 #: Most elements of a bucket, unless a single parameter has more: 16 MB in float32.
 _MOST = 4_000_000
-#: Several devices sum each bucket on one of them, in turn: of so many for each device none waits
-#: for a single large sum at the end, and backward passes write into several at a time.
+#: Buckets per device if several devices sum gradients. Each bucket is summed on one device, in
+#: turn: with several per device, no device waits for one large sum at the end.
 _FOR_EACH_DEVICE = 2
 #: Parameters start at multiples of this many elements, which suits GPU kernels.
 _ALIGNMENT = 64
@@ -24,17 +24,16 @@ _ALIGNMENT = 64
 class FlatParameters:
     """Turn a network's trained parameters and their gradients into views of long arrays.
 
-    Nothing else changes for who reads or sets them. But on CPUs such a network cannot compute
-    predictions, for which MXNet would put its weights, one by one, into another memory layout:
-    see :meth:`apart` and :meth:`release`. A parameter that is to stay as it is must have the
-    ``grad_req`` "null" before.
+    Parameters are read and set as before. On CPUs such a network predicts only within
+    :meth:`apart`: MXNet's inference changes the memory layout of weights in place, and crashes if
+    they are views. A parameter with the ``grad_req`` "null" stays as it is.
 
     Parameters
     ----------
     net : HybridBlock
-        Initialised. Earlier buckets of it are released.
+        Initialised.
     add : bool
-        Add the gradients of several backward passes, until :meth:`forget_gradients`.
+        Add up the gradients of several backward passes, until :meth:`forget_gradients`.
     devices : int
         Devices that sum gradients: several get more and shorter arrays.
 
@@ -50,20 +49,13 @@ class FlatParameters:
     """
 
     def __init__(self, net, add=False, devices=1):
-        former = getattr(net, "_flat_parameters", None)
-        if former is not None:
-            former.release()
-        self._net, self._parameters = net, trained_parameters(net)
+        self._parameters = trained_parameters(net)
         for parameter in self._parameters:
             if (parameter.lr_mult, parameter.wd_mult) != (1, 1):
                 raise ValueError(f"{parameter.name} has an lr_mult or wd_mult other than 1")
         self._places = places_of(self._parameters, devices)
         numbers = sorted({number for number, _ in self._places})
         self.arrays = [self._make(number, add) for number in numbers]
-        self._apart, self._hooks = False, []
-        # Also on the children, which can be called alone.
-        net.apply(lambda block: self._hooks.append(block.register_forward_pre_hook(self._check)))
-        net._flat_parameters = self
 
     def _make(self, number, add):
         """Create one bucket and move its parameters into it."""
@@ -73,12 +65,8 @@ class FlatParameters:
             if bucket == number
         ]
         last, start = inside[-1]
-        bucket = mx.gluon.Parameter(
-            f"bucket{number}",
-            shape=(start + _size(last),),
-            dtype=last.dtype,
-            init=mx.init.Zero(),
-        )
+        size, zero = start + _size(last), mx.init.Zero()
+        bucket = mx.gluon.Parameter(f"bucket{number}", shape=size, dtype=last.dtype, init=zero)
         bucket.initialize(ctx=last.list_ctx())
         for parameter, start in inside:
             for i, (all_data, all_gradients) in enumerate(
@@ -133,6 +121,7 @@ class FlatParameters:
         return arrays
 
     def forget_gradients(self):
+        """Set all gradients to 0."""
         for bucket in self.arrays:
             bucket.zero_grad()
 
@@ -145,31 +134,11 @@ class FlatParameters:
         before = [parameter._data for parameter in self._parameters]
         for parameter in self._parameters:
             parameter._data = [array.copy() for array in parameter._data]
-        self._apart = True
         try:
             yield
         finally:
-            self._apart = False
             for parameter, data in zip(self._parameters, before):
                 parameter._data = data
-
-    def release(self):
-        """Give every parameter its own memory again, and disable the buckets."""
-        for parameter in self._parameters:
-            parameter._data = [array.copy() for array in parameter._data]
-            parameter._init_grad()
-        for hook in self._hooks:
-            hook.detach()
-        self._net._flat_parameters = None
-
-    def _check(self, net, inputs):
-        computes = isinstance(inputs[0], mx.nd.NDArray) and inputs[0].context.device_type != "gpu"
-        if computes and not mx.autograd.is_training() and not self._apart:
-            # MXNet would crash.
-            raise RuntimeError(
-                "a network in training predicts within FlatParameters.apart(), or after "
-                "FlatParameters.release()"
-            )
 
 
 def trained_parameters(net):

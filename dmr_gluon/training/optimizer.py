@@ -53,21 +53,27 @@ class NAG2016(mx.optimizer.Optimizer):
     def update(self, index, weight, grad, state):
         self._update_count(index)
         lr, wd = self._get_lr(index), self._get_wd(index)
-        scratch = self._prepare(index, weight, state, lr)
+        key = (index, weight.context)
+        previous_lr = self.velocity_lr.get(key, lr)
+        if previous_lr != lr:
+            state *= lr / previous_lr if previous_lr else 0.0
+        self.velocity_lr[key] = lr
+        if key not in self._scratch:
+            self._scratch[key] = mx.nd.empty(weight.shape, weight.context, dtype=weight.dtype)
         # Not out=weight: the kernel writes the weight before it updates the velocity, whose
         # weight decay would then come from the new weight instead of the old one.
         mx.nd.nag_mom_update(
             weight,
             grad,
             state,
-            out=scratch,
+            out=self._scratch[key],
             lr=lr,
             wd=wd,
             momentum=self.momentum,
             rescale_grad=self.rescale_grad,
             clip_gradient=self.clip_gradient or -1,
         )
-        scratch.copyto(weight)
+        self._scratch[key].copyto(weight)
 
     def create_state_multi_precision(self, index, weight):
         if not (self.multi_precision and weight.dtype == np.float16):
@@ -82,17 +88,6 @@ class NAG2016(mx.optimizer.Optimizer):
         velocity, master = state
         self.update(index, master, grad.astype(np.float32), velocity)
         master.astype(np.float16).copyto(weight)
-
-    def _prepare(self, index, weight, velocity, lr):
-        """Scale a velocity to the learning rate; return scratch memory of the weight's shape."""
-        key = (index, weight.context)
-        previous_lr = self.velocity_lr.get(key, lr)
-        if previous_lr != lr:
-            velocity *= lr / previous_lr if previous_lr else 0.0
-        self.velocity_lr[key] = lr
-        if key not in self._scratch:
-            self._scratch[key] = mx.nd.empty(weight.shape, weight.context, dtype=weight.dtype)
-        return self._scratch[key]
 
     def __getstate__(self):
         return {**super().__getstate__(), "_scratch": {}}

@@ -20,10 +20,8 @@ class RunOptions:
     data_dir : str
         Folder of a prepared set.
     run_dir, resume, seed, gpus, cpus, kv_store, log_steps, checkpoint_steps, checkpoint_minutes, \
-reading_threads, cudnn_autotune, keep, on_nan, tensorboard, estimate : optional
+reading_threads, keep, on_nan, tensorboard, estimate : optional
         As the flags of the training scripts; see ``--help``.
-    began : float, optional
-        ``time.monotonic()`` when the program started, to account for the time.
 
     Raises
     ------
@@ -67,12 +65,6 @@ reading_threads, cudnn_autotune, keep, on_nan, tensorboard, estimate : optional
     reading_threads: Optional[int] = setting(
         "threads that read and augment images; default: one per core", default=None, least=1
     )
-    cudnn_autotune: Optional[int] = setting(
-        "how cuDNN chooses algorithms: 1 the fastest, whatever memory it takes (MXNet's default); "
-        "2 the fastest within 1 GB of workspace; 0 without trials, within that too",
-        default=None,
-        choices=(0, 1, 2),
-    )
     keep: int = setting(
         "number of latest checkpoints to keep, besides the best epoch's", default=2, least=1
     )
@@ -88,7 +80,6 @@ reading_threads, cudnn_autotune, keep, on_nan, tensorboard, estimate : optional
         "and leave nothing behind",
         default=False,
     )
-    began: Optional[float] = None
 
     def __post_init__(self):
         check_settings(self)

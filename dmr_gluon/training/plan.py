@@ -38,17 +38,13 @@ class Plan:
             If a part would get no images.
         """
         count, batch = prepared.split("train").count, recipe.batch_size
-        if batch < parts:
+        if min(batch, count) < parts:
             raise DMRError(
-                f"batch_size {batch} is too small for {parts} parts (devices times workers times "
-                f"accumulate); give each at least one image"
+                f"a step of {min(batch, count)} images is too small for {parts} parts (devices "
+                f"times workers times accumulate); give each at least one image"
             )
         # A remainder with fewer images than parts is dropped.
         per_epoch = count // batch + (count % batch >= parts)
-        if not per_epoch:
-            raise DMRError(
-                f"{prepared.directory} has {count} training images, too few for one step"
-            )
         epochs, total = recipe.epochs, per_epoch * recipe.epochs
         if recipe.steps is not None:
             per_epoch, total = min(per_epoch, recipe.steps), recipe.steps
@@ -68,11 +64,6 @@ class Plan:
     def images_in(self, step):
         """Return the number of images in a step of an epoch, counted from 0."""
         return min(self.batch, self.count - step * self.batch)
-
-    @property
-    def images_per_step(self):
-        """Mean number of images per step."""
-        return min(self.batch * self.per_epoch, self.count) / self.per_epoch
 
     def lr(self, recipe, epoch, step):
         """Return the learning rate of a step (from 0) of an epoch (from 1)."""

@@ -1,34 +1,13 @@
-"""Progress of a run: a bar on a terminal, plain lines elsewhere."""
+"""Report the progress of a run: bars, lines, and where the time went."""
 
-import contextlib
-import json
-import os
-import socket
 import sys
-import threading
 import time
 from collections import Counter
-from datetime import datetime, timezone
 
 from tqdm import tqdm
 
-from ..system.files import write_atomically
-from ..system.signals import say
-
-#: Seconds between two progress lines within an epoch without a terminal.
+#: Seconds between two drawings of the bar without a terminal.
 _QUIET = 60
-#: Seconds between two updates of ``progress.json``.
-_BEAT = 5
-
-#: Activities that a run's time is spent on: names in the log, and words.
-SPENT = {
-    "train": "training",
-    "evaluate": "evaluation",
-    "data": "waiting for data",
-    "save": "saving",
-    "log": "logging",
-    "start": "starting",
-}
 
 
 def duration(seconds):
@@ -36,68 +15,35 @@ def duration(seconds):
     return tqdm.format_interval(seconds)
 
 
-class Progress:
-    """Show the progress of one phase (training or evaluation) of an epoch.
+def speed(rate):
+    """Format images per second without rounding a slow network's to 0."""
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
+def progress_bar(title, total, done=0, shown=True):
+    """Return a bar that counts images; without a terminal it is drawn once a minute.
 
     Parameters
     ----------
     title : str
     total : int
-        Images.
     done : int
         Images that were processed before.
     shown : bool
         Whether to show anything.
     """
-
-    def __init__(self, title, total, done=0, shown=True):
-        self.title, self.total, self.done, self.before = title, total, done, done
-        self.started = self.last_line = time.monotonic()
-        self.shown, self.bar = shown, None
-        if shown and sys.stderr and sys.stderr.isatty():  # None where it was closed
-            self.bar = tqdm(
-                total=total,
-                initial=done,
-                desc=title,
-                unit=" images",
-                leave=False,
-                dynamic_ncols=True,
-            )
-
-    @property
-    def rate(self):
-        """Images per second."""
-        return (self.done - self.before) / max(1e-9, time.monotonic() - self.started)
-
-    def update(self, images, **figures):
-        """Count images; show ``figures`` such as ``loss=0.3``."""
-        self.done += images
-        if self.bar is not None:
-            if figures:
-                self.bar.set_postfix(figures, refresh=False)
-            self.bar.update(images)  # tqdm stays silent once the terminal is gone
-            return
-        now = time.monotonic()
-        if self.shown and now - self.last_line >= _QUIET:
-            self.last_line, rate = now, self.rate
-            shown = "".join(f"  {name} {value}" for name, value in figures.items())
-            left = duration((self.total - self.done) / rate)
-            say(
-                f"{self.title}: {self.done} of {self.total} images, {rate:.0f} per second, "
-                f"{left} left{shown}"
-            )
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.bar is not None:
-            self.bar.close()
-
-
-def speed(rate):
-    """Format images per second without rounding a slow network's to 0."""
-    return f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
+    terminal = sys.stderr.isatty()
+    return tqdm(
+        desc=title,
+        total=total,
+        initial=done,
+        unit=" images",
+        leave=False,
+        dynamic_ncols=True,
+        disable=not shown,
+        delay=0 if terminal else _QUIET,
+        mininterval=0.1 if terminal else _QUIET,
+    )
 
 
 def epoch_line(values, epochs, seconds_left, top5=False):
@@ -113,17 +59,16 @@ def epoch_line(values, epochs, seconds_left, top5=False):
 
 
 class Clock:
-    """Account for a run's time: each moment belongs to one activity.
+    """Account for the time of an epoch: each moment belongs to one activity.
 
-    Parameters
+    Attributes
     ----------
-    began : float, optional
-        ``time.monotonic()`` at the start; default: now.
+    seconds : Counter
+        By activity. Whoever ends an epoch clears it.
     """
 
-    def __init__(self, began=None):
-        self.seconds = Counter()
-        self._last = time.monotonic() if began is None else began
+    def __init__(self):
+        self.seconds, self._last = Counter(), time.monotonic()
 
     def lap(self, what):
         """Assign the time since the last call to ``what``."""
@@ -131,83 +76,6 @@ class Clock:
         self.seconds[what] += now - self._last
         self._last = now
 
-    def take(self):
-        """Return the seconds by activity, rounded, and reset them."""
-        taken = {what: round(seconds, 3) for what, seconds in self.seconds.items()}
-        self.seconds.clear()
-        return taken
-
-
-class Watch:
-    """Warn when no step ends for minutes; MXNet itself says nothing.
-
-    Parameters
-    ----------
-    run : str
-        The run's folder, for the advice.
-    patience : float
-        Seconds. Slow steps get ten times the duration of the slowest so far.
-    """
-
-    def __init__(self, run, patience=300.0):
-        self._run, self._patience, self._slowest = run, patience, 0.0
-        self._since = None  # the end of the last step; None while paused
-        self._over = threading.Event()
-
-    def __enter__(self):
-        threading.Thread(target=self._look, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self._over.set()
-
-    def step(self):
-        """Note that a step has ended, or that the first one begins."""
-        now = time.monotonic()
-        if self._since is not None:
-            self._slowest = max(self._slowest, now - self._since)
-        self._since = now
-
-    def pause(self):
-        """Expect no step for now."""
-        self._since = None
-
-    def _look(self):
-        told = None
-        while not self._over.wait(self._patience / 60):
-            since, now = self._since, time.monotonic()
-            if since in (None, told) or now - since < max(self._patience, 10 * self._slowest):
-                continue
-            told = since
-            say(
-                f"warning: no step has ended for {duration(now - since)}; are devices or workers "
-                f"waiting for each other, or is the disk or another program slow? Still waiting; "
-                f"if nothing moves, kill the run and continue with --run-dir {self._run} --resume",
-                sys.stderr,
-            )
-
-
-class Heartbeat:
-    """Write ``progress.json`` for ``dmr status`` every few seconds.
-
-    Parameters
-    ----------
-    path : str
-    epochs : int
-    """
-
-    def __init__(self, path, epochs):
-        self.path, self.epochs, self._last = path, epochs, time.monotonic()
-
-    def beat(self, now=False, **values):
-        """Write ``epoch``, ``step``, ``steps``, ``train_loss`` and the time left."""
-        if not now and time.monotonic() - self._last < _BEAT:
-            return
-        self._last = time.monotonic()
-        stamp = {
-            "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-        }
-        with contextlib.suppress(OSError):  # a training does not end because of it
-            write_atomically(self.path, json.dumps({"epochs": self.epochs, **values, **stamp}))
+    def rounded(self):
+        """Return the seconds by activity as a dict, to milliseconds."""
+        return {what: round(seconds, 3) for what, seconds in self.seconds.items()}

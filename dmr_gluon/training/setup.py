@@ -1,6 +1,5 @@
 """The configuration of a run, and the announcement before its first step."""
 
-import contextlib
 import os
 import platform
 import shlex
@@ -11,7 +10,7 @@ import numpy as np
 
 from ..devices import uses_tf32
 from ..paper.recipes import DIGITS, deviations
-from ..runtime import installed_wheels, mx
+from ..runtime import installed_wheels
 from ..system.machine import processor
 from ..system.signals import say
 from ..version import __version__
@@ -72,80 +71,47 @@ def configuration(recipe, options, spec, prepared, devices, group, plan):
     }
 
 
-def announce(recipe, spec, prepared, devices, net, run, plan, options, group):
+def announce(recipe, net, run, plan, options, config):
     """Print what is trained, on what, and how large its files will be.
 
     Parameters
     ----------
+    recipe : Recipe
     net : Network
         Initialised.
     run : RunDirectory or None
         None for an estimate.
-    recipe, spec, prepared, devices, plan, options, group
-        As in :func:`configuration`.
+    plan : Plan
+    options : RunOptions
+    config : dict
+        Of :func:`configuration`.
     """
+    dataset, devices, workers = config["dataset"], config["devices"], config["workers"]
     parameters = sum(int(np.prod(p.shape)) for p in trained_parameters(net))
-    on = ", ".join(map(str, devices))
-    workers = f" of each of {group.count} workers" if group.count > 1 else ""
-    length = f"{plan.epochs} epochs" if recipe.steps is None else f"{plan.total} steps"
-    print(
-        f"{recipe.model}: depth {spec.depth}, {parameters / 1e6:.3f} M parameters; "
-        f"{prepared.name}: {prepared.split('train').count} training and "
-        f"{prepared.split('test').count} test images, {len(prepared.classes)} classes\n"
-        f"recipe {recipe.name}: {length} of batches of {recipe.batch_size} on {on}{workers}; "
-        f"{_unlike_the_paper(recipe)}",
-        flush=True,
-    )
-    wanted = recipe.train_images
-    if wanted and wanted != plan.count:
-        print(
-            f"note: this recipe was published with {wanted:,} training images; this set has "
-            f"{plan.count:,}",
-            flush=True,
-        )
-    if recipe.batch_size > plan.count:
-        print(
-            f"note: a batch of {recipe.batch_size} is larger than the set, so an epoch is one step "
-            f"of {plan.count} images; a smaller --batch-size makes more",
-            flush=True,
-        )
     size, copies = parameters * 4 / 1e6, 2 + bool(recipe.ema_decay)
+    each = f" of each of {workers} workers" if workers > 1 else ""
+    length = f"{plan.epochs} epochs" if recipe.steps is None else f"{plan.total} steps"
     say(
+        f"{recipe.model}: depth {net.spec.depth}, {parameters / 1e6:.3f} M parameters; "
+        f"{dataset['name']}: {dataset['train_images']} training and {dataset['test_images']} test "
+        f"images, {len(dataset['classes'])} classes\n"
+        f"recipe {recipe.name}: {length} of batches of {recipe.batch_size} on "
+        f"{', '.join(devices)}{each}; {_deviations(recipe)}\n"
         f"run directory {run.path if run else '(none)'}: models of {size:.1f} MB (last and best), "
         f"checkpoints of {size * copies:.1f} MB (last {options.keep} and best)"
     )
-    several = len(devices) > 1 and devices[0].device_type == "cpu"
-    if several and "MXNET_CPU_TEMP_COPY" not in os.environ:  # MXNet reads it at its import
-        print(
-            f"note: {len(devices)} CPU contexts will wait for each other; before MXNet is "
-            f"imported, call dmr_gluon.system.machine.share_cores({len(devices)})",
-            flush=True,
-        )
-    if uses_tf32(recipe, devices):
-        print(
+    if config["tf32"]:
+        say(
             "note: these GPUs compute float32 convolutions as TF32, with ten bits of precision; "
-            "NVIDIA_TF32_OVERRIDE=0 in the environment gives the paper's arithmetic, more slowly",
-            flush=True,
+            "NVIDIA_TF32_OVERRIDE=0 in the environment gives the paper's arithmetic, more slowly"
         )
-    idle = 0
-    with contextlib.suppress(mx.base.MXNetError):  # training on CPUs needs no working driver
-        if devices[0].device_type == "cpu" and mx.runtime.Features().is_enabled("CUDA"):
-            idle = mx.context.num_gpus()
-    if idle:
-        print(f"note: {idle} GPUs are not used; --gpus 0-{idle - 1} uses them", flush=True)
 
 
-def _unlike_the_paper(recipe):
-    unlike, own = deviations(recipe), recipe.name == DIGITS.name
-    if not unlike:
+def _deviations(recipe):
+    """Return the deviations from the paper's recipe in words."""
+    found, own = deviations(recipe), recipe.name == DIGITS.name
+    if not found:
         return "made for the digits, which the paper does not have" if own else "as in the paper"
-
-    def shown(value):
-        if value is None:
-            return "none"
-        return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
     usual = "the digits' own" if own else "the paper's"
-    return f"unlike {usual}: " + ", ".join(
-        f"{name} {shown(new)} ({shown(old)})" for name, (new, old) in unlike.items()
-    )
+    pairs = (f"{name} {new} ({old})" for name, (new, old) in found.items())
+    return f"unlike {usual}: {', '.join(pairs)}"

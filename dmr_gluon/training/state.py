@@ -1,6 +1,6 @@
 """The state of a training between two steps, as checkpoints hold it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Dict, List, Optional
 
 
@@ -17,12 +17,13 @@ class TrainingState:
     epoch : int
         Completed epochs.
     steps, images, loss, wrong : int, int, float, int
-        Of the current epoch: steps, images, the sum of their losses, misclassified images.
+        Steps and images of the current epoch, the sum of their losses, and how many were
+        misclassified.
     lr : float
         Learning rate of the last step.
     averaged : bool
         Whether BN's running statistics have been averaged over all devices.
-    fresh : list of int
+    reshuffled_at : list of int
         Steps of this epoch after which the rest was reshuffled.
     seconds : dict of float
         Time of this epoch by activity, including earlier processes.
@@ -39,10 +40,21 @@ class TrainingState:
     wrong: int = 0
     lr: float = 0.0
     averaged: bool = False
-    fresh: List[int] = field(default_factory=list)
+    reshuffled_at: List[int] = field(default_factory=list)
     seconds: Dict[str, float] = field(default_factory=dict)
     best: Optional[dict] = None
     values: Optional[dict] = None
+
+    @classmethod
+    def of(cls, saved):
+        """Return the state that a checkpoint holds; earlier versions called a field ``fresh``."""
+        saved = {"reshuffled_at": saved.get("fresh", []), **saved}
+        return cls(**{item.name: saved[item.name] for item in fields(cls) if item.name in saved})
+
+    def means(self):
+        """Return the mean loss and the error in percent of the epoch so far."""
+        loss, error = self.loss / self.images, 100 * self.wrong / self.images
+        return {"train_loss": loss, "train_error": error}
 
     def next_epoch(self):
         """Return the state at the start of the next epoch."""

@@ -1,10 +1,12 @@
 """One update of a network: forward, backward, sum over devices and workers, optimiser."""
 
-from collections import deque
+import contextlib
+import itertools
 
 import numpy as np
 
 from ..errors import DMRError
+from ..paper.recipes import CIFAR
 from ..runtime import mx
 from .distributed import ALONE
 from .flat_parameters import FlatParameters
@@ -47,57 +49,42 @@ class TrainingStep:
     kv_store : str
         How gradients are summed over the devices; unused with one device, and with several
         workers, whose parameter server does the sums.
-    accumulate : int
-        Parts that each device computes in sequence. The result is that of as many times more
-        devices, BN included.
-    smoothing : float
-        See :class:`_LossAndErrors`.
-    sync_bn : bool
-        Take BN's statistics over all devices' parts.
-    float16 : bool
-        Compute in float16, with a scaled loss so that small gradients survive.
+    recipe : Recipe
+        Its ``accumulate`` (parts that each device computes in sequence, with the result of as
+        many times more devices, BN included), ``label_smoothing``, ``sync_bn`` (BN's statistics
+        over all devices' parts), ``dtype`` and ``ema_decay`` are used. Default: none of them.
     group : WorkerGroup
         The workers.
     """
 
-    def __init__(
-        self,
-        net,
-        optimizer,
-        devices,
-        kv_store="device",
-        accumulate=1,
-        smoothing=0.0,
-        sync_bn=False,
-        float16=False,
-        group=ALONE,
-    ):
+    def __init__(self, net, optimizer, devices, kv_store="device", recipe=CIFAR, group=ALONE):
         self.net, self.devices, self.kv_store = net, devices, kv_store
-        self.accumulate, self.group = accumulate, group
-        if float16:
+        self.accumulate, self.group = recipe.accumulate, group
+        self.loss_scale = LossScale() if recipe.dtype == "float16" else None
+        if self.loss_scale:
             net.compute_in_float16()
-        if sync_bn and len(devices) > 1:
+        if recipe.sync_bn and len(devices) > 1:
             net.synchronise_bn(len(devices))
-        self.loss_scale = LossScale() if float16 else None
         self.host = HostBuffers(devices)
-        # The Trainer gets no running statistics: it would copy them from the first device to the
-        # others.
         # More and shorter arrays only pay on GPUs (two CPU contexts: 3% slower).
         sums = len(devices) if devices[0].device_type == "gpu" else 1
-        self.flat = FlatParameters(net, add=accumulate > 1, devices=sums)
-        kv_store = kv_store if len(devices) > 1 else None
+        self.flat = FlatParameters(net, add=self.accumulate > 1, devices=sums)
+        if group.kv is not None:
+            kv_store = group.kv
+        elif len(devices) == 1:
+            kv_store = None
+        # The Trainer gets no running statistics: it would copy them from the first device to the
+        # others.
         self.trainer = mx.gluon.Trainer(
-            self.flat.arrays,
-            optimizer,
-            kvstore=group.kv if group.kv is not None else kv_store,
-            update_on_kvstore=False,
+            self.flat.arrays, optimizer, kvstore=kv_store, update_on_kvstore=False
         )
         # MXNet would do this after the first backward pass, and on CPUs overwrite the first
         # worker's weights with the sum of all workers' gradients.
         self.trainer._init_kvstore()
         self.trainer._init_params()
         mx.nd.waitall()
-        self._losses = _LossAndErrors(smoothing)
+        self.average = WeightAverage(self.flat, recipe.ema_decay) if recipe.ema_decay else None
+        self._losses = _LossAndErrors(recipe.label_smoothing)
         self._losses.hybridize(static_alloc=True, static_shape=True)
 
     def place(self, data, label):
@@ -150,71 +137,59 @@ class TrainingStep:
         NotFinite
             If float16 gradients are not finite at any loss scale.
         """
-        results = []
+        results, heads = [], None
+        scale = self.loss_scale.scale if self.loss_scale else 1.0
         if self.accumulate > 1:
             self.flat.forget_gradients()
         for i in range(self.accumulate):
             with mx.autograd.record():
                 mine = [self._losses(self.net(x), y) for x, y in parts[i :: self.accumulate]]
-            self._backward([loss for loss, _, _ in mine])
-            results += [(total, wrong) for _, total, wrong in mine]
+            losses = [loss for loss, _, _ in mine]
+            if self.loss_scale:
+                heads = [mx.nd.full(loss.shape, scale, ctx=loss.context) for loss in losses]
+            mx.autograd.backward(losses, heads)
+            results += [(loss, wrong) for _, loss, wrong in mine]
         self.trainer.set_learning_rate(lr)
-        self._update(total, meanwhile)
+        for bucket in self.flat.arrays:
+            for array in bucket.list_data():
+                array._fresh_grad = True  # MXNet marks the views, not the whole
+        if self.loss_scale is None:
+            self.trainer.step(total)
+            return results
+        self.trainer.allreduce_grads()
+        flags = finite_flags([bucket.list_grad()[0] for bucket in self.flat.arrays])
+        if meanwhile:
+            meanwhile()
+        if self.loss_scale.after(all(bool(flag.asscalar()) for flag in flags)):
+            self.trainer.update(total * scale)
         return results
+
+    def averaged(self):
+        """Context in which the network has the averages of its weights, if there are any."""
+        return self.average or contextlib.nullcontext()
 
     def check_replicas(self):
         """Refuse to continue if the devices of this process have different weights.
 
         MXNet does not report failed sums over GPUs, and checkpoints hold the first device only.
         """
-        for bucket in self.flat.arrays:
-            first, *others = bucket.list_data()
-            wanted = first.asnumpy().tobytes() if others else None
-            for other in others:
-                if other.asnumpy().tobytes() != wanted:
-                    raise DMRError(
-                        f"{other.context} has other weights than {first.context}: --kv-store "
-                        f"{self.kv_store} did not give both the same sums; what was saved "
-                        f"before is good: go on with --resume and another --kv-store"
-                    )
-
-    def _backward(self, losses):
-        heads = None
-        if self.loss_scale:
-            scale = self.loss_scale.scale
-            heads = [mx.nd.full(loss.shape, scale, ctx=loss.context) for loss in losses]
-        mx.autograd.backward(losses, heads)
-
-    def _update(self, images, meanwhile):
-        for bucket in self.flat.arrays:
-            for array in bucket.list_data():
-                array._fresh_grad = True  # MXNet marks the views, not the whole
-        if self.loss_scale is None:
-            self.trainer.step(images)
+        if len(self.devices) == 1:
             return
-        self.trainer.allreduce_grads()
-        flags = finite_flags([bucket.list_grad()[0] for bucket in self.flat.arrays])
-        if meanwhile:
-            meanwhile()
-        if self.loss_scale.after(all(bool(flag.asscalar()) for flag in flags)):
-            self.trainer.update(images * self.loss_scale.used)
-
-
-def host_memory(devices):
-    """Return the host context of batches: pinned memory for GPUs, which copies asynchronously.
-
-    Pinning creates a context on a GPU. The first of ``devices`` is taken, as others may belong to
-    somebody else.
-    """
-    first = devices[0]
-    return mx.cpu_pinned(first.device_id) if first.device_type == "gpu" else mx.cpu()
+        for bucket in self.flat.arrays:
+            if len({array.asnumpy().tobytes() for array in bucket.list_data()}) > 1:
+                raise DMRError(
+                    f"the devices have different weights: --kv-store {self.kv_store} did not give "
+                    f"all the same sums; what was saved before is good: go on with --resume and "
+                    f"another --kv-store"
+                )
 
 
 class HostBuffers:
     """Host arrays from which batches are copied to devices.
 
-    For GPUs a few arrays per shape are reused: MXNet has no pool of pinned memory, and allocating
-    some synchronises with all GPUs. MXNet does not overwrite an array before it has been copied.
+    For GPUs they are in pinned memory, which is copied asynchronously, and a few arrays per shape
+    are reused: MXNet has no pool of pinned memory, and allocating some synchronises with all GPUs.
+    MXNet does not overwrite an array before it has been copied.
 
     Parameters
     ----------
@@ -225,19 +200,22 @@ class HostBuffers:
     COUNT = 3
 
     def __init__(self, devices):
-        self._context = host_memory(devices)
+        # Pinning creates a CUDA context. Other GPUs than these may belong to somebody else.
+        gpu = devices[0].device_type == "gpu"
+        self._context = mx.cpu_pinned(devices[0].device_id) if gpu else mx.cpu()
         self._rings = {}
 
     def hold(self, data):
         """Return a batch as a float32 NDArray (n, ...) in host memory."""
         if self._context.device_type == "cpu":
             return mx.nd.array(data, ctx=self._context)
-        ring = self._rings.setdefault(np.shape(data), deque())
-        if len(ring) < self.COUNT:
-            ring.appendleft(mx.nd.empty(np.shape(data), ctx=self._context))
-        ring.rotate(-1)
-        ring[-1][:] = data
-        return ring[-1]
+        shape = np.shape(data)
+        if shape not in self._rings:
+            ring = [mx.nd.empty(shape, ctx=self._context) for _ in range(self.COUNT)]
+            self._rings[shape] = itertools.cycle(ring)
+        array = next(self._rings[shape])
+        array[:] = data
+        return array
 
 
 def split_over(devices, data, host=None):
@@ -282,18 +260,16 @@ class LossScale:
     ----------
     scale : float
         Scale of the next step.
-    used : float
-        Scale of the last step.
     steps : int
         Steps without an overflow since the scale last changed.
     skipped : int
-        Skipped steps since :meth:`take`.
+        Skipped steps of this epoch.
     """
 
     FIRST, MOST, WAIT = 2.0**16, 2.0**24, 2000
 
     def __init__(self):
-        self.scale = self.used = self.FIRST
+        self.scale = self.FIRST
         self.steps = self.skipped = 0
 
     def after(self, finite):
@@ -306,7 +282,6 @@ class LossScale:
         """
         if not finite and self.scale == 1.0:
             raise NotFinite("gradients in float16 are not finite, even with a loss scale of 1")
-        self.used = self.scale
         self.skipped += not finite
         self.steps = self.steps + 1 if finite else 0
         if not finite:
@@ -314,18 +289,6 @@ class LossScale:
         elif self.steps >= self.WAIT:
             self.scale, self.steps = min(self.MOST, self.scale * 2), 0
         return finite
-
-    def state(self):
-        return {"scale": self.scale, "steps": self.steps, "skipped": self.skipped}
-
-    def take(self):
-        """Return the scale and the skipped steps for an epoch's log line, and reset the latter."""
-        skipped, self.skipped = self.skipped, 0
-        return {"loss_scale": self.scale, "skipped_steps": skipped}
-
-    def restore(self, state):
-        self.scale = self.used = state["scale"]
-        self.steps, self.skipped = state["steps"], state.get("skipped", 0)
 
 
 class WeightAverage:
