@@ -7,17 +7,12 @@ Data sets are prepared with `dmr prepare`; every field of the recipe is a flag, 
 """
 
 from dmr_gluon.cli.program import run
-from dmr_gluon.cli.training_flags import parse_training_flags
+from dmr_gluon.cli.training_flags import train
 from dmr_gluon.paper.recipes import SVHN
 
 
 def main():
-    recipe, options = parse_training_flags(__doc__, SVHN, dataset="svhn")
-
-    # Imported only now, so that wrong flags are refused at once.
-    from dmr_gluon.training.fit import fit
-
-    fit(recipe, options)
+    train(__doc__, SVHN, dataset="svhn")
 
 
 if __name__ == "__main__":

@@ -1,27 +1,16 @@
-"""Turn ``--gpus 0-7`` into MXNet contexts, and check that a recipe can run on them."""
+"""Turn ``--gpus 0-7`` into MXNet contexts, and check that a training can run on them."""
 
 import os
 import re
 import sys
 
 from .errors import DMRError
-from .paper.recipes import KVSTORES
-from .runtime import installed_wheels, mx
-from .system.cuda import (
-    CUDA,
-    FUSION,
-    NEWEST,
-    OLDEST,
-    dotted,
-    driver,
-    have_tf32,
-    newest_cuda,
-    parse_gpus,
-)
+from .runtime import mx
+from .system.cuda import NEWEST, OLDEST, dotted, driver, have_tf32, parse_gpus
 
 
 def make_devices(gpus=None, cpus=1):
-    """Return the contexts to train on.
+    """Return the contexts to compute on.
 
     Parameters
     ----------
@@ -51,29 +40,10 @@ def make_devices(gpus=None, cpus=1):
     count = mx.context.num_gpus() if mx.runtime.Features().is_enabled("CUDA") else 0
     if max(wanted) >= count:
         raise DMRError(
-            f"--gpus {gpus} asks for GPU {max(wanted)}, but there "
-            f"{f'are only {count}' if count else 'is none'} ({_why_no_more(count)})"
+            f"--gpus {gpus} asks for GPU {max(wanted)}, but MXNet finds {count or 'none'} (counted "
+            f"from 0); dmr doctor reports the reason"
         )
     return [mx.gpu(i) for i in wanted]
-
-
-def _why_no_more(count):
-    """Return why MXNet finds only this many GPUs, and what to do."""
-    if "mxnet-cu112" not in installed_wheels():
-        return "the installed MXNet is for CPUs only; GPUs need mxnet-cu112"
-    supported = newest_cuda()
-    if not count and supported and supported < CUDA:
-        return (
-            f"the driver supports CUDA up to {dotted(supported)}, mxnet-cu112 needs "
-            f"{dotted(CUDA)}: install a driver of version 450.80 or later"
-        )
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return (
-            f"MXNet finds {count} with CUDA_VISIBLE_DEVICES={visible}, and counts them from 0: "
-            f"unset it, or choose among them"
-        )
-    return f"MXNet finds {count}; see nvidia-smi"
 
 
 def warn_of_unfit_gpus(numbers):
@@ -85,8 +55,6 @@ def warn_of_unfit_gpus(numbers):
         Numbers of the GPUs to train on.
     """
     found = driver()
-    if found and found.cuda and found.cuda < FUSION:
-        _warn_of_fusion(found.cuda)
     for gpu in found.gpus if found else ():
         known = gpu.capability != (0, 0)
         if gpu.number in numbers and known and not gpu.runs:
@@ -120,88 +88,45 @@ def uses_tf32(recipe, devices):
     return have_tf32(list(map(int, gpus)))
 
 
-def _warn_of_fusion(supported):
-    """Warn that the driver is too old for the kernels of MXNet's pointwise fusion."""
-    needs = f"the driver supports CUDA up to {dotted(supported)}, pointwise fusion needs "
-    if os.environ.get("MXNET_USE_FUSION") == "0":
-        text = f"note: {needs}{dotted(FUSION)} and is off (MXNET_USE_FUSION=0)"
-    else:
-        text = (
-            f"warning: {needs}{dotted(FUSION)} and will fail in the first step: unset "
-            f"MXNET_USE_FUSION, or install a newer driver"
-        )
-    print(text, file=sys.stderr, flush=True)
+def training_devices(recipe, options):
+    """Return the contexts to train on, and set how cuDNN chooses algorithms.
 
-
-def check_kvstore(name, devices):
-    """Check that a kvstore works with these devices.
-
-    Parameters
-    ----------
-    name : str
-        Value of ``--kv-store``.
-    devices : list of Context
-
-    Raises
-    ------
-    DMRError
-        If the kvstore is unknown or does not fit the devices.
-    """
-    if name not in KVSTORES:
-        raise DMRError(f"--kv-store {name} does not exist; use {', '.join(KVSTORES)}")
-    if name == "nccl" and devices[0].device_type != "gpu":
-        raise DMRError("--kv-store nccl sums over GPUs; on CPUs use device or local")
-
-
-def choose_algorithms(autotune, devices):
-    """Set how cuDNN's algorithms are chosen. Call this before any operator is created.
-
-    Parameters
-    ----------
-    autotune : int or None
-        Value of MXNET_CUDNN_AUTOTUNE_DEFAULT (0, 1 or 2), which MXNet's operators read when they
-        are created. None leaves it unchanged.
-    devices : list of Context
-
-    Raises
-    ------
-    DMRError
-        If the value is out of range or the devices are CPUs.
-    """
-    if autotune is None:
-        return
-    if autotune not in (0, 1, 2):
-        raise DMRError(f"--cudnn-autotune must be 0, 1 or 2, not {autotune}")
-    if devices[0].device_type == "cpu":
-        raise DMRError("--cudnn-autotune is for GPUs; leave it out, or choose GPUs with --gpus")
-    os.environ["MXNET_CUDNN_AUTOTUNE_DEFAULT"] = str(autotune)
-
-
-def check_devices(recipe, devices):
-    """Check that a recipe can run on these devices.
+    Call this before any operator is created: MXNet's operators read the choice then.
 
     Parameters
     ----------
     recipe : Recipe
-    devices : list of Context
+    options : RunOptions
+
+    Returns
+    -------
+    list of Context
 
     Raises
     ------
     DMRError
-        If the devices lack what the recipe needs.
+        If the devices do not exist, or lack what the recipe or the options need.
     """
-    on_cpu = devices[0].device_type == "cpu"
-    if recipe.dtype == "float16" and on_cpu:
-        raise DMRError("--dtype float16 needs GPUs: MXNet has no float16 convolutions for CPUs")
+    devices = make_devices(options.gpus, options.cpus)
+    if devices[0].device_type == "cpu":
+        needs_gpus = {
+            # MXNet has no float16 convolutions for CPUs, and its SyncBatchNorm deadlocks now and
+            # then on several CPU contexts.
+            "--dtype float16": recipe.dtype == "float16",
+            "--sync-bn": recipe.sync_bn,
+            "--kv-store nccl": options.kv_store == "nccl",
+            "--cudnn-autotune": options.cudnn_autotune is not None,
+        }
+        for flag, given in needs_gpus.items():
+            if given:
+                raise DMRError(f"{flag} is for GPUs; leave it out, or choose GPUs with --gpus")
     if recipe.sync_bn and len(devices) == 1:
         raise DMRError("--sync-bn is for several devices; leave it out, or choose more with --gpus")
-    if recipe.sync_bn and on_cpu:
-        raise DMRError(
-            "--sync-bn needs GPUs: on several CPU contexts MXNet's SyncBatchNorm deadlocks now "
-            "and then"
-        )
     if recipe.sync_bn and recipe.dtype == "float16":
         raise DMRError(
             "--sync-bn and --dtype float16 exclude each other, because MXNet's SyncBatchNorm "
             "supports float32 only; leave out one"
         )
+    if options.cudnn_autotune is not None:
+        os.environ["MXNET_CUDNN_AUTOTUNE_DEFAULT"] = str(options.cudnn_autotune)
+    return devices

@@ -1,32 +1,24 @@
 """Try MXNet for ``dmr doctor``: python -m dmr_gluon.probe."""
 
 import json
-import time
 
 from .errors import DMRError, last_line
 
 
 def main():
     """Import MXNet and train a step on each device; print an updated answer after each."""
-    found, started = {"error": None}, time.monotonic()
-
-    def say(**more):
-        found.update(more)
-        print(json.dumps(found), flush=True)
-
     try:
         from .runtime import mx
     except DMRError as error:
-        say(error=str(error))
+        print(json.dumps({"error": str(error)}))
         return
-    features = mx.runtime.Features()
-    enabled = sorted(name for name in features if features.is_enabled(name))
-    seconds = round(time.monotonic() - started, 2)
-    say(version=mx.__version__, path=mx.__file__, seconds=seconds, features=enabled, gpus={})
-    say(cpu=_train_step(mx, mx.cpu()))
-    for number in range(mx.context.num_gpus()) if "CUDA" in enabled else ():
-        say(gpus={**found["gpus"], number: "no answer"})
-        say(gpus={**found["gpus"], number: _train_step(mx, mx.gpu(number))})
+    devices = {}
+    answer = {"version": mx.__version__, "path": mx.__file__, "devices": devices}
+    print(json.dumps(answer), flush=True)
+    gpus = mx.context.num_gpus() if mx.runtime.Features().is_enabled("CUDA") else 0
+    for device in (mx.cpu(), *map(mx.gpu, range(gpus))):
+        devices[str(device)] = _train_step(mx, device)
+        print(json.dumps(answer), flush=True)
 
 
 def _train_step(mx, device):
@@ -43,11 +35,10 @@ def _train_step(mx, device):
             loss = net(mx.nd.ones((2, 3, 8, 8), ctx=device)).sum()
         loss.backward()
         trainer.step(2)
-        value = loss.asscalar()
         mx.nd.waitall()
     except mx.base.MXNetError as error:
         return last_line(error)
-    return "ok" if value == value else "the loss is NaN"
+    return "ok" if loss.asscalar() == loss.asscalar() else "the loss is NaN"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import runpy
 import shutil
 import sys
@@ -12,6 +11,7 @@ import pytest
 from conftest import REPOSITORY
 
 from dmr_gluon.cli import main as cli
+from dmr_gluon.datasets.registry import DATASETS
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runtime import mx
 from dmr_gluon.training.evaluate import Evaluation
@@ -46,24 +46,17 @@ def assert_refused(done, words):
     [
         (["--model", "cifar_dmrnt56"], "did you mean cifar_dmrnet56"),
         (["--model", "cifar_dmrnet57"], "nearest that do: 56 or 62"),
-        (["--lr", "-0.1"], "lr must be above 0, not -0.1"),
-        (["--epoch", "3"], "unrecognized arguments: --epoch 3"),
         (["--batch-size", "x"], "invalid int value: 'x'"),
-        (["--kv-store", "dist_async"], "invalid choice: 'dist_async'"),
         (["--kv-store", "dist_sync"], "dmr launch -n 2 -s 1"),
-        (["--dtype", "float16"], "needs GPUs"),
-        (["--sync-bn"], "several devices"),
-        (["--sync-bn", "--cpus", "2"], "needs GPUs"),
+        (["--dtype", "float16"], "is for GPUs"),
+        (["--sync-bn", "--cpus", "2"], "is for GPUs"),
         (["--recipe", "authors"], "no recipe 'authors' for the digits"),
         (["--keep", "0"], "keep must be at least 1"),
         (["--reading-threads", "0"], "reading_threads must be at least 1"),
         (["--cudnn-autotune", "2"], "--cudnn-autotune is for GPUs"),
-        (["--cudnn-autotune", "3"], "invalid choice: 3"),
         (["--schedule", "cosine", "--lr-drops", "0.5"], "--lr-drops is for --schedule steps"),
-        (["--estimate", "--run-dir", "x"], "leave out --run-dir"),
         (["--steps", "10", "--warmup-epochs", "5"], "leaves none of 10 steps"),
-        pytest.param(["--gpus", "0-7"], "there is none", marks=NO_GPUS),
-        (["--gpus", "7-0"], "not a list of GPUs"),
+        pytest.param(["--gpus", "0-7"], "MXNet finds none", marks=NO_GPUS),
     ],
 )
 def test_train_cifar_refuses(script, digits, tmp_path, flags, words):
@@ -80,6 +73,14 @@ def test_missing_data_is_refused(command, tmp_path, name):
     assert_refused(command(name, "--data-dir", tmp_path / "none"), "dmr prepare")
 
 
+@pytest.mark.parametrize("name, words", [("pets", "pets"), ("cats", "folder SRC --name cats")])
+def test_a_missing_set_names_the_command_that_makes_it(script, monkeypatch, tmp_path, name, words):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(DATASETS, "pets", None)  # a set that somebody has registered
+    with pytest.raises(DMRError, match=f"make it with 'dmr prepare {words} --out data/{name}'"):
+        script("train_cifar.py", "--dataset", name)
+
+
 def test_a_record_file_without_its_index_is_refused(script, digits, tmp_path):
     os.symlink(os.path.join(digits, "train.rec"), tmp_path / "train.rec")
     os.symlink(os.path.join(digits, "manifest.json"), tmp_path / "manifest.json")
@@ -90,13 +91,13 @@ def test_a_record_file_without_its_index_is_refused(script, digits, tmp_path):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ([], "prepare, check, show, eval, export, "),
-        (["prepare"], "digits, folder, cifar10"),
+        ([], "required: COMMAND; see dmr --help"),
+        (["prepare"], "{digits, folder, cifar10, "),
         (["prepare", "digits"], "--out"),
         (["prepare", "folder", "/no-such-folder", "--out", "x"], "cannot be read"),
         (["prepare", "folder", ".", "--out", "x", "--resize", "0"], "--resize 0"),
         (["prepare", "imagenet", "--out", "x"], "download.php and name their folder with --source"),
-        (["prepare", "svhn", "--source", ".", "--mirror", "x", "--out", "x"], "--mirror is for"),
+        (["prepare", "svhn", "--source", ".", "--mirror", "x", "--out", "x"], "not allowed with"),
         (["prepare", "cifar10", "--mirror", "ftp://x", "--out", "x"], "http:// or https://"),
         (["prepare", "cifar100", "--source", "/no-such-folder", "--out", "x"], "does not exist"),
         (["prepare", "svhn", "--source", ".", "--out", "x"], "train_32x32.mat is missing"),
@@ -111,12 +112,9 @@ def test_a_record_file_without_its_index_is_refused(script, digits, tmp_path):
         (["networks", "cifar_dmrnet15"], "14 or 20"),
         (["networks", "--classes", "3"], "dmr networks NAME"),
         (["networks", "cifar_dmrnet8", "--classes", "0"], "classes"),
-        (["networks", "cifar_dmrnet8", "--image-size", "-1"], "--image-size"),
-        (["networks", "cifar_dmrnet8", "--image-size", "3000000000"], "from 1 to 10000"),
         (["paths", "--plot", "x.xyz"], "x.xyz"),
         (["paths", "--plot", "picture"], "ends in .png, .svg or .pdf"),
-        (["paths", "--blocks", "9,²"], "--blocks 9,²"),
-        (["paths", "cifar_dmrnet8", "--blocks", "9"], "leave out the names"),
+        (["networks", "--no-such"], "unrecognized arguments: --no-such"),
         (["paths", "cifar_dmrnet8", "--plot", "x.png"], "leave out the names"),
         (["convert", "/no-such-folder", "--form", "grouped", "--run-dir", "x"], "is not a run"),
         (["import-authors", "/no-such-folder", "3"], "no-such-folder-0003.params is not there"),
@@ -133,7 +131,7 @@ def test_dmr_refuses(monkeypatch, tmp_path, arguments, words):
 
 @pytest.mark.parametrize(
     "arguments, words",
-    [([], "say what to do"), (["eval", "/no-such-folder"], "is not a run")],
+    [([], "required: COMMAND"), (["eval", "/no-such-folder"], "is not a run")],
 )
 def test_a_refusal_is_one_line_and_an_exit_status(command, tmp_path, arguments, words):
     assert_refused(dmr(command, *arguments, cwd=tmp_path), words)
@@ -194,10 +192,6 @@ def test_a_set_is_shown_as_training_sees_it(capsys, digits, tmp_path):
     out = tmp_path / "images.svg"
     assert printed(capsys, "show", digits, "--out", out) == f"{out}\n"
     assert out.read_text().count("<image") == 72  # 36 of training, 36 of evaluation
-    other = tmp_path / "other.svg"
-    printed(capsys, "show", digits, "--out", other, "--seed", 2)
-    assert images_of(other)[:36] != images_of(out)[:36]
-    assert images_of(other)[36:] == images_of(out)[36:]
 
 
 def test_classes_that_look_like_formulas_are_shown(capsys, digits, tmp_path):
@@ -207,11 +201,6 @@ def test_classes_that_look_like_formulas_are_shown(capsys, digits, tmp_path):
     manifest.update(classes=[rf"${i}\foo$" for i in range(10)], dataset=r"$\foo$")
     (copy / "manifest.json").write_text(json.dumps(manifest))
     assert printed(capsys, "show", copy) == f"{copy}/images.png\n"
-
-
-def images_of(svg):
-    """The encoded pixels of each image in a picture."""
-    return re.findall(r'xlink:href="(data:image/png;base64,[^"]+)"', svg.read_text())
 
 
 def test_cifar_is_prepared_from_the_command_line(capsys, tmp_path):
@@ -259,8 +248,8 @@ def test_networks_and_paths_are_listed_and_drawn(capsys, tmp_path):
     assert listed.count("\n") > 50
     layers = printed(capsys, "networks", "cifar_dmrnet8", "--classes", "7")
     assert "stage2_block1_proj2_conv" in layers and "154,775 parameters" in layers
-    found = printed(capsys, "paths", "--blocks", "9", "--plot", tmp_path / "paths.svg")
-    assert "DMRNet, L = 9     8.00       2.83" in found
+    found = printed(capsys, "paths", "--plot", tmp_path / "paths.svg")
+    assert "DMRNet, L = 9      8.00       2.83" in found
     found = printed(capsys, "paths", "cifar_resnet14")
     assert "cifar_resnet14     8.00       2.45" in found
     assert "     2      1   1.5625\n     4      6   9.3750" in found
@@ -275,10 +264,6 @@ def test_a_run_is_converted_evaluated_and_exported(capsys, short_run, tmp_path):
     assert "model-symbol.json" in printed(capsys, "export", grouped, "--out", out)
     back = ("--form", "branches", "--run-dir", tmp_path / "again")
     assert "cifar_dmrnet8, with the parameters" in printed(capsys, "convert", grouped, *back)
-
-
-def test_networks_are_listed_for_images_as_large_as_that(capsys):
-    assert "10000x10000" in printed(capsys, "networks", "dmrnet44", "--image-size", 10_000)
 
 
 @pytest.mark.parametrize("classes, shown", [(5, ""), (6, "top-5 error 10.00%, ")])
@@ -339,7 +324,7 @@ def test_a_checkpoint_of_the_authors_is_imported(capsys, tmp_path):
     write(str(tmp_path / "theirs"), stand_in("dmrnet", (1, 1, 1)))
     found = printed(capsys, "import-authors", tmp_path / "theirs", "400", "--dataset", "svhn")
     assert "cifar_dmrnet8, 10 classes: 87 tensors, all mapped" in found
-    assert "g2_b1_l2_line_conv_weight" in found and "predict the same" in found
+    assert "predict the same" in found
     assert {"bundle.json", "mapping.json"} <= set(os.listdir(tmp_path / "theirs-imported"))
 
 

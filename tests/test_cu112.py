@@ -107,9 +107,9 @@ print("fusion", os.environ.get("MXNET_USE_FUSION"))
 @pytest.mark.slow
 def test_the_doctor_says_what_is_there_and_what_is_not(environment):
     facts = json.loads(run(environment, "-m", "dmr_gluon.cli.main", "doctor", "--json").stdout)
-    assert facts["wheels"] == {"mxnet-cu112": "1.9.1"} and facts["mxnet"]["cpu"] == "ok"
-    assert all("nvidia" in path for path in facts["cuda"]["libraries"].values())
-    assert facts["cuda"]["driver"]["cuda"] == "11.4"
+    assert facts["packages"]["mxnet-cu112"] == "1.9.1" and facts["driver"]["cuda"] == [11, 4]
+    findings = {finding["subject"]: finding for finding in facts["findings"]}
+    assert findings["MXNet"]["level"] == "ok"
     wrong = [f for f in facts["findings"] if f["level"] == "problem"]
     assert [f["subject"] for f in wrong] == ["GPUs"] and "no GPU" in wrong[0]["text"]
 
@@ -130,6 +130,4 @@ def test_training_asks_for_gpus_that_are_there(environment):
     )
     script = str(REPOSITORY / "train_cifar.py")
     done = run(environment, script, "--data-dir", "digits", "--gpus", "0-7")
-    note, refusal = done.stderr.splitlines()
-    assert done.returncode == 2 and "there is none" in refusal
-    assert note.startswith("note: ") and "fusion" in note
+    assert done.returncode == 2 and "MXNet finds none" in done.stderr, done

@@ -303,7 +303,7 @@ class TestCommand:
         check = bounded("something", {"difference": (verdict, 1e-2)}, "do something else")
         found = [(runner.SECTIONS[0], [check])]
         monkeypatch.setattr(runner, "check_devices", lambda kind, numbers: found)
-        monkeypatch.setattr("dmr_gluon.doctor.gather", lambda: {"system": "a machine"})
+        monkeypatch.setattr("dmr_gluon.doctor.describe", lambda: {"system": "a machine"})
         for arguments in (["--cpus", "2"], ["--cpus", "2", "--json"]):
             monkeypatch.setattr(sys, "argv", ["dmr", "verify", *arguments])
             if status:

@@ -53,14 +53,13 @@ def parse(monkeypatch):
 
     def run(words):
         program, *arguments = words
+        if program == "dmr":
+            return cli.parse(arguments)
+        script, *arguments = arguments
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
+        monkeypatch.syspath_prepend(str((REPOSITORY / script).parent))
         with pytest.raises(Parsed) as parsed:
-            if program == "dmr":
-                cli._main(arguments)
-            else:
-                script, *arguments = arguments
-                monkeypatch.setattr(sys, "argv", [script, *arguments])
-                monkeypatch.syspath_prepend(str((REPOSITORY / script).parent))
-                runpy.run_path(str(REPOSITORY / script))["main"]()
+            runpy.run_path(str(REPOSITORY / script))["main"]()
         return parsed.value.args[0]
 
     return run

@@ -263,12 +263,6 @@ class TestAJobThatIsStartedAgain:
         monkeypatch.setenv("DMR_ATTEMPT", "2")
         assert not parse(["--data-dir", digits, "--run-dir", str(tmp_path / "run")])[1].resume
 
-    @pytest.mark.parametrize("number", ["x", "²"])
-    def test_a_number_that_is_none(self, digits, monkeypatch, number):
-        monkeypatch.setenv("DMR_ATTEMPT", number)
-        with pytest.raises(DMRError, match="DMR_ATTEMPT"):
-            parse(["--data-dir", digits])
-
 
 def test_the_authors_choice_is_no_deviation_where_the_paper_leaves_it_open():
     authors = RECIPES["authors"]["cifar"]

@@ -131,9 +131,6 @@ dmr prepare svhn --source svhn --out o --svhn-split authors
 dmr prepare svhn --source images --out o --partial
     says name the folder that holds it with --source
     then dmr prepare svhn --source svhn --out o --partial --svhn-split authors
-dmr prepare svhn --source svhn --out o --mirror x
-    says leave it out with --source
-    else dmr prepare svhn --source svhn --out o
 dmr prepare imagenet --source tree --out o --checksums --partial
     says : leave it out
     then dmr prepare imagenet --source tree --out o --partial
@@ -178,14 +175,10 @@ MINE --gpus x
     says ; write 0, 0-7 or 0,2,4-6
     else MINE --gpus 0
 MINE --kv-store nccl
-    says on CPUs use device or local
-    then MINE --kv-store device
-    then MINE --kv-store local
-MINE --cudnn-autotune 1
     says is for GPUs; leave it out
     then MINE
-MINE --sync-bn
-    says is for several devices; leave it out
+MINE --cudnn-autotune 1
+    says is for GPUs; leave it out
     then MINE
 MINE --batch-size 1 --cpus 2
     says give each at least one image
@@ -238,18 +231,12 @@ dmr compare x.log
 dmr status images
     says name a folder that a training has written
     then dmr status runs/short
-dmr status runs/short --watch 1
+dmr status runs/short --watch
     says is for a terminal; leave it out
     then dmr status runs/short
 dmr plot runs/short runs/short
     says goes; give it
     then dmr plot runs/short runs/short --out c.png
-dmr compare runs/short --live 1 --json
-    says is written once; leave out --live
-    then dmr compare runs/short --json
-dmr export runs/short --out o --forms ,
-    says leave it out, or write some, such as folded,onnx
-    then dmr export runs/short --out o
 dmr export runs/short --out o --int8-limit 1
     says is for INT8; leave it out
     then dmr export runs/short --out o
@@ -267,12 +254,6 @@ dmr predict bundle images/test/a/0.png --form folded
 dmr networks --classes 5
     says is for one network: dmr networks NAME
     then dmr networks cifar_dmrnet8 --classes 5
-dmr paths cifar_dmrnet8 --blocks 9
-    says Figure 3; leave out the names
-    then dmr paths --blocks 9
-dmr paths --blocks x
-    says write numbers from 1 to 500, such as 9,24
-    then dmr paths --blocks 9,24
 dmr paths cifar_dmrnet8 --plot p.png
     says draws the networks of Figure 3; leave out the names
     then dmr paths --plot p.png
@@ -392,9 +373,10 @@ UNTRIED = {
     "needs training images to find its ranges with": "INT8 takes a while; test_export.py",
     "percentage points more errors than the network": "INT8 takes a while; test_export.py",
     # It would have to be downloaded or installed, or is the real data.
+    "; dmr doctor reports the reason": "would report the same missing GPU; test_doctor.py",
+    "is for several devices; ": "needs a GPU; test_training.py",
     "is given to registered users only: ": "needs ImageNet",
     "does not exist; name ": "needs the archive of CIFAR; test_content.py",
-    "is not prepared: ": "needs all of the paper's sets; test_experiments.py",
     "the digits come with scikit-learn": "installs packages",
     "the form onnx needs": "installs packages",
     "needs tensorboardX (": "installs packages",

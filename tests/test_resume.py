@@ -622,7 +622,7 @@ class TestDisks:
             raise mx.base.MXNetError("Traceback ...\nCUDA: unspecified launch failure")
 
         options = RunOptions(data_dir=few, run_dir=str(tmp_path / "run"))
-        for place, name in ((fitting, "make_devices"), (TrainingStep, "update")):
+        for place, name in ((fitting, "training_devices"), (TrainingStep, "update")):
             monkeypatch.setattr(place, name, broken)
             with pytest.raises(Failed, match="MXNet stopped: CUDA: unspecified") as stopped:
                 fit(recipe, options)

@@ -3,7 +3,6 @@
 import ctypes
 import json
 import os
-import re
 import shlex
 import shutil
 import sys
@@ -18,7 +17,7 @@ from run_folders import configuration
 from dmr_gluon import devices, get_model
 from dmr_gluon.data.datasets import open_prepared
 from dmr_gluon.data.reader import Batch
-from dmr_gluon.devices import check_kvstore, choose_algorithms, make_devices
+from dmr_gluon.devices import make_devices, training_devices
 from dmr_gluon.errors import DMRError, Failed
 from dmr_gluon.models.serialization import prepare_to_run
 from dmr_gluon.paper.recipes import CIFAR, IMAGENET
@@ -75,9 +74,10 @@ def steps_on(devices, net, kv_store="device", steps=3, batch=8):
 def test_the_choice_of_algorithms_reaches_mxnet_which_is_loaded(monkeypatch):
     name = "MXNET_CUDNN_AUTOTUNE_DEFAULT"
     monkeypatch.setenv(name, "1")
-    choose_algorithms(None, [mx.gpu(0)])
+    monkeypatch.setattr(devices, "make_devices", lambda *_: [mx.gpu(0)])
+    training_devices(CIFAR, RunOptions(data_dir="x"))
     assert os.environ[name] == "1"
-    choose_algorithms(2, [mx.gpu(0)])
+    training_devices(CIFAR, RunOptions(data_dir="x", cudnn_autotune=2))
     library = ctypes.CDLL(None)
     library.getenv.restype = ctypes.c_char_p
     assert library.getenv(name.encode()) == b"2"  # where MXNet looks
@@ -324,20 +324,6 @@ class TestRun:
                 RunOptions(data_dir=digits, run_dir=short_run, **options),
             )
 
-    @pytest.mark.parametrize(
-        "choice, cpus, words",
-        [
-            ({"sync_bn": True}, 1, "--sync-bn is for several devices"),
-            ({"sync_bn": True}, 2, "--sync-bn needs GPUs"),
-            ({"dtype": "float16"}, 1, "--dtype float16 needs GPUs"),
-        ],
-    )
-    def test_what_needs_other_devices(self, short_recipe, digits, tmp_path, choice, cpus, words):
-        options = RunOptions(data_dir=digits, run_dir=str(tmp_path / "run"), cpus=cpus)
-        with pytest.raises(DMRError, match=words):
-            fit(replace(short_recipe, **choice), options)
-        assert not (tmp_path / "run").exists()
-
     def test_a_loss_that_is_not_finite_stops_the_run(self, short_recipe, digits, tmp_path):
         with pytest.raises(DMRError, match="lower --lr"):
             fit(
@@ -419,7 +405,7 @@ class TestDevices:
 
     @pytest.mark.skipif(mx.context.num_gpus() > 0, reason="this machine has GPUs")
     def test_gpus_that_are_not_there(self):
-        with pytest.raises(DMRError, match="asks for GPU 7, but there is none"):
+        with pytest.raises(DMRError, match="asks for GPU 7, but MXNet finds none"):
             make_devices("0-7")
 
     def test_a_gpu_that_does_not_fit_is_named_before_cuda_fails(self, monkeypatch, capsys):
@@ -439,43 +425,6 @@ class TestDevices:
         assert capsys.readouterr().err == ""
 
     @pytest.mark.parametrize(
-        "supported, visible, words",
-        [
-            ((10, 2), None, "the driver supports CUDA up to 10.2, mxnet-cu112 needs 11.0: install"),
-            ((11, 4), "", "MXNet finds 0 with CUDA_VISIBLE_DEVICES=,"),
-            ((11, 4), "2", "MXNet finds 0 with CUDA_VISIBLE_DEVICES=2, and counts them from 0"),
-            ((11, 4), None, "MXNet finds 0; see nvidia-smi"),
-        ],
-    )
-    def test_why_there_are_no_gpus(self, monkeypatch, supported, visible, words):
-        monkeypatch.setattr(devices, "installed_wheels", lambda: {"mxnet-cu112": "1.9.1"})
-        monkeypatch.setattr(devices, "newest_cuda", lambda: supported)
-        monkeypatch.setattr(devices, "warn_of_unfit_gpus", lambda _: None)
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-        if visible is not None:
-            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        with pytest.raises(DMRError) as refusal:
-            make_devices("0-7")
-        assert words in str(refusal.value)
-
-    @pytest.mark.parametrize(
-        "supported, fusion, words",
-        [
-            ((11, 4), "0", "note: the driver supports CUDA up to 11.4.*is off"),
-            ((11, 4), "1", "warning: .*will fail in the first step: unset MXNET_USE_FUSION"),
-            ((11, 8), None, ""),
-            ((12, 4), "0", ""),
-        ],
-    )
-    def test_fusion_with_older_drivers(self, monkeypatch, capsys, supported, fusion, words):
-        monkeypatch.setattr(devices, "driver", lambda: Driver(supported))
-        monkeypatch.delenv("MXNET_USE_FUSION", raising=False)
-        if fusion:
-            monkeypatch.setenv("MXNET_USE_FUSION", fusion)
-        devices.warn_of_unfit_gpus([0])
-        assert re.match(f"{words}.*$", capsys.readouterr().err)
-
-    @pytest.mark.parametrize(
         "capability, override, found",
         [((8, 0), None, True), ((8, 6), "0", False), ((7, 5), None, False)],
     )
@@ -490,32 +439,36 @@ class TestDevices:
         for other in (mx.gpu(1), mx.cpu()):
             assert not devices.uses_tf32(IMAGENET, [other])
 
-    def test_sync_bn_and_float16_exclude_each_other(self):
-        gpus = [mx.gpu(0), mx.gpu(1)]
-        recipe = replace(IMAGENET, sync_bn=True)
-        devices.check_devices(recipe, gpus)
+    def test_sync_bn_and_float16_exclude_each_other(self, monkeypatch):
+        monkeypatch.setattr(devices, "make_devices", lambda *_: [mx.gpu(0), mx.gpu(1)])
+        recipe, options = replace(IMAGENET, sync_bn=True), RunOptions(data_dir="x", kv_store="nccl")
+        assert training_devices(recipe, options) == [mx.gpu(0), mx.gpu(1)]
         with pytest.raises(DMRError, match="SyncBatchNorm supports float32 only"):
-            devices.check_devices(replace(recipe, dtype="float16"), gpus)
+            training_devices(replace(recipe, dtype="float16"), options)
 
     def test_cpu_contexts(self):
         assert make_devices(cpus=2) == [mx.cpu(0), mx.cpu(1)]
         with pytest.raises(DMRError, match="at least 1"):
             make_devices(cpus=0)
 
-    @pytest.mark.parametrize("name", ["nccl", "dist_async", "x"])
-    def test_kvstores_that_do_not_fit(self, name):
-        with pytest.raises(DMRError, match="--kv-store"):
-            check_kvstore(name, [mx.cpu()])
-
-    def test_kvstores_that_fit(self):
-        check_kvstore("nccl", [mx.gpu(0), mx.gpu(1)])
-        check_kvstore("device", [mx.cpu()])
+    @pytest.mark.parametrize(
+        "recipe, options, flag",
+        [
+            ({"dtype": "float16"}, {}, "--dtype float16"),
+            ({"sync_bn": True}, {"cpus": 2}, "--sync-bn"),
+            ({}, {"kv_store": "nccl"}, "--kv-store nccl"),
+            ({}, {"cudnn_autotune": 2}, "--cudnn-autotune"),
+        ],
+    )
+    def test_what_needs_gpus(self, recipe, options, flag):
+        with pytest.raises(DMRError, match=f"{flag} is for GPUs; leave it out"):
+            training_devices(replace(CIFAR, **recipe), RunOptions(data_dir="x", **options))
 
     def test_fewer_gpus_than_are_asked_for(self, monkeypatch):
         monkeypatch.setattr(mx.runtime.Features, "is_enabled", lambda *_: True)
         monkeypatch.setattr(mx.context, "num_gpus", lambda: 2)
         monkeypatch.setattr(devices, "warn_of_unfit_gpus", lambda _: None)
-        with pytest.raises(DMRError, match="asks for GPU 3, but there are only 2"):
+        with pytest.raises(DMRError, match="asks for GPU 3, but MXNet finds 2"):
             make_devices("0-3")
         assert make_devices("0,1") == [mx.gpu(0), mx.gpu(1)]
 

@@ -1,7 +1,6 @@
 """``dmr compare``: runs beside the paper's tables and figures, and beside each other."""
 
 import json
-import math
 import os
 import shlex
 import sys
@@ -11,12 +10,15 @@ from ..errors import DMRError
 
 #: The marks between which a document keeps what ``--markdown`` writes.
 MARK = "dmr compare"
+#: Seconds between two looks with ``--live``.
+LIVE_SECONDS = 10
 
 
-def add_compare(commands):
+def add_commands(commands):
     """Add compare to the parser of ``dmr``."""
     parser = commands.add_parser(
         "compare",
+        function=_compare,
         help="compare runs with the paper's tables and figures, and with each other",
         description="Means and standard deviations over seeds of the last epoch's error, beside "
         "Tables 2 to 5 and Figures 6 to 8, with a verdict if the training is the paper's. "
@@ -24,75 +26,56 @@ def add_compare(commands):
         "the authors' CIFAR and SVHN program.",
     )
     parser.add_argument("runs", metavar="RUNS", nargs="+")
-    parser.add_argument(
-        "--against",
-        metavar="RUNS",
-        nargs="+",
-        help="which is better: compare each group of RUNS with each of these on the same data; may "
-        "be the same RUNS. A single run with means within epochs (--log-steps, or an authors' log) "
-        "is compared point by point",
+    against = (
+        "which is better: compare each group of RUNS with each of these on the same data; may be "
+        "the same RUNS. A single run with means within epochs (--log-steps, or an authors' log) is "
+        "compared point by point"
     )
+    parser.add_argument("--against", metavar="RUNS", nargs="+", help=against)
     out = parser.add_argument_group("output")
     out.add_argument("--html", metavar="FILE", help="write a self-contained page")
     out.add_argument("--pictures", metavar="DIR", help="write curves and figures as PNG and SVG")
-    out.add_argument(
-        "--markdown",
-        metavar="FILE",
-        help=f"write the tables, and the figures of --pictures; in a file that has "
-        f"<!-- {MARK} --> and <!-- /{MARK} --> only the text between them is replaced",
+    markdown = (
+        f"write the tables, and the figures of --pictures; in a file that has <!-- {MARK} --> and "
+        f"<!-- /{MARK} --> only the text between them is replaced"
     )
-    out.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    parser.add_argument(
-        "--live",
-        nargs="?",
-        type=float,
-        const=10.0,
-        metavar="SECONDS",
-        help="repeat every 10 (or SECONDS) seconds until no run is running",
-    )
-    parser.set_defaults(function=_compare)
+    out.add_argument("--markdown", metavar="FILE", help=markdown)
+    how = out.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    live = f"repeat every {LIVE_SECONDS} seconds until no run is running"
+    how.add_argument("--live", action="store_true", help=live)
 
 
 def _compare(options):
-    if options.live is not None and not 0 < options.live <= 86_400:
-        raise DMRError(f"--live must be above 0 and at most a day, not {options.live:g}")
-    if options.live is not None and options.json:
-        raise DMRError("--json is written once; leave out --live")
-    for path in (options.html, options.markdown):
-        if path and os.path.isdir(path):
-            raise DMRError(f"{path} is a folder; name a file to write")
-    if options.live is None:
-        comparison = _read(options)
-        for path in _write(comparison, options):
-            print(f"written: {path}", file=sys.stderr)
-        _show(comparison, options)
-        return
-    try:
-        _follow(options)
-    except KeyboardInterrupt:
-        print()
-
-
-def _read(options):
     from ..compare.comparison import compare
-    from ..runs.reader import read_runs
-
-    runs = read_runs(options.runs)
-    if options.against == options.runs:
-        return compare(runs, runs)
-    return compare(runs, read_runs(options.against) if options.against else None)
-
-
-def _show(comparison, options):
     from ..compare.tables import as_json, as_text
+    from ..runs.reader import RUNNING, read_runs
+    from ..system.text_tables import redraw
 
-    if options.json:
-        print(json.dumps(as_json(comparison), indent=1))
-    else:
-        print(as_text(comparison))
+    before, running = None, True
+    while running:
+        runs = read_runs(options.runs)
+        # The same paths on both sides: each pair is compared once.
+        others = runs if options.against == options.runs else read_runs(options.against or [])
+        comparison = compare(runs, others if options.against else None)
+        running = options.live and any(run.state == RUNNING for run in comparison.runs)
+        if comparison != before:
+            for path in _write(comparison, options, LIVE_SECONDS if running else None):
+                print(f"written: {path}", file=sys.stderr)
+            if options.json:
+                print(json.dumps(as_json(comparison), indent=1))
+            elif options.live and sys.stdout.isatty():
+                redraw(as_text(comparison))
+            else:
+                print(as_text(comparison), flush=True)
+        before = comparison
+        if running:
+            time.sleep(LIVE_SECONDS)
+    if options.live:
+        print("no run is running any more")
 
 
-def _write(comparison, options, reload_seconds=None):
+def _write(comparison, options, reload_seconds):
     """Write the requested files and yield what was written."""
     from ..system.files import write_result
 
@@ -127,40 +110,14 @@ def _markdown(comparison, options):
     try:
         with open(path, encoding="utf-8", newline="") as file:
             before = file.read()
-    except FileNotFoundError:
-        return f"# Results\n\n{text}"
-    except (OSError, UnicodeError) as error:
-        raise DMRError(f"{path} cannot be read ({error}); name another --markdown") from error
-    try:
         text = replace_between(before, MARK, text)
         return text[:-1] if text.endswith("\n") else text  # which writing adds
+    except FileNotFoundError:
+        return f"# Results\n\n{text}"
+    except OSError as error:
+        raise DMRError(f"{path} cannot be read ({error}); name another --markdown") from error
     except ValueError:
         raise DMRError(
             f"{path} exists without <!-- {MARK} --> and <!-- /{MARK} --> to write between; add "
             f"them, or name another file"
         ) from None
-
-
-def _follow(options):
-    """Show and write again and again, until no run is running."""
-    from ..compare.tables import as_text
-    from ..runs.reader import RUNNING
-    from ..system.text_tables import redraw
-
-    before = shown = None
-    while True:
-        comparison = _read(options)
-        going_on = any(run.state == RUNNING for run in comparison.runs)
-        if comparison != before:
-            seconds = max(1, math.ceil(options.live)) if going_on else None
-            list(_write(comparison, options, seconds))
-        before, text = comparison, as_text(comparison)
-        if sys.stdout.isatty():
-            redraw(text)
-        elif text != shown:
-            print(text + "\n", flush=True)
-        shown = text
-        if not going_on:
-            print("no run is running any more")
-            return
-        time.sleep(options.live)

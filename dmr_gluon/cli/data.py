@@ -4,102 +4,65 @@ import inspect
 import os
 import sys
 
-from ..errors import DMRError
 from ..standalone.predict_onnx import shown
-from .networks import write_picture
 
 
-def add_data_commands(commands):
+def add_commands(commands):
     """Add prepare, check and show to the parser of ``dmr``."""
-    _add_prepare(commands)
-    _add_check(commands)
-    _add_show(commands)
+    commands.add_parser("prepare", help="prepare a data set for training", add_later=_add_datasets)
 
+    text = "verify a prepared set against its manifest: every record, image and hash"
+    parser = commands.add_parser("check", function=_check, help=text)
+    parser.add_argument("data_dir", metavar="DIR", help="folder of a prepared set")
+    parser.add_argument("--sample", type=int, metavar="N", help="decode only N images of a split")
+    parser.add_argument("--no-hashes", action="store_true", help="leave out the files' SHA-256")
 
-def _add_prepare(commands):
-    prepare = commands.add_parser(
-        "prepare", help="prepare a data set for training", add_later=_add_datasets
-    )
-    prepare.set_defaults(
-        function=lambda options: prepare.error("name one: " + ", ".join(options.datasets))
-    )
+    text = "draw a set's images as training and evaluation see them"
+    parser = commands.add_parser("show", function=_show, help=text)
+    parser.add_argument("data_dir", metavar="DIR", help="folder of a prepared set")
+    parser.add_argument("--out", metavar="FILE", help="picture (default: DIR/images.png)")
 
 
 def _add_datasets(prepare):
     """Add the data sets to ``dmr prepare``."""
     from ..datasets.registry import DATASETS
 
-    sets = prepare.add_subparsers(metavar="DATASET", dest="source_kind")
-    prepare.set_defaults(datasets=list(DATASETS))
+    names = "{" + ", ".join(DATASETS) + "}"
+    sets = prepare.add_subparsers(metavar=names, dest="source_kind", required=True)
     for entry in DATASETS.values():
-        parser = sets.add_parser(entry.name, help=entry.summary)
+        parser = sets.add_parser(entry.name, function=_prepare, help=entry.summary)
+        parser.set_defaults(entry=entry)
         if entry.archives:
-            _add_archives(parser, entry)
+            where = parser.add_mutually_exclusive_group()
+            source = f"{entry.source}; default: download to {_archives(entry)}"
+            where.add_argument("--source", metavar="PATH", help=source)
+            where.add_argument("--mirror", metavar="URL", help="download from this folder")
+            partial = f"prepare what is there, as partial-{entry.name}"
+            parser.add_argument("--partial", action="store_true", help=partial)
         entry.add_flags(parser)
         parser.add_argument("--out", required=True, metavar="DIR", help="where to write")
         parser.add_argument("--overwrite", action="store_true", help="replace another set in DIR")
-        parser.set_defaults(function=_prepare, entry=entry)
 
 
-def _add_archives(parser, entry):
-    parser.add_argument(
-        "--source", metavar="PATH", help=f"{entry.source}; default: download the archives"
-    )
-    parser.add_argument(
-        "--archives",
-        metavar="DIR",
-        help=f"where to download to (default: data/archives/{entry.name})",
-    )
-    parser.add_argument(
-        "--mirror", metavar="URL", help="download from this folder instead of the official place"
-    )
-    parser.add_argument(
-        "--partial", action="store_true", help=f"prepare what is there, as partial-{entry.name}"
-    )
+def _archives(entry):
+    return os.path.join("data", "archives", entry.name)
 
 
 def _prepare(options):
-    if options.entry.archives:
-        options.source = _find_archives(options)
-    parameters = inspect.signature(options.entry.prepare).parameters
-    _tell(options.entry.prepare(**{name: getattr(options, name) for name in parameters}))
+    entry = options.entry
+    if entry.archives and options.source is None:
+        from ..datasets.download import download
 
-
-def _find_archives(options):
-    """Return ``--source``, or the folder with the downloaded archives."""
-    if options.source is not None:
-        for flag in ("archives", "mirror"):
-            if getattr(options, flag) is not None:
-                raise DMRError(f"--{flag} is for downloading; leave it out with --source")
-        return options.source
-    from ..datasets.download import download
-
-    folder = options.archives or os.path.join("data", "archives", options.entry.name)
-    download(options.entry.name, options.entry.archives, folder, options.mirror)
-    return folder
-
-
-def _tell(prepared):
+        options.source = _archives(entry)
+        download(entry.name, entry.archives, options.source, options.mirror)
+    parameters = inspect.signature(entry.prepare).parameters
+    prepared = entry.prepare(**{name: getattr(options, name) for name in parameters})
     counts = ", ".join(f"{split.count} {name}" for name, split in prepared.splits.items())
     size = "{1}x{0}".format(*prepared.image_size) if prepared.image_size else "of several sizes"
     print(
         f"{shown(prepared.directory)}: {shown(prepared.name)}, {counts} images {size}, "
         f"{len(prepared.classes)} classes"
     )
-
-
-def _add_check(commands):
-    parser = commands.add_parser(
-        "check", help="verify a prepared set against its manifest: every record, image and hash"
-    )
-    parser.add_argument("data_dir", metavar="DIR", help="folder of a prepared set")
-    parser.add_argument(
-        "--sample", type=int, metavar="N", help="decode only N images of each split (default: all)"
-    )
-    parser.add_argument(
-        "--no-hashes", action="store_true", help="do not compare the SHA-256 of the files"
-    )
-    parser.set_defaults(function=_check)
 
 
 def _check(options):
@@ -111,25 +74,14 @@ def _check(options):
         sys.exit(1)
 
 
-def _add_show(commands):
-    parser = commands.add_parser(
-        "show", help="draw a set's images as training and evaluation see them"
-    )
-    parser.add_argument("data_dir", metavar="DIR", help="folder of a prepared set")
-    parser.add_argument("--out", metavar="FILE", help="picture (default: DIR/images.png)")
-    parser.add_argument("--seed", type=int, default=1, help="seed of the augmentation (default: 1)")
-    parser.add_argument("--epoch", type=int, default=1, help="epoch of the training (default: 1)")
-    parser.set_defaults(function=_show)
-
-
 def _show(options):
     from ..data.check import check_quickly
     from ..data.datasets import open_prepared
     from ..datasets import contact_sheet
+    from ..runs.learning_curve import write_picture
 
-    if options.seed < 0 or options.epoch < 1:
-        raise DMRError("--seed must be at least 0 and --epoch at least 1")
     prepared = open_prepared(options.data_dir)
     check_quickly(prepared)
     out = options.out or os.path.join(options.data_dir, "images.png")
-    write_picture(lambda: contact_sheet.draw(prepared, seed=options.seed, epoch=options.epoch), out)
+    write_picture(lambda: contact_sheet.draw(prepared, seed=1, epoch=1), out)
+    print(out)

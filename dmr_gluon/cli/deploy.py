@@ -1,59 +1,61 @@
-"""Subcommands of ``dmr`` that deploy trained networks: export, predict, publish."""
+"""Subcommands of ``dmr`` for bundles: export, predict, publish, import-authors."""
 
 import signal
 import sys
 
-from ..errors import DMRError, Stopped, flag_of
+from ..errors import DMRError, Stopped
 from ..standalone.predict_onnx import add_arguments
 from ..system.signals import handled
 from .program import add_epoch
 
 
-def add_deploy_commands(commands):
-    """Add export, predict and publish to the parser of ``dmr``."""
-    _add_export(commands)
-    _add_predict(commands)
-    _add_publish(commands)
-
-
-def _add_export(commands):
-    parser = commands.add_parser(
-        "export", help="write a run's network as a bundle, for use by other programs"
-    )
-    parser.add_argument("run", metavar="RUN", help="a run's folder")
-    parser.add_argument("--out", required=True, metavar="BUNDLE", help="the folder to write")
+def add_commands(commands):
+    """Add export, predict, publish and import-authors to the parser of ``dmr``."""
+    text = "write a run's network as a bundle, for use by other programs"
+    parser = commands.add_parser("export", function=_export, help=text)
+    parser.add_argument("run", metavar="RUN", help="folder of a run")
+    parser.add_argument("--out", required=True, metavar="BUNDLE", help="folder to write")
     add_epoch(parser)
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
-        "--forms", metavar="FORM,...",
+        "--forms",
+        default="",
+        metavar="FORM,...",
         help="forms to write besides plain: bn-folded, folded (the merge's factor too), fused "
         "(oneDNN), grouped, int8, int8-entropy, onnx; each is first compared with the network",
-    )  # fmt: skip
-    which.add_argument(
-        "--all", action="store_true",
-        help="write all forms, measure their speed and add a table (forms.md)",
-    )  # fmt: skip
+    )
+    which.add_argument("--all", action="store_true", help="all forms, and their speeds in forms.md")
+    pixels = "include normalisation in the graph, which then takes pixels (NHWC, 0 to 255)"
+    parser.add_argument("--preprocess", action="store_true", help=pixels)
+    data = "prepared set to compare and calibrate on (default: the run's)"
+    parser.add_argument("--data-dir", metavar="DIR", help=data)
+    images = "test images to compare on (default: 256, with INT8 10,000, with --all all of them)"
+    parser.add_argument("--check-images", type=int, metavar="N", help=images)
+    limit = "percentage points of error that INT8 may add (default: 0.5)"
+    parser.add_argument("--int8-limit", type=float, metavar="POINTS", help=limit)
+
+    text = "classify images with a bundle's network"
+    parser = commands.add_parser("predict", function=_predict, help=text)
+    parser.add_argument("bundle", metavar="BUNDLE", help="folder of a bundle")
+    add_arguments(parser)
+    parser.add_argument("--form", default="plain", help="form of the bundle (default: plain)")
+    parser.add_argument("--gpu", metavar="N", help="GPU to use (default: the CPU)")
+
+    text = "put a run's network into a store, for get_model(..., pretrained=True)"
+    parser = commands.add_parser("publish", function=_publish, help=text)
+    parser.add_argument("run", metavar="RUN", help="folder of a run or a bundle")
+    parser.add_argument("store", metavar="STORE", help="folder of a store; made if need be")
+    add_epoch(parser)
+
+    text = "convert a checkpoint of the authors' code (2016) to a bundle"
+    parser = commands.add_parser("import-authors", function=_import_authors, help=text)
     parser.add_argument(
-        "--preprocess", action="store_true",
-        help="include normalisation in the graph, which then takes pixels (NHWC, 0 to 255)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--data-dir", metavar="DIR",
-        help="prepared set to compare and calibrate on (default: the run's)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--check-images", type=int, metavar="N",
-        help="test images to compare on (default: 256, with INT8 10,000, with --all all of them)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--calibration-images", type=int, metavar="N",
-        help="training images to calibrate INT8 on (default: 512)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--int8-limit", type=float, metavar="POINTS",
-        help="percentage points of error that INT8 may add (default: 0.5)",
-    )  # fmt: skip
-    parser.set_defaults(function=_export)
+        "prefix", metavar="PREFIX", help="of PREFIX-symbol.json, PREFIX-NNNN.params"
+    )
+    parser.add_argument("epoch", metavar="EPOCH", type=int, help="NNNN")
+    parser.add_argument("--out", metavar="DIR", help="folder to write (default: PREFIX-imported)")
+    dataset = "its training set, for bundle.json: cifar10, cifar100 or svhn"
+    parser.add_argument("--dataset", help=dataset)
 
 
 def _export(options):
@@ -61,18 +63,15 @@ def _export(options):
     from ..deploy.export import export
     from ..deploy.variants import INT8
 
-    forms = tuple(name.strip() for name in (options.forms or "").split(",") if name.strip())
-    if options.forms is not None and not forms:
-        raise DMRError("--forms names none; leave it out, or write some, such as folded,onnx")
+    forms = tuple(filter(None, map(str.strip, options.forms.split(","))))
+    if options.int8_limit is not None and not (options.all or set(forms) & set(INT8)):
+        raise DMRError("--int8-limit is for INT8; leave it out, or add int8 to --forms")
     given = {
         name: getattr(options, name)
-        for name in ("check_images", "calibration_images", "int8_limit")
+        for name in ("check_images", "int8_limit")
         if getattr(options, name) is not None
     }
     wanted = ExportOptions(forms, options.preprocess, options.all, **given)
-    unused = {"calibration_images", "int8_limit"} & set(given)
-    if unused and not options.all and not set(forms) & set(INT8):
-        raise DMRError(f"{flag_of(min(unused))} is for INT8; leave it out, or add int8 to --forms")
 
     def stop(number, frame):
         raise Stopped(number, "stopped; nothing was written")
@@ -98,15 +97,6 @@ def _export(options):
     print(f"{options.out}: a bundle, which is verified whenever it is loaded (bundle.json)")
 
 
-def _add_predict(commands):
-    parser = commands.add_parser("predict", help="classify images with a bundle's network")
-    parser.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder")
-    add_arguments(parser)
-    parser.add_argument("--form", default="plain", help="the bundle's form to use (default: plain)")
-    parser.add_argument("--gpu", metavar="N", help="the GPU to use (default: the CPU)")
-    parser.set_defaults(function=_predict)
-
-
 def _predict(options):
     from ..deploy.predict import predict
 
@@ -114,25 +104,27 @@ def _predict(options):
         sys.exit(1)
 
 
-def _add_publish(commands):
-    parser = commands.add_parser(
-        "publish", help="put a run's network into a store, for get_model(..., pretrained=True)"
-    )
-    parser.add_argument("run", metavar="RUN", help="a run's folder, or that of a bundle")
-    parser.add_argument("store", metavar="STORE", help="a store's folder; made if need be")
-    add_epoch(parser)
-    parser.set_defaults(function=_publish)
-
-
 def _publish(options):
     from ..deploy.store import publish
 
     entry, new = publish(options.run, options.store, options.epoch)
-    facts = [f"{entry['classes']} classes"]
-    facts += [entry["dataset"]] if entry["dataset"] else []
-    facts += [] if entry["test_error"] is None else [f"test error {entry['test_error']:.2f}%"]
     said = "published" if new else "already there, nothing is changed:"
-    print(f"{said} {entry['folder']} in {options.store} ({', '.join(facts)})")
-    print(f"sha256 of its bundle.json: {entry['sha256']}")
+    print(f"{said} {entry['folder']} in {options.store}, {entry['classes']} classes")
     name, digits = entry["network"], entry["sha256"][:8]
     print(f'get_model("{name}", pretrained="{digits}", root="{options.store}") loads it')
+
+
+def _import_authors(options):
+    from ..deploy.import_authors import import_checkpoint
+
+    out = options.out or options.prefix + "-imported"
+    found = import_checkpoint(options.prefix, options.epoch, out, options.dataset)
+    network = found.network
+    print(f"{network.name}, {network.classes} classes: {len(found.mapping)} tensors, all mapped")
+    if found.difference is None:
+        print(f"no {options.prefix}-symbol.json: the predictions were not compared")
+    else:
+        print(f"their symbol and our network predict the same, to {found.difference:.1e}")
+    if options.dataset is None:
+        print("bundle.json has no mean and std: name the training set with --dataset")
+    print(f"{out}: a bundle, with mapping.json")

@@ -2,44 +2,37 @@
 
 import json
 import sys
-from dataclasses import asdict
 
 
-def add_doctor(commands):
+def add_commands(commands):
     """Add doctor to the parser of ``dmr``."""
     parser = commands.add_parser(
         "doctor",
+        function=_doctor,
         help="report problems of this machine and installation, with their remedies",
-        description="Check Python, packages, MXNet (which trains a step), CUDA libraries, GPUs, "
-        "cores, threads, memory, disk and prepared data sets. Exit with 1 if there is a problem.",
+        description="Check Python, packages, MXNet (which trains a step on the CPU and on every "
+        "GPU), threads and prepared data sets. Exits with 1 if there is a problem.",
     )
     parser.add_argument(
         "--data-root", default="data", help="folder of the prepared sets (default: data)"
     )
-    parser.add_argument("--json", action="store_true", help="print all facts, for a bug report")
-    parser.set_defaults(function=_doctor)
+    parser.add_argument("--json", action="store_true", help="add versions, for a bug report")
 
 
 def _doctor(options):
-    from ..doctor import OK, PROBLEM, WARNING, gather, judge
+    from ..doctor import OK, PROBLEM, describe, examine
 
     if not options.json:
         print("checking this machine; MXNet is imported and trains a step", file=sys.stderr)
-    facts = gather(options.data_root)
-    found = judge(facts)
-    problems, warnings = (
-        sum(finding.level == level for finding in found) for level in (PROBLEM, WARNING)
-    )
+    findings = examine(options.data_root)
+    problems = sum(finding.level == PROBLEM for finding in findings)
     if options.json:
-        print(json.dumps({**facts, "findings": [asdict(finding) for finding in found]}, indent=1))
+        print(json.dumps({**describe(), "findings": list(map(vars, findings))}, indent=1))
     else:
-        for finding in found:
+        for finding in findings:
             print(f"{finding.level:<8} {finding.subject:<10} {finding.text}")
             if finding.level != OK:
                 print(f"{'':19} -> {finding.remedy}")
-        print(
-            f"{problems or 'no'} problem{'s' * (problems != 1)}, {warnings or 'no'} "
-            f"warning{'s' * (warnings != 1)}"
-        )
+        print(f"{problems or 'no'} problem{'s' * (problems != 1)}")
     if problems:
         sys.exit(1)

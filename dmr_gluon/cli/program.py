@@ -1,6 +1,7 @@
 """Run a program: refusals in one line, and exit statuses."""
 
 import argparse
+import math
 import os
 import sys
 import traceback
@@ -12,12 +13,21 @@ from ..system.signals import open_standard_streams, say, to_nowhere
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises DMRError for bad usage and accepts no abbreviations.
 
-    ``add_later(parser)`` is called before the first parsing, for arguments whose import is slow.
+    Parameters
+    ----------
+    function : function, optional
+        Runs the command: the value of ``options.function``.
+    add_later : function, optional
+        Adds arguments whose import is slow; called with the parser before its first parsing.
+    **arguments
+        For ``argparse.ArgumentParser``.
     """
 
-    def __init__(self, add_later=None, **arguments):
+    def __init__(self, function=None, add_later=None, **arguments):
         self._add_later = add_later
         super().__init__(allow_abbrev=False, **arguments)
+        if function:
+            self.set_defaults(function=function)
 
     def parse_known_args(self, args=None, namespace=None):
         add_later, self._add_later = self._add_later, None
@@ -27,6 +37,20 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         raise DMRError(f"{message}; see {self.prog} --help")
+
+
+def number(kind, least, most=math.inf):
+    """Return an argparse type: an int or a float within limits."""
+
+    def read(text):
+        value = kind(text)
+        if not least <= value <= most:  # also refuses NaN
+            limit = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"must be {limit}, not {text}")
+        return value
+
+    read.__name__ = kind.__name__
+    return read
 
 
 def run(main):
@@ -91,8 +115,5 @@ def _leave(status):
 
 def add_epoch(parser):
     """Add the flag that chooses among the kept networks of a run."""
-    parser.add_argument(
-        "--epoch",
-        type=int,
-        help="epoch of the network: the last (default) and the best epoch are kept",
-    )
+    epoch = "epoch of the network: the last (default) and the best epoch are kept"
+    parser.add_argument("--epoch", type=int, help=epoch)

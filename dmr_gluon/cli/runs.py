@@ -1,196 +1,128 @@
-"""Subcommands of ``dmr`` for many runs: train the paper's tables, and watch the runs."""
+"""Subcommands of ``dmr`` for runs: train, status, eval, plot, convert."""
 
 import json
+import os
 import sys
 import time
+from datetime import timedelta
 
-from ..errors import DMRError
+from ..errors import DMRError, last_line
+from .program import add_epoch, number
+
+#: Seconds between two looks with ``--watch``.
+WATCH_SECONDS = 5
 
 
-def add_run_commands(commands):
-    """Add train and status to the parser of ``dmr``."""
-    _add_train(commands)
-    _add_status(commands)
-
-
-def _add_train(commands):
-    from ..paper.experiments import FIGURES, TABLES
-
+def add_commands(commands):
+    """Add train, status, eval, plot and convert to the parser of ``dmr``."""
     parser = commands.add_parser(
         "train",
+        function=_train,
         help="train the networks of the paper's tables, several seeds of each",
         description="Train the networks of a table or figure, one after another. Finished runs "
         "are skipped, begun ones continued. Other flags go to the training as they are, such as "
         "--gpus 0,1 or --epochs 20; 'python -m dmr_gluon.cli.sweep cifar10 --help' lists them.",
     )
     place = parser.add_mutually_exclusive_group()
-    place.add_argument("--table", type=int, metavar="N", help=f"one of {_numbers(TABLES)}")
-    place.add_argument("--figure", type=int, metavar="N", help=_numbers(FIGURES))
-    parser.add_argument(
-        "--row", nargs="+", default=(), help="L=54 or 54; depth=32 in Tables 3 and 4 (default: all)"
-    )
-    parser.add_argument(
-        "--network", nargs="+", default=(), help="dmrnet, resnet, ..., or a name (default: all)"
-    )
+    place.add_argument("--table", type=int, metavar="N", help="2, 3, 4 or 5")
+    place.add_argument("--figure", type=int, metavar="N", help="6")
+    rows = "L=54 or 54; depth=32 in Tables 3 and 4 (default: all)"
+    parser.add_argument("--row", nargs="+", default=(), help=rows)
+    networks = "dmrnet, resnet, ..., or a name (default: all)"
+    parser.add_argument("--network", nargs="+", default=(), help=networks)
     parser.add_argument("--dataset", nargs="+", default=(), help="cifar10, ... (default: all)")
-    parser.add_argument(
-        "--seeds", type=int, default=1, metavar="N", help="runs of each (default: 1)"
-    )
-    parser.add_argument(
-        "--first-seed", type=int, default=1, metavar="N", help="seeds count from it (default: 1)"
-    )
-    parser.add_argument("--out", default="runs", metavar="DIR", help="of all runs (default: runs)")
-    parser.add_argument(
-        "--data-root", default="data", metavar="DIR", help="of the prepared sets (default: data)"
-    )
+    parser.add_argument("--seeds", type=number(int, 1), default=1, help="runs of each (default: 1)")
+    parser.add_argument("--first-seed", type=number(int, 0), default=1, help="(default: 1)")
+    parser.add_argument("--out", default="runs", help="folder of all runs (default: runs)")
+    parser.add_argument("--data-root", default="data", help="of the prepared sets (default: data)")
     parser.add_argument("--list", action="store_true", help="list what would be trained, and exit")
-    parser.set_defaults(function=_train)
-    _keep_unknown(parser)
 
+    parser = commands.add_parser("status", function=_status, help="show the state of runs")
+    runs = "runs, or folders that hold runs at any depth (default: runs)"
+    parser.add_argument("runs", metavar="RUNS", nargs="*", default=["runs"], help=runs)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="print a JSON list")
+    how.add_argument("--watch", action="store_true", help="repeat until Ctrl-C")
 
-def _numbers(numbers):
-    return ", ".join(map(str, numbers))
+    parser = commands.add_parser("eval", function=_eval, help="evaluate the network of a run")
+    parser.add_argument("run", metavar="RUN", help="folder of a run")
+    parser.add_argument("--data-dir", help="folder of the prepared set (default: that of the run)")
+    splits = "test (default), train, or validation (SVHN only)"
+    parser.add_argument("--split", default="test", help=splits)
+    add_epoch(parser)
+    parser.add_argument("--gpus", help="GPUs to use: 0, 0-7 or 0,2,4-6 (default: the CPU)")
 
+    parser = commands.add_parser("plot", function=_plot, help="draw the learning curves of runs")
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="folders of runs")
+    parser.add_argument("--out", metavar="FILE", help=".png, .svg or .pdf (default: RUN/curve.png)")
 
-def _keep_unknown(parser):
-    """Let the parser leave unknown flags in ``flags``, in the order of the command line."""
-    parse = parser.parse_known_args
-
-    def parse_known_args(arguments=None, namespace=None):
-        options, flags = parse(arguments, namespace)
-        options.flags = [flag for flag in flags if flag != "--"]
-        return options, []
-
-    parser.parse_known_args = parse_known_args
+    text = "convert a run to an equivalent form of its network (Figures 4 and 5)"
+    parser = commands.add_parser("convert", function=_convert, help=text)
+    parser.add_argument("run", metavar="RUN", help="folder of a run")
+    forms = "grouped: all branches in one convolution; branches: the reverse"
+    parser.add_argument("--form", required=True, choices=("grouped", "branches"), help=forms)
+    parser.add_argument("--run-dir", required=True, metavar="DIR", help="folder of the new run")
 
 
 def _train(options):
+    from ..compare.comparison import compare
+    from ..compare.tables import as_text
     from ..paper.experiments import select
-    from .sweep import Series, check, jobs, refuse_own
+    from ..runs.reader import FINISHED, read_runs
+    from ..system.text_tables import text_table
+    from .sweep import Job, Series, check, refuse_own
 
     refuse_own(options.flags)
     places = {"table": options.table, "figure": options.figure}
     named = [f"{kind} {number}" for kind, number in places.items() if number is not None]
     if not named and not options.list:
         raise DMRError("say what to train: --table 2 or --figure 6; --list shows what there is")
-    if options.seeds < 1 or options.first_seed < 0:
-        raise DMRError("--seeds must be at least 1 and --first-seed at least 0")
     cells = select(*named, rows=options.row, datasets=options.dataset, networks=options.network)
     if options.list:
         if options.flags:
             raise DMRError(f"--list trains nothing; {options.flags[0]} would do nothing with it")
-        print(_table_of_cells(cells))
+        rows = [
+            (c.place, c.row, c.column, c.dataset, c.network, c.recipe.epochs, c.published or "-")
+            for c in cells
+        ]
+        header = ("", "row", "column", "data set", "network", "epochs", "paper's test error")
+        print(text_table(header, rows, (5,)))
         return
 
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    todo = jobs(cells, seeds, options.out, options.data_root)
+    todo = [Job(cell, seed, options.out, options.data_root) for seed in seeds for cell in cells]
     check(todo, options.flags)
     failed = Series(todo, options.flags).run()
-    print("\n" + _summary(todo, failed))
+    finished = [job.run.path for job in todo if job.status.state == FINISHED]
+    if finished:
+        print("\n" + as_text(compare(read_runs(finished))))
+    for job, reason in failed.items():
+        print(f"failed: {job.run.path}: {reason}")
     if failed:
         sys.exit(1)
-
-
-def _table_of_cells(cells):
-    from ..system.text_tables import text_table
-
-    rows = [
-        (c.place, c.row, c.column, c.dataset, c.network, c.recipe.epochs, c.published or "-")
-        for c in cells
-    ]
-    header = ("", "row", "column", "data set", "network", "epochs", "paper's test error")
-    return text_table(header, rows, (5,))
-
-
-def _summary(todo, failed):
-    """Return all runs beside the paper's numbers, with statistics if a cell has several."""
-    import statistics
-
-    from ..compare.groups import deviations_of
-    from ..runs.reader import FINISHED, read_run
-    from ..system.text_tables import text_table
-
-    rows, errors, notes = [], {}, {}
-    for job in todo:
-        status = job.status
-        done = status is not None and status.state == FINISHED
-        if done:
-            errors.setdefault(job.cell, []).append(status.test_error)
-            for note in deviations_of(read_run(job.path)):
-                notes.setdefault(job.cell, {})[note] = None
-        rows.append(
-            (
-                *(job.cell.row, job.cell.column, job.cell.dataset, job.seed),
-                _error(job.cell, status) if done else "-",
-                "failed" if job in failed else status.state if status else "not begun",
-                job.cell.published or "-",
-            )
-        )
-    header = ("row", "column", "data set", "seed", "test error", "state", "paper's")
-    lines = [text_table(header, rows, (3, 4)), ""]
-    for cell, found in errors.items():
-        title = f"{cell.row}, {cell.column}, {cell.dataset}"
-        if len(found) > 1:
-            lines.append(
-                f"{title}: {statistics.mean(found):.2f} ± {statistics.stdev(found):.2f} "
-                f"over {len(found)} runs (sample standard deviation); "
-                f"the paper's: {cell.published or 'not printed'}"
-            )
-        if cell in notes:
-            lines.append(f"{title}: not comparable with the paper: {'; '.join(notes[cell])}")
-    return "\n".join(lines).rstrip()
-
-
-def _error(cell, status):
-    """Return the error, with the top-5 error if the paper has one."""
-    shown = cell.top5_error and status.top5_error is not None
-    top5 = f" (top-5 {status.top5_error:.2f})" if shown else ""
-    return f"{status.test_error:.2f}{top5}"
-
-
-def _add_status(commands):
-    parser = commands.add_parser("status", help="the state of runs, with their remaining time")
-    parser.add_argument(
-        "runs", metavar="RUNS", nargs="*", default=["runs"],
-        help="runs, or folders that hold runs at any depth (default: runs)",
-    )  # fmt: skip
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument("--json", action="store_true", help="as a JSON list")
-    how.add_argument(
-        "--watch", nargs="?", type=float, const=5.0, metavar="SECONDS",
-        help="repeat every 5 (or SECONDS) seconds until Ctrl-C",
-    )  # fmt: skip
-    parser.set_defaults(function=_status)
 
 
 def _status(options):
     from ..runs.directory import find_runs
     from ..runs.status import read_status
+    from ..system.text_tables import redraw
 
     def read():
         return [read_status(path) for path in find_runs(options.runs)]
 
     if options.json:
         print(json.dumps([status.to_json() for status in read()], indent=1))
-    elif options.watch is None:
+    elif not options.watch:
         print(_table_of_runs(read()))
+    elif not sys.stdout.isatty():
+        raise DMRError("--watch is for a terminal; leave it out")
     else:
-        if not 0 < options.watch <= 86_400:
-            raise DMRError(f"--watch must be above 0 and at most a day, not {options.watch:g}")
-        if not sys.stdout.isatty():
-            raise DMRError("--watch is for a terminal; leave it out")
-        _watch(read, options.watch)
-
-
-def _watch(read, seconds):
-    from ..system.text_tables import redraw
-
-    try:
-        while True:
-            redraw(_table_of_runs(read()))
-            time.sleep(seconds)
-    except KeyboardInterrupt:
-        print()
+        try:
+            while True:
+                redraw(_table_of_runs(read()))
+                time.sleep(WATCH_SECONDS)
+        except KeyboardInterrupt:
+            print()
 
 
 def _table_of_runs(runs):
@@ -228,12 +160,65 @@ def _number(value, form):
 
 
 def _age(seconds):
-    """Return ``40 s``, ``3 min``, ``5 h 20 min`` or ``2 d 3 h``."""
-    if seconds is None:
-        return "-"
-    minutes, hours = int(seconds) // 60, int(seconds) // 3600
-    if hours >= 24:
-        return f"{hours // 24} d {hours % 24} h"
-    if hours:
-        return f"{hours} h {minutes % 60} min"
-    return f"{minutes} min" if minutes else f"{int(seconds)} s"
+    """Return ``5:20:00`` or ``2 days, 3:00:00``."""
+    return "-" if seconds is None else str(timedelta(seconds=int(seconds)))
+
+
+def _eval(options):
+    from ..paper.recipes import Recipe
+    from ..runs.directory import RunDirectory
+
+    run_directory = RunDirectory(options.run)
+    config = run_directory.config()  # refuses what is not a run, before MXNet is loaded
+    recipe = Recipe.from_json(config["recipe"])
+
+    from ..data.check import check_quickly
+    from ..data.datasets import open_as_trained
+    from ..devices import make_devices
+    from ..runs.trained_network import load_run
+    from ..runtime import mx
+    from ..training.evaluate import check_with_log, evaluate
+
+    try:
+        devices = make_devices(options.gpus)
+        prepared = open_as_trained(config["dataset"], options.data_dir)
+        check_quickly(prepared)
+        epoch = run_directory.model_epoch(options.epoch)  # read once: training may go on
+        net = load_run(run_directory, devices, epoch)
+        result = evaluate(net, prepared, recipe, devices, options.split)
+    except mx.base.MXNetError as error:
+        raise DMRError(
+            f"MXNet stopped: {last_line(error)}; if memory was short, use more GPUs (--gpus), or "
+            f"the CPU"
+        ) from error
+    # With five classes or fewer, the top-5 error is always 0.
+    top5 = f"top-5 error {result.top5_error:.2f}%, " if len(prepared.classes) > 5 else ""
+    print(
+        f"{options.split} error {result.error:.2f}% ({result.wrong} of {result.images} images), "
+        f"{top5}loss {result.loss:.4f}"
+    )
+    images = {name: split.sha256 for name, split in prepared.splits.items()}
+    if options.split == "test" and images == config["dataset"].get("sha256"):
+        note = check_with_log(result, run_directory, epoch, devices)
+        if note:
+            print(f"note: {note}")
+
+
+def _plot(options):
+    from ..runs.learning_curve import learning_curve, write_picture
+
+    if not options.out and len(options.runs) > 1:
+        raise DMRError("--out says where the picture of several runs goes; give it")
+    out = options.out or os.path.join(options.runs[0], "curve.png")
+    write_picture(lambda: learning_curve(options.runs), out)
+    print(out)
+
+
+def _convert(options):
+    from ..analysis.conversion import convert_run
+
+    spec = convert_run(options.run, options.form, options.run_dir)
+    print(
+        f"{options.run_dir}: {spec.name}, with the parameters of {options.run}; it can be "
+        f"evaluated, exported and resumed"
+    )

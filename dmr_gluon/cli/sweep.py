@@ -9,26 +9,25 @@ It takes the flags of ``train_cifar.py`` and uses the paper's recipe for the dat
 needs MXNet until a training starts.
 """
 
-import json
 import os
 import signal
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
 
-from ..data.datasets import preparing_command
 from ..errors import DMRError, Stopped
 from ..paper.experiments import Cell, folder_of
-from ..paper.recipes import OF_DATASET
+from ..paper.recipes import OF_DATASET, Recipe
 from ..runs import log as runlog
 from ..runs.directory import RunDirectory
 from ..runs.reader import FINISHED, RUNNING
-from ..runs.status import read_status
+from ..runs.status import RunStatus, read_status
 from ..system.program import command as command_of
 from ..system.signals import handled, say
 from .program import run
-from .training_flags import parse_training_flags
+from .training_flags import parse_training_flags, train
 
+_TITLE = "Run one training of dmr train."
 #: Flags that a series sets itself, and what to do instead.
 _OWN_FLAGS = {
     "--run-dir": "use --out",
@@ -49,8 +48,7 @@ def refuse_own(flags):
     DMRError
         If the flags contain one of them.
     """
-    for flag in flags:
-        name = flag.partition("=")[0]
+    for name in (flag.partition("=")[0] for flag in flags):
         if name in _OWN_FLAGS:
             raise DMRError(f"{name} is not for a series of trainings; {_OWN_FLAGS[name]}")
 
@@ -63,58 +61,40 @@ class Job:
     ----------
     cell : Cell
     seed : int
-    path : str
-        Folder of the run.
-    data_dir : str
-        Folder of the prepared data set.
+    out : str
+        Root of the runs, which are ``out/table2/DATASET-NETWORK-seedS``.
+    data_root : str
+        Root of the prepared sets, which are ``data_root/NAME``.
     """
 
     cell: Cell
     seed: int
-    path: str
-    data_dir: str
+    out: str
+    data_root: str
+
+    @property
+    def run(self):
+        """The run's RunDirectory."""
+        name = f"{self.cell.dataset}-{self.cell.network}-seed{self.seed}"
+        return RunDirectory(os.path.join(self.out, folder_of(self.cell), name))
+
+    @property
+    def data_dir(self):
+        """Folder of the prepared data set."""
+        return os.path.join(self.data_root, self.cell.dataset)
 
     @property
     def status(self):
-        """RunStatus of the run; None if it was not begun."""
-        run_directory = RunDirectory(self.path)
-        begun = run_directory.exists() or os.path.exists(run_directory.log)
-        return read_status(self.path) if begun else None
+        """RunStatus of the run; its state is None if the run has not begun."""
+        path = self.run.path
+        return read_status(path) if os.path.exists(self.run.log) else RunStatus(path, None)
 
     def flags(self):
         """Return the flags that identify this training on a command line."""
         return [
             *("--dataset", self.cell.dataset, "--data-dir", self.data_dir),
-            *("--run-dir", self.path, "--model", self.cell.network, "--seed", str(self.seed)),
+            *("--run-dir", self.run.path, "--model", self.cell.network, "--seed", str(self.seed)),
         ]
-
-
-def jobs(cells, seeds, out, data_root):
-    """Return the trainings of some cells, ordered by seed.
-
-    Parameters
-    ----------
-    cells : list of Cell
-    seeds : sequence of int
-    out : str
-        Root of the runs, which are ``out/table2/DATASET-NETWORK-seedS``.
-    data_root : str
-        Root of the prepared sets, which are ``data_root/NAME``.
-
-    Returns
-    -------
-    list of Job
-    """
-    return [
-        Job(
-            cell,
-            seed,
-            os.path.join(out, folder_of(cell), f"{cell.dataset}-{cell.network}-seed{seed}"),
-            os.path.join(data_root, cell.dataset),
-        )
-        for seed in seeds
-        for cell in cells
-    ]
 
 
 def check(todo, flags):
@@ -131,26 +111,19 @@ def check(todo, flags):
     DMRError
         If flags do not fit, data is not prepared, or a run was begun with other settings.
     """
-    refuse_own(flags)
     for job in todo:
-        status = job.status
-        if status and status.state == FINISHED and not flags:
+        if job.status.state == FINISHED and not flags:
             continue
-        if not os.path.isdir(job.data_dir):
-            raise DMRError(
-                f"{job.cell.dataset} is not prepared: {job.data_dir} does not exist; make it with "
-                f"'{preparing_command(job.data_dir, job.cell.dataset)}', name its folder with "
-                f"--data-root, or choose other sets with --dataset"
-            )
-        recipe, _ = _read_flags(job.cell.dataset, [*job.flags(), *flags])
-        if not status:
-            continue
-        recipe = json.loads(json.dumps(asdict(recipe)))
-        for name, old in RunDirectory(job.path).config()["recipe"].items():
-            if name in recipe and recipe[name] != old:
+        recipe, _ = parse_training_flags(
+            _TITLE, job.cell.recipe, job.cell.dataset, arguments=[*job.flags(), *flags]
+        )
+        begun = Recipe.from_json(job.run.config()["recipe"]) if job.run.exists() else recipe
+        for name, old in asdict(begun).items():
+            new = getattr(recipe, name)
+            if new != old:
                 raise DMRError(
-                    f"{job.path} was begun with {name} {old}, not {recipe[name]}; give the same "
-                    f"flags as then, or another --out"
+                    f"{job.run.path} was begun with {name} {old}, not {new}; give the same flags "
+                    f"as then, or another --out"
                 )
 
 
@@ -201,36 +174,31 @@ class Series:
                     )
                 if reason:
                     failed[job] = reason
-                    print(f"failed: {job.path}: {reason}", file=sys.stderr, flush=True)
+                    print(f"failed: {job.run.path}: {reason}", file=sys.stderr, flush=True)
         return failed
 
     def _train(self, job):
         """Run one training; return why it failed, or None."""
-        status = job.status
-        if status and status.state == FINISHED:
+        status, path = job.status, job.run.path
+        if status.state == FINISHED:
             print(f": finished already, test error {status.test_error:.2f}%", flush=True)
             return None
-        if status and status.state == RUNNING:
+        if status.state == RUNNING:
             print(": skipped, as another process is training it", flush=True)
             return None
-        begun = RunDirectory(job.path).exists()
-        print(f": continuing {job.path}" if begun else f": {job.path}", flush=True)
+        begun = job.run.exists()
+        print(f": continuing {path}" if begun else f": {path}", flush=True)
         code = self._wait(job, ["--resume"] if begun else [])
-        state = job.status.state if job.status else None
-        if self._signal is not None or (code == 0 and state == FINISHED):
-            return None
-        if state == RUNNING:
-            print(f"{job.path} was begun by another process meanwhile; skipped", flush=True)
+        state = job.status.state
+        if self._signal is not None or state == RUNNING or (code == 0 and state == FINISHED):
             return None
         reason = _reason(code)
         if code != DMRError.status:  # a refusal says nothing about the run
-            _log_failure(RunDirectory(job.path), reason)
+            _log_failure(job.run, reason)
         return reason
 
     def _wait(self, job, resume):
         """Start a training and return its exit status."""
-        if self._signal is not None:
-            return None
         # In its own session, so that Ctrl-C in a terminal reaches the training only through us.
         self._child = subprocess.Popen(command(job, [*resume, *self.flags]), start_new_session=True)
         if self._signal is not None:  # received while the process was being started
@@ -273,22 +241,12 @@ def _log_failure(directory, reason):
         print(f"{directory.log}: {error}", file=sys.stderr)
 
 
-def _read_flags(dataset, arguments):
-    return parse_training_flags(
-        "Run one training of dmr train.", OF_DATASET[dataset], dataset, arguments=arguments
-    )
-
-
 def main():
     """Run one training in this process."""
     dataset, *arguments = sys.argv[1:] or [""]
     if dataset not in OF_DATASET:
         raise DMRError(f"name a data set first, {', '.join(OF_DATASET)}, not {dataset!r}")
-    recipe, options = _read_flags(dataset, arguments)
-
-    from ..training.fit import fit
-
-    fit(recipe, options)
+    train(_TITLE, OF_DATASET[dataset], dataset, arguments=arguments)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,8 @@ import os
 import re
 import time
 import typing
-from dataclasses import dataclass
-from typing import Any, Dict, Optional
 
-from ..data.datasets import open_prepared
+from ..data.datasets import open_prepared, read_manifest
 from ..errors import DMRError, flag_of
 from ..models.names import get_spec
 from ..paper.recipes import RECIPES, Recipe
@@ -30,23 +28,14 @@ _NOT_ESTIMATED = (
 )
 
 
-@dataclass(frozen=True)
-class Request:
-    """A command line as parsed, before any file is opened.
+def train(description, recipe, dataset, others=None, arguments=None):
+    """Train as a command line says; the parameters are those of :func:`parse_training_flags`."""
+    recipe, options = parse_training_flags(description, recipe, dataset, others, arguments)
 
-    Parameters
-    ----------
-    dataset, data_dir, recipe : str or None
-        Values of those flags.
-    changes, options : dict
-        Fields of Recipe and of RunOptions that were named.
-    """
+    # Imported only now, so that wrong flags are refused at once.
+    from ..training.fit import fit
 
-    dataset: Optional[str]
-    data_dir: Optional[str]
-    recipe: Optional[str]
-    changes: Dict[str, Any]
-    options: Dict[str, Any]
+    fit(recipe, options)
 
 
 def parse_training_flags(description, recipe, dataset, others=None, arguments=None):
@@ -73,8 +62,8 @@ def parse_training_flags(description, recipe, dataset, others=None, arguments=No
     DMRError
         For flags or values that do not fit, or missing data.
     """
-    request = parse(description, recipe, dataset, arguments)
-    recipe, options = resolve(request, recipe, dataset, others or {})
+    flags = parse(description, recipe, dataset, arguments)
+    recipe, options = resolve(flags, recipe, dataset, others or {})
     # All of this has to be set before MXNet is imported.
     share_cores(options.cpus)
     if recipe.sync_bn:
@@ -85,37 +74,35 @@ def parse_training_flags(description, recipe, dataset, others=None, arguments=No
 
 
 def parse(description, recipe, dataset, arguments=None):
-    """Parse a command line without opening any file; returns a :class:`Request`."""
+    """Parse a command line without opening any file.
+
+    Returns
+    -------
+    dict
+        ``dataset``, ``data_dir``, ``recipe``, and those fields of Recipe and RunOptions that were
+        named.
+    """
     parser = Parser(description=description)
     where = parser.add_argument_group("data and run")
-    where.add_argument(
-        "--dataset", help=f"a prepared set: data/NAME, or what --data-dir holds ({dataset})"
-    )
+    where.add_argument("--dataset", help=f"name of a prepared set (default: {dataset})")
     where.add_argument("--data-dir", help="folder of a prepared set (default: data/DATASET)")
     for item in settings_of(RunOptions):
         _add_flag(where, RunOptions, item, item.default)
     group = parser.add_argument_group("recipe", "defaults: the paper's")
-    group.add_argument(
-        "--recipe",
-        choices=tuple(RECIPES),
-        help="the paper's (default) or its authors' code's; the flags below change it",
-    )
+    text = "the paper's (default) or its authors' code's; the flags below change it"
+    group.add_argument("--recipe", choices=tuple(RECIPES), help=text)
     for item in settings_of(Recipe):
         _add_flag(group, Recipe, item, getattr(recipe, item.name))
-    named = vars(parser.parse_args(arguments))
-    changes, options = (
-        {item.name: named[item.name] for item in settings_of(kind) if item.name in named}
-        for kind in (Recipe, RunOptions)
-    )
-    return Request(named["dataset"], named["data_dir"], named["recipe"], changes, options)
+    return vars(parser.parse_args(arguments))
 
 
-def resolve(request, recipe, dataset, others):
-    """Open what a request names, and complete it.
+def resolve(flags, recipe, dataset, others):
+    """Open what a command line names, and complete it.
 
     Parameters
     ----------
-    request : Request
+    flags : dict
+        The result of :func:`parse`.
     recipe, dataset, others
         As in :func:`parse_training_flags`.
 
@@ -123,47 +110,54 @@ def resolve(request, recipe, dataset, others):
     -------
     Recipe, RunOptions
     """
-    options, data_dir = dict(request.options), request.data_dir
-    if options.get("estimate"):
+    changes, options = (
+        {item.name: flags[item.name] for item in settings_of(kind) if item.name in flags}
+        for kind in (Recipe, RunOptions)
+    )
+    if "estimate" in options:
         for name in _NOT_ESTIMATED:
             if name in options:
                 raise DMRError(f"--estimate leaves nothing behind; leave out {flag_of(name)}")
-    run = RunDirectory(options["run_dir"]) if options.get("run_dir") else None
-    restarted = _is_restarted() and run is not None and run.exists()
-    resume = options["resume"] = options.get("resume", False) or restarted
+    data_dir, named = flags["data_dir"], flags["dataset"]
+    run = RunDirectory(options["run_dir"]) if "run_dir" in options else None
+    # Whether dmr launch has started this job again, which then continues.
+    again = os.environ.get("DMR_ATTEMPT") not in (None, "", "0")
+    restarted = again and run is not None and run.exists()
+    resume = options["resume"] = "resume" in options or restarted
     if resume:
         if run is None:
             raise DMRError("--resume needs the run to continue: --run-dir RUN")
-        if request.recipe and not restarted:
+        if flags["recipe"] and not restarted:
             raise DMRError("--resume continues with the run's own recipe; leave out --recipe")
         begun = run.config()
         recipe = Recipe.from_json(begun["recipe"])
         options = {**_options_of(begun, options), **options}
-        if not (data_dir or request.dataset):
+        if not (data_dir or named):
             data_dir = begun["dataset"]["directory"]
-    data_dir = data_dir or os.path.join("data", request.dataset or dataset)
+    data_dir = data_dir or os.path.join("data", named or dataset)
     options = RunOptions(data_dir=data_dir, began=_BEGAN, **options)
-    found = open_prepared(data_dir, request.dataset).name
-    if request.dataset and request.dataset != found:
+    if read_manifest(data_dir) is None:
+        from ..datasets.registry import preparing_command
+
         raise DMRError(
-            f"{data_dir} holds the data set {found!r}, not {request.dataset!r}; leave out one"
+            f"no prepared data set: {data_dir} has no manifest.json; make it with "
+            f"'{preparing_command(data_dir, named)}', or name the folder of another set"
         )
+    found = open_prepared(data_dir).name
+    if named and named != found:
+        raise DMRError(f"{data_dir} holds the data set {found!r}, not {named!r}; leave out one")
     if not resume:
-        recipe = _chosen(others.get(found, recipe), request.recipe or "paper")
-    recipe = dataclasses.replace(recipe, **request.changes)
+        kind = others.get(found, recipe).name
+        choice = flags["recipe"] or "paper"
+        if kind not in RECIPES[choice]:
+            raise DMRError(f"there is no recipe {choice!r} for the {kind}; leave out --recipe")
+        recipe = RECIPES[choice][kind]
+    recipe = dataclasses.replace(recipe, **changes)
     if recipe.schedule == "cosine":
-        for name in sorted({"lr_drops", "lr_factor"} & set(request.changes)):
+        for name in sorted({"lr_drops", "lr_factor"} & set(changes)):
             raise DMRError(f"{flag_of(name)} is for --schedule steps; leave it out with a cosine")
     get_spec(recipe.model)  # refuses a name that does not fit, before MXNet is loaded
     return recipe, options
-
-
-def _is_restarted():
-    """Return whether ``dmr launch`` has started this job again, which then continues."""
-    attempt = os.environ.get("DMR_ATTEMPT") or "0"
-    if not re.fullmatch("[0-9]{1,9}", attempt):
-        raise DMRError(f"DMR_ATTEMPT is {attempt!r} and must be a number; unset it")
-    return int(attempt) > 0
 
 
 def _options_of(begun, named):
@@ -176,13 +170,6 @@ def _options_of(begun, named):
         return {**kept, "cpus": len(devices)}
     say(f"on {', '.join(devices)}, as before; --gpus or --cpus moves the run")
     return {**kept, "gpus": ",".join(re.sub("[^0-9]", "", name) for name in devices)}
-
-
-def _chosen(recipe, choice):
-    """Return the recipe for the same data that ``--recipe`` names."""
-    if recipe.name not in RECIPES[choice]:
-        raise DMRError(f"there is no recipe {choice!r} for the {recipe.name}; leave out --recipe")
-    return RECIPES[choice][recipe.name]
 
 
 def _add_flag(group, owner, item, default):

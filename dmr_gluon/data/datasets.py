@@ -172,32 +172,12 @@ def making_command(manifest, directory):
     if not (isinstance(command, str) and command.isprintable()):
         command = ""
     if not command.startswith("dmr prepare "):
-        return f"dmr prepare ... --out {_quoted(directory)} --overwrite"
+        return f"dmr prepare ... --out {quoted(directory)} --overwrite"
     return command if "--overwrite" in command.split() else f"{command} --overwrite"
 
 
-def preparing_command(directory, name=None):
-    """Return the command that prepares a missing set.
-
-    Parameters
-    ----------
-    directory : str
-    name : str, optional
-        Which set it must be; default: the one that the folder is named after, or any.
-
-    Returns
-    -------
-    str
-    """
-    called = name or os.path.basename(os.path.abspath(directory))
-    if called in PUBLISHED or called == "digits":
-        what = f"{called} --source DIR" if called == "imagenet" else called
-    else:
-        what = f"folder SRC --name {_quoted(name)}" if name else "folder SRC"
-    return f"dmr prepare {what} --out {_quoted(directory)}"
-
-
-def _quoted(directory):
+def quoted(directory):
+    """Return a path as a command line in a message can have it."""
     return shlex.quote(directory) if directory.isprintable() else ascii(directory)[1:-1]
 
 
@@ -213,14 +193,12 @@ def official_fault(manifest):
     return None
 
 
-def open_prepared(directory, name=None) -> RecordDataset:
+def open_prepared(directory) -> RecordDataset:
     """Open a prepared set after checking its manifest and the sizes of its files.
 
     Parameters
     ----------
     directory : str
-    name : str, optional
-        Which set is expected there; the refusal says how to make it.
 
     Returns
     -------
@@ -237,8 +215,8 @@ def open_prepared(directory, name=None) -> RecordDataset:
     if manifest is None:
         what = "has no manifest.json" if os.path.isdir(directory) else "does not exist"
         raise DMRError(
-            f"no prepared data set: {directory} {what}; make it with "
-            f"'{preparing_command(directory, name)}', or name the folder of another set"
+            f"no prepared data set: {directory} {what}; make it with 'dmr prepare', or name the "
+            f"folder of another set"
         )
     fault = official_fault(manifest)
     if fault:

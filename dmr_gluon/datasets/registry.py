@@ -1,5 +1,8 @@
 """All data sets that ``dmr prepare`` makes. A new one is a module and a line here."""
 
+import os
+
+from ..data.datasets import quoted
 from .cifar import CIFAR10, CIFAR100
 from .digits import DIGITS
 from .folder import FOLDER
@@ -7,3 +10,24 @@ from .imagenet import IMAGENET
 from .svhn import SVHN
 
 DATASETS = {entry.name: entry for entry in (DIGITS, FOLDER, CIFAR10, CIFAR100, SVHN, IMAGENET)}
+
+
+def preparing_command(directory, name=None):
+    """Return the command that prepares a missing set.
+
+    Parameters
+    ----------
+    directory : str
+    name : str, optional
+        The set's name; default: the folder's.
+
+    Returns
+    -------
+    str
+    """
+    called = name or os.path.basename(os.path.abspath(directory))
+    if called in DATASETS and called != "folder":
+        what = called
+    else:
+        what = f"folder SRC --name {quoted(name)}" if name else "folder SRC"
+    return f"dmr prepare {what} --out {quoted(directory)}"

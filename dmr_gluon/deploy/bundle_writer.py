@@ -313,7 +313,7 @@ class _Writer:
                     f"{name} makes {found.more_error:.2f} percentage points more errors than the "
                     f"network ({errors}of {found.images} images), allowed are "
                     f"{self.options.int8_limit:g}; nothing was written. Try the other INT8 form, "
-                    f"more --calibration-images or --check-images, or allow it with --int8-limit"
+                    f"more --check-images, or allow it with --int8-limit"
                 )
         elif not found.equal:
             raise DMRError(

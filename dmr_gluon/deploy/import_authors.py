@@ -18,7 +18,7 @@ import json
 import os
 import re
 from dataclasses import dataclass, replace
-from typing import Dict, Optional, Tuple
+from typing import Dict, Optional
 
 import numpy as np
 
@@ -60,8 +60,6 @@ class Imported:
         Recognised from the tensors' names and shapes.
     mapping : dict of str to str
         From our name to theirs, for every tensor.
-    shapes : dict of str to tuple of int
-        By our name.
     difference : float or None
         Largest difference between the logits of their symbol and of our network on random
         images, relative to the largest logit; None without ``PREFIX-symbol.json``.
@@ -69,7 +67,6 @@ class Imported:
 
     network: NetworkSpec
     mapping: Dict[str, str]
-    shapes: Dict[str, Tuple[int, ...]]
     difference: Optional[float] = None
 
 
@@ -115,9 +112,7 @@ def import_checkpoint(prefix, epoch, out, dataset=None):
     symbol_file = f"{prefix}-symbol.json"
     if os.path.exists(symbol_file):
         difference = _compare(_load_symbol(symbol_file), tensors, net, symbol_file)
-    imported = Imported(
-        spec, mapping, {ours: tensors[theirs].shape for ours, theirs in mapping.items()}, difference
-    )
+    imported = Imported(spec, mapping, difference)
     write_bundle(
         net,
         out,

@@ -94,13 +94,6 @@ def processor():
     return models[0] if models else platform.machine()
 
 
-def instructions():
-    """Return the vector and matrix instruction sets that oneDNN can use here."""
-    flags = re.search(r"^flags\s*:(.*)$", _read("/proc/cpuinfo"), re.MULTILINE)
-    known = ("sse4_1", "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
-    return [name for name in known if flags and name in flags.group(1).split()]
-
-
 def memory():
     """Return the size of main memory.
 

@@ -6,7 +6,7 @@ from typing import Optional
 from ..data.check import check_quickly
 from ..data.datasets import open_prepared
 from ..data.loader import check_image_size
-from ..devices import check_devices, check_kvstore, choose_algorithms, make_devices
+from ..devices import training_devices
 from ..errors import DMRError, Failed, last_line
 from ..models.names import get_spec
 from ..models.network import Network
@@ -56,10 +56,7 @@ def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
         require_tensorboard()
     run = RunDirectory(options.run_dir) if options.run_dir and not options.estimate else None
     try:
-        devices = make_devices(options.gpus, options.cpus)
-        check_kvstore(options.kv_store, devices)
-        check_devices(recipe, devices)
-        choose_algorithms(options.cudnn_autotune, devices)
+        devices = training_devices(recipe, options)
         prepared = open_prepared(options.data_dir)
         check_quickly(prepared)
         check_image_size(prepared, recipe)
