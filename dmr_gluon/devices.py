@@ -6,7 +6,7 @@ import sys
 
 from .errors import DMRError
 from .runtime import mx
-from .system.cuda import NEWEST, OLDEST, dotted, driver, have_tf32, parse_gpus
+from .system.cuda import NEWEST, OLDEST, dotted, find_gpus, have_tf32, parse_gpus
 
 
 def make_devices(gpus=None, cpus=1):
@@ -54,8 +54,7 @@ def warn_of_unfit_gpus(numbers):
     numbers : list of int
         Numbers of the GPUs to train on.
     """
-    found = driver()
-    for gpu in found.gpus if found else ():
+    for gpu in find_gpus():
         known = gpu.capability != (0, 0)
         if gpu.number in numbers and known and not gpu.runs:
             print(

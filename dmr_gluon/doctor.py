@@ -72,12 +72,13 @@ def examine(data_root="data"):
 
 def describe():
     """Return versions, GPUs and settings of this machine as values for JSON."""
-    driver = cuda.driver()
+    newest = cuda.newest_cuda()
     return {
         "dmr_gluon": __version__,
         "system": platform.platform(),
         "processor": machine.processor(),
-        "driver": driver and asdict(driver),
+        "driver": newest and cuda.dotted(newest),
+        "gpus": [asdict(gpu) for gpu in cuda.find_gpus()],
         "environment": {k: v for k, v in sorted(os.environ.items()) if _VARIABLES.fullmatch(k)},
         "packages": {one.metadata["Name"]: one.version for one in metadata.distributions()},
     }
@@ -170,20 +171,20 @@ def _threads():
 
 
 def _gpus(answer, wheels):
-    driver = cuda.driver()
-    gpus = {f"gpu({gpu.number})": gpu for gpu in driver.gpus} if driver else {}
+    newest = cuda.newest_cuda()
+    gpus = {f"gpu({gpu.number})": gpu for gpu in cuda.find_gpus()}
     if "mxnet-cu112" not in wheels:
         usable = [gpu.name for gpu in gpus.values() if gpu.runs]
         if usable:
             text = f"{', '.join(usable)}: the installed MXNet uses CPUs only"
             yield WARNING, "GPUs", text, "make install EXTRA=cu112"
         return
-    if driver and not gpus:
-        text = f"the driver finds no GPU ({driver.error or 'there is none'})"
-        yield PROBLEM, "GPUs", text, "see nvidia-smi; unset CUDA_VISIBLE_DEVICES if it is set"
-    elif driver and driver.cuda and driver.cuda < cuda.CUDA:
-        newest, needed = cuda.dotted(driver.cuda), cuda.dotted(cuda.CUDA)
-        text = f"the driver supports CUDA {newest}; mxnet-cu112 needs {needed}"
+    if newest and not gpus:
+        text, remedy = "the driver finds no GPU", "unset CUDA_VISIBLE_DEVICES if it is set"
+        yield PROBLEM, "GPUs", text, f"see nvidia-smi; {remedy}"
+    elif newest and newest < cuda.CUDA:
+        supported, needed = map(cuda.dotted, (newest, cuda.CUDA))
+        text = f"the driver supports CUDA {supported}; mxnet-cu112 needs {needed}"
         yield PROBLEM, "GPUs", text, "install a driver of version 450.80 or later"
     for device, gpu in gpus.items():
         text = f"{device} {gpu.name}, compute capability {cuda.dotted(gpu.capability)}"

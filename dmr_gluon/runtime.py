@@ -18,8 +18,7 @@ Every module of this project gets MXNet with ``from dmr_gluon.runtime import mx`
 5. **Other packages.** Packages that MXNet rarely uses are deferred: see
    :mod:`dmr_gluon.system.lazy_imports`.
 
-Variables that the user has set are kept, except that a list of threads (``4,2``) is cut to its
-first number, the only one that MXNet reads.
+Variables that the user has set are kept.
 """
 
 import importlib
@@ -103,7 +102,7 @@ def _import_mxnet():
     except OSError as error:
         reason = str(error).splitlines()[0]
         if missing:
-            advice = "pip install " + " ".join(missing)
+            advice = "pip install 'dmr-gluon[cu112]' (in a clone: '.[cu112]')"
         elif "libcuda.so" in reason:
             advice = "install NVIDIA's driver, or replace mxnet-cu112 with the mxnet wheel for CPUs"
         else:

@@ -1,6 +1,5 @@
 """What happens before `import mxnet`."""
 
-import gc
 import importlib.util
 import os
 import sys
@@ -63,9 +62,8 @@ def test_cpu_contexts_share_the_cores(digits, monkeypatch, contexts, before, aft
 @pytest.mark.parametrize(
     "name, value, left",
     [
-        ("OMP_NUM_THREADS", "4,2", "4"),
-        ("OMP_NUM_THREADS", " 4 ", "4"),
-        ("OMP_NUM_THREADS", " ", None),
+        ("OMP_NUM_THREADS", "4", "4"),
+        ("OMP_NUM_THREADS", "", None),
         ("MXNET_CPU_WORKER_NTHREADS", "", None),
         ("MXNET_MP_OPENCV_NUM_THREADS", "0", "0"),
     ],
@@ -77,7 +75,7 @@ def test_a_number_of_threads_is_made_readable(monkeypatch, name, value, left):
 
 
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "MXNET_CPU_WORKER_NTHREADS"])
-@pytest.mark.parametrize("value", ["many", "0", "-1", "4.0", "99999999999", ",4"])
+@pytest.mark.parametrize("value", ["many", "0", "-1", "4.0", "99999999999", "4,2"])
 def test_what_is_no_number_of_threads_is_refused(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
     with pytest.raises(DMRError, match=f"^{name}={value} is not .* unset {name}$"):
@@ -154,15 +152,15 @@ def test_mxnet_imported_before_is_told_of(command):
 def test_mxnet_imports_only_what_it_needs(command):
     """Other packages are imported on first use, by MXNet and by the user."""
     code = (
-        "import gc, sys, dmr_gluon.runtime as r\n"
+        "import sys, dmr_gluon.runtime as r\n"
         "seldom = 'sklearn', 'scipy.stats', 'requests', 'onnx', 'distutils'\n"
-        "print([name for name in seldom if name in sys.modules], gc.isenabled())\n"
+        "print([name for name in seldom if name in sys.modules])\n"
         "print(r.mx.test_utils.ss.norm.cdf(0), r.mx.gluon.utils.requests.get.__name__)\n"
         "import scipy.stats, requests\n"
         "print(r.mx.test_utils.ss.norm is scipy.stats.norm, requests.get.__name__)\n"
         "print(r.mx.nd.sparse.csr_matrix(([1.0], [0], [0, 1]), shape=(1, 1)).asscipy().sum())\n"
     )
-    lines = ["[] True", "0.5 get", "True get", "1.0"]
+    lines = ["[]", "0.5 get", "True get", "1.0"]
     assert command("-c", code).stdout.splitlines() == lines
 
 
@@ -188,12 +186,9 @@ def test_packages_that_are_imported_before_stay(monkeypatch):
     modules = {name: ModuleType(name) for name in NAMES}
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
-    for collecting in (False, True):
-        (gc.enable if collecting else gc.disable)()
-        with deferred_imports():
-            assert {name: sys.modules[name] for name in NAMES} == modules and not gc.isenabled()
+    with deferred_imports():
         assert {name: sys.modules[name] for name in NAMES} == modules
-        assert gc.isenabled() == collecting
+    assert {name: sys.modules[name] for name in NAMES} == modules
 
 
 def test_a_package_that_is_not_installed_is_not_deferred(monkeypatch):
@@ -209,82 +204,46 @@ def test_a_package_that_is_not_installed_is_not_deferred(monkeypatch):
     assert "requests" not in sys.modules
 
 
-#: /proc/self/cgroup, the cgroup mounts of /proc/self/mountinfo (root, mount point, kind, options),
-#: the controllers' files; the cores, limit and available memory that follow.
+#: /proc/self/cgroup, the controllers' files; the number of cores that follows.
 CGROUPS = {
     "systemd's CPUQuota, version 2": (
         "0::/system.slice/training.service",
-        [("/", "cgroup", "cgroup2", "rw")],
         {
-            "cgroup/system.slice/training.service/cpu.max": "200000 100000",
-            "cgroup/system.slice/training.service/memory.max": "max",
-            "cgroup/system.slice/training.service/memory.high": "3000000",
-            "cgroup/system.slice/training.service/memory.current": "500000",
-            "cgroup/system.slice/cpu.max": "max 100000",
-            "cgroup/system.slice/memory.max": "4000000",
-            "cgroup/system.slice/memory.current": "3900000",
-            "cgroup/system.slice/memory.stat": "active_file 7\ninactive_file 100000",
+            "system.slice/training.service/cpu.max": "200000 100000",
+            "system.slice/cpu.max": "max 100000",
         },
-        (2, 3_000_000, 200_000),
+        2,
     ),
-    "Slurm's memory, version 1": (
+    "Slurm, version 1": (
         "4:memory:/slurm/job_7/step_0\n3:cpu,cpuacct:/slurm/job_7\n1:name=systemd:/elsewhere",
-        [
-            ("/", "cgroup/cpu,cpuacct", "cgroup", "rw,cpu,cpuacct"),
-            ("/", "cgroup/memory", "cgroup", "rw,memory"),
-        ],
         {
-            "cgroup/cpu,cpuacct/slurm/job_7/cpu.cfs_quota_us": "-1",
-            "cgroup/cpu,cpuacct/slurm/job_7/cpu.cfs_period_us": "100000",
-            "cgroup/cpu,cpuacct/slurm/cpu.cfs_quota_us": "350000",
-            "cgroup/cpu,cpuacct/slurm/cpu.cfs_period_us": "100000",
-            "cgroup/memory/slurm/job_7/step_0/memory.limit_in_bytes": "9223372036854771712",
-            "cgroup/memory/slurm/job_7/memory.limit_in_bytes": "2000000",
-            "cgroup/memory/slurm/job_7/memory.usage_in_bytes": "1500000",
-            "cgroup/memory/slurm/job_7/memory.stat": "inactive_file 1\ntotal_inactive_file 90000",
+            "cpu/slurm/job_7/cpu.cfs_quota_us": "-1",
+            "cpu/slurm/job_7/cpu.cfs_period_us": "100000",
+            "cpu/slurm/cpu.cfs_quota_us": "350000",
+            "cpu/slurm/cpu.cfs_period_us": "100000",
         },
-        (3, 2_000_000, 590_000),
+        3,
     ),
     "a hybrid, in a container that sees the host's paths": (
-        "5:memory:/docker/abc/worker\n3:cpu:/docker/abc/worker\n0::/docker/abc/worker",
-        [
-            ("/docker/abc", "cgroup/memory", "cgroup", "rw,memory"),
-            ("/docker/abc", "cgroup/cpu", "cgroup", "rw,cpu"),
-            ("/", "cgroup/unified", "cgroup2", "rw"),
-        ],
+        "5:memory:/docker/abc\n3:cpu:/docker/abc\n0::/docker/abc",
         {
-            "cgroup/cpu/worker/cpu.cfs_quota_us": "50000",
-            "cgroup/cpu/worker/cpu.cfs_period_us": "100000",
-            "cgroup/cpu/cpu.cfs_quota_us": "400000",
-            "cgroup/cpu/cpu.cfs_period_us": "100000",
-            "cgroup/memory/memory.limit_in_bytes": "1000000",
+            "cpu/cpu.cfs_quota_us": "400000",
+            "cpu/cpu.cfs_period_us": "100000",
         },
-        (1, 1_000_000, None),
+        4,
     ),
 }
 
 
-@pytest.mark.parametrize("own, mounts, files, found", CGROUPS.values(), ids=CGROUPS)
-def test_the_limits_of_all_cgroups_above_are_seen(own, mounts, files, found, tmp_path, monkeypatch):
-    process = tmp_path / "self"
-    process.mkdir()
-    (process / "cgroup").write_text(own)
-    (process / "mountinfo").write_text(
-        "21 1 8:1 / /a\udcff rw - ext4 /dev/sda1 rw\n"
-        + "".join(
-            f"31 23 0:28 {root} {tmp_path}/{mount} rw,relatime shared:4 - {kind} cgroup {options}\n"
-            for root, mount, kind, options in mounts
-        ),
-        errors="surrogateescape",
-    )
+@pytest.mark.parametrize("own, files, found", CGROUPS.values(), ids=CGROUPS)
+def test_the_limits_of_all_cgroups_above_are_seen(own, files, found, tmp_path, monkeypatch):
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "cgroup").write_text(own)
     for name, text in files.items():
-        path = tmp_path / name
+        path = tmp_path / "cgroup" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n")
-    monkeypatch.setattr(machine, "_PROCESS", str(process), raising=False)
+    monkeypatch.setattr(machine, "_PROCESS", str(tmp_path / "self"))
+    monkeypatch.setattr(machine, "_CGROUPS", str(tmp_path / "cgroup"))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(1000, 1008))
-    cores, limit, available = found
-    assert machine.usable_cores() == cores
-    memory = machine.memory()
-    assert memory["limit"] == limit
-    assert memory["available"] == available or available is None
+    assert machine.usable_cores() == found

@@ -25,7 +25,7 @@ from dmr_gluon.runs import log as runlog
 from dmr_gluon.runs.directory import RunDirectory, claim_run_directory
 from dmr_gluon.runs.trained_network import load_run
 from dmr_gluon.runtime import mx
-from dmr_gluon.system.cuda import GPU, Driver, parse_gpus
+from dmr_gluon.system.cuda import GPU, parse_gpus
 from dmr_gluon.training import evaluate as evaluation
 from dmr_gluon.training import progress as log
 from dmr_gluon.training import step
@@ -411,7 +411,7 @@ class TestDevices:
     def test_a_gpu_that_does_not_fit_is_named_before_cuda_fails(self, monkeypatch, capsys):
         gpus = [GPU(0, "V100", (7, 0)), GPU(1, "H100", (9, 0)), GPU(2, "RTX 4090", (8, 9))]
         gpus += [GPU(3, "K80", (3, 7)), GPU(4, "unknown", (0, 0))]
-        monkeypatch.setattr(devices, "driver", lambda: Driver((12, 4), tuple(gpus)))
+        monkeypatch.setattr(devices, "find_gpus", lambda: gpus)
         devices.warn_of_unfit_gpus([0, 2, 4])
         assert capsys.readouterr().err == ""
         devices.warn_of_unfit_gpus([0, 1, 3])
@@ -420,7 +420,8 @@ class TestDevices:
         assert "GPU 3 has compute capability 3.7" in old
 
     def test_without_a_driver_there_is_nothing_to_warn_of(self, monkeypatch, capsys):
-        monkeypatch.setattr(devices, "driver", lambda: None)
+        monkeypatch.setattr(devices, "newest_cuda", lambda: None)
+        monkeypatch.setattr(devices, "find_gpus", list)
         devices.warn_of_unfit_gpus([0])
         assert capsys.readouterr().err == ""
 
@@ -429,8 +430,8 @@ class TestDevices:
         [((8, 0), None, True), ((8, 6), "0", False), ((7, 5), None, False)],
     )
     def test_tf32_is_said(self, monkeypatch, capability, override, found):
-        there = Driver((12, 4), (GPU(3, "x", capability),))
-        monkeypatch.setattr("dmr_gluon.system.cuda.driver", lambda: there)
+        gpus = [GPU(3, "x", capability)]
+        monkeypatch.setattr("dmr_gluon.system.cuda.find_gpus", lambda: gpus)
         monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
         if override:
             monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", override)

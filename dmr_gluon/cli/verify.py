@@ -76,14 +76,14 @@ def print_notes(letters):
 
 def _verify_devices(gpus, cpus):
     """Check GPUs or CPU contexts; return what ``--json`` prints, and the number of failures."""
-    from ..device_checks.checks import FAILED
-    from ..device_checks.runner import check_devices
-    from ..doctor import describe
     from ..system.machine import share_cores
 
     cpus = 1 if cpus is None else cpus
     share_cores(cpus)  # before MXNet is imported
+    from ..device_checks.checks import FAILED
+    from ..device_checks.runner import check_devices
     from ..devices import make_devices
+    from ..doctor import describe
 
     devices = make_devices(gpus, cpus)
     numbers = [device.device_id for device in devices]

@@ -201,7 +201,7 @@ def _check_split(split: Split, manifest, sample, hashes):
     size = manifest["image_size"] and tuple(manifest["image_size"])
     problems, digest = _check_images(split, offsets, size, sample)
     if hashes and not problems:
-        index = digests_of(split.index, ["sha256"])["sha256"].hexdigest()
+        (index,) = digests_of(split.index, "sha256")
         for path, found, wanted in (
             (split.index, index, split.index_sha256),
             (split.records, digest, split.sha256),

@@ -70,10 +70,9 @@ def describe_files(paths, archives, unpacked=False):
     entries: Dict[str, Dict[str, Any]] = {}
     for name, path in paths.items():
         with readable(path):
-            digests = digests_of(path, ("md5", "sha256"))
-            entries[name] = {"bytes": os.path.getsize(path)}
-        entries[name].update({kind: digest.hexdigest() for kind, digest in digests.items()})
-        known = any((one.file, one.md5) == (name, entries[name]["md5"]) for one in archives)
+            md5, sha256 = digests_of(path, "md5", "sha256")
+            entries[name] = {"bytes": os.path.getsize(path), "md5": md5, "sha256": sha256}
+        known = any((one.file, one.md5) == (name, md5) for one in archives)
         entries[name]["published"] = None if unpacked else known
     return entries
 

@@ -172,7 +172,7 @@ def _describe(folder):
         name, classes = "", 0
     if not (isinstance(name, str) and _NETWORK.fullmatch(name)):
         raise DMRError(f"{path} is damaged: it names no network; publish again")
-    training, digest = content.get("training"), digests_of(path, ["sha256"])["sha256"].hexdigest()
+    training, (digest,) = content.get("training"), digests_of(path, "sha256")
     return {
         "network": name,
         "classes": classes,

@@ -1,15 +1,17 @@
-"""One line of ``dmr verify --gpus``: figures, a verdict, and what a failure probably means."""
+"""A check of ``dmr verify --gpus``: figures, a verdict and advice."""
 
 import math
 from dataclasses import dataclass
 
-#: MEASURED: a figure without a bound.
-VERDICTS = PASSED, MEASURED, SKIPPED, FAILED = "ok", "measured", "not run", "FAILED"
+import numpy as np
+
+#: MEASURED: figures without a bound.
+VERDICTS = PASSED, MEASURED, FAILED = "ok", "measured", "FAILED"
 
 
 @dataclass(frozen=True)
 class Check:
-    """What was checked, and what came out.
+    """The result of one check.
 
     Parameters
     ----------
@@ -17,7 +19,7 @@ class Check:
     verdict : str
         One of ``VERDICTS``.
     advice : str
-        Of a failure: what it probably means, and what to set.
+        What to do. A failure gets the advice of its section (:data:`.runner.SECTIONS`).
     """
 
     what: str
@@ -26,37 +28,33 @@ class Check:
     advice: str = ""
 
 
-def bounded(what, values, advice, note=""):
-    """A check that numbers stay within their bounds.
+def bounded(what, values, note=""):
+    """Check that numbers are within their bounds.
 
     Parameters
     ----------
     what : str
     values : dict of str to (float, float or None)
-        Value and bound by name; without a bound the value is only shown.
-    advice : str
+        Value and bound by name; a value without a bound is only shown.
     note : str
-        More figures.
+        Further figures.
+
+    Returns
+    -------
+    Check
     """
     shown = [
-        f"{name} {value:.0e}" + (f" <= {bound:.0e}" if bound is not None else "")
+        f"{name} {value:.0e}" + ("" if bound is None else f" <= {bound:.0e}")
         for name, (value, bound) in values.items()
     ]
-    # "not at most": NaN fails too.
-    wrong = any(bound is not None and not value <= bound for value, bound in values.values())
+    # NaN is not within any bound.
+    passed = all(bound is None or value <= bound for value, bound in values.values())
     figures = "; ".join(filter(None, [", ".join(shown), note]))
-    return Check(what, figures, FAILED if wrong else PASSED, advice if wrong else "")
-
-
-def judged(what, fine, figures, advice):
-    """A check of anything else that is fine or not."""
-    return Check(what, figures, PASSED if fine else FAILED, "" if fine else advice)
+    return Check(what, figures, PASSED if passed else FAILED)
 
 
 def relative_difference(found, expected):
-    """The norm of the difference of two arrays, as a part of the expected one's norm."""
-    from numpy.linalg import norm
-
-    scale = norm(expected.ravel())
-    difference = norm((found - expected).ravel())
+    """Return the norm of the difference of two arrays, relative to the expected one's norm."""
+    found, expected = (np.ravel(array).astype(np.float64) for array in (found, expected))
+    scale, difference = np.linalg.norm(expected), np.linalg.norm(found - expected)
     return float(difference / scale) if scale else float(difference and math.inf)

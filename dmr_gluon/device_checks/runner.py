@@ -1,71 +1,87 @@
-"""Runs the sections one after the other, each with a time limit."""
+"""Run the checks in sections, each in a process of its own with a time limit.
+
+A crash or a hang costs only its section. As a program, this module runs one section in an empty
+working folder and writes each check to stdout as a line of JSON:
+``python -m dmr_gluon.device_checks.runner kvstores gpu 0,1``.
+"""
 
 import contextlib
 import json
 import os
-import queue
+import select
 import signal
 import subprocess
+import sys
 import tempfile
-import threading
 import time
-from dataclasses import dataclass, field, replace
-from typing import Dict
+import traceback
+from dataclasses import asdict, dataclass, field, replace
+from typing import Callable, Dict
 
-from ..system import program as child
+from ..runtime import mx
 from ..system.cuda import have_tf32
+from ..system.program import command
+from .arithmetic import check_arithmetic, check_tf32
 from .checks import FAILED, Check
+from .data_parallel import check_float16, check_kvstores, check_sync_bn, check_workers
+from .whole_run import check_run, check_speed
 
-#: Seconds that a section may take. GPUs load kernels at their first use, for minutes at worst.
+#: Seconds for each section. GPUs load kernels at their first use, which may take minutes.
 PATIENCE = 600
+#: Seconds that a killed process gets. One that hangs in the driver does not end.
+GRACE = 10
 
 
 @dataclass(frozen=True)
 class Section:
-    """A name of :data:`.section.CHECKS`, its title, and variables to set.
+    """Checks that share a process.
 
     Parameters
     ----------
     name, title : str
-    environment : dict of str to str
+    check : function
+        Maps a list of contexts to an iterator of Check.
     advice : str
-        Where it crashes, raises or does not end.
+        For a check that fails, and a process that raises, crashes or hangs.
+    environment : dict of str to str
+        Variables to set for the process.
     """
 
     name: str
     title: str
+    check: Callable
+    advice: str
     environment: Dict[str, str] = field(default_factory=dict)
-    advice: str = "see dmr doctor; run it again with MXNET_ENGINE_TYPE=NaiveEngine for the cause"
 
 
-_WITHOUT_TF32 = {"NVIDIA_TF32_OVERRIDE": "0"}
-#: A SyncBatchNorm holds a thread of the engine until all devices are there; CPU contexts wait for
-#: each other's memory too.
-_FOR_SYNC_BN = {
-    **_WITHOUT_TF32,
-    "MXNET_GPU_WORKER_NTHREADS": "8",
-    "MXNET_CPU_WORKER_NTHREADS": "8",
-    "MXNET_CPU_TEMP_COPY": "64",
-}
-#: Seconds in which a section may end that is told to.
-GRACE = 10
-_DIST = "processes do not reach each other: see docs/machines.md, and PS_VERBOSE=1"
-_HANGS = "sums over devices hang: use --kv-store device; NCCL_P2P_DISABLE=1; MXNET_ENABLE_GPU_P2P=0"
+_NO_TF32 = {"NVIDIA_TF32_OVERRIDE": "0"}
+_DETERMINISTIC = {"MXNET_ENFORCE_DETERMINISM": "1", "MXNET_CUDNN_AUTOTUNE_DEFAULT": "0", **_NO_TF32}
+#: SyncBatchNorm holds a thread of the engine until all devices have arrived.
+_THREADS = {"MXNET_GPU_WORKER_NTHREADS": "8", "MXNET_CPU_WORKER_NTHREADS": "8", **_NO_TF32}
+
+_OTHER_RESULT = "try MXNET_USE_FUSION=0, MXNET_CUDNN_AUTOTUNE_DEFAULT=0, another driver or cuDNN"
+_LOST_SUM = "try another --kv-store, NCCL_P2P_DISABLE=1 (nccl) or MXNET_ENABLE_GPU_P2P=0 (device)"
+_LOST_WORKER = "dist_sync loses sums or cannot connect: see docs/machines.md, try PS_VERBOSE=1"
+_NO_FLOAT16 = "use --dtype float32, or see docs/gpus.md"
+_NO_SYNC_BN = "train without --sync-bn; if it hangs, MXNET_GPU_WORKER_NTHREADS is too small"
+_NO_RESUME = "do not rely on --resume or on predictions on this device, and please report it"
+#: Added if a process does not end well.
+_CRASH = "; see dmr doctor, and run with MXNET_ENGINE_TYPE=NaiveEngine to find the cause"
 
 SECTIONS = (
-    Section("arithmetic", "beside the CPU in double precision", _WITHOUT_TF32),
-    Section("tf32", "the same with TF32, as GPUs of compute capability 8 compute float32"),
-    Section("kvstores", "several devices, beside one that computes their parts", _WITHOUT_TF32),
-    Section("workers", "several workers", _WITHOUT_TF32, _DIST),
-    Section("float16", "half precision"),
-    Section("sync-bn", "synchronised BN", _FOR_SYNC_BN, "train without --sync-bn"),
-    Section("run", "a run", {**_WITHOUT_TF32, "MXNET_ENFORCE_DETERMINISM": "1"}),
-    Section("speed", "speed", advice=_HANGS),
+    Section("arithmetic", "against float64 on the CPU", check_arithmetic, _OTHER_RESULT, _NO_TF32),
+    Section("tf32", "the same with TF32", check_tf32, _OTHER_RESULT),
+    Section("kvstores", "several devices", check_kvstores, _LOST_SUM, _NO_TF32),
+    Section("workers", "several workers", check_workers, _LOST_WORKER, _NO_TF32),
+    Section("float16", "half precision", check_float16, _NO_FLOAT16),
+    Section("sync-bn", "synchronised BN", check_sync_bn, _NO_SYNC_BN, _THREADS),
+    Section("run", "a run", check_run, _NO_RESUME, _DETERMINISTIC),
+    Section("speed", "speed", check_speed, _LOST_SUM),
 )
 
 
 def check_devices(kind, numbers, patience=PATIENCE):
-    """All sections.
+    """Run all sections, without TF32 unless a GPU has it, and without sums on a single device.
 
     Parameters
     ----------
@@ -78,65 +94,76 @@ def check_devices(kind, numbers, patience=PATIENCE):
     Yields
     ------
     Section, iterator of Check
-        The checks as they are made.
+        Checks arrive as they are made.
     """
+    left_out = {"kvstores", "sync-bn"} if len(numbers) == 1 else set()
+    if kind == "cpu" or not have_tf32(numbers):
+        left_out.add("tf32")
     for section in SECTIONS:
-        if section.name != "tf32" or (kind == "gpu" and have_tf32(numbers)):
+        if section.name not in left_out:
             yield section, _run(section, kind, numbers, patience)
 
 
 def _run(section, kind, numbers, patience):
-    """The checks of one section, and a failure where its process does not end well."""
-    numbers = ",".join(map(str, numbers))
+    """Yield the checks of a section, and a failure if its process does not end well."""
     deadline = time.monotonic() + patience
-    with tempfile.TemporaryDirectory(
-        prefix="dmr-verify-"
-    ) as folder, tempfile.TemporaryFile() as said:
+    arguments = section.name, kind, ",".join(map(str, numbers))
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="dmr-verify-"))
+        errors = stack.enter_context(tempfile.TemporaryFile())
         process = subprocess.Popen(
-            child.command("dmr_gluon.device_checks.section", section.name, kind, numbers, folder),
+            command("dmr_gluon.device_checks.runner", *arguments),
+            bufsize=0,  # select does not see what is buffered
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=said,
+            stderr=errors,
+            cwd=folder,
             env={**os.environ, **section.environment},
-            start_new_session=True,  # with all that it starts
+            start_new_session=True,  # to kill what it starts too
         )
-        lines = queue.Queue()
-        threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
-        trouble = None
+        stack.callback(_kill, process)
         try:
-            while True:
-                line = lines.get(timeout=max(0, deadline - time.monotonic()))
-                if line is None:
+            while select.select([process.stdout], [], [], max(0, deadline - time.monotonic()))[0]:
+                line = process.stdout.readline()
+                if not line:
                     break
                 check = Check(**json.loads(line))
-                unexplained = check.verdict == FAILED and not check.advice
-                yield replace(check, advice=section.advice) if unexplained else check
-            # It has said all, but may still hang while MXNet ends.
-            if process.wait(max(0, deadline - time.monotonic())):
-                said.seek(0)
-                words = said.read().decode(errors="replace").strip().splitlines()
-                end = -process.returncode
-                name = signal.Signals(end).name if end > 0 else f"status {process.returncode}"
-                trouble = f"ended by {name}: {words[-1] if words else 'without a word'}"
-        except (queue.Empty, subprocess.TimeoutExpired):
-            trouble = f"did not end within {patience:g} s"
-        finally:
-            _end(process)
-        if trouble:
-            yield Check(section.title, trouble, FAILED, section.advice)
+                yield replace(check, advice=section.advice) if check.verdict == FAILED else check
+            # It has closed its output, but MXNet may still hang.
+            status = process.wait(max(0, deadline - time.monotonic()))
+            end = signal.Signals(-status).name if status < 0 else f"status {status}"
+        except subprocess.TimeoutExpired:
+            status, end = None, f"the time limit of {patience:g} s"
+        if status != 0:
+            errors.seek(0)
+            lines = errors.read().decode(errors="replace").strip().splitlines() or ["no message"]
+            failure = f"ended by {end}: {lines[-1]}"
+            yield Check(section.title, failure, FAILED, section.advice + _CRASH)
 
 
-def _read(stream, lines):
-    for line in stream:
-        lines.put(line)
-    lines.put(None)
-
-
-def _end(process):
-    """End a section, also one that hangs, and what it has started."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE)
+def _kill(process):
+    """Kill a section, which may have ended or hang, and everything that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE)
     process.stdout.close()
+
+
+def main(name, kind, numbers):
+    """Run the section of a name on devices such as ``gpu`` and ``0,1``."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # everything else that is printed explains a failure
+    devices = [mx.Context(kind, int(number)) for number in numbers.split(",")]
+    (section,) = (section for section in SECTIONS if section.name == name)
+    try:
+        for check in section.check(devices):
+            print(json.dumps(asdict(check)), file=answers, flush=True)
+    except Exception:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)  # after an error, MXNet may hang at the end of the process
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,7 +1,9 @@
-"""Whole runs: stopped and resumed, exported, and how fast they are."""
+"""Check whole runs: stopped and resumed, exported, and their speed.
+
+The checks write to the working folder.
+"""
 
 import os
-import resource
 import shutil
 import signal
 import threading
@@ -23,218 +25,153 @@ from ..runs.trained_network import load_run
 from ..runtime import mx
 from ..training.fit import fit
 from ..training.options import RunOptions
-from .checks import MEASURED, Check, bounded, judged, relative_difference
+from .checks import FAILED, MEASURED, PASSED, Check, bounded, relative_difference
 
-_CLASSES = 4
-#: Of losses and weights of a resumed run on GPUs, should the bits not be the same; and of losses on
-#: another number of devices, whose shares of a batch have other statistics.
-_RESUMED, _MOVED = 1e-1, 5e-1
-
-_RESUME = (
-    "a run that is stopped here does not go on as it was: before you rely on it, compare with "
-    "MXNET_ENFORCE_DETERMINISM=1 and --cudnn-autotune 0, and report it"
-)
-_EXPORT = (
-    "what is exported from this device computes something else there: use the device's own CPU"
-)
+_CLASSES, _PICTURES = "abcd", 64
+#: Bounds on loss and weights of a run resumed on the same GPUs, if not bit-identical, and on one
+#: device, where BN takes its statistics over other parts of a batch.
+_SAME_GPUS, _ONE_DEVICE = (1e-1, 1e-1), (5e-1, None)
 
 
-def prepare(folder, train, test, size, jpeg=False):
-    """A made-up set: a pattern for each class, with noise.
+def prepare(out, images, size):
+    """Prepare a synthetic set of JPEGs: smooth noise and grain, each used repeatedly.
 
     Parameters
     ----------
-    folder : str
-    train, test : int
-        Images.
+    out : str
+    images : int
+        Number of training images.
     size : (int, int)
         Height and width.
-    jpeg : bool
-        As photographs are stored; all of a class are the same one then.
+    """
+    random = np.random.RandomState(0)
+    files = []
+    for _ in range(_PICTURES):
+        smooth = random.uniform(0, 255, (5, 7, 3))
+        smooth = cv2.resize(smooth, size[::-1], interpolation=cv2.INTER_CUBIC)
+        grain = random.normal(0, 40, smooth.shape)
+        files.append(cv2.imencode(".jpg", smooth + grain)[1].tobytes())
+    splits = {
+        split: [
+            Source(str(n), n % len(_CLASSES), lambda n=n: files[n % _PICTURES])
+            for n in range(count)
+        ]
+        for split, count in (("train", images), ("test", 32))
+    }
+    write_set("synthetic", "1", lambda: (list(_CLASSES), splits, {}), out, Encoding(), False)
+
+
+def _train(recipe, devices, data, run, **more):
+    if devices[0].device_type == "gpu":
+        more["gpus"] = ",".join(str(device.device_id) for device in devices)
+    fit(recipe, RunOptions(data, run, cpus=1 if "gpus" in more else len(devices), **more))
+
+
+def _last_epoch(run):
+    return runlog.epochs(RunDirectory(run).log)[-1]
+
+
+def check_run(devices):
+    """Check a run that is stopped and resumed on the same devices and on one, and its export."""
+    prepare("data", 192, (32, 32))
+    size = 8 * len(devices)
+    recipe = replace(CIFAR, model="cifar_dmrnet8", epochs=3, batch_size=size, lr=0.02)
+    _train(recipe, devices, "data", "whole")
+    threading.Thread(target=_stop_after_an_epoch, args=("same",), daemon=True).start()
+    try:
+        _train(recipe, devices, "data", "same")
+        raise RuntimeError("the run did not stop at SIGTERM")
+    except Stopped:
+        shutil.copytree("same", "one")
+    _train(recipe, devices, "data", "same", resume=True)
+    bounds = _SAME_GPUS if devices[0].device_type == "gpu" else None
+    yield check_resumed("stopped, resumed on the same devices", "whole", "same", bounds)
+    if len(devices) > 1:
+        _train(recipe, devices[:1], "data", "one", resume=True)
+        yield check_resumed("stopped, resumed on one device", "whole", "one", _ONE_DEVICE)
+    yield check_export("whole", devices[0])
+
+
+def _stop_after_an_epoch(run):
+    """Send this process SIGTERM, as a scheduler does."""
+    log = RunDirectory(run).log
+    while not (os.path.exists(log) and runlog.epochs(log)):
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def check_resumed(what, whole, resumed, bounds):
+    """Compare a resumed run with one that was not stopped.
+
+    Parameters
+    ----------
+    what : str
+    whole, resumed : str
+        Run directories.
+    bounds : (float, float or None), optional
+        On the loss and the weights. Default: the weights must be bit-identical.
 
     Returns
     -------
-    str
-        The folder.
-    """
-    random = np.random.RandomState(0)
-    patterns = [
-        cv2.resize(random.uniform(0, 255, (5, 7, 3)), size[::-1], interpolation=cv2.INTER_CUBIC)
-        for _ in range(_CLASSES)
-    ]
-
-    def draw(number):
-        noise = np.random.RandomState(number).normal(0, 40, (*size, 3))
-        return np.clip(patterns[number % _CLASSES] + noise, 0, 255).astype(np.uint8)
-
-    files = [cv2.imencode(".jpg", draw(number))[1].tobytes() for number in range(_CLASSES)]
-
-    def source(number):
-        read = (lambda: files[number % _CLASSES]) if jpeg else (lambda: draw(number))
-        return Source(str(number), number % _CLASSES, read)
-
-    splits = {
-        "train": [source(number) for number in range(train)],
-        "test": [source(train + number) for number in range(test)],
-    }
-    classes = [f"class{number}" for number in range(_CLASSES)]
-    write_set("made-up", "1", lambda: (classes, splits, {}), folder, Encoding(), False)
-    return folder
-
-
-def _options(devices, folder, name, **more):
-    kind = devices[0].device_type
-    numbers = ",".join(str(device.device_id) for device in devices)
-    on = {"gpus": numbers} if kind == "gpu" else {"cpus": len(devices)}
-    return RunOptions(
-        data_dir=os.path.join(folder, "data"), run_dir=os.path.join(folder, name), **on, **more
-    )
-
-
-def check_run(devices, folder):
-    """Stop and resume on the same devices and on one; export and predict.
-
-    Parameters
-    ----------
-    devices : list of Context
-    folder : str
-        Empty.
-
-    Yields
-    ------
     Check
     """
-    on_gpus = devices[0].device_type == "gpu"
-    prepare(os.path.join(folder, "data"), 192, 32, (32, 32))
-    recipe = replace(
-        CIFAR,
-        model="cifar_dmrnet8",
-        epochs=3,
-        batch_size=8 * len(devices),
-        lr=0.02,
-    )
-    more = {"cudnn_autotune": 0} if on_gpus else {}
-    whole = _options(devices, folder, "whole", **more)
-    fit(recipe, whole)
-    same = replace(whole, run_dir=os.path.join(folder, "same"))
-    one = _options(devices[:1], folder, "one", **more)
-    _stop_after_first_epoch(recipe, same)
-    shutil.copytree(same.run_dir, one.run_dir)
-    for options, what in ((same, "the same devices"), (one, "one device")):
-        if options is one and len(devices) == 1:
-            continue
-        fit(recipe, replace(options, resume=True))
-        yield _resumed(whole.run_dir, options.run_dir, f"stopped, resumed on {what}", on_gpus)
-    yield from _check_export(whole, devices[0])
-
-
-def _stop_after_first_epoch(recipe, options):
-    """As Ctrl-C or a scheduler stops a run, wherever in the second epoch it then is."""
-
-    def watch():
-        log = RunDirectory(options.run_dir).log
-        while not (os.path.exists(log) and runlog.epochs(log)):
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
-    try:
-        fit(recipe, options)
-    except Stopped:
-        return
-    raise RuntimeError("the run did not stop when it was told to")
-
-
-def _resumed(whole, resumed, what, on_gpus):
-    (first, other) = (runlog.epochs(RunDirectory(path).log)[-1] for path in (whole, resumed))
-    losses = {
-        name: abs(getattr(other, name) / getattr(first, name) - 1)
-        for name in ("train_loss", "test_loss")
-    }
-    hashes = [line.parameters_sha256 for line in (first, other)]
+    first, other = _last_epoch(whole), _last_epoch(resumed)
     text = f"train loss {first.train_loss:.4f} and {other.train_loss:.4f}"
-    if what.endswith("same devices"):
-        if hashes[0] == hashes[1]:
-            return Check(what, f"the same bits; {text}", "ok")
-        if not on_gpus:
-            return judged(what, False, f"other bits; {text}", _RESUME)
-        weights = [_weights(path) for path in (whole, resumed)]
-        values = {name.replace("_", " "): (value, _RESUMED) for name, value in losses.items()}
-        values["weights"] = (relative_difference(*weights), _RESUMED)
-        return bounded(what, values, _RESUME, f"other bits; {text}")
-    return bounded(what, {"train loss": (losses["train_loss"], _MOVED)}, _RESUME, text)
+    if first.parameters_sha256 == other.parameters_sha256:
+        return Check(what, f"bit-identical; {text}", PASSED)
+    if bounds is None:
+        return Check(what, f"not bit-identical; {text}", FAILED)
+    weights = relative_difference(_weights(resumed), _weights(whole))
+    loss = relative_difference(other.train_loss, first.train_loss)
+    return bounded(what, {"loss": (loss, bounds[0]), "weights": (weights, bounds[1])}, text)
 
 
-def _weights(path):
-    parameters = load_run(path).collect_params().values()
+def _weights(run):
+    parameters = load_run(run).collect_params().values()
     return np.concatenate([p.data().asnumpy().ravel() for p in parameters])
 
 
-def _check_export(whole, device):
-    bundle = os.path.join(os.path.dirname(whole.run_dir), "bundle")
-    export(whole.run_dir, bundle, data_dir=whole.data_dir)
+def check_export(run, device):
+    """Return a check of a run's logits on a device, from its bundle and directly."""
+    export(run, "bundle")
     images = np.random.RandomState(0).standard_normal((16, 3, 32, 32))
-    expected = load_bundle(bundle, device=mx.cpu()).logits(images)
-    found = load_bundle(bundle, device=device).logits(images)
-    net = load_run(whole.run_dir, [device])
-    direct = net(mx.nd.array(images, ctx=device)).asnumpy()
+    expected = load_bundle("bundle", device=mx.cpu()).logits(images)
+    bundle = load_bundle("bundle", device=device).logits(images)
+    direct = load_run(run, [device])(mx.nd.array(images, ctx=device)).asnumpy()
     values = {
-        "bundle": (relative_difference(found, expected), 1e-3),
+        "bundle": (relative_difference(bundle, expected), 1e-3),
         "run": (relative_difference(direct, expected), 1e-3),
     }
-    yield bounded(f"export, predicted on {device}, beside the CPU", values, _EXPORT)
+    return bounded(f"export, predicted on {device}, against the CPU", values)
 
 
-def check_speed(devices, folder):
-    """Images a second with one device and with all, reading photographs' sizes on GPUs.
-
-    Parameters
-    ----------
-    devices : list of Context
-    folder : str
-        Empty.
-
-    Yields
-    ------
-    Check
-    """
+def check_speed(devices):
+    """Measure images per second on one device and on all; on GPUs with ImageNet's sizes."""
     on_gpus = devices[0].device_type == "gpu"
     if on_gpus:
-        recipe = replace(IMAGENET, model="dmrnet29", epochs=2)
-        share, steps, size = 32, 20, (375, 500)
+        recipe, steps, size = replace(IMAGENET, model="dmrnet29", epochs=2), 20, (375, 500)
     else:
-        recipe = replace(CIFAR, model="cifar_dmrnet14", epochs=2)
-        share, steps, size = 32, 6, (32, 32)
-    alone = None
-    for group in [devices[:1], devices] if len(devices) > 1 else [devices]:
-        place = os.path.join(folder, str(len(group)))
-        images = share * len(group)
-        prepare(os.path.join(place, "data"), images * steps, 32, size, jpeg=on_gpus)
-        fit(replace(recipe, batch_size=images), _options(group, place, "run"))
-        line = runlog.epochs(os.path.join(place, "run", "log.jsonl"))[-1]
-        seconds, rate = line.seconds, line.images_per_second
-        waited = seconds.get("data", 0) / (seconds.get("data", 0) + seconds["train"])
-        text = (
-            f"{rate:,.0f} images/s ({recipe.model}, {share} on each of {len(group)}), "
-            f"{100 * waited:.0f}% of it waiting for data, {_memory(group)}"
-        )
-        advice = ""
-        if waited > 0.1:
-            advice = "reading is what bounds it: more cores, or smaller stored images"
+        recipe, steps, size = replace(CIFAR, model="cifar_dmrnet14", epochs=2), 6, (32, 32)
+    share, alone = 32, None
+    for count in sorted({1, len(devices)}):
+        data, run, batch = f"data{count}", f"run{count}", share * count
+        prepare(data, steps * batch, size)
+        _train(replace(recipe, batch_size=batch), devices[:count], data, run)
+        last = _last_epoch(run)
+        rate, waited = last.images_per_second, last.seconds.get("data", 0)
+        waited /= waited + last.seconds["train"]
+        text = f"{rate:,.0f} images/s ({recipe.model}, {share} on each of {count}), "
+        text += f"{100 * waited:.0f}% of the time waiting for data"
+        if on_gpus:
+            memory = [mx.context.gpu_memory_info(device.device_id) for device in devices[:count]]
+            used, total = max((total - free, total) for free, total in memory)
+            text += f", {used / 2**30:.1f} of {total / 2**30:.1f} GiB of GPU memory"
         if alone:
             text += f"; {rate / alone:.2f} times one device"
-            if on_gpus and rate < 0.6 * alone * len(group):
-                advice = advice or "sums over devices bound it: compare --kv-store nccl"
+        advice = ""
+        if waited > 0.1:
+            advice = "reading is the bottleneck: use more cores, or store smaller images"
+        elif on_gpus and alone and rate < 0.6 * alone * count:
+            advice = "sums over devices are the bottleneck: compare --kv-store nccl"
         alone = alone or rate
-        yield Check(
-            f"training on {len(group)} device{'s' * (len(group) > 1)}", text, MEASURED, advice
-        )
-
-
-def _memory(devices):
-    if devices[0].device_type == "cpu":
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-        return f"{used / 2**30:.1f} GiB of memory"
-    pairs = [mx.context.gpu_memory_info(device.device_id) for device in devices]
-    used, total = max((total - free, total) for free, total in pairs)
-    return f"{used / 2**30:.1f} of {total / 2**30:.1f} GiB of GPU memory"
+        yield Check(f"training on {count} device{'s' * (count > 1)}", text, MEASURED, advice)

@@ -12,13 +12,7 @@ _BLOCK = 1 << 20
 
 
 def write_result(path, content):
-    """Write an output file named by the user.
-
-    Parameters
-    ----------
-    path : str
-    content : str or bytes
-        As for :func:`write_atomically`.
+    """Write an output file named by the user, as :func:`write_atomically` does.
 
     Raises
     ------
@@ -26,20 +20,9 @@ def write_result(path, content):
         If the file cannot be written.
     """
     try:
-        # Keep a symbolic link, and replace its target.
-        write_atomically(os.path.realpath(path) if os.path.islink(path) else path, content)
+        write_atomically(path, content)
     except OSError as error:
         raise DMRError(f"{path} cannot be written ({error.strerror or error})") from error
-
-
-def _sync_folder(folder):
-    """Flush a new name to disk: after a power cut, no log may refer to a lost checkpoint."""
-    with contextlib.suppress(OSError):  # not supported by some file systems
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def write_atomically(path, content):
@@ -48,7 +31,7 @@ def write_atomically(path, content):
     Parameters
     ----------
     path : str
-        A device such as ``/dev/null`` is written to, not replaced.
+        The target of a symbolic link is replaced. A device such as ``/dev/null`` is written to.
     content : str or bytes
         A newline is appended to text.
 
@@ -57,58 +40,55 @@ def write_atomically(path, content):
     OSError
         If the file cannot be written; it names ``path``, and no partial file is left.
     """
-    if isinstance(content, str):
-        content = (content + "\n").encode()
-    if os.path.exists(path) and not os.path.isfile(path):  # /dev/null must not be replaced
+    content = (content + "\n").encode() if isinstance(content, str) else content
+    if os.path.exists(path) and not os.path.isfile(path):
         with open(path, "wb") as file:
             file.write(content)
         return
+    target = os.path.realpath(path)
     try:
-        with open(path + ".part", "wb") as file:
+        with open(target + ".part", "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(path + ".part", path)
-        _sync_folder(os.path.dirname(path) or ".")
+        os.replace(target + ".part", target)
     except OSError as error:
         # A partial file would keep a full disk full.
         with contextlib.suppress(OSError):
-            os.remove(path + ".part")
+            os.remove(target + ".part")
         raise OSError(error.errno, error.strerror, path) from error
+    # After a power cut, no log may refer to a lost checkpoint.
+    with contextlib.suppress(OSError):  # not supported by some file systems
+        folder = os.open(os.path.dirname(target), os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
-def digests_of(path, algorithms, length=None):
-    """Hash a file, or its first bytes, in one pass.
+def digests_of(path, *algorithms):
+    """Hash a file in one pass.
 
     Parameters
     ----------
     path : str
-    algorithms : collection of str
+    *algorithms : str
         Names of :mod:`hashlib`, such as ``md5``.
-    length : int, optional
-        Number of bytes to read. Default: the whole file.
 
     Returns
     -------
-    dict of str to hash object
-        By algorithm. They can be updated with further data.
+    list of str
+        Hexadecimal, in the order of the algorithms.
     """
-    digests = {name: hashlib.new(name) for name in algorithms}
-    left = os.path.getsize(path) if length is None else length
-    bar = tqdm(
-        total=left, desc=f"hash of {os.path.basename(path)}", unit="B", unit_scale=True,
-        disable=None, leave=False, delay=1,
-    )  # fmt: skip
-    with bar, open(path, "rb") as file:
-        while left > 0:
-            block = file.read(min(left, _BLOCK))
-            if not block:
-                break
-            for digest in digests.values():
-                digest.update(block)
-            left -= len(block)
-            bar.update(len(block))
-    return digests
+    digests = [hashlib.new(name) for name in algorithms]
+    options = {"desc": f"hash of {os.path.basename(path)}", "disable": None, "leave": False}
+    with open(path, "rb") as file:
+        total = os.fstat(file.fileno()).st_size
+        with tqdm.wrapattr(file, "read", total=total, delay=1, **options) as wrapped:
+            for block in iter(lambda: wrapped.read(_BLOCK), b""):
+                for digest in digests:
+                    digest.update(block)
+    return [digest.hexdigest() for digest in digests]
 
 
 def digest(arrays):

@@ -6,15 +6,13 @@ While MXNet is being imported
   on first use;
 - scikit-learn is hidden: it is only the base class of a deprecated one (``mx.model.FeedForward``);
 - ``distutils``, which Python 3.12 removed and which setuptools replaces slowly, is replaced by
-  ``packaging``: MXNet only compares the version of NumPy;
-- garbage collection is off: there is next to no garbage, and every collection visits all modules.
+  ``packaging``: MXNet only compares the version of NumPy.
 
 Afterwards these packages can be imported as usual. Another thread that imports scikit-learn or
 ``distutils`` at the same time does not find them.
 """
 
 import contextlib
-import gc
 import importlib
 import importlib.util
 import sys
@@ -38,30 +36,21 @@ def _remove(name, stand_in):
         sys.modules.pop(name, None)
 
 
-def _stand_ins():
-    # A package that is not installed must fail to import, as MXNet expects.
-    deferred = {
-        name: _Deferred(name)
-        for name in _RARELY_USED
-        if name not in sys.modules and importlib.util.find_spec(name.split(".")[0]) is not None
-    }
-    distutils, version = ModuleType("distutils"), ModuleType("distutils.version")
-    distutils.version = version
-    version.LooseVersion = version.StrictVersion = Version
-    return {**deferred, "sklearn": None, "distutils": distutils, "distutils.version": version}
-
-
 @contextlib.contextmanager
 def deferred_imports():
     """Defer rarely used packages within this context. Modules that are loaded already stay."""
-    stand_ins = {name: one for name, one in _stand_ins().items() if name not in sys.modules}
-    collecting = gc.isenabled()
-    gc.disable()
+    distutils, version = ModuleType("distutils"), ModuleType("distutils.version")
+    distutils.version = version
+    version.LooseVersion = version.StrictVersion = Version
+    stand_ins = {"sklearn": None, "distutils": distutils, "distutils.version": version}
+    for name in _RARELY_USED:
+        # MXNet expects the import of a package that is not installed to fail.
+        if name not in sys.modules and importlib.util.find_spec(name.split(".")[0]):
+            stand_ins[name] = _Deferred(name)
+    stand_ins = {name: one for name, one in stand_ins.items() if name not in sys.modules}
     sys.modules.update(stand_ins)
     try:
         yield
     finally:
-        if collecting:
-            gc.enable()
         for name, one in stand_ins.items():
             _remove(name, one)

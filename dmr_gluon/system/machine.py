@@ -9,28 +9,24 @@ import time
 
 from ..errors import DMRError
 
-#: Folder in which the kernel lists this process's cgroups and mounts.
-_PROCESS = "/proc/self"
+#: Folder of this process, and folder in which the controllers of cgroups are mounted.
+_PROCESS, _CGROUPS = "/proc/self", "/sys/fs/cgroup"
+_SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 #: CUDA versions for which MXNet 1.x wheels were published.
 _CUDAS = (80, 90, 91, 92, 100, 101, 102, 110, 112)
+#: Variables that MXNet parses as a number of threads or workspaces.
+_COUNT = re.compile("OMP_NUM_THREADS|MXNET_[A-Z_]*(THREADS|TEMP_COPY)")
+_MAY_BE_0 = ("MXNET_MP_OPENCV_NUM_THREADS", "MXNET_MP_WORKER_NTHREADS", "MXNET_OMP_MAX_THREADS")
 
 
 def usable_cores():
     """Return the number of physical cores that affinity and cgroup quotas allow this process."""
-    if not hasattr(os, "sched_getaffinity"):  # not Linux
-        return os.cpu_count() or 1
-    allowed = os.sched_getaffinity(0)
-    cores = set()
-    for cpu in allowed:
-        siblings = f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
-        cores.add(_read(siblings) or str(cpu))
-    count = len(cores)
-    for folder in _cgroups("cpu"):
+    count = len({_read(_SIBLINGS.format(cpu)) or cpu for cpu in os.sched_getaffinity(0)})
+    for folder in _cgroups():
         quota, _, period = _read(f"{folder}/cpu.max").partition(" ")
         if not period:  # version 1
-            quota = _read(f"{folder}/cpu.cfs_quota_us")
-            period = _read(f"{folder}/cpu.cfs_period_us")
-        if quota.isdigit() and period.isdigit() and int(period) > 0:
+            quota, period = (_read(f"{folder}/cpu.cfs_{name}_us") for name in ("quota", "period"))
+        if quota.isdigit() and period.isdigit():
             count = min(count, int(quota) // int(period))
     return max(1, count)
 
@@ -38,31 +34,20 @@ def usable_cores():
 def check_threads():
     """Validate the variables that set thread counts: MXNet aborts on values it cannot parse.
 
-    Of a list such as ``4,2``, which OpenMP allows for nested parallelism, the first number is
-    kept. An empty variable is removed.
+    An empty variable is removed.
 
     Raises
     ------
     DMRError
-        If a value is not a valid number of threads.
+        If a value is not a number of threads.
     """
-    for name in [*filter(_COUNT.fullmatch, os.environ)]:
-        text = os.environ[name].strip()
-        first = text.split(",")[0].strip() if name == "OMP_NUM_THREADS" else text
+    for name in list(filter(_COUNT.fullmatch, os.environ)):
+        text, least = os.environ[name], 0 if name in _MAY_BE_0 else 1
         if not text:
             del os.environ[name]
-        elif re.fullmatch(r"\+?0*[1-9][0-9]{0,3}", first):
-            os.environ[name] = first
-        elif first != "0" or name not in _MAY_BE_0:
-            raise DMRError(
-                f"{name}={os.environ[name]} is not a whole number from 1 to 9999; correct it, or "
-                f"unset {name}"
-            )
+        elif not re.fullmatch("[0-9]{1,4}", text) or int(text) < least:
+            raise DMRError(f"{name}={text} is not a number from {least} to 9999; unset {name}")
 
-
-#: Variables that MXNet parses as a number of threads or workspaces.
-_COUNT = re.compile("OMP_NUM_THREADS|MXNET_[A-Z_]*(THREADS|TEMP_COPY)")
-_MAY_BE_0 = ("MXNET_MP_OPENCV_NUM_THREADS", "MXNET_MP_WORKER_NTHREADS", "MXNET_OMP_MAX_THREADS")
 
 #: Temporary workspaces per CPU context. Four suffice on two cores; more cost a few MiB
 #: (benchmarks/cpu_contexts.py).
@@ -89,38 +74,8 @@ def share_cores(contexts):
 
 def processor():
     """Return the model name of the processor."""
-    lines = _read("/proc/cpuinfo").splitlines()
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.machine()
-
-
-def memory():
-    """Return the size of main memory.
-
-    Returns
-    -------
-    dict of str to int
-        In bytes: ``total``; ``available`` to this process without swapping; ``limit``, the
-        smallest of its cgroups, or None.
-    """
-    found = dict(re.findall(r"^(\w+):\s+(\d+) kB$", _read("/proc/meminfo"), re.MULTILINE))
-    total, available = (int(found.get(name, 0)) << 10 for name in ("MemTotal", "MemAvailable"))
-    limits = []
-    for folder in _cgroups("memory"):
-        # Version 1 reports a huge number where there is no limit.
-        files = ("memory.max", "memory.high", "memory.limit_in_bytes")
-        most = [int(n) for n in (_read(f"{folder}/{name}") for name in files) if n.isdigit()]
-        if min(most, default=total) >= total:
-            continue
-        limits.append(min(most))
-        used = _read(f"{folder}/memory.current") or _read(f"{folder}/memory.usage_in_bytes")
-        # The page cache counts as used, but can be reclaimed. Version 1 ends with totals that
-        # include the groups below.
-        stat = _read(f"{folder}/memory.stat")
-        cached = re.findall(r"^(?:total_)?inactive_file (\d+)$", stat, re.M) or [0]
-        if used.isdigit():
-            available = max(0, min(available, limits[-1] - int(used) + int(cached[-1])))
-    return {"total": total, "available": available, "limit": min(limits, default=None)}
+    found = re.search(r"^model name\s*: (.*)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    return found[1] if found else platform.machine()
 
 
 def installed_wheels():
@@ -162,32 +117,18 @@ def lock(file, patience=0.0):
             return None
 
 
-def _cgroups(controller):
-    """Yield the folders of this process's cgroup and its ancestors, any of which may set a limit.
-
-    Parameters
-    ----------
-    controller : str
-        ``cpu`` or ``memory``. A system may use cgroup versions 1 and 2 at the same time.
-    """
-    own = {}  # paths by controller; the single path of version 2 has an empty name
+def _cgroups():
+    """Yield the folders of this process's cgroup for CPUs and its ancestors, each of which may set a limit."""
     for line in _read(f"{_PROCESS}/cgroup").splitlines():
-        controllers, _, path = line.partition(":")[2].partition(":")
-        own.update(dict.fromkeys(controllers.split(","), path))
-    for line in _read(f"{_PROCESS}/mountinfo").splitlines():
-        before, _, after = line.partition(" - ")
-        root, mount = before.split(" ")[3:5]
-        kind, *_, options = after.split(" ")
-        name = "" if kind == "cgroup2" else controller
-        if name not in own or kind not in ("cgroup", "cgroup2"):
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
             continue
-        if kind == "cgroup" and controller not in options.split(","):
-            continue
-        # In a container, the path may be the host's; only the part below the root is mounted.
-        path = os.path.relpath(own[name], root)
-        names = [] if path.split("/")[0] in (".", "..") else path.split("/")
+        # Version 2 has no controllers in its line, and a single hierarchy.
+        root = os.path.join(_CGROUPS, "cpu") if controllers else _CGROUPS
+        # In a container, the path may be the host's and not exist. Its limits are in the root.
+        names = path.strip("/").split("/")
         for depth in range(len(names), -1, -1):
-            yield os.path.join(mount, *names[:depth])
+            yield os.path.join(root, *names[:depth])
 
 
 def _read(path):

@@ -1,5 +1,6 @@
 """Declare dataclass fields with help texts and limits, from which flags are generated."""
 
+import operator
 import typing
 from dataclasses import MISSING, field, fields
 from typing import Any
@@ -8,6 +9,7 @@ from ..errors import DMRError
 
 #: Larger than any sensible setting. A damaged file may hold such a number.
 _BEYOND_USE = 1e15
+_COMPARISONS = {"above": operator.gt, "least": operator.ge, "most": operator.le}
 
 
 def setting(text: str, source: str = "", default: Any = MISSING, **limits: Any) -> Any:
@@ -57,16 +59,11 @@ def _check(item, value):
     choices = item.metadata.get("choices")
     if choices and value not in choices:
         raise DMRError(f"{item.name} must be {' or '.join(map(str, choices))}, not {value}")
-    if isinstance(value, (bool, str)):
-        return
-    above, least, most = (item.metadata.get(key) for key in ("above", "least", "most"))
-    # "not value > above" also refuses NaN.
-    if above is not None and not value > above:
-        raise DMRError(f"{item.name} must be above {above}, not {value}")
-    if least is not None and not value >= least:
-        raise DMRError(f"{item.name} must be at least {least}, not {value}")
-    if most is not None and not value <= most:
-        raise DMRError(f"{item.name} must be at most {most}, not {value}")
+    for key, holds in _COMPARISONS.items():
+        # Comparisons with NaN do not hold.
+        if key in item.metadata and not holds(value, item.metadata[key]):
+            words = "above" if key == "above" else f"at {key}"
+            raise DMRError(f"{item.name} must be {words} {item.metadata[key]}, not {value}")
 
 
 def check_types(instance):

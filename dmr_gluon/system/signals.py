@@ -39,14 +39,11 @@ def open_standard_streams():
     output of this process, of MXNet and of child processes.
     """
     for descriptor, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
-        try:
-            os.fstat(descriptor)
-        except OSError:
+        if getattr(sys, name) is None:  # it was closed when Python started
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor: this one
             os.set_inheritable(descriptor, True)
-        if getattr(sys, name) is None:
-            text = {"encoding": "utf-8", "errors": "backslashreplace"}
-            setattr(sys, name, open(descriptor, mode, closefd=False, **text))  # noqa: SIM115
+            stream = open(descriptor, mode, errors="replace", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
 
 
 def say(text, stream=None):

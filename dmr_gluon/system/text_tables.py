@@ -73,6 +73,4 @@ def one_line(text, most=60, ending="..."):
     the direction of the text around them, and bytes of file names that are not UTF-8.
     """
     text = text if len(text) <= most else text[: most - len(ending)] + ending
-    if text.isprintable():
-        return text
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

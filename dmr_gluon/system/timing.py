@@ -43,9 +43,8 @@ class Speed:
 
     def describe(self, plain):
         """Return the entry of ``bundle.json``, with the speedup over the plain network."""
-        p50, p95 = self.latency
-        rates, ratio = self.images_per_second, self.by(plain)
-        return {"images_per_second": rates, "ratio": ratio, "p50": p50, "p95": p95}
+        (p50, p95), rates = self.latency, self.images_per_second
+        return {"images_per_second": rates, "ratio": self.by(plain), "p50": p50, "p95": p95}
 
     def _rates(self, size):
         return [size / statistics.median(turn) for turn in self.seconds[size]]

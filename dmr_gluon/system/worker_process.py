@@ -20,7 +20,7 @@ class Process:
     Parameters
     ----------
     what : str
-        Subject of error messages: ``WHAT cannot be run``.
+        Subject of error messages, as in ``WHAT cannot be run``.
     command : list of str
         Program and arguments.
     environment : dict, optional
@@ -44,15 +44,14 @@ class Process:
             env=environment,
             cwd=folder,
         )
-
-    @property
-    def pid(self):
-        """Process ID."""
-        return self._process.pid
+        self.pid = self._process.pid
 
     def wait(self):
-        """Wait until the process is ready, and return its first answer."""
-        return self._answer()
+        """Wait for the next answer and return it; the first one reports that it is ready."""
+        line = self._process.stdout.readline()
+        if not line:
+            self._fail()
+        return json.loads(line)
 
     def ask(self, command, content=b""):
         """Send a command and return the answer."""
@@ -61,7 +60,7 @@ class Process:
             self._process.stdin.flush()
         except OSError:
             self._fail()
-        return self._answer()
+        return self.wait()
 
     def seconds(self, batch, seconds):
         """Time runs on a batch for a duration, at least one run; return the seconds of each."""
@@ -81,19 +80,11 @@ class Process:
         self._process.stdout.close()
         self._errors.close()
 
-    def _answer(self):
-        line = self._process.stdout.readline()
-        if not line:
-            self._fail()
-        return json.loads(line)
-
     def _fail(self):
         status = self._process.wait()
         if status < 0:
-            raise DMRError(
-                f"the process of {self._what} was ended by {signal.Signals(-status).name}; "
-                f"if memory ran out, try fewer at a time"
-            )
+            name = signal.Signals(-status).name
+            raise DMRError(f"{self._what} was ended by {name}; if memory ran out, try fewer images")
         self._errors.seek(0)
         said = self._errors.read().decode(errors="replace").strip().splitlines()
         raise DMRError(f"{self._what} cannot be run: {said[-1] if said else f'status {status}'}")
