@@ -103,7 +103,7 @@ class Started:
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 mine = self.mark in (folder / "environ").read_text(errors="replace")
-                line = (folder / "cmdline").read_text().replace("\0", " ")
+                line = (folder / "cmdline").read_text(errors="replace").replace("\0", " ")
             except OSError:
                 continue
             if mine and line:
