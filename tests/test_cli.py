@@ -106,7 +106,7 @@ def test_a_record_file_without_its_index_is_refused(script, digits, tmp_path):
         (["check", ".", "--sample", "0"], "name 1 or more"),
         (["eval", "/no-such-folder"], "is not a run"),
         (["export", "/no-such-folder", "--out", "x"], "is not a run"),
-        (["plot", "/no-such-folder"], "log.jsonl"),
+        (["plot", "/no-such-folder"], "config.json"),
         (["trian"], "invalid choice"),
         (["networks", "cifar_dmrnet15"], "14 or 20"),
         (["networks", "--classes", "3"], "dmr networks NAME"),
@@ -114,7 +114,7 @@ def test_a_record_file_without_its_index_is_refused(script, digits, tmp_path):
         (["networks", "cifar_dmrnet8", "--image-size", "-1"], "--image-size"),
         (["networks", "cifar_dmrnet8", "--image-size", "3000000000"], "from 1 to 10000"),
         (["paths", "--plot", "x.xyz"], "x.xyz"),
-        (["paths", "--plot", "picture"], "ends in .png, .svg or .pdf"),
+        (["paths", "--plot", "picture"], "supported formats"),
         (["paths", "--blocks", "9,²"], "--blocks 9,²"),
         (["paths", "cifar_dmrnet8", "--blocks", "9"], "leave out the names"),
         (["paths", "cifar_dmrnet8", "--plot", "x.png"], "leave out the names"),
@@ -319,7 +319,7 @@ def test_a_curve_of_a_damaged_log_is_refused(short_run, tmp_path):
     shutil.copytree(short_run, tmp_path / "run")
     with open(tmp_path / "run" / "log.jsonl", "a") as file:
         file.write('{"event": "epoch", "epoch": 3}\n')
-    with pytest.raises(DMRError, match="line 5 of .* has no usable images"):
+    with pytest.raises(DMRError, match="line 5 of .* is damaged"):
         cli._main(["plot", str(tmp_path / "run")])
 
 

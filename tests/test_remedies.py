@@ -410,7 +410,6 @@ UNTRIED = {
     "is there and is another program's": "as with a run in the place of the bundle",
     "; see ": "the parser's own; test_cli.py",
     "; give the same flags ": "needs all of the paper's sets; test_experiments.py",
-    "is another user's, who may be training ": "needs another user; test_resume.py",
     "is of another network: ": "needs another run's checkpoint; test_parameters.py",
     "is another run's: it does not have the ": "needs another run's checkpoint; test_parameters.py",
     "did not give both the same sums; ": "test_training.py breaks a replica",
