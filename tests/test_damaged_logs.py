@@ -47,7 +47,7 @@ def test_a_last_line_may_be_cut_anywhere(run):
 
 
 @pytest.mark.parametrize(
-    "line", [b"{", b"\xff\xfe", b"3", b"[]", b"{}", b'{"event": "other"}', b"[" * 100_000, b"\0"]
+    "line", [b"{", b"\xff\xfe", b"3", b"[]", b"{}", b'{"event": 3}', b"[" * 100_000, b"\0"]
 )
 def test_any_other_line_is_named(run, line):
     lines = lines_of(run)

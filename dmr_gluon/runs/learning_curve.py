@@ -101,6 +101,11 @@ def write_picture(draw, path):
     write_result(path, content.getvalue())
 
 
+def whole_epochs(axis, last):
+    """Put the ticks of an axis at whole epochs."""
+    axis.get_major_locator().set_params(integer=True, min_n_ticks=min(last, 2))
+
+
 def draw_curve_of(run):
     """Draw ``curve.png`` of a finished run.
 
@@ -158,10 +163,11 @@ def learning_curve(folders):
         right.plot(*run.series("test_error"), label=letters(label), **options)
     left.set(title="training loss", xlabel="epoch", ylabel="cross-entropy", yscale="log")
     right.set(title="test error", xlabel="epoch", ylabel="percent", ylim=(0, None))
+    last = max(run.last for run in runs)
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.set_xlim(0.5, max(run.last for run in runs) + 0.5)
-        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        axes.set_xlim(0.5, last + 0.5)
+        whole_epochs(axes.xaxis, last)
     figure.legend(loc="outside lower center", frameon=False, fontsize="small", handlelength=3.5)
     return figure

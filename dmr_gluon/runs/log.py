@@ -35,7 +35,6 @@ from typing import Dict, Optional
 from ..errors import DMRError
 from ..system.files import write_atomically
 
-EVENTS = ("start", "resume", "stop", "rollback", "steps", "epoch", "end", "failed")
 #: Numbers required on a line; earlier versions did not write the other fields.
 _REQUIRED = {
     "steps": ("epoch", "step", "images", "train_loss", "train_error"),
@@ -168,8 +167,8 @@ def epochs(path):
 
 
 def _is_event(event):
-    """Return whether an event has a known kind and all numbers that readers rely on."""
-    if not isinstance(event, dict) or event.get("event") not in EVENTS:
+    """Return whether an event has a kind and all numbers that readers rely on."""
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
         return False
     numbers = [event.get(name) for name in _REQUIRED.get(event["event"], ())]
     if event["event"] == "epoch":

@@ -2,7 +2,7 @@
 
 import statistics
 
-from ...runs.learning_curve import letters
+from ...runs.learning_curve import letters, whole_epochs
 from ...runs.reader import FINISHED
 from ..groups import published_name
 from .names import group_labels, kind_of, layers_of, training_title
@@ -70,7 +70,7 @@ def draw_curves(groups, colours):
 
 def _limit(axes, kind, epochs):
     axes.set_xlim(0 if epochs >= _MANY else 0.5, epochs + 0.5)
-    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    whole_epochs(axes.xaxis, epochs)
     rows = [line.get_ydata() for line in axes.get_lines()]
     if kind == "log" and epochs >= _MANY:
         axes.set_yscale("log")
