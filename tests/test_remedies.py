@@ -142,11 +142,8 @@ dmr prepare imagenet --source tree --out o
     then dmr prepare imagenet --source tree --out o --partial
 # Training
 MINE --run-dir runs/short
-    says ; continue it with --resume, or choose another --run-dir
+    says is there); continue a run with --resume, or choose another --run-dir
     then train_cifar.py --run-dir runs/short --resume --epochs 2
-    then MINE --run-dir runs/other
-MINE --run-dir images
-    says could replace its files; choose another --run-dir
     then MINE --run-dir runs/other
 train_cifar.py --resume
     says needs the run to continue: --run-dir RUN

@@ -59,17 +59,17 @@ def read_authors_log(path):
         If the file is not such a log, a result is damaged, or the network is not one of the
         paper's.
     """
-    arguments, steps, epochs, points = {}, "", {}, {}
+    arguments, begin, steps, epochs, points = {}, 0, "", {}, {}
     for number, line in enumerate(read_lines(path)[:-1], start=1):
         line = line.decode("utf-8", errors="replace")
         start, schedule, result = (e.search(line) for e in (_START, _SCHEDULE, _RESULT))
         if start:
             arguments = {key: text.strip("'") for key, text in _ARGUMENT.findall(start[1])}
-            # The training goes on from this epoch, or from the beginning.
-            begin = int(arguments.get("load_epoch", "None").replace("None", "0"))
+            begin = arguments.get("load_epoch", "None")  # None: from the beginning
+            begin = int(begin) if begin.isdigit() else 0
             epochs = {epoch: row for epoch, row in epochs.items() if epoch <= begin}
             points = {place: row for place, row in points.items() if place[0] <= begin}
-        elif schedule and not epochs:
+        elif schedule and not begin:
             steps = schedule[1]
         elif result:
             epoch = int(result[1]) + 1

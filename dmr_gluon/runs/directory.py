@@ -87,23 +87,18 @@ class RunDirectory:
         return os.path.exists(self.file("config.json"))
 
     def require_empty(self):
-        """Refuse a folder with files that a new run might overwrite.
+        """Refuse a folder with files, which a new run might overwrite.
 
         Raises
         ------
         DMRError
         """
-        if self.exists():
-            raise DMRError(
-                f"{self.path} holds a run already; continue it with --resume, or choose another "
-                f"--run-dir"
-            )
         for folder, _, names in os.walk(self.path):
             others = set(names) - {"lock", "config.json.part"}  # a killed start leaves these
             if others:
                 raise DMRError(
-                    f"{self.path} is not empty ({os.path.join(folder, min(others))} is there), and "
-                    f"a new run could replace its files; choose another --run-dir"
+                    f"{self.path} is not empty ({os.path.join(folder, min(others))} is there); "
+                    f"continue a run with --resume, or choose another --run-dir"
                 )
 
     def create(self, config):
