@@ -272,10 +272,8 @@ class TestSeries:
         runlog.append(log, "resume", epoch=7, step=9, changes={"lr": [0.1, 0.2]})
         assert train(tmp_path, data) == 0
         printed = capfd.readouterr().out
-        assert (
-            "not comparable with the paper: lr 0.2 instead of 0.1; lr changed from 0.1 to 0.2 after epoch 7"
-            in printed
-        )
+        changes = "lr 0.2 instead of 0.1; lr changed from 0.1 to 0.2 after epoch 7"
+        assert f"not comparable with the paper: {changes}" in printed
 
     def test_a_run_that_another_process_trains_is_left_to_it(self, tmp_path, data, stand_in, capfd):
         stand_in("sys.exit(3)")

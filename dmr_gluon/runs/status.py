@@ -31,7 +31,7 @@ class RunStatus:
     epoch_share : float, optional
         Completed fraction of a running run's epoch.
     train_loss : float, optional
-        Mean since the start of the epoch; if the run is not running, as last logged.
+        Mean since the start of a running run's epoch, otherwise of the last completed epoch.
     test_error, best_error, top5_error : float, optional
         In percent: after the last epoch, the lowest, and the top-5 error after the last epoch.
     images_per_second : float, optional
@@ -83,7 +83,7 @@ def read_status(path):
 
 def _read(path):
     run = read_run(path)
-    records, points = [run.epochs[number] for number in sorted(run.epochs)], sorted(run.points)
+    records = [run.epochs[number] for number in sorted(run.epochs)]
     values = {"epoch": run.last, "epochs": run.setup.epochs, "last_activity": run.updated}
     if records:
         last = records[-1]
@@ -95,8 +95,6 @@ def _read(path):
             images_per_second=last.images_per_second,
             seconds_left=mean_seconds(records) * (run.setup.epochs - last.epoch),
         )
-    if points and points[-1][0] > run.last:
-        values["train_loss"] = run.points[points[-1]]["train_loss"]
     if run.state == RUNNING:
         values.update(_progress(RunDirectory(path).file("progress.json")))
     return RunStatus(path, run.state, run.reason, **values)
