@@ -3,7 +3,6 @@
 import json
 import sys
 import time
-from dataclasses import asdict
 
 from ..errors import DMRError
 
@@ -172,7 +171,7 @@ def _status(options):
         return [read_status(path) for path in find_runs(options.runs)]
 
     if options.json:
-        print(json.dumps(list(map(asdict, read())), indent=1))
+        print(json.dumps([status.to_json() for status in read()], indent=1))
     elif options.watch is None:
         print(_table_of_runs(read()))
     else:
