@@ -123,7 +123,7 @@ def _progress(path):
         values = {"epoch": heartbeat["epoch"], "last_activity": heartbeat["time"]}
         if heartbeat["steps"]:
             values["epoch_share"] = round(heartbeat["step"] / heartbeat["steps"], 4)
-        if heartbeat["train_loss"] is not None:  # the epoch has more than just begun
+        if heartbeat.get("train_loss") is not None:  # the epoch has more than just begun
             values["train_loss"] = heartbeat["train_loss"]
         if heartbeat["seconds_left"] is not None:  # the process has measured its speed
             values.update({n: heartbeat[n] for n in ("images_per_second", "seconds_left")})
