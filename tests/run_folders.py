@@ -150,9 +150,7 @@ ARGUMENTS = (
 )
 
 
-def authors_lines(
-    epochs, head=HEADS[0], arguments=None, top5=False, module=False, parameters="0.3494M"
-):
+def authors_lines(epochs, head=HEADS[0], arguments=None, top5=False, module=False):
     """The lines of a log of the authors' code with these numbers.
 
     Parameters
@@ -167,8 +165,6 @@ def authors_lines(
         As on ImageNet.
     module : bool
         With the lines that MXNet's Module adds, whose numbers are of the last few batches.
-    parameters : str
-        That the log says the network has.
     """
     lines = []
 
@@ -186,7 +182,7 @@ def authors_lines(
         given = re.search(r"lr_steps='([\d,]+)'", arguments)
         steps = list(map(int, given[1].split(","))) if given else usual
         log(f"training strategy: lr=0.100000, step={steps}")
-        log(f"network parameters: {parameters}")
+        log("network parameters: 0.3494M")
     log("Start training with [gpu(0), gpu(1)]")
     for number, row in sorted(epochs.items()):
         name = f"Epoch[{number - 1}]"

@@ -106,13 +106,13 @@ def test_a_record_file_without_its_index_is_refused(script, digits, tmp_path):
         (["check", ".", "--sample", "0"], "name 1 or more"),
         (["eval", "/no-such-folder"], "is not a run"),
         (["export", "/no-such-folder", "--out", "x"], "is not a run"),
-        (["plot", "/no-such-folder"], "log.jsonl"),
+        (["plot", "/no-such-folder"], "config.json"),
         (["trian"], "invalid choice"),
         (["networks", "cifar_dmrnet15"], "14 or 20"),
         (["networks", "--classes", "3"], "dmr networks NAME"),
         (["networks", "cifar_dmrnet8", "--classes", "0"], "classes"),
         (["paths", "--plot", "x.xyz"], "x.xyz"),
-        (["paths", "--plot", "picture"], "ends in .png, .svg or .pdf"),
+        (["paths", "--plot", "picture"], "supported formats"),
         (["networks", "--no-such"], "unrecognized arguments: --no-such"),
         (["paths", "cifar_dmrnet8", "--plot", "x.png"], "leave out the names"),
         (["convert", "/no-such-folder", "--form", "grouped", "--run-dir", "x"], "is not a run"),
@@ -303,7 +303,7 @@ def test_a_curve_of_a_damaged_log_is_refused(short_run, tmp_path):
     shutil.copytree(short_run, tmp_path / "run")
     with open(tmp_path / "run" / "log.jsonl", "a") as file:
         file.write('{"event": "epoch", "epoch": 3}\n')
-    with pytest.raises(DMRError, match="line 5 of .* has no usable images"):
+    with pytest.raises(DMRError, match="line 5 of .* is damaged"):
         cli._main(["plot", str(tmp_path / "run")])
 
 

@@ -8,6 +8,7 @@ from run_folders import log_of, write_run
 
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runs import log as runlog
+from dmr_gluon.runs.directory import RunDirectory
 from dmr_gluon.runs.reader import read_run
 
 
@@ -46,13 +47,12 @@ def test_a_last_line_may_be_cut_anywhere(run):
 
 
 @pytest.mark.parametrize(
-    "line", [b"{", b"\xff\xfe", b"3", b"[]", b"{}", b'{"event": "other"}', b"[" * 100_000, b"\0"]
+    "line", [b"{", b"\xff\xfe", b"3", b"[]", b"{}", b'{"event": 3}', b"[" * 100_000, b"\0"]
 )
 def test_any_other_line_is_named(run, line):
     lines = lines_of(run)
     write(run, [*lines[:2], line, *lines[2:], b""])
-    text = refusal(run)
-    assert text.startswith(f"line 3 of {log_of(run)} ") and text.endswith("take that line out")
+    assert refusal(run) == f"line 3 of {log_of(run)} is damaged: take that line out"
     write(run, [*lines, b""])  # as it says
     assert read_run(run).state == "finished"
 
@@ -60,15 +60,13 @@ def test_any_other_line_is_named(run, line):
 @pytest.mark.parametrize(
     "name", ["epoch", "images", "train_loss", "train_error", "test_loss", "test_error", "seconds"]
 )
-@pytest.mark.parametrize("value", [None, "1", float("nan"), -1, True, [], 1e999, {"train": "x"}])
-def test_a_value_that_cannot_be_is_named(run, name, value):
+@pytest.mark.parametrize("value", [None, "1", float("nan"), -1, True, {"train": "x"}])
+def test_a_line_without_its_numbers_is_damaged(run, name, value):
     lines = lines_of(run)
     event = json.loads(lines[2])
     event[name] = value
     write(run, [*lines[:2], json.dumps(event).encode(), *lines[3:], b""])
-    found = refusal(run)
-    wanted = "train" if name == "seconds" and value == {"train": "x"} else name
-    assert f"line 3 of {log_of(run)} has no usable {wanted};" in found
+    assert refusal(run) == f"line 3 of {log_of(run)} is damaged: take that line out"
 
 
 def test_a_field_that_was_added_later_may_be_missing(run):
@@ -97,7 +95,9 @@ def test_a_start_that_does_not_say_what_was_trained(run, part, value):
 def test_a_configuration_that_is_damaged(run, content):
     with open(os.path.join(run, "config.json"), "w") as file:
         file.write(content)
-    assert "config.json" in refusal(run)
+    with pytest.raises(DMRError, match="config.json"):
+        RunDirectory(run).config()
+    assert read_run(run).state == "finished"  # the log says what was trained
 
 
 def test_what_cannot_be_read(tmp_path):
@@ -110,5 +110,5 @@ def test_forgetting_what_comes_after_an_epoch(run):
     assert [record.epoch for record in runlog.epochs(log_of(run))] == [1, 2]
     lines = lines_of(run)
     write(run, [lines[0], b"nonsense", *lines[1:], b""])
-    with pytest.raises(DMRError, match="line 2 of .* the log is damaged"):
+    with pytest.raises(DMRError, match="line 2 of .* is damaged"):
         runlog.forget_after(log_of(run), 1)

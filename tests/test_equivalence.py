@@ -250,11 +250,11 @@ def test_a_converted_run_is_resumed_as_if_nothing_had_happened(short_run, tmp_pa
 def test_a_run_is_not_converted_into_its_own_form_or_over_anything(short_run, tmp_path):
     with pytest.raises(DMRError, match="branches already"):
         convert_run(short_run, "branches", str(tmp_path / "new"))
-    with pytest.raises(DMRError, match="not an empty folder"):
+    with pytest.raises(DMRError, match="is not empty"):
         convert_run(short_run, "grouped", short_run)
     (tmp_path / "file").write_text("mine")
-    for out in (tmp_path, tmp_path / "file"):
-        with pytest.raises(DMRError, match="not an empty folder"):
+    for out, words in ((tmp_path, "not empty .*file is there"), (tmp_path / "file", "write to")):
+        with pytest.raises(DMRError, match=words):
             convert_run(short_run, "grouped", str(out))
     assert os.listdir(tmp_path) == ["file"]
     (tmp_path / "empty").mkdir()

@@ -269,7 +269,7 @@ class TestSeries:
         runlog.append(log, "resume", epoch=7, step=9, changes={"lr": [0.1, 0.2]})
         assert train(tmp_path, data) == 0
         printed = capfd.readouterr().out
-        assert "not comparable: lr changed from 0.1 to 0.2 after epoch 7" in printed
+        assert "lr changed from 0.1 to 0.2 after epoch 7" in printed
 
     def test_a_run_that_another_process_trains_is_left_to_it(self, tmp_path, data, stand_in, capfd):
         stand_in("sys.exit(3)")

@@ -124,5 +124,5 @@ def test_a_line_without_its_numbers_is_damage(tmp_path, field):
     values[field] = None
     log = tmp_path / "log.jsonl"
     log.write_text(json.dumps({"event": "steps", "time": "2026-01-01", **values}) + "\n")
-    with pytest.raises(DMRError, match="line 1 of .* has no usable"):
+    with pytest.raises(DMRError, match="line 1 of .* is damaged"):
         runlog.read(str(log))

@@ -1,29 +1,18 @@
-"""Pictures do not depend on the user's Matplotlib; learning curves tell their runs apart."""
+"""Pictures do not depend on the user's Matplotlib settings; learning curves show every run."""
 
 import os
 from dataclasses import replace
 
 import pytest
+from matplotlib.figure import Figure
 from run_folders import log_of, write_run
 
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runs import learning_curve as plots
 from dmr_gluon.runs import log as runlog
-from dmr_gluon.runs.learning_curve import learning_curve, style, told_apart, write_picture
-from dmr_gluon.runs.reader import read_run
+from dmr_gluon.runs.learning_curve import learning_curve, style, write_picture
 from dmr_gluon.training.fit import fit
 from dmr_gluon.training.options import RunOptions
-
-#: dmr, for a user whom the system does not know.
-NOBODY = """
-import os, pwd, sys
-def unknown(uid):
-    raise KeyError(uid)
-pwd.getpwuid = unknown
-os.environ.pop("HOME")
-from dmr_gluon.cli.main import main
-main()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -35,22 +24,12 @@ def pictured(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize(
-    "program, environment",
-    [
-        (("-m", "dmr_gluon.cli.main"), {"MATPLOTLIBRC": "{rc}"}),
-        (("-c", NOBODY), {}),
-    ],
-    ids=["settings", "nobody"],
-)
-def test_a_picture_is_the_same_whatever_the_users_settings(
-    command, pictured, tmp_path, program, environment
-):
+def test_a_picture_is_the_same_whatever_the_users_settings(command, pictured, tmp_path):
     rc = tmp_path / "matplotlibrc"
     rc.write_text("text.usetex: True\nfont.size: 30\nsavefig.dpi: 20\n")
-    environment = {name: value.format(rc=rc) for name, value in environment.items()}
     out = tmp_path / "curve.png"
-    done = command(*program, "plot", pictured, "--out", out, cwd=tmp_path, **environment)
+    program = ("-m", "dmr_gluon.cli.main", "plot", pictured, "--out", out)
+    done = command(*program, cwd=tmp_path, MATPLOTLIBRC=str(rc))
     assert (done.returncode, done.stdout) == (0, f"{out}\n"), done.stderr
     assert out.read_bytes() == (pictured / "usual.png").read_bytes()
 
@@ -62,6 +41,8 @@ def test_what_matplotlib_cannot_draw_is_one_line(trouble, tmp_path):
 
     with pytest.raises(DMRError, match=f"x.png cannot be drawn \\({type(trouble).__name__}.*\\)$"):
         write_picture(draw, str(tmp_path / "x.png"))
+    with pytest.raises(DMRError, match="x.bmp cannot be drawn .*not supported"):
+        write_picture(Figure, str(tmp_path / "x.bmp"))
     assert not list(tmp_path.iterdir())
 
 
@@ -84,32 +65,19 @@ def test_no_training_fails_because_of_its_picture(
 # Curves of several runs.
 
 
-def test_runs_are_told_apart_by_what_differs(tmp_path):
-    def run(path, network="cifar_dmrnet14", seed=1, **choices):
-        choices = {"dataset": "cifar10", "epochs": 1, **choices}
-        return read_run(write_run(tmp_path / path, network=network, seed=seed, **choices))
-
-    one, two = run("a"), run("b", seed=2)
-    assert told_apart([one, two]) == ("cifar_dmrnet14, cifar10", ["seed 1", "seed 2"])
-    other = run("c", "cifar_resnet26")
-    assert told_apart([one, other])[1] == ["cifar_dmrnet14", "cifar_resnet26"]
-    fast = run("d", lr=0.2)  # told apart by its folder alone
-    names = [f"seed 1, {tmp_path / 'a'}", "seed 2", f"seed 1, {tmp_path / 'd'}"]
-    assert told_apart([one, two, fast])[1] == names
-    assert told_apart([one, fast])[1] == [str(tmp_path / "a"), str(tmp_path / "d")]
-    assert told_apart([one]) == ("cifar_dmrnet14, cifar10, seed 1", [""])
-
-
 def test_many_runs_have_names_and_looks_of_their_own(tmp_path):
     runs = [
-        write_run(tmp_path / str(seed) / "run", network="cifar_dmrnet14", dataset="cifar10",
+        write_run(tmp_path / f"run{seed}", network="cifar_dmrnet14", dataset="cifar10",
                   seed=seed, epochs=2)
         for seed in range(1, 9)
     ]  # fmt: skip
     figure = learning_curve(runs)
     (legend,) = figure.legends
     texts = [text.get_text() for text in legend.get_texts()]
-    assert texts == [f"seed {seed}: 6.50% after epoch 2" for seed in range(1, 9)]
+    assert texts == [
+        f"run{seed}: cifar_dmrnet14, cifar10, seed {seed}, 6.50% after epoch 2"
+        for seed in range(1, 9)
+    ]
     for axes in figure.axes:
         lines = axes.get_lines()
         looks = {f"{line.get_color()} {line._dash_pattern}" for line in lines}
@@ -125,7 +93,7 @@ def test_a_run_of_one_epoch_is_a_marker(tmp_path):
     for axes in figure.axes:
         (line,) = axes.get_lines()
         assert line.get_marker() == "o" and line.get_markersize() > 2
-        assert list(axes.get_xticks()) == [1]
+        assert [tick for tick in axes.get_xticks() if 0.5 < tick < 1.5] == [1]
 
 
 def test_60_series_of_each_colour_look_different():

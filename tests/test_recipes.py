@@ -186,8 +186,6 @@ def test_a_run_goes_on_where_it_was_unless_told_otherwise(
         {"seed": True},
         {"dataset": {"name": "digits"}},
         {"recipe": []},
-        {"devices": []},
-        {"devices": ["tpu"]},
     ],
 )
 def test_a_configuration_that_is_damaged_is_refused(short_run, tmp_path, damage):

@@ -139,11 +139,8 @@ dmr prepare imagenet --source tree --out o
     then dmr prepare imagenet --source tree --out o --partial
 # Training
 MINE --run-dir runs/short
-    says ; continue it with --resume, or choose another --run-dir
+    says is there); continue a run with --resume, or choose another --run-dir
     then train_cifar.py --run-dir runs/short --resume --epochs 2
-    then MINE --run-dir runs/other
-MINE --run-dir images
-    says could replace its files; choose another --run-dir
     then MINE --run-dir runs/other
 train_cifar.py --resume
     says needs the run to continue: --run-dir RUN
@@ -389,7 +386,6 @@ UNTRIED = {
     "is there and is another program's": "as with a run in the place of the bundle",
     "; see ": "the parser's own; test_cli.py",
     "; give the same flags ": "needs all of the paper's sets; test_experiments.py",
-    "is another user's, who may be training ": "needs another user; test_resume.py",
     "did not give all the same sums; ": "test_training.py breaks a replica",
 }
 

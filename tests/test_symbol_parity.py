@@ -40,7 +40,6 @@ def test_names_shapes_and_counts_are_equal(name):
 @pytest.mark.parametrize("name", marked([*QUICK, "dmrnet29"]))
 def test_outputs_and_gradients_are_equal(name):
     agreement = symbol_parity.compare(name)
-    assert agreement.names
     assert agreement.outputs < 1e-10 and agreement.gradients < 1e-8
     assert agreement.statistics < 1e-10
 
@@ -59,7 +58,7 @@ def test_another_network_is_noticed(monkeypatch):
     get_symbol = symbols.dmrnet.get_symbol
     monkeypatch.setattr(symbols.layers, "mean", lambda terms: symbols.layers.total(terms) * 0.49)
     agreement = symbol_parity.compare("cifar_dmrnet8")
-    assert agreement.names and agreement.outputs > 1e-4 and agreement.gradients > 1e-4
+    assert min(agreement.outputs, agreement.gradients) > 1e-4
     monkeypatch.undo()
     assert symbol_parity.compare("cifar_dmrnet8").outputs < 1e-10
     # Running statistics that move faster, in the hand-written one alone.
@@ -74,6 +73,7 @@ def test_another_network_is_noticed(monkeypatch):
         symbols.dmrnet, "get_symbol", lambda **options: get_symbol(**{**options, "branches": 3})
     )
     assert not symbol_parity.same_names("cifar_dmrnet8")
+    assert symbol_parity.compare("cifar_dmrnet8").outputs == float("inf")
 
 
 @pytest.mark.parametrize("name", marked([*QUICK, "dmrnet29"]))

@@ -377,7 +377,7 @@ class TestDevices:
         assert "GPU 3 has compute capability 3.7" in old
 
     def test_without_a_driver_there_is_nothing_to_warn_of(self, monkeypatch, capsys):
-        monkeypatch.setattr(devices, "find_gpus", lambda: [])
+        monkeypatch.setattr(devices, "find_gpus", list)
         monkeypatch.setattr(devices, "find_gpus", list)
         devices.warn_of_unfit_gpus([0])
         assert capsys.readouterr().err == ""

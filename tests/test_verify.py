@@ -47,7 +47,7 @@ def test_another_printed_number_is_noticed(name, printed, monkeypatch):
     networks = [replace(row, parameters=printed) for row in paper.NETWORKS if row.name == name]
     monkeypatch.setattr(verify.paper, "NETWORKS", networks)
     (measured,) = verify.measure_networks()
-    known = name in published.KNOWN_PARAMETERS
+    known = name in published.NOTED
     assert measured.parameters.verdict == (KNOWN if known else DIFFERS)
 
 
@@ -65,7 +65,9 @@ def test_another_depth_is_noticed(monkeypatch):
     rows = [replace(row, depth=45) for row in paper.NETWORKS if row.name == "dmrnet44"]
     monkeypatch.setattr(verify.paper, "NETWORKS", rows)
     (measured,) = verify.measure_networks()
-    assert measured.depth.verdict == DIFFERS and measured.parameters.verdict == EQUAL
+    check = verify.check_depths([measured])
+    assert (check.verdict, check.difference) == (DIFFERS, "dmrnet44")
+    assert measured.parameters.verdict == EQUAL
 
 
 def test_another_average_of_path_lengths_is_noticed(monkeypatch):
@@ -90,9 +92,9 @@ def test_a_difference_of_implementations_is_noticed(monkeypatch):
         ({"gradients": 1e-6}, DIFFERS),
         ({"statistics": 1e-8}, DIFFERS),
         ({"outputs": float("nan")}, DIFFERS),
-        ({"names": False}, DIFFERS),
+        ({"statistics": float("nan")}, DIFFERS),
     ):
-        agreement = replace(verify.symbol_parity.Agreement(True, 1e-12, 1e-12, 1e-12), **changes)
+        agreement = replace(verify.symbol_parity.Agreement(1e-12, 1e-12, 1e-12), **changes)
         monkeypatch.setattr(verify.symbol_parity, "compare", lambda name, found=agreement: found)
         found = [check.verdict for check in verify.check_symbol_parity(["cifar_dmrnet14"])]
         assert found == [EQUAL, verdict]

@@ -1,1 +1,1 @@
-"""What can be said of the networks without data: sizes, paths, equivalent forms."""
+"""Analyse the networks without data: sizes, paths, equivalent forms."""

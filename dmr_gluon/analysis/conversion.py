@@ -1,13 +1,13 @@
 """Continue training in another form of the network; see :mod:`dmr_gluon.models.equivalence`."""
 
-import json
 import os
 import shutil
 from dataclasses import asdict
 
 from ..errors import DMRError
-from ..models.equivalence import convert, convert_arrays, respecify
+from ..models.equivalence import convert, convert_arrays
 from ..models.serialization import digest_of, save_model
+from ..runs import log as runlog
 from ..runs.directory import RunDirectory
 from ..runs.trained_network import load_run
 from ..training import checkpoint
@@ -16,21 +16,21 @@ from ..training.step import TrainingStep
 
 
 def convert_training(step, optimizer, form):
-    """Convert a network in the middle of its training.
+    """Convert a network in the middle of training.
 
     Parameters
     ----------
     step : TrainingStep
         The training so far.
     optimizer : Optimizer
-        A new one of the same kind; it receives the momenta and the learning rate.
+        A new one of the same kind; it takes over the momenta and the learning rate.
     form : str
         ``branches`` or ``grouped``.
 
     Returns
     -------
     TrainingStep
-        The next steps in both forms have equal losses.
+        Its next steps have the same losses as those of ``step``.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def convert_training(step, optimizer, form):
 
 
 def convert_run(run, form, out):
-    """Convert a run with its model, log and checkpoint; it can be evaluated and resumed.
+    """Convert a run's model, log and checkpoint, so that it can be evaluated and resumed.
 
     Parameters
     ----------
@@ -64,89 +64,74 @@ def convert_run(run, form, out):
     Raises
     ------
     DMRError
-        For a run without a trained epoch, a network without parallel branches, or an ``out``
-        that is not an empty folder or cannot be written.
+        For a run without a completed epoch or with a damaged log, a network without parallel
+        branches, or an ``out`` that contains files or cannot be written.
     """
-    run = RunDirectory(run)
-    net, config, epoch = load_run(run), run.config(), run.model_epoch()
-    spec = respecify(net.spec, form)
+    run, out = RunDirectory(run), RunDirectory(os.path.normpath(out))
+    config, epoch = run.config(), run.model_epoch()
+    net = load_run(run, epoch=epoch)
     if net.spec.form == form:
         raise DMRError(f"{run.path} has the form {form} already")
-    if os.path.exists(out) and (not os.path.isdir(out) or os.listdir(out)):
-        raise DMRError(f"{out} exists and is not an empty folder; choose another")
-    found = _checkpoint_of(run, config)
+    out.require_empty()
     converted = convert(net, form)
-    digests = {epoch: digest_of(converted)}
+    spec, sha256 = converted.spec, digest_of(converted)
     config.update(network=asdict(spec), converted_from=run.path)
     config["recipe"]["model"] = spec.name
+    events = runlog.read(run.log)
+    for event in events:
+        _replace_hash(event, epoch, sha256)
+        if event["event"] == "start":
+            event.update({n: config[n] for n in ("network", "recipe", "converted_from")})
+    found = _checkpoint_of(run)
     # Under another name until it is complete: an incomplete run could be resumed.
-    other = RunDirectory(os.path.normpath(out) + ".part")
+    part = RunDirectory(out.path + ".part")
     try:
-        shutil.rmtree(other.path, ignore_errors=True)
-        other.create(config)
-        if os.path.exists(run.log):
-            as_it_is = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-            with open(run.log, **as_it_is) as log, open(other.log, "w", **as_it_is) as copy:
-                copy.writelines(_converted_event(line, config, digests) for line in log)
+        shutil.rmtree(part.path, ignore_errors=True)
+        part.create(config)
+        runlog.write(part.log, events)
         if found:
             _, arrays, state = found
+            _replace_hash(state.get("values") or {}, epoch, sha256)
             arrays = _convert_checkpoint(arrays, net.spec, form)
             state = {**state, "config": identity(config)}
-            _identify(state.get("values") or {}, digests)
-            checkpoint.write(other.checkpoints, state["epoch"], arrays, state)
-        save_model(converted, other.model_prefix, epoch)
-        os.replace(other.path, out)
+            checkpoint.write(part.checkpoints, state["epoch"], arrays, state)
+        save_model(converted, part.model_prefix, epoch)
+        os.replace(part.path, out.path)
     except OSError as error:
-        shutil.rmtree(other.path, ignore_errors=True)
-        raise DMRError(f"cannot write to {out}: {error.strerror or error}") from error
+        shutil.rmtree(part.path, ignore_errors=True)
+        raise DMRError(f"cannot write to {out.path}: {error.strerror or error}") from error
     return spec
 
 
-def _checkpoint_of(run, config):
+def _checkpoint_of(run):
     """Return the newest checkpoint of an epoch's end; without one, say so and return None."""
-    with_less = f"the converted run can be evaluated and exported, but not resumed: {run.path} has"
     try:
-        found = checkpoint.read_newest(run.checkpoints, ends_only=True, accept=only_of(config))
-    except DMRError as error:
-        print(f"note: {with_less} no checkpoint that can be used ({error})", flush=True)
-        return None
+        accept = only_of(run.config())
+        found = checkpoint.read_newest(run.checkpoints, ends_only=True, accept=accept)
+    except DMRError:  # each damaged checkpoint has been reported
+        found = None
     if found is None:
-        print(f"note: {with_less} no checkpoint of an epoch's end", flush=True)
+        print(
+            f"note: {run.path} has no usable checkpoint of an epoch's end: the converted run can "
+            f"be evaluated and exported, but not resumed",
+            flush=True,
+        )
     return found
 
 
-def _converted_event(line, config, digests):
-    """Convert one line of the log to the new network."""
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return line
-    kind = event.get("event") if isinstance(event, dict) else None
-    if kind == "start":
-        event.update({name: config[name] for name in ("network", "recipe", "converted_from")})
-    elif kind == "epoch":
-        _identify(event, digests)
-    else:
-        return line
-    return json.dumps(event) + "\n"
-
-
-def _identify(values, digests):
-    """Replace the hash of the old parameters by the new ones', where it is known."""
-    values.pop("parameters_sha256", None)
-    if values.get("epoch") in digests:
-        values["parameters_sha256"] = digests[values["epoch"]]
+def _replace_hash(values, epoch, sha256):
+    """Replace the hash of the parameters in an epoch's values; only the last one's is known."""
+    if values.pop("parameters_sha256", None) and values["epoch"] == epoch:
+        values["parameters_sha256"] = sha256
 
 
 def _convert_checkpoint(arrays, spec, form):
     """Convert every kind of array in a checkpoint."""
-    converted = {}
-    for kind in sorted({name.split("/", 1)[0] for name in arrays}):
-        of_kind = {
-            name.split("/", 1)[1]: array
-            for name, array in arrays.items()
-            if name.startswith(kind + "/")
-        }
-        for name, array in convert_arrays(of_kind, spec, form).items():
+    kinds, converted = {}, {}
+    for path, array in arrays.items():
+        kind, name = path.split("/", 1)
+        kinds.setdefault(kind, {})[name] = array
+    for kind, found in kinds.items():
+        for name, array in convert_arrays(found, spec, form).items():
             converted[f"{kind}/{name}"] = array
     return converted

@@ -10,48 +10,53 @@ from ..errors import DMRError
 def mapping_matrix(branches, mapping="mean"):
     """Return M of equation (4) for K branches, exactly.
 
+    Parameters
+    ----------
+    branches : int
+        K.
+    mapping : str
+        ``mean`` (section 5) or ``identity``.
+
     Returns
     -------
-    list of list of Fraction
-        K x K: 1/K everywhere (section 5), or the identity.
+    numpy.ndarray of Fraction
+        K x K: 1/K everywhere, or the identity.
     """
-    ks = range(branches)
     if mapping == "identity":
-        return [[Fraction(int(i == j)) for j in ks] for i in ks]
-    return [[Fraction(1, branches) for _ in ks] for _ in ks]
+        return np.eye(branches, dtype=int) * Fraction(1)
+    return np.full((branches, branches), Fraction(1, branches))
 
 
 def is_idempotent(matrix):
     """Return whether M M = M, in exact arithmetic."""
-    size = range(len(matrix))
-    square = [[sum(matrix[i][k] * matrix[k][j] for k in size) for j in size] for i in size]
-    return square == matrix
+    matrix = np.array(matrix, dtype=object)
+    return bool((matrix @ matrix == matrix).all())
 
 
 def equation_five(net, images):
-    """Measure how far a running network is from equation (5).
+    """Measure how far a running network deviates from equation (5).
 
-    Inside a stage, the streams x after block t are
+    Within a stage, the streams x after block t are
 
         x_(t+1) = H_t + M (H_t' + ... + H_(t-1)) + M x_t'
 
-    for any earlier block t': the input of t' and the outputs of all branches since then reach
-    block t directly. Without the ReLUs (the paper's first footnote) this is exact. Here the part
-    that each ReLU cuts off, max(0, -(H_t + M x_t)), is counted as output of the branch, so that
-    nothing is neglected.
+    for any earlier block t': its input and the outputs of all branches since then reach block t
+    directly. Without the ReLUs (the paper's first footnote) this is exact. Here the part that
+    each ReLU cuts off, max(0, -(H_t + M x_t)), counts as output of the branch, so nothing is
+    neglected.
 
     Parameters
     ----------
     net : Network
-        With merge-and-run blocks in the form of branches, initialised and not hybridized.
+        With merge-and-run blocks in ``branches`` form, initialised and not hybridized.
     images : NDArray
         (n, 3, height, width).
 
     Returns
     -------
     float
-        Largest difference between both sides, relative to the largest value, over all pairs of
-        blocks of a stage. The left side is the output of the network's blocks, the right side
+        Largest difference between the two sides, relative to the largest value, over all pairs
+        of blocks in a stage. The left side is the output of the network's blocks, the right side
         is computed from the branches alone.
 
     Raises

@@ -1,33 +1,28 @@
-"""Draw Figure 3 again: the distributions of path lengths. Needs no MXNet."""
+"""Redraw Figure 3, the distributions of path lengths. Needs no MXNet."""
 
 from ..models.spec import INCEPTION_LIKE, MERGE_AND_RUN, RESIDUAL
 from ..runs.learning_curve import COLOURS
 from . import paths
 
-#: The three networks that the paper compares, with the number of blocks per L.
+#: The three networks that the paper compares, and their numbers of blocks per L.
 NETWORKS = (("ResNet", RESIDUAL, 2), ("DILNet", INCEPTION_LIKE, 1), ("DMRNet", MERGE_AND_RUN, 1))
 
 #: L of the networks that Figure 3 shows.
 LENGTHS = (9, 24)
 
 
-def distributions(length, layers_per_branch=2, branches=2):
-    """Return (name, distribution) of the three networks for one L of Table 1."""
-    return [
-        (name, paths.of_paper(block, factor * length, layers_per_branch, branches))
-        for name, block, factor in NETWORKS
-    ]
+def distributions(length):
+    """Return (name, distribution) of the three networks for one L of Table 1, with B = K = 2."""
+    return [(name, paths.of_paper(block, factor * length)) for name, block, factor in NETWORKS]
 
 
-def draw(lengths, layers_per_branch=2, branches=2):
-    """Draw the distributions for one or more L, side by side.
+def draw(lengths):
+    """Draw the distributions for one or more L side by side.
 
     Parameters
     ----------
     lengths : sequence of int
-        L, blocks of the DMRNet.
-    layers_per_branch, branches : int
-        B and K.
+        L, the number of the DMRNet's blocks.
 
     Returns
     -------
@@ -37,9 +32,7 @@ def draw(lengths, layers_per_branch=2, branches=2):
 
     figure = Figure(figsize=(4.8 * len(lengths), 3.6), dpi=110, constrained_layout=True)
     for axes, length in zip(figure.subplots(1, len(lengths), squeeze=False)[0], lengths):
-        for colour, (name, distribution) in zip(
-            COLOURS, distributions(length, layers_per_branch, branches)
-        ):
+        for colour, (name, distribution) in zip(COLOURS, distributions(length)):
             sizes = sorted(distribution.counts)
             shares = [100 * distribution.share(size) for size in sizes]
             label = f"{name}: {float(distribution.mean):.1f} ± {distribution.std:.1f}"

@@ -1,9 +1,9 @@
 """Count the paths through a network by their length, exactly (section 3.2, Figure 3).
 
-A path leads from the image to the classifier; its length is its number of layers. A generating
-function counts the paths: the coefficient of z^n is the number of paths of length n. A branch of
-B layers is z^B and a skip connection 1; parts in sequence multiply, parallel parts add. Needs no
-MXNet.
+A path leads from the image to the classifier; its length is its number of layers. Paths are
+counted with generating functions: the coefficient of z^n is the number of paths of length n. A
+branch of B layers is z^B and a skip connection 1; parts in sequence multiply, parallel parts add.
+Needs no MXNet.
 """
 
 import json
@@ -52,7 +52,7 @@ class Distribution:
 
 
 def of_paper(block: str, blocks: int, layers_per_branch: int = 2, branches: int = 2):
-    """Return the distribution as the paper counts it, with identical blocks.
+    """Return the distribution as counted in the paper, with identical blocks.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def of_network(spec: NetworkSpec, count_projections: bool = False) -> Distributi
     """Return the distribution of a network as it is built.
 
     It differs from :func:`of_paper` for merge-and-run networks with shared ends: their last
-    block has one output, the sum of all branches and one mean, which gives its branches more
+    block has a single output, the sum of all branches and one mean, so its branches have more
     weight than those of other blocks.
 
     Parameters
@@ -103,14 +103,13 @@ def of_network(spec: NetworkSpec, count_projections: bool = False) -> Distributi
     count_projections : bool
         Count a projection as a layer, as section 4.3 does and section 3.2 does not.
     """
-    branch, streams = {spec.layers_per_branch: 1}, spec.streams
+    streams = spec.streams
     paths = {1: 1}  # to any one of the streams, which are all alike
     in_channels = spec.stem_channels
     for stage, (blocks, channels) in enumerate(zip(spec.blocks, spec.channels)):
         for block in range(blocks):
             changes = in_channels != channels or (stage > 0 and block == 0)
             in_channels = channels
-            skip = _skip(spec, changes, count_projections)
             last = stage == len(spec.blocks) - 1 and block == blocks - 1
             branches, skips = spec.branches // spec.streams, 1  # into one output
             if spec.kind.streams and last and spec.ends == "shared":
@@ -118,7 +117,10 @@ def of_network(spec: NetworkSpec, count_projections: bool = False) -> Distributi
                 streams = 1
             elif spec.mapping == "mean":
                 skips = streams
-            paths = _product(paths, _sum(_times(branch, branches), _times(skip, skips)))
+            polynomial = {spec.layers_per_branch: branches}
+            if spec.kind.skip and (spec.projections or not changes):
+                polynomial = _sum(polynomial, {int(changes and count_projections): skips})
+            paths = _product(paths, polynomial)
     return Distribution(_product(paths, {1: streams}))
 
 
@@ -143,17 +145,6 @@ def of_graph(symbol) -> Distribution:
             arriving = _sum(arriving, paths[source])
         paths.append({length + layer: count for length, count in arriving.items()})
     return Distribution(paths[-1])
-
-
-def _skip(spec, changes, count_projections):
-    """Return the polynomial of one block's skip connection."""
-    if not spec.kind.skip or (changes and not spec.projections):
-        return {}
-    return {1: 1} if changes and count_projections else {0: 1}
-
-
-def _times(polynomial, factor):
-    return {exponent: factor * coefficient for exponent, coefficient in polynomial.items()}
 
 
 def _sum(one, other):

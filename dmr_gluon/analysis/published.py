@@ -1,4 +1,4 @@
-"""Comparisons with published numbers, and the sizes of the paper's networks. Needs no MXNet."""
+"""Compare counts with published numbers. Needs no MXNet."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from ..paper import numbers
 
 VERDICTS = EQUAL, KNOWN, DIFFERS = "equal", "known", "DIFFERS"
 
-#: Explained differences, by the letter in the tables.
+#: Explanations of known differences, by their letters in the tables.
 NOTES = {
     "a": "Table 2 has one column of parameters for three networks. In all eight rows it "
     "equals the ResNet's with 100 classes; ours are counted with 10.",
@@ -22,26 +22,17 @@ NOTES = {
     "L = 9 of Figure 3 is cifar_dmrnet20, DMRNet with L = 54 of Table 2 is cifar_dmrnet56.",
 }
 
-#: The parameters that notes a and b explain; they excuse no other number.
-KNOWN_PARAMETERS = {
-    "cifar_dilnet14": ("a", 346_650),
-    "cifar_dmrnet14": ("a", 349_402),
-    "cifar_dilnet20": ("a", 541_082),
-    "cifar_dmrnet20": ("a", 543_834),
-    "cifar_dilnet26": ("a", 735_514),
-    "cifar_dmrnet26": ("a", 738_266),
-    "cifar_dilnet32": ("a", 929_946),
-    "cifar_dmrnet32": ("a", 932_698),
-    "cifar_resnet74": ("a", 1_147_418),
-    "cifar_dilnet38": ("a", 1_124_378),
-    "cifar_dmrnet38": ("a", 1_127_130),
-    "cifar_dmrnet50_w4": ("b", 24_151_882),
+#: Networks whose parameters a note explains, as long as their count is that of network_sizes().
+NOTED = {
+    **{f"cifar_{kind}net{n}": "a" for kind in ("dil", "dmr") for n in (14, 20, 26, 32, 38)},
+    "cifar_resnet74": "a",
+    "cifar_dmrnet50_w4": "b",
 }
 
 
 @dataclass(frozen=True)
 class Check:
-    """One published number or claim, and our result.
+    """A published number or claim, and our result.
 
     Parameters
     ----------
@@ -52,10 +43,10 @@ class Check:
     difference : str
         Ours minus the published one; empty if not applicable.
     verdict : str
-        ``equal``: to the digits that the paper prints; ``known``: a difference that is
-        explained; ``DIFFERS``: an unexplained one.
+        ``equal`` (to the digits that the paper prints), ``known`` (an explained difference) or
+        ``DIFFERS`` (an unexplained one).
     note : str
-        A letter of ``NOTES``, or empty.
+        A letter from ``NOTES``, or empty.
     """
 
     what: str
@@ -67,9 +58,9 @@ class Check:
 
 
 def network_sizes():
-    """Return the sizes of the paper's networks, as they were counted in their graphs.
+    """Return the sizes of the paper's networks as counted in their graphs.
 
-    A test counts them again (``tests/test_golden.py``).
+    ``tests/test_golden.py`` counts them again.
 
     Returns
     -------
@@ -82,7 +73,7 @@ def network_sizes():
 
 
 def check_parameters(published, count):
-    """Compare a network's number of parameters with the published one, if there is one.
+    """Compare a network's number of parameters with the published one, if any.
 
     Parameters
     ----------
@@ -95,13 +86,27 @@ def check_parameters(published, count):
     """
     if published.parameters is None:
         return None
-    note, known = KNOWN_PARAMETERS.get(published.name, ("", None))
-    what = f"parameters of {published.name}"
-    return compare_millions(what, published.parameters, count, note if count == known else "")
+    known = count == network_sizes()[published.name]["parameters"]
+    note = NOTED.get(published.name, "") if known else ""
+    return compare_millions(f"parameters of {published.name}", published.parameters, count, note)
 
 
 def compare_millions(what, printed, count, note=""):
-    """Compare a count with millions printed to a few digits."""
+    """Compare a count with a published number of millions, to the digits printed.
+
+    Parameters
+    ----------
+    what : str
+    printed : str
+        In millions.
+    count : int
+    note : str
+        Letter of the note that explains a difference, if any.
+
+    Returns
+    -------
+    Check
+    """
     digits = len(printed.split(".")[1])
     same = f"{count / 1e6:.{digits}f}" == printed
     return Check(

@@ -1,1 +1,1 @@
-"""A run's folder, its log, and what is read from them."""
+"""A run's folder and log, and everything that is read from them."""

@@ -1,22 +1,21 @@
-"""A training run on disk.
+"""A training run on disk. Needs no MXNet.
 
 ====================  ============================================================
-``config.json``       the recipe, the network, the data set, the seed, the versions
-``log.jsonl``         one JSON object a line, see :mod:`dmr_gluon.runs.log`
-``model-symbol.json`` the network as MXNet's own symbol, without a softmax
+``config.json``       recipe, network, data set, seed, versions
+``log.jsonl``         one JSON object per line, see :mod:`dmr_gluon.runs.log`
+``model-symbol.json`` the network as an MXNet symbol, without a softmax
 ``model-NNNN.params`` its parameters after NNNN epochs
 ``curve.png``         the learning curve
 ``checkpoints/``      what ``--resume`` continues from
-``progress.json``     how far it is, while it runs
-``lock``              held by the process that trains
+``progress.json``     progress, while the run is running
+``lock``              locked by the training process
 ====================  ============================================================
-
-Nothing here needs MXNet.
 """
 
 import contextlib
 import fcntl
 import glob
+import itertools
 import json
 import os
 import re
@@ -27,57 +26,54 @@ from ..system.machine import lock
 
 CONFIG_FORMAT = 1
 
-#: Seconds in which a process that holds a run may end.
+#: Seconds to wait for a process that may be about to release a run.
 _PATIENCE = 5.0
 
 
 class RunDirectory:
-    """Paths and configuration of one run."""
+    """Paths and configuration of one run.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Attributes
+    ----------
+    path, log, checkpoints : str
+        The folder, its log, and the folder of its checkpoints.
+    model_prefix : str
+        For MXNet's ``load_checkpoint(prefix, epoch)``.
+    """
 
     def __init__(self, path):
         self.path = os.fspath(path)
+        self.log = self.file("log.jsonl")
+        self.checkpoints = self.file("checkpoints")
+        self.model_prefix = self.file("model")
 
     def file(self, name):
+        """Return the path of a file in the folder."""
         return os.path.join(self.path, name)
-
-    @property
-    def log(self):
-        return self.file("log.jsonl")
-
-    @property
-    def checkpoints(self):
-        return self.file("checkpoints")
-
-    @property
-    def model_prefix(self):
-        """What MXNet's ``load_checkpoint(prefix, epoch)`` wants."""
-        return self.file("model")
 
     @contextlib.contextmanager
     def lock(self):
-        """Hold the run: no other process can train it meanwhile.
+        """Keep other processes from training the run.
 
-        The kernel lets go of it with the process, however that ends. One that is just ending,
-        as when a job is started again, is waited for.
+        The kernel releases the lock when the process ends. When a job is restarted, its
+        predecessor may still be ending, so wait for it a few seconds.
 
         Yields
         ------
         bool
-            False where the file system has no locks, so that nothing keeps others away.
+            False if the file system has no locks and nothing keeps others away.
 
         Raises
         ------
         DMRError
-            Where another process holds it, or its file is another user's.
+            If another process is training the run.
         """
         os.makedirs(self.path, exist_ok=True)
-        path = self.file("lock")
-        if os.path.exists(path) and not os.access(path, os.W_OK):
-            raise DMRError(
-                f"{path} is another user's, who may be training {self.path}; train it as that "
-                f"user, or in another --run-dir"
-            )
-        with open(path, "w", encoding="ascii") as file:
+        with open(self.file("lock"), "w", encoding="ascii") as file:
             locked = lock(file, _PATIENCE)
             if locked is False:
                 raise DMRError(
@@ -87,33 +83,23 @@ class RunDirectory:
             yield locked is True
 
     def exists(self):
+        """Return whether the folder holds a run."""
         return os.path.exists(self.file("config.json"))
 
     def require_empty(self):
-        """Refuse a folder with files in it, which those of a new run could replace.
+        """Refuse a folder with files, which a new run might overwrite.
 
         Raises
         ------
         DMRError
         """
-        if self.exists():
-            raise DMRError(
-                f"{self.path} holds a run already; continue it with --resume, or choose another "
-                f"--run-dir"
-            )
-        ours = ("lock", "config.json.part")  # and what was killed while it began
-        files = (
-            os.path.join(folder, name)
-            for folder, _, names in os.walk(self.path)
-            for name in names
-            if name not in ours
-        )
-        found = next(files, None)
-        if found:
-            raise DMRError(
-                f"{self.path} is not empty ({found} is there), and a new run could replace its "
-                f"files; choose another --run-dir"
-            )
+        for folder, _, names in os.walk(self.path):
+            others = set(names) - {"lock", "config.json.part"}  # a killed start leaves these
+            if others:
+                raise DMRError(
+                    f"{self.path} is not empty ({os.path.join(folder, min(others))} is there); "
+                    f"continue a run with --resume, or choose another --run-dir"
+                )
 
     def create(self, config):
         """Make the folder and write its configuration."""
@@ -123,53 +109,55 @@ class RunDirectory:
         )
 
     def config(self):
-        """The configuration that the run was started with.
+        """Read the configuration that the run was started with.
+
+        Returns
+        -------
+        dict
 
         Raises
         ------
         DMRError
-            Where there is no run, or its configuration is damaged.
+            If there is no run, or its configuration is damaged.
         """
         path = self.file("config.json")
         try:
             with open(path, encoding="utf-8") as file:
                 config = json.load(file)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise DMRError(
                 f"{self.path} is not a run: it has no config.json; name the folder that a "
                 f"training script wrote (--run-dir)"
             ) from None
         except (OSError, ValueError, RecursionError) as error:
             raise DMRError(f"{path} cannot be read: {error}") from error
-        if not _is_whole(config) or config.get("format") != CONFIG_FORMAT:
+        if not _is_whole(config):
             raise DMRError(f"{path} is damaged, or was not written by this version of dmr-gluon")
         return config
 
     def model_epoch(self, epoch=None):
-        """The last epoch whose parameters are there; or ``epoch``, if its are.
+        """Return the last epoch with saved parameters, or ``epoch`` if it has them.
 
         Raises
         ------
         DMRError
-            Where no epoch has ended yet, or that one's parameters are not kept.
+            If no epoch has been completed, or the parameters of ``epoch`` were not kept.
         """
         epochs = self.model_epochs()
+        if not epochs:
+            raise DMRError(
+                f"{self.path} has no model-NNNN.params: no epoch has ended yet; train it with "
+                f"--run-dir {self.path} --resume"
+            )
         if epoch is not None and epoch not in epochs:
             raise DMRError(
                 f"{self.path} has no parameters of epoch {epoch}; kept are those of "
-                f"{', '.join(map(str, sorted(epochs))) or 'none'}"
+                f"{', '.join(map(str, sorted(epochs)))}"
             )
-        if epoch is not None:
-            return epoch
-        if not epochs:
-            raise DMRError(
-                f"{self.path} has no model-NNNN.params yet: no epoch has ended; train it with "
-                f"--run-dir {self.path} --resume"
-            )
-        return max(epochs)
+        return max(epochs) if epoch is None else epoch
 
     def keep_only_models(self, epochs):
-        """Remove the parameters of all other epochs, and what was killed while it was written."""
+        """Remove the parameters of all other epochs, and partly written files."""
         for other, path in self.model_epochs().items():
             if other not in epochs:
                 os.remove(path)
@@ -177,37 +165,30 @@ class RunDirectory:
             os.remove(path)
 
     def kept(self):
-        """For refusals of what else a run has lost: what can be done with what it has."""
+        """Say in a refusal what can be done with the models of a run that cannot be resumed."""
         epochs = ", ".join(map(str, sorted(self.model_epochs())))
         use = f"; 'dmr eval' and 'dmr export' can use its models (of epoch {epochs})"
         return f"{use if epochs else ''}; to train anew, choose another --run-dir"
 
     def model_epochs(self):
-        """Paths of the parameters that are kept, by epoch."""
+        """Return the paths of the saved parameters by epoch."""
         paths = glob.glob(glob.escape(self.model_prefix) + "-*.params")
         found = ((re.search(r"-(\d{4,})\.params$", path), path) for path in paths)
         return {int(match.group(1)): path for match, path in found if match}
 
 
 def _is_whole(config):
-    """Whether a configuration has the parts that everything needs, of the right types."""
-    parts = ("recipe", "network", "dataset")
+    parts = {"recipe": dict, "network": dict, "dataset": dict, "seed": int}
     return (
         isinstance(config, dict)
-        and all(isinstance(config.get(name), dict) for name in parts)
+        and config.get("format") == CONFIG_FORMAT
+        and all(type(config.get(name)) is kind for name, kind in parts.items())
         and isinstance(config["dataset"].get("directory"), str)
-        and type(config.get("seed")) is int
-        and (config.get("log_steps") is None or _is_count(config["log_steps"]))
-        and all(_is_place(place) for place in (config, config.get("resumed_on", {})))
     )
 
 
-def _is_count(value):
-    return type(value) is int and value >= 1
-
-
 def last_devices(config):
-    """Where a run last went on, as far as its configuration says.
+    """Return the ``devices`` and ``workers`` of a run's latest start or resume.
 
     Parameters
     ----------
@@ -216,21 +197,9 @@ def last_devices(config):
     Returns
     -------
     dict
-        ``devices`` and ``workers``.
     """
     last = config.get("resumed_on", config)
     return {name: last[name] for name in ("devices", "workers") if name in last}
-
-
-def _is_place(config):
-    """Whether a run can have been on such devices and workers."""
-    devices = config.get("devices", ["cpu(0)"]) if isinstance(config, dict) else None
-    return (
-        isinstance(devices, list)
-        and devices != []
-        and all(re.fullmatch(r"[cg]pu\([0-9]+\)", str(name)) for name in devices)
-        and type(config.get("workers", 1)) is int
-    )
 
 
 def claim_run_directory(root, stem):
@@ -246,67 +215,68 @@ def claim_run_directory(root, stem):
         Its path.
     """
     os.makedirs(root, exist_ok=True)
-    number = 1
+    numbers = itertools.count(1)
     while True:
-        path = os.path.join(root, f"{stem}-{number:03d}")
-        try:
+        path = os.path.join(root, f"{stem}-{next(numbers):03d}")
+        with contextlib.suppress(FileExistsError):
             os.mkdir(path)
             return path
-        except FileExistsError:
-            number += 1
 
 
 def find_runs(paths):
-    """Folders of runs: those named, and all at any depth below those that are none.
+    """Find runs at any depth below some folders, which may be runs themselves.
+
+    Parameters
+    ----------
+    paths : sequence of str
+
+    Returns
+    -------
+    list of str
 
     Raises
     ------
     DMRError
-        For a folder that isn't there, or in which there is no run.
+        If there is no run below one of the folders.
     """
-    found = []
+    found = {}
     for path in map(os.fspath, paths):
-        if not os.path.isdir(path):
-            raise DMRError(f"{path} is not a folder; name a run, or a folder that holds runs")
-        runs, seen = [], set()
-        for folder, below, files in os.walk(path, followlinks=True):
-            place = os.path.realpath(folder)
-            if place in seen:  # a link that leads back
-                below.clear()
-                continue
-            seen.add(place)
-            if "config.json" in files or "log.jsonl" in files:
-                runs.append(folder)
-                below.clear()  # its checkpoints are no runs
-            below.sort(key=natural)
+        runs = list(_runs_below(path))
         if not runs:
             raise DMRError(
                 f"there is no run in {path}; name a folder that a training has written (--run-dir)"
             )
-        found += runs
-    return list(dict.fromkeys(map(os.path.normpath, found)))
+        found.update(dict.fromkeys(map(os.path.normpath, runs)))
+    return list(found)
+
+
+def _runs_below(path):
+    seen = set()
+    for folder, below, files in os.walk(path, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link that leads back
+            below.clear()
+        elif "config.json" in files or "log.jsonl" in files:
+            below.clear()
+            yield folder
+        seen.add(real)
+        below.sort(key=natural)
 
 
 def is_locked(path):
-    """Whether another process is training this run; None where that cannot be told."""
+    """Return whether another process is training a run, as far as its lock can be read."""
+    # A shared lock conflicts with a training's exclusive one, but not with other readers'.
     try:
         with open(os.path.join(path, "lock"), "rb") as file:
-            # A shared lock is refused while a training holds its exclusive one, and two that
-            # only look don't get into each other's way. Closing the file gives it back.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
     except BlockingIOError:
         return True
-    except OSError:  # a file system without locks, or another user's file
-        return None
+    except OSError:
+        pass
     return False
 
 
 def natural(name):
-    """A key to sort names by, so that seed2 comes before seed10."""
-    # Texts and numbers take turns. Of numbers, too long for int as they may be, the longer one
-    # is the larger.
-    parts = re.split(r"([0-9]+)", name)
-    parts[1::2] = (part.lstrip("0") for part in parts[1::2])
-    return [(len(part) * (i % 2), part) for i, part in enumerate(parts)]
+    """Return a sort key that puts seed2 before seed10."""
+    parts = enumerate(re.split(r"([0-9]+)", name))  # texts and numbers alternate
+    return [int(part) if i % 2 else part for i, part in parts]

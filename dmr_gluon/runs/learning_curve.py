@@ -1,50 +1,42 @@
-"""Drawing with Matplotlib, independent of the user's settings; and learning curves."""
+"""Learning curves, and drawing with Matplotlib independently of the user's settings."""
 
 import contextlib
 import io
 import os
 import warnings
-from dataclasses import dataclass
-from typing import Optional, Tuple, Union
+from typing import NamedTuple, Tuple, Union
 
 from ..errors import DMRError, last_line
 from ..system.files import write_result
 from .reader import read_run
 
-#: Okabe and Ito's palette, which colour-blind readers can tell apart.
+#: Okabe and Ito's palette for colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-#: Lengths of dashes and gaps in widths of the line; the first line is solid.
+#: Lengths of dashes and gaps, in line widths; the first line is solid.
 _DASHES = (
     *((), (3.7, 1.6), (6.4, 1.6, 1, 1.6), (1, 1.65), (6, 1, 1, 1, 1, 1), (2, 1)),
     *((9, 2), (9, 2, 3, 2), (4, 4), (1, 4)),
 )
 
 
-@dataclass(frozen=True)
-class Style:
-    """The look of one series: colour, dashes (None: no line) and marker."""
+class Style(NamedTuple):
+    """The look of one series, in Matplotlib's terms."""
 
     colour: str
-    dashes: Optional[Tuple[float, ...]]
+    line: Union[str, Tuple]
     marker: str
-
-    @property
-    def line(self) -> Union[str, Tuple]:
-        """The dashes as Matplotlib takes them."""
-        if self.dashes is None:
-            return "none"
-        return (0, self.dashes) if self.dashes else "-"
 
 
 def style(number, turn=0):
-    """Return the look of a series with colour ``number``, the ``turn``-th one of that colour.
+    """Return the ``turn``-th style with colour ``number``.
 
-    The first 60 of each colour all differ, the first ten in their dashes.
+    The first 60 styles of each colour all differ, the first ten in their dashes.
     """
+    dashes = _DASHES[(number + turn) % len(_DASHES)]
     return Style(
         COLOURS[number % len(COLOURS)],
-        _DASHES[(number + turn) % len(_DASHES)],
+        (0, dashes) if dashes else "-",
         _MARKERS[(number + 2 * turn + 3 * (turn // len(_DASHES))) % len(_MARKERS)],
     )
 
@@ -58,32 +50,27 @@ def letters(text):
 def own_settings(settings=None, what="the picture"):
     """Draw with Matplotlib's defaults and these settings, whatever the user's are.
 
-    Figures are made as ``matplotlib.figure.Figure``: pyplot would choose a backend.
+    Make figures as ``matplotlib.figure.Figure``: pyplot would choose a backend.
 
     Parameters
     ----------
     settings : dict, optional
         Names and values of ``rcParams``.
     what : str
-        For the message.
+        Subject of the error message.
 
     Raises
     ------
     DMRError
-        If anything goes wrong meanwhile.
+        If drawing fails for any reason.
     """
-    if os.path.expanduser("~") == "~":  # no home, where Matplotlib would look for settings
-        os.environ.setdefault("MPLCONFIGDIR", os.devnull)
     try:
-        import matplotlib
+        import matplotlib.style
 
         with warnings.catch_warnings():
-            # A name in letters that the font lacks; they become boxes.
+            # Characters that the font lacks become boxes.
             warnings.filterwarnings("ignore", "Glyph .* missing")
-            warnings.simplefilter("ignore", matplotlib.MatplotlibDeprecationWarning)
-            own = {**matplotlib.rcParamsDefault, **(settings or {})}
-            del own["backend"]
-            with matplotlib.rc_context(own):
+            with matplotlib.style.context(["default", settings or {}]):
                 yield
     except DMRError:
         raise
@@ -91,17 +78,6 @@ def own_settings(settings=None, what="the picture"):
         raise DMRError(
             f"{what} cannot be drawn ({type(error).__name__}: {last_line(error)})"
         ) from error
-
-
-def check_picture(path):
-    """Refuse a file name without a known extension.
-
-    Raises
-    ------
-    DMRError
-    """
-    if os.path.splitext(path)[1].lower() not in (".png", ".svg", ".pdf"):
-        raise DMRError(f"{path} cannot be written: name a picture that ends in .png, .svg or .pdf")
 
 
 def write_picture(draw, path):
@@ -112,14 +88,13 @@ def write_picture(draw, path):
     draw : callable
         Returns a Figure.
     path : str
-        ``.png``, ``.svg`` or ``.pdf``.
+        Its extension is a format of Matplotlib's, such as ``.png``, ``.svg`` or ``.pdf``.
 
     Raises
     ------
     DMRError
         If it cannot be drawn or written.
     """
-    check_picture(path)
     content = io.BytesIO()
     with own_settings(what=path):
         draw().savefig(content, format=os.path.splitext(path)[1][1:].lower())
@@ -128,14 +103,11 @@ def write_picture(draw, path):
 
 def whole_epochs(axis, last):
     """Put the ticks of an axis at whole epochs."""
-    if last < 5:
-        axis.set_ticks(range(1, last + 1))
-    else:
-        axis.get_major_locator().set_params(integer=True)
+    axis.get_major_locator().set_params(integer=True, min_n_ticks=min(last, 2))
 
 
 def draw_curve_of(run):
-    """Draw ``curve.png`` of a finished run, and report it in a line.
+    """Draw ``curve.png`` of a finished run.
 
     Parameters
     ----------
@@ -144,7 +116,8 @@ def draw_curve_of(run):
     Returns
     -------
     str
-        Its path, or why there is none: a training does not fail because of its picture.
+        A line with its path, or with the reason why it could not be drawn: a training does not
+        fail because of its picture.
     """
     path = run.file("curve.png")
     try:
@@ -174,21 +147,20 @@ def learning_curve(folders):
     from matplotlib.figure import Figure
 
     runs = [read_run(folder) for folder in folders]
-    title, names = told_apart(runs)
     figure = Figure(figsize=(9, 3.6 + 0.18 * len(runs)), dpi=120, constrained_layout=True)
-    figure.suptitle(letters(title), fontsize="medium")
     left, right = figure.subplots(1, 2)
-    for i, (run, name) in enumerate(zip(runs, names)):
+    for i, run in enumerate(runs):
         if not run.epochs:
             raise DMRError(f"{run.path} has no epoch yet; there is nothing to draw")
-        error = f"{run.epochs[run.last].test_error:.2f}% after epoch {run.last}"
         turn, number = divmod(i, len(COLOURS))
         look = style(number, turn)
         options = {"color": look.colour, "linestyle": look.line, "marker": look.marker}
         options.update(markevery=max(1, len(run.epochs) // 10), markersize=3.5, linewidth=1.2)
+        error = f"{run.epochs[run.last].test_error:.2f}% after epoch {run.last}"
+        setup = run.setup
+        label = f"{run.name}: {setup.network}, {setup.dataset}, seed {setup.seed}, {error}"
         left.plot(*run.series("train_loss"), **options)
-        label = letters(": ".join(filter(None, (name, error))))
-        right.plot(*run.series("test_error"), label=label, **options)
+        right.plot(*run.series("test_error"), label=letters(label), **options)
     left.set(title="training loss", xlabel="epoch", ylabel="cross-entropy", yscale="log")
     right.set(title="test error", xlabel="epoch", ylabel="percent", ylim=(0, None))
     last = max(run.last for run in runs)
@@ -199,28 +171,3 @@ def learning_curve(folders):
         whole_epochs(axes.xaxis, last)
     figure.legend(loc="outside lower center", frameon=False, fontsize="small", handlelength=3.5)
     return figure
-
-
-def told_apart(runs):
-    """Return what some runs have in common, and what tells each of them from the others.
-
-    Parameters
-    ----------
-    runs : list of Run
-
-    Returns
-    -------
-    str, list of str
-        Of network, data set and seed, those that all share; and for each run the others, with its
-        folder if that is needed. Empty for a single run.
-    """
-    facts = [(r.setup.network, r.setup.dataset, f"seed {r.setup.seed}") for r in runs]
-    shared = [len(set(values)) == 1 for values in zip(*facts)]
-    common = ", ".join(text for text, same in zip(facts[0], shared) if same)
-    names = [", ".join(t for t, same in zip(own, shared) if not same) for own in facts]
-    if len(runs) > 1:
-        names = [
-            name if name and names.count(name) == 1 else ", ".join(filter(None, (name, run.path)))
-            for name, run in zip(names, runs)
-        ]
-    return common, names

@@ -1,27 +1,28 @@
-"""The log of a run: JSON lines, one event each. The format is defined here and only here.
+"""The log of a run: JSON lines, one event each. This module alone defines the format.
 
-==========  ====================================================================
-event       fields
-==========  ====================================================================
-``start``   the run's configuration (recipe, network, data set, seed, versions)
-``resume``  ``epoch``: the last one that had ended, ``step`` (updates so far);
-            ``changes``: [old, new] of each field of the recipe that was changed;
-            ``moved``: the same of devices and workers; ``processor`` and
-            ``threads``, as in ``start``
-``stop``    ``signal``, ``epoch`` (ended), ``step``: saved and stopped by a signal
-``rollback``  ``reason``: what was not finite; ``at``: updates until then, ``step``:
-            updates up to the restored checkpoint
-``steps``   means since the beginning of an epoch (``--log-steps``): ``epoch`` (from 1),
-            ``step`` (of the epoch, from 1), ``images``, ``train_loss``, ``train_error``
-``epoch``   the fields of :class:`EpochRecord`; in float16 also ``loss_scale`` and
-            ``skipped_steps``, whose gradients were not finite
-``end``     ``epochs``, ``seconds``, ``seconds_by`` activity and
-            ``images_per_second_overall`` of all epochs together, ``test_error`` of the
-            last, ``best``: epoch and error of the best
-``failed``  ``reason``: why the training process ended; ``dmr train`` writes it
-==========  ====================================================================
+============  ==================================================================
+event         fields
+============  ==================================================================
+``start``     the run's configuration (recipe, network, data set, seed, versions)
+``resume``    ``epoch``: the last completed epoch; ``step``: updates so far;
+              ``changes``: [old, new] for each changed field of the recipe;
+              ``moved``: the same for devices and workers; ``processor`` and
+              ``threads`` as in ``start``
+``stop``      saved and stopped by ``signal`` after ``epoch`` and ``step``
+``rollback``  ``reason``: what was not finite; ``at``: updates until then;
+              ``step``: updates up to the restored checkpoint
+``steps``     means since the start of an epoch (``--log-steps``): ``epoch``
+              (from 1), ``step`` (within the epoch, from 1), ``images``,
+              ``train_loss``, ``train_error``
+``epoch``     the fields of :class:`EpochRecord`; in float16 also ``loss_scale``
+              and ``skipped_steps``, whose gradients were not finite
+``end``       totals over all epochs: ``epochs``, ``seconds``, ``seconds_by``
+              activity, ``images_per_second_overall``; ``test_error`` of the last
+              epoch; ``best``: epoch and error of the best one
+``failed``    ``reason``: why the training process ended; written by ``dmr train``
+============  ==================================================================
 
-Every line has ``event`` and ``time`` (UTC, ISO 8601). Nothing here needs MXNet.
+Every line has ``event`` and ``time`` (UTC, ISO 8601). Needs no MXNet.
 """
 
 import json
@@ -34,16 +35,16 @@ from typing import Dict, Optional
 from ..errors import DMRError
 from ..system.files import write_atomically
 
-EVENTS = ("start", "resume", "stop", "rollback", "steps", "epoch", "end", "failed")
-#: What a line of steps must have.
-_STEPS = ("epoch", "step", "images", "train_loss", "train_error")
-#: What a line of an epoch must have; earlier versions did not write the rest.
-_EPOCH = ("epoch", "images", "train_loss", "train_error", "test_loss", "test_error")
+#: Numbers required on a line; earlier versions did not write the other fields.
+_REQUIRED = {
+    "steps": ("epoch", "step", "images", "train_loss", "train_error"),
+    "epoch": ("epoch", "images", "train_loss", "train_error", "test_loss", "test_error"),
+}
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """Results of one epoch; None where a log does not have them.
+    """Results of one epoch; None for what the log does not say.
 
     Parameters
     ----------
@@ -54,18 +55,18 @@ class EpochRecord:
     lr : float, optional
         Learning rate of the last update.
     images : int
-        Images trained on.
+        Number of training images seen.
     train_loss, test_loss : float, optional
         Mean cross-entropy.
     train_error, test_error, test_top5_error : float, optional
         In percent.
     parameters_sha256 : str, optional
-        Hash of the parameters and running statistics, by which eval and export recognise them.
+        Hash of the parameters and running statistics; eval and export check it.
     seconds : dict of str to float
-        Time by activity: ``train``, ``data`` (waiting for it), ``evaluate``, ``save``, ``log``,
-        ``start`` (up to the first step).
+        Time by activity: ``train``, ``data`` (waiting for batches), ``evaluate``, ``save``,
+        ``log``, ``start`` (from program start to the first step).
     images_per_second, images_per_second_overall : float, optional
-        Training alone, and training images over all seconds.
+        Training images per second of training, and of the whole epoch.
     """
 
     epoch: int
@@ -84,7 +85,7 @@ class EpochRecord:
 
     @classmethod
     def of(cls, event):
-        """Return the record of an ``epoch`` event, which may have further fields."""
+        """Make a record from an ``epoch`` event, ignoring further fields."""
         names = {item.name for item in fields(cls)}
         return cls(**{name: value for name, value in event.items() if name in names})
 
@@ -96,10 +97,25 @@ def append(path, event, **values):
         file.write(json.dumps({"event": event, "time": now, **values}) + "\n")
 
 
-def read(path):
-    """Read all events of a log.
+def read_lines(path):
+    """Return the lines of a text file as bytes; the last one is empty or was cut off.
 
-    A last line that was cut off while being written is left out.
+    Raises
+    ------
+    DMRError
+        If the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read().split(b"\n")
+    except OSError as error:
+        raise DMRError(
+            f"{path} cannot be read ({error.strerror}); name a run's folder or log"
+        ) from error
+
+
+def read(path):
+    """Read all events of a log, except a last line that was cut off while being written.
 
     Parameters
     ----------
@@ -108,21 +124,14 @@ def read(path):
     Returns
     -------
     list of dict
-        In the order of the file. Each has ``event``; epochs and steps have their numbers.
+        In file order. Each has ``event``; epochs and steps have their numbers.
 
     Raises
     ------
     DMRError
         If the log cannot be read or a line is damaged.
     """
-    try:
-        with open(path, "rb") as file:
-            lines = file.read().split(b"\n")
-    except OSError as error:
-        raise DMRError(
-            f"{path} cannot be read ({error.strerror}); name a run's folder or log"
-        ) from error
-    events = []
+    lines, events = read_lines(path), []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -131,10 +140,9 @@ def read(path):
         except (ValueError, RecursionError):
             if number == len(lines):
                 break
-            raise _damage(path, number, "is not JSON") from None
-        problem = _problem(event)
-        if problem:
-            raise _damage(path, number, problem)
+            event = None
+        if not _is_event(event):
+            raise DMRError(f"line {number} of {path} is damaged: take that line out")
         events.append(event)
     return events
 
@@ -158,50 +166,46 @@ def epochs(path):
     return [EpochRecord.of(event) for event in read(path) if event["event"] == "epoch"]
 
 
-def _problem(event):
-    """Say what is wrong with an event, or return None."""
-    if not isinstance(event, dict) or event.get("event") not in EVENTS:
-        return "is not an event of a log"
-    if event["event"] not in ("epoch", "steps"):
-        return None
-    numbers = {name: event.get(name) for name in (_STEPS if event["event"] == "steps" else _EPOCH)}
-    optional = ("test_top5_error", "lr", "images_per_second")
-    numbers.update((name, event[name]) for name in optional if event.get(name) is not None)
+def _is_event(event):
+    """Return whether an event has a kind and all numbers that readers rely on."""
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+        return False
+    numbers = [event.get(name) for name in _REQUIRED.get(event["event"], ())]
     if event["event"] == "epoch":
         seconds = event.get("seconds")
-        numbers.update(seconds if isinstance(seconds, dict) else {"seconds": None})
-    wrong = [name for name, value in numbers.items() if not _is_measure(name, value)]
-    return f"has no usable {' and '.join(wrong)}" if wrong else None
+        numbers += seconds.values() if isinstance(seconds, dict) else [None]
+    return all(type(n) in (int, float) and math.isfinite(n) and n >= 0 for n in numbers)
 
 
-def _is_measure(name, value):
-    if name in ("epoch", "step"):
-        return type(value) is int and value >= 1
-    most = 100 if name.endswith("error") else math.inf
-    return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= most
-
-
-def _damage(path, number, what):
-    return DMRError(f"line {number} of {path} {what}; the log is damaged: take that line out")
+def write(path, events):
+    """Replace a log's content."""
+    write_atomically(path, "\n".join(map(json.dumps, events)))
 
 
 def forget_after(path, epoch, steps=0, keep_end=False):
-    """Drop what was logged after ``steps`` of the epoch that follows ``epoch``.
+    """Drop events after step ``steps`` of the epoch that follows ``epoch``; they will recur.
 
-    It will be logged again. The end is dropped too, unless ``keep_end``. A missing log is begun.
+    A missing log is created.
+
+    Parameters
+    ----------
+    path : str
+    epoch, steps : int
+        Completed epochs, and steps of the next one.
+    keep_end : bool
+        Keep an ``end``.
 
     Returns
     -------
     bool
-        Whether the log has an end.
+        Whether the log has an ``end``.
     """
-    events = read(path) if os.path.exists(path) else []
     kept = [
         event
-        for event in events
+        for event in (read(path) if os.path.exists(path) else [])
         if (keep_end or event["event"] != "end")
         and not (event["event"] == "epoch" and event["epoch"] > epoch)
         and not (event["event"] == "steps" and (event["epoch"], event["step"]) > (epoch + 1, steps))
     ]
-    write_atomically(path, "\n".join(json.dumps(event) for event in kept))
+    write(path, kept)
     return any(event["event"] == "end" for event in kept)

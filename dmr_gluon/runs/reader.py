@@ -1,9 +1,8 @@
-"""Read trainings from their folders and logs. Needs no MXNet.
+"""Read trainings from folders and logs. Needs no MXNet.
 
 :mod:`.authors_log` reads the logs of the authors' code into the same form.
 """
 
-import dataclasses
 import os
 from dataclasses import dataclass, field
 from typing import Dict, Optional, Tuple
@@ -11,7 +10,7 @@ from typing import Dict, Optional, Tuple
 from ..errors import DMRError
 from ..models.spec import NetworkSpec
 from ..paper.recipes import Recipe
-from ..system.text_tables import counted, one_line
+from ..system.text_tables import counted
 from . import log as runlog
 from .directory import RunDirectory, find_runs, is_locked
 from .log import EpochRecord
@@ -19,9 +18,9 @@ from .log import EpochRecord
 FINISHED, RUNNING, STOPPED, FAILED = "finished", "running", "stopped", "failed"
 #: The formats of logs.
 OURS, AUTHORS = "dmr_gluon", "authors"
-#: What a configuration may raise if it is damaged.
+#: What a damaged configuration may raise.
 _DAMAGE = (DMRError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
-#: The parts of a run's configuration that only reports show.
+#: Parts of a run's configuration that are only shown in reports.
 _ENVIRONMENT = ("versions", "devices", "workers", "threads", "command")
 
 
@@ -40,11 +39,11 @@ class Setup:
     images : dict of str to int
         ``train`` and ``test``.
     bn_images : int, optional
-        Images over which BN takes its statistics.
+        Number of images over which BN computes its statistics.
     seed : int, optional
     known_by : str, optional
-        How the images are known to be an official set's: ``content``, ``archives`` (their MD5) or
-        ``counts``; None if the log does not say.
+        How the images were identified as an official set: ``content``, ``archives`` (their MD5)
+        or ``counts``; None if the log does not say.
     environment : dict
         Versions, devices and command, for reports.
     """
@@ -71,17 +70,17 @@ class Run:
     format : str
         ``dmr_gluon`` or ``authors``.
     state : str
-        ``finished``: its last epoch is logged; ``running``, ``stopped`` or ``failed``.
+        ``finished`` (its last epoch is logged), ``running``, ``stopped`` or ``failed``.
     setup : Setup
     epochs : dict of int to EpochRecord
         By epoch, from 1.
     points : dict of (int, int) to dict
-        Within epochs: by epoch and step, both from 1, ``train_loss`` and ``train_error`` as means
-        since the beginning of the epoch.
+        By epoch and step, both from 1: ``train_loss`` and ``train_error`` as means since the
+        start of the epoch.
     changes : tuple of str
-        Changes to its recipe while it ran.
+        Changes to its recipe at a resume.
     remarks : tuple of str
-        Other events that may bear on its result.
+        Other events that may affect its result.
     reason : str, optional
         Why it failed.
     updated : str, optional
@@ -101,35 +100,35 @@ class Run:
 
     @property
     def name(self):
-        """A short name for legends: the folder's, or the file's without its extension."""
+        """Name of the folder, or of the file without its extension."""
         path = os.path.abspath(self.path)
         return os.path.basename(path if os.path.isdir(path) else os.path.splitext(path)[0])
 
     @property
     def last(self):
-        """The last epoch that has ended, or 0."""
+        """Last completed epoch, or 0."""
         return max(self.epochs, default=0)
 
     def final(self, measure):
-        """Return a measure after the last epoch of a finished run, as the paper does, or None."""
+        """Return a measure after the last epoch of a finished run, as in the paper, or None."""
         if self.state != FINISHED:
             return None
         return getattr(self.epochs[self.setup.epochs], measure)
 
     def series(self, measure):
-        """Return epochs and values of a measure."""
+        """Return the epochs that have a measure, and its values."""
         rows = [(n, getattr(row, measure)) for n, row in sorted(self.epochs.items())]
         rows = [(n, value) for n, value in rows if value is not None]
         return [number for number, _ in rows], [value for _, value in rows]
 
 
 def read_runs(paths):
-    """Read all runs of folders and files.
+    """Read all runs in folders and files.
 
     Parameters
     ----------
     paths : sequence of str
-        Folders of runs, folders that hold runs at any depth, log files of this package
+        Folders of runs, folders that contain runs at any depth, log files of this package
         (``.jsonl``) or of the authors' code.
 
     Returns
@@ -140,7 +139,7 @@ def read_runs(paths):
     Raises
     ------
     DMRError
-        If a path does not exist, holds no run or is damaged.
+        If a path does not exist, contains no run or is damaged.
     """
     from .authors_log import read_authors_log
 
@@ -148,13 +147,10 @@ def read_runs(paths):
     for path in map(os.fspath, paths):
         if os.path.isdir(path):
             found = [read_run(folder) for folder in find_runs([path])]
-        elif not os.path.isfile(path):
-            raise DMRError(f"{path} does not exist; name a run, a folder that holds runs, or a log")
-        elif os.path.basename(path) in ("log.jsonl", "config.json"):
-            # The folder says more: whether it is being trained, and the recipe after a change.
+        elif os.path.basename(path) == "log.jsonl":  # its folder tells whether it is running
             found = [read_run(os.path.dirname(path) or os.curdir)]
         elif path.endswith(".jsonl"):
-            found = [_run(path, path)]
+            found = [_run(path, runlog.read(path))]
         else:
             found = [read_authors_log(path)]
         for run in found:
@@ -168,95 +164,69 @@ def read_run(folder):
     Raises
     ------
     DMRError
-        If its log or configuration is damaged.
+        If there is no run, or its log is damaged.
     """
-    run = RunDirectory(folder)
-    config = run.config() if run.exists() else None
-    # Before the log: a run that ends between the two is then finished, not stopped.
-    return _run(folder, run.log, config, is_locked(folder))
+    running = is_locked(folder)  # before the log, lest a run that ends meanwhile seem stopped
+    log = RunDirectory(folder).log
+    return _run(folder, runlog.read(log) if os.path.exists(log) else [], running)
 
 
-def _run(path, log, config=None, running=False):
-    events = runlog.read(log) if config is None or os.path.exists(log) else []
+def _run(path, events, running=False):
     starts = [number for number, event in enumerate(events) if event["event"] == "start"]
     if starts:
-        events = events[starts[-1] :]  # the folder was used again without its config.json
-    sources = {"config.json": config, "the log's start": events[0] if starts else None}
+        events = events[starts[-1] :]  # the folder was reused
+    start = events[0] if starts else RunDirectory(path).config()
+    changes, remarks = [], []
     try:
-        setups = [_setup(source) for source in sources.values() if source is not None]
-        changes = [change for event in events for change in _changes(event)]
-        moves = [move for event in events for move in _moves(event)]
+        recipe = dict(start["recipe"])
+        for event in events:
+            after = f"after epoch {event.get('epoch')}"
+            for name, (old, new) in event.get("changes", {}).items():
+                recipe[name] = new
+                changes.append(f"{name} changed from {old} to {new} {after}")
+            for old, new in event.get("moved", {}).values():
+                remarks.append(f"continued on {new} instead of {old} {after}")
+        setup = _setup({**start, "recipe": recipe})
     except _DAMAGE as error:
         raise DMRError(
-            f"{path} does not say what was trained ({error!r}): config.json or {log} is damaged, "
+            f"{path} does not say what was trained ({error!r}): its log or config.json is damaged, "
             f"or of another version; put the original back"
         ) from error
-    if not setups:
-        raise DMRError(
-            f"{log} does not say what was trained: it has no start, and there is no config.json "
-            f"beside it; put either back"
-        )
-    setup, texts = setups[0], [text for _, text in changes]
-    if len(setups) == 2:
-        texts += _contradictions(*setups, {name for name, _ in changes})
     epochs = [EpochRecord.of(event) for event in events if event["event"] == "epoch"]
-    last = events[-1] if events else {"event": None}
+    points = [event for event in events if event["event"] == "steps"]
+    rollbacks = sum(event["event"] == "rollback" for event in events)
+    if rollbacks:
+        remarks.append(f"rolled back from a loss that was not finite: {counted(rollbacks, 'time')}")
+    last = events[-1] if events else {}
     if any(record.epoch == setup.epochs for record in epochs):
         state = FINISHED
     elif running:
         state = RUNNING
     else:
-        state = FAILED if last["event"] == "failed" else STOPPED
-    rollbacks = sum(event["event"] == "rollback" for event in events)
-    if rollbacks:
-        moves.append(f"rolled back from a loss that was not finite: {counted(rollbacks, 'time')}")
+        state = FAILED if last.get("event") == "failed" else STOPPED
     return Run(
         path=path,
         format=OURS,
         state=state,
         setup=setup,
-        epochs={record.epoch: record for record in epochs if record.epoch <= setup.epochs},
+        epochs={record.epoch: record for record in epochs},
         points={
-            (event["epoch"], event["step"]): {
-                name: event[name] for name in ("train_loss", "train_error")
+            (point["epoch"], point["step"]): {
+                name: point[name] for name in ("train_loss", "train_error")
             }
-            for event in events
-            if event["event"] == "steps"
+            for point in points
         },
-        changes=tuple(texts),
-        remarks=tuple(moves),
-        reason=one_line(str(last.get("reason")), 200) if state == FAILED else None,
+        changes=tuple(changes),
+        remarks=tuple(remarks),
+        reason=last.get("reason") if state == FAILED else None,
         updated=last.get("time"),
     )
-
-
-def _changes(event):
-    """Yield the recipe's changes at a resume: field, and the change in words."""
-    for name, (old, new) in event.get("changes", {}).items():
-        yield name, f"{name} changed from {old} to {new} after epoch {event['epoch']}"
-
-
-def _moves(event):
-    """Yield changes of devices and workers at a resume, in words."""
-    for old, new in event.get("moved", {}).values():
-        yield f"continued on {new} instead of {old} after epoch {event['epoch']}"
-
-
-def _contradictions(config, start, changed):
-    """Yield where the log is of another training than config.json, and no resume says why."""
-    names = ("dataset", "network", "spec", "images", "seed", "epochs")
-    pairs = {name: (getattr(config, name), getattr(start, name)) for name in names}
-    for item in dataclasses.fields(Recipe):
-        pairs[item.name] = tuple(getattr(setup.recipe, item.name) for setup in (config, start))
-    for name, (ours, its) in pairs.items():
-        if ours != its and name not in changed:
-            yield f"{name} {ours!r} in config.json, {its!r} at the log's start"
 
 
 def _setup(config):
     spec, recipe = NetworkSpec.from_json(config["network"]), Recipe.from_json(config["recipe"])
     dataset, devices = config["dataset"], config.get("devices") or [None]
-    # With sync_bn the devices of a process take them together.
+    # With sync_bn, all devices of a process share their statistics.
     parts = (1 if recipe.sync_bn else len(devices)) * recipe.accumulate * config.get("workers", 1)
     return Setup(
         dataset=dataset["name"],

@@ -1,7 +1,6 @@
-"""The state of runs, read from their folders while they are trained. Needs no MXNet.
+"""The state of runs, read from their folders while they are being trained. Needs no MXNet.
 
-The training process holds an exclusive lock on ``RUN/lock`` and rewrites
-``RUN/progress.json`` every few seconds; both are only read here.
+The training process locks ``RUN/lock`` and rewrites ``RUN/progress.json`` every few seconds.
 """
 
 import json
@@ -10,8 +9,8 @@ from datetime import datetime, timezone
 from typing import Optional
 
 from ..errors import DMRError
-from .directory import RunDirectory, is_locked
-from .reader import RUNNING, STOPPED, read_run
+from .directory import RunDirectory
+from .reader import RUNNING, read_run
 
 UNREADABLE = "unreadable"
 
@@ -26,19 +25,19 @@ class RunStatus:
     state : str
         ``running``, ``stopped``, ``finished``, ``failed`` or ``unreadable``.
     reason : str, optional
-        Why it failed or cannot be read, or why it may still be running.
+        Why it failed or cannot be read.
     epoch, epochs : int, optional
-        The current epoch of a running run, otherwise the last one that ended; and the planned ones.
+        Current epoch of a running run, otherwise the last completed one; and their planned number.
     epoch_share : float, optional
-        Completed share of a running run's epoch.
+        Completed fraction of a running run's epoch.
     train_loss : float, optional
-        Mean since the beginning of the epoch; of a run that is not running, as last logged.
+        Mean since the start of a running run's epoch, otherwise of the last completed epoch.
     test_error, best_error, top5_error : float, optional
-        In percent; of the last epoch, the least, and the last epoch's top-5 error.
+        In percent: after the last epoch, the lowest, and the top-5 error after the last epoch.
     images_per_second : float, optional
-        In training.
+        During training.
     seconds_left : float, optional
-        Until the end of the run; if it is not running, the time it would still take.
+        Estimated time to the end of the run.
     last_activity : str, optional
         ISO 8601, UTC.
     """
@@ -58,18 +57,19 @@ class RunStatus:
     last_activity: Optional[str] = None
 
     def to_json(self):
+        """Return the fields by name."""
         return asdict(self)
 
     def idle_seconds(self):
         """Return the seconds since the last activity, or None."""
         if self.last_activity is None:
             return None
-        then = _time(self.last_activity)
-        return max(0.0, (datetime.now(timezone.utc) - then).total_seconds())
+        idle = datetime.now(timezone.utc) - datetime.fromisoformat(self.last_activity)
+        return max(0.0, idle.total_seconds())
 
 
 def read_status(path):
-    """Read the state of a run. A damaged run is a state, not an error.
+    """Read the state of a run. Damage is a state, not an error.
 
     Parameters
     ----------
@@ -82,54 +82,30 @@ def read_status(path):
     try:
         return _read(path)
     except DMRError as error:
-        reason = str(error)
-    except OSError as error:
-        reason = f"{error.strerror} ({error.filename})"
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"log.jsonl or progress.json has other fields than expected ({error!r})"
-    return RunStatus(path, UNREADABLE, reason)
+        return RunStatus(path, UNREADABLE, str(error))
 
 
 def _read(path):
     run = read_run(path)
-    epochs, points = [run.epochs[number] for number in sorted(run.epochs)], sorted(run.points)
-    values = {"epoch": run.last, "epochs": run.setup.epochs}
-    if epochs:
-        last = epochs[-1]
+    records = [run.epochs[number] for number in sorted(run.epochs)]
+    values = {"epoch": run.last, "epochs": run.setup.epochs, "last_activity": run.updated}
+    if records:
+        last = records[-1]
         values.update(
             train_loss=last.train_loss,
             test_error=last.test_error,
-            best_error=min(record.test_error for record in epochs),
+            best_error=min(record.test_error for record in records),
             top5_error=last.test_top5_error,
             images_per_second=last.images_per_second,
-            seconds_left=mean_seconds(epochs) * (run.setup.epochs - last.epoch),
+            seconds_left=mean_seconds(records) * (run.setup.epochs - last.epoch),
         )
-    if points and points[-1][0] > run.last:
-        values["train_loss"] = run.points[points[-1]]["train_loss"]
-    times, reason = [run.updated], run.reason
-    progress = _progress(RunDirectory(path).file("progress.json")) if run.state == RUNNING else None
-    if progress:
-        values["epoch"] = int(progress["epoch"])
-        if progress["steps"]:
-            values["epoch_share"] = round(progress["step"] / progress["steps"], 4)
-        if progress.get("train_loss") is not None:  # else the epoch has only begun
-            values["train_loss"] = float(progress["train_loss"])
-        if progress["seconds_left"] is not None:  # else it has only begun again
-            values.update(
-                images_per_second=float(progress["images_per_second"]),
-                seconds_left=float(progress["seconds_left"]),
-            )
-        times.append(progress["time"])
-    times = [_time(time) for time in times if time]
-    if times:
-        values["last_activity"] = max(times).isoformat(timespec="seconds")
-    if run.state == STOPPED and is_locked(path) is None:
-        reason = "may be running: its lock cannot be read"
-    return RunStatus(path, run.state, reason, **values)
+    if run.state == RUNNING:
+        values.update(_progress(RunDirectory(path).file("progress.json")))
+    return RunStatus(path, run.state, run.reason, **values)
 
 
 def mean_seconds(epochs):
-    """Return the mean duration of the last few epochs, because a run may change its machine.
+    """Return the mean duration of the last few epochs, as a run may change its machine.
 
     Parameters
     ----------
@@ -140,18 +116,21 @@ def mean_seconds(epochs):
 
 
 def _progress(path):
-    """Return the heartbeat, or None if there is none yet."""
+    """Return what the heartbeat knows better than the log."""
     try:
         with open(path, encoding="utf-8") as file:
-            return json.load(file)
+            heartbeat = json.load(file)
+        values = {"epoch": heartbeat["epoch"], "last_activity": heartbeat["time"]}
+        if heartbeat["steps"]:
+            values["epoch_share"] = round(heartbeat["step"] / heartbeat["steps"], 4)
+        if heartbeat.get("train_loss") is not None:  # the epoch has more than just begun
+            values["train_loss"] = heartbeat["train_loss"]
+        if heartbeat["seconds_left"] is not None:  # the process has measured its speed
+            values.update({n: heartbeat[n] for n in ("images_per_second", "seconds_left")})
     except FileNotFoundError:
-        return None
-    except (ValueError, RecursionError) as error:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DMRError(
-            f"{path} cannot be read: {error}; the training writes it again within seconds"
+            f"{path} cannot be read ({error!r}); the training rewrites it within seconds"
         ) from error
-
-
-def _time(text):
-    time = datetime.fromisoformat(text.replace("Z", "+00:00"))  # Python 3.8 reads no Z
-    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
+    return values

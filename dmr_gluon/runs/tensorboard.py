@@ -1,11 +1,11 @@
-"""A run's epochs for TensorBoard, written with tensorboardX. Needs no MXNet."""
+"""Write a run's epochs for TensorBoard, with tensorboardX. Needs no MXNet."""
 
 import os
 import time
 
 from ..errors import DMRError
 
-#: Tags, and the fields of the log's epoch event (:mod:`.runlog`) that they show.
+#: Fields of :class:`.log.EpochRecord` by tag.
 TAGS = {
     "train/loss": "train_loss",
     "train/error": "train_error",
@@ -18,16 +18,21 @@ TAGS = {
 
 
 def require_tensorboard():
-    """The parts of tensorboardX that are used here.
+    """Import the parts of tensorboardX that are used here.
+
+    Returns
+    -------
+    class, module, module
+        EventsWriter, event_pb2, summary_pb2.
 
     Raises
     ------
     DMRError
-        Where it is not installed.
+        If tensorboardX is not installed.
     """
     try:
-        # The layer below its SummaryWriter, whose thread would lose what it could not
-        # write, and hold up the training in the end: here a full disk is an OSError.
+        # Not SummaryWriter: on a full disk its thread loses events, and closing it blocks.
+        # This layer below raises OSError.
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto import event_pb2, summary_pb2
     except ImportError as error:
@@ -39,26 +44,26 @@ def require_tensorboard():
 
 
 class TensorBoard:
-    """Writes event files that ``tensorboard --logdir DIRECTORY`` shows.
+    """Write event files for ``tensorboard --logdir DIRECTORY``.
 
     Parameters
     ----------
     directory : str
     purge_step : int, optional
-        For a run that is continued: TensorBoard forgets what was written before of this step
-        and later ones, so that no part of a curve is drawn twice.
+        When a run is resumed: make TensorBoard discard earlier events from this step on, so that
+        no part of a curve is drawn twice.
 
     Raises
     ------
     DMRError
-        Where tensorboardX is not installed.
+        If tensorboardX is not installed.
     """
 
     def __init__(self, directory, purge_step=None):
         EventsWriter, event_pb2, summary_pb2 = require_tensorboard()
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
         os.makedirs(directory, exist_ok=True)
-        # Files are named after the second; a run that is continued at once needs another name.
+        # Names contain the time in seconds; a run that is resumed at once needs another one.
         prefix, suffix = os.path.join(directory, "events"), f".{time.time_ns()}"
         self._writer = EventsWriter(prefix, suffix)
         if purge_step is not None:
@@ -71,12 +76,12 @@ class TensorBoard:
         Parameters
         ----------
         values : dict
-            Fields of the log's epoch event; ``step`` is TensorBoard's step.
+            Fields of the log's ``epoch`` event; ``step`` becomes TensorBoard's step.
 
         Raises
         ------
         OSError
-            Where it cannot be written.
+            If it cannot be written.
         """
         curves = [
             self._summary.Value(tag=tag, simple_value=values[field]) for tag, field in TAGS.items()

@@ -1,4 +1,4 @@
-"""The trained network of a run."""
+"""Load the trained network of a run."""
 
 from ..errors import DMRError
 from ..models.network import Network, read_parameters
@@ -10,7 +10,7 @@ from .directory import RunDirectory
 
 
 def load_run(run, devices=None, epoch=None):
-    """The trained network of a run.
+    """Load the trained network of a run.
 
     Parameters
     ----------
@@ -18,7 +18,7 @@ def load_run(run, devices=None, epoch=None):
     devices : list of Context, optional
         Default: one CPU context.
     epoch : int, optional
-        After which epoch; the best and the last one are kept. Default: the last one that ended.
+        Epoch of the parameters: the last completed one (default) and the best one are kept.
 
     Returns
     -------
@@ -28,7 +28,7 @@ def load_run(run, devices=None, epoch=None):
     Raises
     ------
     DMRError
-        Where there is no run, no epoch has ended, or a file is damaged or another run's.
+        If there is no run, no completed epoch, or a file is damaged or belongs to another run.
     """
     run = run if isinstance(run, RunDirectory) else RunDirectory(run)
     spec = NetworkSpec.from_json(run.config()["network"])
@@ -40,7 +40,7 @@ def load_run(run, devices=None, epoch=None):
     net.initialize(ctx=devices)
     read_parameters(net, path, otherwise)
     logged = logged_epoch(run.log, epoch) or {}
-    # Earlier versions did not log it.
+    # Earlier versions did not log the hash.
     if logged.get("parameters_sha256") not in (None, digest_of(net)):
         raise DMRError(
             f"{path} does not hold the parameters that this run had after epoch {epoch}, as "
@@ -51,7 +51,7 @@ def load_run(run, devices=None, epoch=None):
 
 
 def logged_epoch(log, epoch):
-    """Return the log's event of an epoch as a dict, or None if there is none or no readable log."""
+    """Return an epoch's event (dict), or None if the log lacks it or cannot be read."""
     try:
         events = runlog.read(log)
     except DMRError:
