@@ -403,7 +403,6 @@ UNTRIED = {
     # The advice is more than a command.
     "get them: a set needs some": "the images have to be found",
     "name another --markdown": "a file that cannot be read; test_compare.py",
-    "would be overwritten by the result": "needs a checkpoint; test_authors.py",
     "no weights of ": "of a call in Python; test_store.py",
     "name a folder that dmr publish wrote": "of a call in Python; test_store.py",
     "is there and not of a bundle": "as with a run in the place of the bundle",

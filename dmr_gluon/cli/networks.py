@@ -316,8 +316,9 @@ def _add_import_authors(commands):
     parser.add_argument("epoch", metavar="EPOCH", type=int, help="as in NNNN")
     parser.add_argument("--out", metavar="DIR", help="folder to write (default: PREFIX-imported)")
     parser.add_argument(
-        "--dataset", help="its training set, for bundle.json: cifar10, cifar100 or svhn"
-    )
+        "--dataset", choices=("cifar10", "cifar100", "svhn"),
+        help="its training set, for the normalisation in bundle.json",
+    )  # fmt: skip
     parser.set_defaults(function=_import_authors)
 
 
@@ -327,14 +328,13 @@ def _import_authors(options):
 
     out = options.out or options.prefix + "-imported"
     found = import_checkpoint(options.prefix, options.epoch, out, options.dataset)
+    parameters, spec = found.net.collect_params(), found.net.spec
     rows = [
-        (theirs, ours, "x".join(map(str, found.shapes[ours])))
+        (theirs, ours, "x".join(map(str, parameters[ours].shape)))
         for ours, theirs in found.mapping.items()
     ]
     print(text_table(("theirs", "ours", "shape"), rows))
-    print(
-        f"\n{found.network.name}, {found.network.classes} classes: {len(rows)} tensors, all mapped"
-    )
+    print(f"\n{spec.name}, {spec.classes} classes: {len(rows)} tensors, all mapped")
     if found.difference is None:
         print(f"no {options.prefix}-symbol.json: the predictions were not compared")
     else:
