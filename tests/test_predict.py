@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import os
-import struct
 from types import SimpleNamespace
 
 import cv2
@@ -21,7 +20,6 @@ from dmr_gluon.datasets.encoder import Encoding, Source, encode_all
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runs.trained_network import load_run
 from dmr_gluon.runtime import mx
-from dmr_gluon.standalone import predict_onnx
 from dmr_gluon.standalone.predict_onnx import (
     Problem,
     check_arguments,
@@ -175,26 +173,6 @@ def test_grey_palette_and_alpha_are_taken(predict, tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "clear.png"), np.asarray(image))
 
 
-def test_a_bitmap_of_os2_is_taken(tmp_path):
-    """Its header has sizes of 16 bits where Windows' has 32."""
-    image = photograph(12, 16)
-    header = struct.pack("<2sIHHI", b"BM", 26 + image.nbytes, 0, 0, 26)
-    header += struct.pack("<IHHHH", 12, 16, 12, 1, 24)
-    (tmp_path / "a.bmp").write_bytes(header + image[::-1, :, ::-1].tobytes())  # upwards, BGR
-    np.testing.assert_array_equal(read_image(tmp_path / "a.bmp"), image)
-
-
-@pytest.mark.parametrize("kind", ["jpg", "png", "bmp", "webp"])
-def test_images_of_too_many_pixels_are_refused(tmp_path, monkeypatch, kind):
-    path = tmp_path / f"a.{kind}"
-    cv2.imwrite(str(path), photograph(48, 64))
-    monkeypatch.setattr(predict_onnx, "_MOST_PIXELS", 48 * 64)
-    assert read_image(path).shape == (48, 64, 3)
-    monkeypatch.setattr(predict_onnx, "_MOST_PIXELS", 48 * 64 - 1)
-    with pytest.raises(Problem, match="is too large .64x48.; scale it down"):
-        read_image(path)
-
-
 def test_photographs_are_turned_upright_unless_that_is_not_wanted(predict, tmp_path):
     from PIL import Image
 
@@ -283,7 +261,7 @@ def test_what_cannot_be_done_is_refused_in_one_line(predict, photographs, tmp_pa
         ([photographs, "--top", "0"], "--top must be at least 1, not 0"),
         ([photographs, "--batch-size", "0"], "--batch-size must be at least 1"),
         ([photographs, "--form", "other"], "no form 'other'"),
-        ([photographs, "--gpu", "0,1"], "one GPU"),
+        ([photographs, "--gpu", "0,1"], "invalid int value"),
         ([photographs, "--csv", "--json"], "not allowed with"),
         ([], "required: IMAGE"),
     ):

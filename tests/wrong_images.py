@@ -36,15 +36,11 @@ def write_other_depths(folder):
     frames[0].save(folder / "moving.webp", save_all=True, append_images=frames[1:])
     (folder / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
     return {
-        **dict.fromkeys(("deep.png", "deep-grey.png"), "16 bits"),
-        **{
-            f"{most}.{kind}": f"up to {most}, not 255"
-            for most in (15, 1023)
-            for kind in ("pgm", "ppm")
-        },
-        **dict.fromkeys(("deep.tiff", "float.tiff", "clear.tiff", "cmyk.tiff"), "a TIFF with more"),
-        "moving.webp": "an animated WebP",
-        "phone.heic": "a HEIC",
+        **dict.fromkeys(("deep.png", "deep-grey.png"), "8 bits a colour"),
+        **{f"{most}.{kind}": "8 bits a colour" for most in (15, 1023) for kind in ("pgm", "ppm")},
+        **dict.fromkeys(("deep.tiff", "float.tiff", "clear.tiff", "cmyk.tiff"), "8 bits a colour"),
+        "moving.webp": "animated",
+        "phone.heic": "is not a JPEG, PNG",
     }
 
 
@@ -91,11 +87,9 @@ def write_wrong_images(folder):
     (folder / "gone.png").symlink_to("nowhere.png")
     return {
         **write_other_depths(folder),
-        **dict.fromkeys(contents, "truncated or damaged"),
+        **dict.fromkeys(contents, "truncated, damaged, too large"),
         "cmyk.jpg": "CMYK",
-        **dict.fromkeys(("moving.gif", "text.jpg"), "is not a JPEG, PNG"),
-        "empty.png": "empty",
-        "bomb.png": "too large (100000x100000)",
+        **dict.fromkeys(("moving.gif", "text.jpg", "empty.png"), "is not a JPEG, PNG"),
         "tiny.png": "too small (1x1)",
         "flat.png": "too small (64x7)",
         "gone.png": "No such file",

@@ -75,7 +75,7 @@ def _export(options):
         raise DMRError(f"{flag_of(min(unused))} is for INT8; leave it out, or add int8 to --forms")
 
     def stop(number, frame):
-        raise Stopped(number, "stopped; nothing was written")
+        raise Stopped(number, "stopped; no bundle was written")
 
     # Stop by an exception, which removes unfinished files.
     with handled(stop, (signal.SIGTERM, signal.SIGHUP)):
@@ -103,7 +103,7 @@ def _add_predict(commands):
     parser.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder")
     add_arguments(parser)
     parser.add_argument("--form", default="plain", help="the bundle's form to use (default: plain)")
-    parser.add_argument("--gpu", metavar="N", help="the GPU to use (default: the CPU)")
+    parser.add_argument("--gpu", type=int, metavar="N", help="the GPU to use (default: the CPU)")
     parser.set_defaults(function=_predict)
 
 

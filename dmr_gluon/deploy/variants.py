@@ -68,12 +68,6 @@ def available(spec):
     return tuple(name for name in VARIANTS if groupable or name != "grouped")
 
 
-def require_variant(name, spec):
-    """Refuse a variant that a network does not have."""
-    if name not in available(spec):
-        raise DMRError(f"{spec.name} has no form {name!r}; it has {', '.join(available(spec))}")
-
-
 def make(name, net, preprocessing=None, calibration=None):
     """Make one variant of a network.
 
@@ -97,7 +91,6 @@ def make(name, net, preprocessing=None, calibration=None):
     DMRError
         For a network that does not have this variant.
     """
-    require_variant(name, net.spec)
     if name == "grouped":
         original = Network(net.spec, net.prefix).portable_symbol().tojson()
         if net.portable_symbol().tojson() != original:
@@ -133,6 +126,7 @@ def _with_preprocessing(symbol, arrays, mean, std):
 
 
 def _quantized(symbol, arrays, name, calibration):
+    size = min(len(calibration), batch_size(max(calibration.shape[1:])))
     parameters = {key: mx.nd.array(array) for key, array in arrays.items()}
     auxiliary = {key: parameters.pop(key) for key in symbol.list_auxiliary_states()}
     quantized, parameters, auxiliary = mx.contrib.quantization.quantize_model_mkldnn(
@@ -143,20 +137,11 @@ def _quantized(symbol, arrays, name, calibration):
         label_names=None,
         ctx=mx.cpu(),
         calib_mode="entropy" if name == "int8-entropy" else "naive",
-        calib_data=mx.io.NDArrayIter(calibration, batch_size=_calibration_batch(calibration)),
+        calib_data=mx.io.NDArrayIter(calibration, batch_size=size),
         quantized_dtype="auto",
         excluded_sym_names=_before_the_last_sum(symbol),
     )
     return quantized, {key: array.asnumpy() for key, array in {**parameters, **auxiliary}.items()}
-
-
-def _calibration_batch(images):
-    """Return the largest divisor of the number of images up to the usual batch size.
-
-    NDArrayIter would pad a last, smaller batch with repeated images.
-    """
-    most = batch_size(max(images.shape[1:]))
-    return max(size for size in range(1, most + 1) if len(images) % size == 0)
 
 
 def _before_the_last_sum(symbol):
@@ -166,19 +151,15 @@ def _before_the_last_sum(symbol):
     and costs more accuracy than all other rounding. The convolutions that are fused with these
     sums stay in float32 too.
     """
-    waiting = [node for node, _ in Graph(symbol).outputs]
-    found = set()
+    found, waiting = set(), [node for node, _ in Graph(symbol).outputs]
     while waiting:
         node = waiting.pop()
-        sources = [source for source, _ in node.inputs if source.op != "null"]
-        if node.op != "elemwise_add":
-            waiting += [source for source in sources if source.op != "Convolution"]
-            continue
-        inner = [source for source in sources if source.op == "elemwise_add"]
-        waiting += inner
-        found |= {
-            source.name
-            for source in inner
-            if any(operand.op == "Convolution" for operand, _ in source.inputs)
-        }
+        is_sum = node.op == "elemwise_add"
+        for source, _ in node.inputs:
+            if source.op == "elemwise_add":
+                waiting.append(source)
+                if is_sum and any(operand.op == "Convolution" for operand, _ in source.inputs):
+                    found.add(source.name)
+            elif not is_sum and source.op != "Convolution":
+                waiting.append(source)
     return sorted(found)
