@@ -3,7 +3,7 @@
 import signal
 import sys
 
-from ..errors import DMRError, Stopped, flag_of
+from ..errors import DMRError, Stopped
 from ..standalone.predict_onnx import add_arguments
 from ..system.signals import handled
 from .program import add_epoch
@@ -46,10 +46,6 @@ def _add_export(commands):
         help="test images to compare on (default: 256, with INT8 10,000, with --all all of them)",
     )  # fmt: skip
     parser.add_argument(
-        "--calibration-images", type=int, metavar="N",
-        help="training images to calibrate INT8 on (default: 512)",
-    )  # fmt: skip
-    parser.add_argument(
         "--int8-limit", type=float, metavar="POINTS",
         help="percentage points of error that INT8 may add (default: 0.5)",
     )  # fmt: skip
@@ -64,15 +60,10 @@ def _export(options):
     forms = tuple(name.strip() for name in (options.forms or "").split(",") if name.strip())
     if options.forms is not None and not forms:
         raise DMRError("--forms names none; leave it out, or write some, such as folded,onnx")
-    given = {
-        name: getattr(options, name)
-        for name in ("check_images", "calibration_images", "int8_limit")
-        if getattr(options, name) is not None
-    }
-    wanted = ExportOptions(forms, options.preprocess, options.all, **given)
-    unused = {"calibration_images", "int8_limit"} & set(given)
-    if unused and not options.all and not set(forms) & set(INT8):
-        raise DMRError(f"{flag_of(min(unused))} is for INT8; leave it out, or add int8 to --forms")
+    limit = {} if options.int8_limit is None else {"int8_limit": options.int8_limit}
+    wanted = ExportOptions(forms, options.preprocess, options.all, options.check_images, **limit)
+    if limit and not options.all and not set(forms) & set(INT8):
+        raise DMRError("--int8-limit is for INT8; leave it out, or add int8 to --forms")
 
     def stop(number, frame):
         raise Stopped(number, "stopped; no bundle was written")

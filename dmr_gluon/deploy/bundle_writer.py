@@ -28,6 +28,8 @@ from .variants import INT8, ONNX, PLAIN, available, make
 
 #: Tolerance of the worked example, relative to the largest logit: INT8 depends on the processor.
 _INT8_TOLERANCE = 0.1
+#: Number of training images on which INT8 is calibrated.
+_CALIBRATION_IMAGES = 512
 TABLE = "forms.md"
 
 
@@ -46,8 +48,6 @@ class ExportOptions:
     check_images : int, optional
         Number of images on which variants are compared with the network. Default: 256, with
         INT8 10,000, and all test images if speed is measured.
-    calibration_images : int
-        Number of training images for INT8.
     int8_limit : float
         Percentage points of error that INT8 may add.
     """
@@ -56,16 +56,11 @@ class ExportOptions:
     preprocess: bool = False
     measured: bool = False
     check_images: Optional[int] = None
-    calibration_images: int = 512
     int8_limit: float = 0.5
 
     def __post_init__(self):
-        for flag, count in (
-            ("--check-images", self.check_images),
-            ("--calibration-images", self.calibration_images),
-        ):
-            if count is not None and count < 1:
-                raise DMRError(f"{flag} must be at least 1, not {count}")
+        if self.check_images is not None and self.check_images < 1:
+            raise DMRError(f"--check-images must be at least 1, not {self.check_images}")
 
 
 def write_bundle(
@@ -224,7 +219,7 @@ class _Writer:
         if self.options.preprocess:
             preprocessing = self.preparation.mean, self.preparation.std
         if name in INT8:
-            calibration = self._taken(self.images.calibration(self.options.calibration_images))
+            calibration = self._taken(self.images.calibration(_CALIBRATION_IMAGES))
         variant = make(name, self.net, preprocessing, calibration)
         if name == ONNX:
             shape, classes = self.description["input"]["shape"], len(self.description["classes"])
@@ -253,8 +248,8 @@ class _Writer:
                 raise DMRError(
                     f"{name} makes {found.more_error:.2f} percentage points more errors than the "
                     f"network on {found.images} images, allowed are {self.options.int8_limit:g}; "
-                    f"nothing was written. Try the other INT8 form, more --calibration-images or "
-                    f"--check-images, or allow it with --int8-limit"
+                    f"nothing was written. Try the other INT8 form, or allow it with "
+                    f"--int8-limit"
                 )
         elif not found.equal:
             raise DMRError(

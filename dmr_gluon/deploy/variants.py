@@ -104,6 +104,8 @@ def make(name, net, preprocessing=None, calibration=None):
         symbol, arrays = fold_bn(symbol, arrays)
     if name not in (PLAIN, "bn-folded"):
         symbol, arrays = fold_scaling(symbol, arrays)
+    needed = {*symbol.list_arguments(), *symbol.list_auxiliary_states()}
+    arrays = {key: array for key, array in arrays.items() if key in needed}
     if name == "fused":
         symbol = symbol.get_backend_symbol("MKLDNN")
     elif name in INT8:
