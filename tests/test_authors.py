@@ -2,13 +2,12 @@
 
 import json
 import os
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from dmr_gluon.deploy.bundle import read_bundle
-from dmr_gluon.deploy.import_authors import import_checkpoint, recognise
+from dmr_gluon.deploy.import_authors import import_checkpoint
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runtime import mx
 
@@ -142,13 +141,19 @@ def test_a_checkpoint_is_recognised_and_predicts_the_same(
     assert ours.max() < 0.999  # else there would be nothing to compare
 
 
-def test_their_networks_without_an_equal_here_are_refused():
-    """Their fuse3, whose branches are ``p1``, ``p2`` and so on, with layers ``_0`` and ``_1``."""
-    tensors = {"g0_conv_weight": (16, 3, 3, 3), "cls_fc_weight": (10, 64)}
-    tensors.update({f"g{stage}_b1_p2_0_conv_weight": (16, 16, 3, 3) for stage in (1, 2, 3)})
-    tensors = {name: SimpleNamespace(shape=shape) for name, shape in tensors.items()}
-    with pytest.raises(DMRError, match="or none of .*g1_b1_d1_two1_conv_weight"):
-        recognise(tensors)
+def test_their_networks_without_an_equal_here_are_refused(tmp_path):
+    """Their fuse3, whose branches have layers ``_0`` and ``_1``."""
+
+    def change(parameters):
+        for name in list(parameters):
+            parameters[name.replace("_two1_", "_0_").replace("_two2_", "_1_")] = parameters.pop(
+                name
+            )
+
+    prefix = str(tmp_path / "theirs")
+    write(prefix, stand_in("resnet", (1, 1, 1)), change)
+    with pytest.raises(DMRError, match="or none of g1_b1_d1_two1_conv_weight"):
+        import_checkpoint(prefix, 400, str(tmp_path / "ours"))
 
 
 def test_what_is_written_says_where_every_tensor_came_from(tmp_path):

@@ -320,7 +320,7 @@ def test_forms_of_a_network_for_imagenet(tmp_path):
     forms = tuple(name for name in available(net.spec) if "int8" not in name)
     options = ExportOptions(forms, check_images=32)
     classes = [str(label) for label in range(1000)]
-    found = write_bundle(net, str(tmp_path), 0, classes, preparation, options)
+    found = write_bundle(net, str(tmp_path), preparation, options, epochs=0, classes=classes)
     for entry in found["forms"].values():
         assert entry["compared"]["another_class"] == 0
     load_bundle(tmp_path, "fused")
@@ -466,8 +466,8 @@ def test_what_onnx_does_not_know_is_one_line(tmp_path):
     for form, message in (("onnx", "leave out the form onnx"), ("grouped", "replaced layers")):
         with pytest.raises(DMRError, match=message):
             write_bundle(
-                net, str(tmp_path / form), 0, list("0123456789"), Preparation(32, None, None),
-                ExportOptions((form,)),
+                net, str(tmp_path / form), Preparation(32, None, None), ExportOptions((form,)),
+                epochs=0, classes=list("0123456789"),
             )  # fmt: skip
         assert not (tmp_path / form).exists()
 

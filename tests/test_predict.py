@@ -134,7 +134,6 @@ def test_wrong_images_get_a_line_each_and_the_others_are_predicted(predict, phot
     found = {os.path.basename(one["file"]): one for one in map(json.loads, out.splitlines())}
     assert status == 1 and list(found) == names
     assert err.pop() == f"{len(wrong)} of {len(names)} images could not be predicted"
-    assert len(err) == len(wrong)
     for name, reason in wrong.items():
         (line,) = (line for line in err if line.startswith(f"{photographs / name}: "))
         assert reason in line and reason in found[name]["error"]
@@ -223,17 +222,13 @@ def test_odd_names_do_not_break_the_output(predict, tmp_path):
     assert len(out.splitlines()) == 2 * len(names) and "two\\nlines.png" in out
 
 
-def test_folders_and_globs(tmp_path, monkeypatch):
+def test_files_and_folders(tmp_path, monkeypatch):
     for name in ("b/2.PNG", "b/c/3.jpg", "a.jpg", "b/.hidden.jpg", "b/.git/4.jpg", "b/read.me"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    (tmp_path / "[1].jpg").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
     assert find_images(["b"]) == ["b/2.PNG", "b/c/3.jpg"]
     assert find_images(["b/read.me", "a.jpg"]) == ["b/read.me", "a.jpg"]
-    assert find_images(["[1].jpg"]) == ["[1].jpg"]
-    assert find_images(["**/*.jpg"]) == ["[1].jpg", "a.jpg", "b/c/3.jpg"]
-    assert find_images(["*"]) == ["[1].jpg", "a.jpg", "b/2.PNG", "b/c/3.jpg"]
     assert find_images(["b", "b/c", "a.jpg", "b/c/3.jpg"]) == ["b/2.PNG", "b/c/3.jpg", "a.jpg"]
 
 
@@ -256,8 +251,7 @@ def test_what_cannot_be_done_is_refused_in_one_line(predict, photographs, tmp_pa
     (tmp_path / "empty").mkdir()
     for arguments, text in (
         ([tmp_path / "nothing.png"], "nothing.png: no such file"),
-        ([tmp_path / "*.xyz"], "no such file"),
-        ([photographs, tmp_path / "empty"], "empty: no images in it"),
+        ([photographs, tmp_path / "empty"], "empty: no such file, or no images in it"),
         ([photographs, "--top", "0"], "--top must be at least 1, not 0"),
         ([photographs, "--batch-size", "0"], "--batch-size must be at least 1"),
         ([photographs, "--form", "other"], "no form 'other'"),

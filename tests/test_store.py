@@ -119,9 +119,9 @@ class TestLocal:
         assert (logits(whole(pretrained=True)) == logits(network(2, classes=100))).all()
         assert (logits(whole(pretrained=True, classes=10)) == logits(network(1))).all()
         assert (logits(whole(pretrained=published[-8:])) == logits(network())).all()
-        with pytest.raises(DMRError, match="has no cifar_dmrnet8-0000; it has cifar_dmrnet8-"):
+        with pytest.raises(DMRError, match="has no cifar_dmrnet8-0000...; it has "):
             whole(pretrained="0000")
-        with pytest.raises(DMRError, match="has no cifar_dmrnet14; it has cifar_dmrnet8-"):
+        with pytest.raises(DMRError, match="has no cifar_dmrnet14-...; it has "):
             get_model("cifar_dmrnet14", pretrained=True, root=store)
 
     def test_a_beginning_of_several_hashes_is_refused(self, published, store, tmp_path):
@@ -132,7 +132,7 @@ class TestLocal:
             if digit in digits:
                 break
             digits.add(digit)
-        with pytest.raises(DMRError, match=f"has 2 cifar_dmrnet8-{digit}; it has cifar_dmrnet8-"):
+        with pytest.raises(DMRError, match=f"has 2 cifar_dmrnet8-{digit}...; it has "):
             get_model("cifar_dmrnet8", pretrained=digit, root=store)
 
     def test_other_classes_are_refused_with_the_way_that_works(self, published, store):
@@ -226,7 +226,7 @@ class TestPublishing:
 
     def test_what_cannot_be_published(self, bundle, store, tmp_path):
         for source, target, epoch, words in (
-            (str(tmp_path), store, None, "neither a run nor a bundle"),
+            (str(tmp_path), store, None, "not a run"),
             (bundle, store, 3, "leave out --epoch"),
             (bundle, os.path.join(bundle, "bundle.json"), None, "cannot write to"),
         ):

@@ -63,19 +63,7 @@ class ExportOptions:
             raise DMRError(f"--check-images must be at least 1, not {self.check_images}")
 
 
-def write_bundle(
-    net,
-    out,
-    epochs,
-    classes,
-    preparation,
-    options=ExportOptions(),
-    images=None,
-    dataset=None,
-    training=None,
-    texts=None,
-    **others,
-):
+def write_bundle(net, out, preparation, options=ExportOptions(), images=None, texts=None, **facts):
     """Compare every variant with the network, then write the bundle.
 
     Parameters
@@ -83,21 +71,15 @@ def write_bundle(
     net : Network
     out : str
         The bundle's folder; created if missing.
-    epochs : int
-        Number of epochs it was trained.
-    classes : list of str
     preparation : Preparation
     options : ExportOptions
     images : PreparedImages or MadeImages, optional
         The images to compare on. Default: random ones.
-    dataset : str, optional
-        The data set's name.
-    training : dict, optional
-        The training log's line of that epoch.
     texts : dict of str to str, optional
         Further files for the bundle, by name.
-    **others
-        Further fields of ``bundle.json``.
+    **facts
+        Fields of ``bundle.json``: ``epochs`` and ``classes``, and optionally ``dataset``,
+        ``training`` and ``imported_from``; see :mod:`.bundle`.
 
     Returns
     -------
@@ -111,8 +93,6 @@ def write_bundle(
     """
     if RunDirectory(out).exists():
         raise DMRError(f"{out} is a run, whose files would be overwritten; choose another --out")
-    if options.preprocess and preparation.mean is None:
-        raise DMRError("--preprocess: the mean and std of what it was trained on are not known")
     there = available(net.spec)
     for name in options.forms:
         if name not in there:
@@ -127,14 +107,12 @@ def write_bundle(
         images = MadeImages(preparation, options.check_images or 64)
     description = {
         "network": asdict(net.spec),
-        "epochs": epochs,
-        "classes": classes,
         "input": preparation.describe(options.preprocess),
         "output": "logits, one per class; softmax gives probabilities",
-        "dataset": dataset,
-        "training": training,
+        "dataset": None,
+        "training": None,
+        **facts,
         "versions": {"dmr_gluon": __version__, **installed_wheels()},
-        **others,
     }
     old = {}
     if os.path.lexists(os.path.join(out, BUNDLE)):
@@ -182,7 +160,7 @@ class _Writer:
         entries = {name: self._write_variant(name) for name in making}
         paths = {name: list(map(self._path, entry["files"])) for name, entry in entries.items()}
         with workers({name: (entries[name]["runtime"], paths[name]) for name in wanted}) as running:
-            compared = compare(self._logits, running, self._batches(), self.images.count)
+            compared = compare(running, self._batches(), self.images.count)
             for name, found in compared.items():
                 self._require(name, found)
             speeds = measure(running) if self.options.measured else {}
@@ -236,10 +214,7 @@ class _Writer:
 
     def _batches(self):
         for data, label in self.images.batches():
-            yield data, self._taken(data), label
-
-    def _logits(self, data):
-        return self.net(mx.nd.array(data)).asnumpy()
+            yield self.net(mx.nd.array(data)).asnumpy(), self._taken(data), label
 
     def _require(self, name, found):
         """Refuse a variant that does not compute what the network does."""

@@ -56,13 +56,11 @@ def export(
     return write_bundle(
         net,
         out,
+        Preparation(recipe.image_size, dataset["mean"], dataset["std"], recipe.eval_short_side),
+        options,
+        _images_of(dataset, recipe, options, data_dir),
         epochs=epochs,
         classes=_labels(dataset),
-        preparation=Preparation(
-            recipe.image_size, dataset["mean"], dataset["std"], recipe.eval_short_side
-        ),
-        options=options,
-        images=_images_of(dataset, recipe, options, data_dir),
         dataset=dataset["name"],
         training=logged_epoch(trained.log, epochs),
     )

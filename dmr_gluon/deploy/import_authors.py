@@ -80,10 +80,7 @@ def import_checkpoint(prefix, epoch, out, dataset=None):
     """
     path = f"{prefix}-{epoch:04d}.params"
     tensors = _load(path)
-    try:
-        net, mapping = recognise(tensors)
-    except DMRError as error:
-        raise DMRError(f"{path} is not one of the authors' networks: {error}") from error
+    net, mapping = _recognise(path, tensors)
     facts = PUBLISHED.get(dataset)
     if facts and facts.classes != net.spec.classes:
         raise DMRError(f"{prefix} has {net.spec.classes} classes, {dataset} has {facts.classes}")
@@ -96,34 +93,18 @@ def import_checkpoint(prefix, epoch, out, dataset=None):
     write_bundle(
         net,
         out,
+        Preparation(32, facts and facts.mean, facts and facts.std),
+        texts={"mapping.json": json.dumps(mapping, indent=1)},
         epochs=epoch,
         classes=[str(label) for label in range(net.spec.classes)],
-        preparation=Preparation(32, facts and facts.mean, facts and facts.std),
         dataset=dataset,
-        texts={"mapping.json": json.dumps(mapping, indent=1)},
         imported_from=os.path.basename(prefix),
     )
     return Imported(net, mapping, difference)
 
 
-def recognise(tensors):
-    """Recognise the network of a checkpoint and map its tensors.
-
-    Parameters
-    ----------
-    tensors : dict
-        Arrays with a ``shape``, by the authors' names.
-
-    Returns
-    -------
-    Network, dict of str to str
-        The network, not initialised, and the authors' name of each of our parameters.
-
-    Raises
-    ------
-    DMRError
-        For the first tensor that is unknown, missing or misshapen, by its name.
-    """
+def _recognise(path, tensors):
+    """Return the network, not initialised, and the authors' name of each of its parameters."""
     firsts = {
         f"g1_b1_{branch.format(k=1, layer=1)}_conv_weight": family
         for family, (branch, _) in _PLACES.items()
@@ -131,7 +112,10 @@ def recognise(tensors):
     family = next((family for name, family in firsts.items() if name in tensors), None)
     stem, classifier = tensors.get("g0_conv_weight"), tensors.get("cls_fc_weight")
     if family is None or stem is None or classifier is None:
-        raise DMRError(f"it has no g0_conv_weight, no cls_fc_weight, or none of {list(firsts)}")
+        raise DMRError(
+            f"{path} is not one of the authors' networks for 32x32 images: it has no "
+            f"g0_conv_weight, no cls_fc_weight, or none of {', '.join(firsts)}"
+        )
     blocks = [_count(rf"g{stage}_(b\d+)_", tensors) for stage in (1, 2, 3)]
     channels = int(stem.shape[0])
     spec = get_spec(
@@ -150,7 +134,7 @@ def recognise(tensors):
         {name: tensor.shape for name, tensor in tensors.items()},
     )
     if fault:
-        raise DMRError(f"as a {net.spec.name}, {fault}")
+        raise DMRError(f"{path} is not a {net.spec.name} of the authors: {fault}")
     return net, mapping
 
 

@@ -132,16 +132,14 @@ class Comparison:
             self.network_wrong = (self.network_wrong or 0) + int((first != label).sum())
 
 
-def compare(network, running, batches, total):
-    """Run a network and its variants on the same images.
+def compare(running, batches, total):
+    """Compare variants with their network on the same images.
 
     Parameters
     ----------
-    network : function
-        Maps a batch to logits, (n, classes).
     running : dict of Worker
         By name.
-    batches : iterable of (network's images, variants' images, labels or None)
+    batches : iterable of (network's logits, variants' images, labels or None)
     total : int
         Number of images, for the progress bar.
 
@@ -157,9 +155,8 @@ def compare(network, running, batches, total):
     """
     found = {name: Comparison() for name in running}
     with tqdm(total=total, desc="compare", unit=" images", disable=None, leave=False) as progress:
-        for data, images, label in batches:
-            expected = network(data)
+        for expected, images, label in batches:
             for name, worker in running.items():
                 found[name].add(expected, worker.logits(images), label)
-            progress.update(len(data))
+            progress.update(len(images))
     return found

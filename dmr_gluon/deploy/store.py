@@ -12,7 +12,6 @@ import tempfile
 from typing import Any, Dict, Optional, Tuple, Union
 
 from ..errors import DMRError
-from ..runs.directory import RunDirectory
 from ..standalone.predict_onnx import BUNDLE
 from ..system.files import digests_of
 from .bundle import read_bundle
@@ -50,18 +49,18 @@ def find(name, pretrained=True, root=None, classes=None):
             f"no weights of {name} are published; make a store of your own with dmr publish RUN "
             f"STORE, and name it with root=STORE or DMR_MODEL_STORE"
         )
-    found = [_describe(folder) for folder in _folders(root, name)]
-    wanted = name
-    if pretrained is True:
-        found = [entry for entry in found if classes in (None, entry["classes"])] or found
-    else:
-        wanted, prefix = f"{name}-{pretrained}", str(pretrained).lower()
-        found = [entry for entry in found if entry["sha256"].startswith(prefix)]
+    wanted = f"{name}-{'' if pretrained is True else str(pretrained).lower()[:8]}"
+    there = _folders(root)
+    found = [one for one in there if os.path.basename(one).startswith(wanted)]
+    if pretrained is True and classes is not None:
+        fitting = [
+            one for one in found if len(read_bundle(one, others=False)["classes"]) == classes
+        ]
+        found = fitting or found
     if not found or (pretrained is not True and len(found) > 1):
-        there = ", ".join(map(os.path.basename, _folders(root))) or "nothing"
-        raise DMRError(f"{root} has {len(found) or 'no'} {wanted}; it has {there}")
-    folder = os.path.join(root, found[-1]["folder"])
-    return folder, read_bundle(folder)
+        names = ", ".join(map(os.path.basename, there)) or "nothing"
+        raise DMRError(f"{root} has {len(found) or 'no'} {wanted}...; it has {names}")
+    return found[-1], read_bundle(found[-1])
 
 
 def publish(
@@ -110,10 +109,10 @@ def publish(
         raise DMRError(f"cannot write to {store}: {error.strerror or error}") from error
 
 
-def _folders(root, name="[a-z0-9_]+"):
-    """Return the folders of one network's bundles, or of all, in the order of publication."""
+def _folders(root):
+    """Return the folders of all bundles in the order of publication."""
     try:
-        names = [one for one in os.listdir(root) if re.fullmatch(f"{name}-[0-9a-f]{{8}}", one)]
+        names = [one for one in os.listdir(root) if re.fullmatch("[a-z0-9_]+-[0-9a-f]{8}", one)]
     except OSError as error:
         raise DMRError(
             f"{root} is not a store ({error.strerror}); name a folder that dmr publish wrote"
@@ -131,8 +130,6 @@ def _write_bundle(folder, source, epoch):
         for name in [*files, BUNDLE]:
             shutil.copyfile(os.path.join(source, name), os.path.join(folder, name))
         return
-    if not RunDirectory(source).exists():
-        raise DMRError(f"{source} is neither a run nor a bundle: it has no config.json or {BUNDLE}")
     from .export import export
 
     export(source, folder, epoch)

@@ -8,15 +8,12 @@ as EXIF says, unless ``--ignore-orientation`` is given.
 """
 
 import argparse
-import contextlib
 import csv
-import glob
 import hashlib
 import json
 import os
 import re
 import sys
-import tempfile
 
 BUNDLE = "bundle.json"
 BUNDLE_FORMAT = 1
@@ -33,7 +30,10 @@ _IMAGE = re.compile(
 _MOST_ENLARGED = 4  # of the shorter side
 _MOST_ASPECT = 8  # of what is scaled; in evaluations too
 _DAMAGED = "is damaged (its hash is not its own); copy it anew, or export to another folder"
-_BROKEN = "is truncated, damaged, too large or animated; copy it anew, or convert it to PNG"
+_BROKEN = (
+    "is not a whole JPEG, PNG, BMP, WebP, TIFF, PPM or PGM that OpenCV can read; copy it anew, or "
+    "convert it to PNG"
+)
 
 
 class Problem(Exception):
@@ -70,19 +70,15 @@ def _content(path):
 
 
 def find_images(arguments):
-    """Return the paths of all images, each once, from files, folders and globs.
+    """Return the paths of all images, each once, from files and folders.
 
-    Includes folders that cannot be listed. Raises Problem for an argument that matches nothing.
+    Includes folders that cannot be listed. Raises Problem for an argument without images.
     """
     found = {}
     for argument in arguments:
-        matches = [argument]
-        if not os.path.lexists(argument):
-            matches = sorted(glob.glob(argument, recursive=True))
-        paths = [path for match in matches for path in _images_below(match)]
+        paths = _images_below(argument) if os.path.lexists(argument) else []
         if not paths:
-            what = f"no images in it ({', '.join(EXTENSIONS)})" if matches else "no such file"
-            raise Problem(f"{shown(argument)}: {what}; name images, folders or globs")
+            raise Problem(f"{shown(argument)}: no such file, or no images in it; see --help")
         found.update({os.path.normpath(path): path for path in paths})
     return list(found.values())
 
@@ -108,15 +104,10 @@ def read_image(path, least=1, upright=True):
             data = file.read()
     except OSError as error:
         raise Problem(f"cannot be read ({error.strerror}); check its name and rights") from None
-    if not _IMAGE.match(data):
-        raise Problem("is not a JPEG, PNG, BMP, WebP, TIFF, PPM or PGM; convert it to one of them")
     if data[:1] == b"\xff":
         _check_jpeg(data)
-    with _silence() as said:
-        pixels = decode(data, upright)
-        said.seek(0)
-        filled_up = b"premature end of data" in said.read()
-    if pixels is None or filled_up:
+    pixels = decode(data, upright)
+    if pixels is None:
         raise Problem(_BROKEN)
     height, width = pixels.shape[:2]
     if min(height, width) < least:
@@ -167,19 +158,6 @@ def jpeg_frame(data):
             return at
         at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None
-
-
-@contextlib.contextmanager
-def _silence():
-    """Capture what decoders write to stderr, where it would name no file."""
-    memory = getattr(os, "memfd_create", None)  # a read-only root has no temporary folder
-    with os.fdopen(memory("stderr"), "w+b") if memory else tempfile.TemporaryFile() as said:
-        stderr, _ = os.dup(2), os.dup2(said.fileno(), 2)
-        try:
-            yield said
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
 
 
 def crop(image, size, short_side=None):
@@ -266,7 +244,7 @@ def shown(text):
 
 def add_arguments(parser):
     """Add the arguments of ``dmr predict`` and of this program."""
-    parser.add_argument("images", metavar="IMAGE", nargs="+", help="image, folder, or glob")
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="image, or folder of images")
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--csv", action="store_true", help="as CSV: file, rank, label, probability")
     forms.add_argument("--json", action="store_true", help="as JSON lines: file, top (or error)")
