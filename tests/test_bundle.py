@@ -162,10 +162,10 @@ def test_a_form_that_computes_something_else_is_not_written(short_run, out, monk
     old, make = read_bundle(out), writer.make
 
     def wrong(name, *arguments):
-        form = make(name, *arguments)
+        symbol, arrays = make(name, *arguments)
         if name == "bn-folded":
-            form.arrays["head_fc_bias"] = form.arrays["head_fc_bias"] + np.float32(0.01)
-        return form
+            arrays["head_fc_bias"] = arrays["head_fc_bias"] + np.float32(0.01)
+        return symbol, arrays
 
     monkeypatch.setattr(writer, "make", wrong)
     with pytest.raises(DMRError, match="bn-folded gives other outputs.*nothing was written"):
@@ -180,10 +180,10 @@ def test_int8_that_loses_too_much_is_not_written(short_run, out, monkeypatch):
 
     def wrong(name, net, preprocessing, calibration):
         """In the place of INT8 a network that sees nothing but the digit 0."""
-        form = make("plain", net, preprocessing)
+        symbol, arrays = make("plain", net, preprocessing)
         if name == "int8":
-            form.arrays["head_fc_bias"] = np.float32([1e4] + [0] * 9)
-        return form
+            arrays["head_fc_bias"] = np.float32([1e4] + [0] * 9)
+        return symbol, arrays
 
     monkeypatch.setattr(writer, "make", wrong)
     arguments = ["export", short_run, "--out", str(out), "--forms", "int8"]
@@ -368,7 +368,7 @@ def test_a_killed_process_is_said_to_be_killed(bundle):
 
 def test_files_that_are_no_bundles_are_not_overwritten(short_run, tmp_path):
     (tmp_path / "model-symbol.json").write_text("mine")
-    with pytest.raises(DMRError, match="model-symbol.json is there and not of a bundle"):
+    with pytest.raises(DMRError, match="model-symbol.json exists and belongs to no bundle"):
         export(short_run, tmp_path)
     assert os.listdir(tmp_path) == ["model-symbol.json"]
 

@@ -146,22 +146,21 @@ def test_normalising_in_the_graph(images):
     data = ((pixels - np.float32(mean)) / np.float32(std)).transpose(0, 3, 1, 2)
     expected = net(mx.nd.array(data)).asnumpy()
     for name in ("plain", "folded", "grouped"):
-        form = make(name, net, (mean, std))
-        found = logits(form.symbol, form.arrays, pixels)
+        found = logits(*make(name, net, (mean, std)), pixels)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def test_fused_and_int8_hold_onednns_operators_and_no_others(images):
     net = trained_looking("cifar_dmrnet8")
-    fused = operators(make("fused", net).symbol)
+    fused = operators(make("fused", net)[0])
     assert not fused["Convolution"] and not fused["_mul_scalar"] and not fused["Activation"]
     calibration = np.repeat(images, 6, axis=0)
-    int8 = operators(make("int8", net, calibration=calibration).symbol)
+    int8 = operators(make("int8", net, calibration=calibration)[0])
     assert int8["_sg_mkldnn_conv"] == fused["_sg_mkldnn_conv"] > 10
     # The input is quantised, and once more what is inside the last block's sum.
     assert int8["_contrib_quantize_v2"] == 2
-    residual = make("int8", trained_looking("cifar_resnet14"), calibration=calibration)
-    int8 = operators(residual.symbol)
+    residual, _ = make("int8", trained_looking("cifar_resnet14"), calibration=calibration)
+    int8 = operators(residual)
     assert int8["_contrib_quantize_v2"] == 1 and not int8["_contrib_dequantize"]
 
 

@@ -405,7 +405,7 @@ UNTRIED = {
     "name another --markdown": "a file that cannot be read; test_compare.py",
     "no weights of ": "of a call in Python; test_store.py",
     "name a folder that dmr publish wrote": "of a call in Python; test_store.py",
-    "is there and not of a bundle": "as with a run in the place of the bundle",
+    "exists and belongs to no bundle": "as with a run in the place of the bundle",
     "; see ": "the parser's own; test_cli.py",
     "; give the same flags ": "needs all of the paper's sets; test_experiments.py",
     "is another user's, who may be training ": "needs another user; test_resume.py",

@@ -327,18 +327,20 @@ def _import_authors(options):
     from ..system.text_tables import text_table
 
     out = options.out or options.prefix + "-imported"
-    found = import_checkpoint(options.prefix, options.epoch, out, options.dataset)
-    parameters, spec = found.net.collect_params(), found.net.spec
+    net, mapping, difference = import_checkpoint(
+        options.prefix, options.epoch, out, options.dataset
+    )
+    parameters, spec = net.collect_params(), net.spec
     rows = [
         (theirs, ours, "x".join(map(str, parameters[ours].shape)))
-        for ours, theirs in found.mapping.items()
+        for ours, theirs in mapping.items()
     ]
     print(text_table(("theirs", "ours", "shape"), rows))
     print(f"\n{spec.name}, {spec.classes} classes: {len(rows)} tensors, all mapped")
-    if found.difference is None:
+    if difference is None:
         print(f"no {options.prefix}-symbol.json: the predictions were not compared")
     else:
-        print(f"their symbol and our network predict the same, to {found.difference:.1e}")
+        print(f"their symbol and our network predict the same, to {difference:.1e}")
     if options.dataset is None:
         print("bundle.json has no mean and std: name the training set with --dataset")
     print(

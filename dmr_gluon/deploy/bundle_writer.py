@@ -1,4 +1,4 @@
-"""Write a bundle, after comparing every variant of the network with the network itself."""
+"""Write a bundle after comparing every variant with the network."""
 
 import contextlib
 import os
@@ -35,7 +35,7 @@ TABLE = "forms.md"
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What a bundle holds and how it is checked.
+    """Contents of a bundle, and how they are checked.
 
     Parameters
     ----------
@@ -133,13 +133,13 @@ def write_bundle(net, out, preparation, options=ExportOptions(), images=None, te
 def _move_in(folder, names, out, old):
     """Move a new bundle's files to ``out``, over those of an older bundle (``old``).
 
-    If it is killed at any moment, the bundle left behind is refused as damaged, and its
-    ``bundle.json`` tells the next export which files it may replace.
+    If this is interrupted, the bundle left behind is refused as damaged, and its ``bundle.json``
+    tells the next export which files it may replace.
     """
     for name in set(names) - set(old):
         path = os.path.join(out, name)
         if os.path.lexists(path):
-            raise DMRError(f"{path} is there and not of a bundle; choose another --out")
+            raise DMRError(f"{path} exists and belongs to no bundle; choose another --out")
     for name in set(old) - set(names):
         with contextlib.suppress(OSError):
             os.remove(os.path.join(out, name))
@@ -148,14 +148,14 @@ def _move_in(folder, names, out, old):
 
 
 class _Writer:
-    """Writes all files of a bundle into a temporary folder."""
+    """Write all files of a bundle to a temporary folder."""
 
     def __init__(self, net, folder, preparation, options, images, description):
         self.net, self.folder, self.preparation = net, folder, preparation
         self.options, self.images, self.description = options, images, description
 
     def write(self, wanted, texts):
-        """Write everything; return the names of all files but ``bundle.json``."""
+        """Write everything; return the names of all files except ``bundle.json``."""
         making = tqdm(wanted, "make", unit=" forms", disable=None, leave=False)
         entries = {name: self._write_variant(name) for name in making}
         paths = {name: list(map(self._path, entry["files"])) for name, entry in entries.items()}
@@ -198,14 +198,14 @@ class _Writer:
             preprocessing = self.preparation.mean, self.preparation.std
         if name in INT8:
             calibration = self._taken(self.images.calibration(_CALIBRATION_IMAGES))
-        variant = make(name, self.net, preprocessing, calibration)
+        symbol, arrays = make(name, self.net, preprocessing, calibration)
         if name == ONNX:
             shape, classes = self.description["input"]["shape"], len(self.description["classes"])
-            write_onnx(variant, self._path("model.onnx"), shape, classes)
+            write_onnx(symbol, arrays, self._path("model.onnx"), shape, classes)
             return {"files": ["model.onnx"], "runtime": "onnxruntime"}
         stem = "model" if name == PLAIN else name
-        arrays = {key: mx.nd.array(one, dtype=one.dtype) for key, one in variant.arrays.items()}
-        save_symbol(variant.symbol, arrays, self._path(stem))
+        arrays = {key: mx.nd.array(one, dtype=one.dtype) for key, one in arrays.items()}
+        save_symbol(symbol, arrays, self._path(stem))
         return {"files": [f"{stem}-symbol.json", f"{stem}-0000.params"], "runtime": "mxnet"}
 
     def _taken(self, data):
@@ -217,14 +217,13 @@ class _Writer:
             yield self.net(mx.nd.array(data)).asnumpy(), self._taken(data), label
 
     def _require(self, name, found):
-        """Refuse a variant that does not compute what the network does."""
+        """Refuse a variant that computes another function than the network."""
         if name in INT8:
             if found.more_error > self.options.int8_limit:
                 raise DMRError(
                     f"{name} makes {found.more_error:.2f} percentage points more errors than the "
                     f"network on {found.images} images, allowed are {self.options.int8_limit:g}; "
-                    f"nothing was written. Try the other INT8 form, or allow it with "
-                    f"--int8-limit"
+                    f"nothing was written. Try the other INT8 form, or raise --int8-limit"
                 )
         elif not found.equal:
             raise DMRError(

@@ -26,12 +26,13 @@ def fold_bn(symbol, arrays):
     Returns
     -------
     mx.sym.Symbol, dict of str to numpy.ndarray
-        Equal in inference. The BN's own arrays are still among them.
+        The same function in inference. Arrays of the folded BNs are still included.
     """
     graph, arrays = Graph(symbol), dict(arrays)
     readers = graph.readers()
-    for bn in graph.nodes():
-        if bn.op != "BatchNorm" or not _is_free(bn.inputs[0][0], arrays, readers):
+    for bn in [node for node in graph.nodes() if node.op == "BatchNorm"]:
+        conv, _ = bn.inputs[0]
+        if not _is_free(conv, arrays, readers):
             continue
         gamma, beta, mean, variance = (
             arrays[node.name].astype(np.float64) for node, _ in bn.inputs[1:]
@@ -39,8 +40,8 @@ def fold_bn(symbol, arrays):
         if bn.attrs.get("fix_gamma", "True") == "True":
             gamma = np.ones_like(gamma)
         scale = gamma / np.sqrt(variance + float(bn.attrs.get("eps", 1e-3)))
-        _rescale(bn.inputs[0][0], arrays, scale, beta - mean * scale)
-        graph.replace((bn, 0), bn.inputs[0])
+        _rescale(conv, arrays, scale, beta - mean * scale)
+        graph.replace((bn, 0), (conv, 0))
     return graph.symbol(), arrays
 
 
@@ -61,14 +62,14 @@ def fold_scaling(symbol, arrays):
     Returns
     -------
     mx.sym.Symbol, dict of str to numpy.ndarray
-        Equal in inference, up to rounding unless all factors are powers of two.
+        The same function in inference: bit-identical if all factors are powers of two.
     """
     scaling = _Scaling(Graph(symbol), dict(arrays))
     return scaling.fold(), scaling.arrays
 
 
 class _Scaling:
-    """Tracks in ``scales`` the ratio of each node's new output to its original one."""
+    """Track in ``scales`` the ratio of each node's new output to its original one."""
 
     def __init__(self, graph, arrays):
         self.graph, self.arrays, self.readers = graph, arrays, graph.readers()

@@ -30,12 +30,13 @@ def require_onnx():
     return onnx
 
 
-def write_onnx(variant, path, shape, classes):
+def write_onnx(symbol, arrays, path, shape, classes):
     """Write an ONNX model for batches of any size, checked by onnx.
 
     Parameters
     ----------
-    variant : Variant
+    symbol : mx.sym.Symbol
+    arrays : dict of str to numpy.ndarray
     path : str
     shape : tuple of int
         The shape of one image, as the graph takes it.
@@ -48,12 +49,12 @@ def write_onnx(variant, path, shape, classes):
     OSError
     """
     onnx = require_onnx()
-    parameters = {name: mx.nd.array(array) for name, array in variant.arrays.items()}
+    parameters = {name: mx.nd.array(array) for name, array in arrays.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             mx.onnx.export_model(
-                variant.symbol, parameters, [(1, *shape)], np.float32, path,
+                symbol, parameters, [(1, *shape)], np.float32, path,
                 dynamic=True, dynamic_input_shapes=[("N", *shape)],
             )  # fmt: skip
         except AttributeError as error:  # an unknown operator

@@ -1,7 +1,7 @@
-"""Compare the variants of a network with the network: their outputs and errors.
+"""Compare the outputs and errors of exported variants with those of the network.
 
-Each variant runs from the files of the bundle, in a process of its own that imports only what
-the variant needs (:mod:`dmr_gluon.standalone.logits_worker`).
+Each variant runs from the bundle's files, in a separate process that imports only what the
+variant needs (:mod:`dmr_gluon.standalone.logits_worker`).
 """
 
 import contextlib
@@ -23,12 +23,12 @@ TOLERANCE = 1e-4
 
 
 class Worker(Process):
-    """One variant in a process of its own.
+    """Run one variant in a separate process.
 
     Parameters
     ----------
     name : str
-        The variant's.
+        Name of the variant.
     runtime : str
         ``mxnet`` or ``onnxruntime``.
     files : list of str
@@ -38,8 +38,7 @@ class Worker(Process):
     def __init__(self, name, runtime, files):
         what = f"{' and '.join(files)} (the form {name})"
         # Neither MXNet nor ONNX Runtime opens a path that is not UTF-8.
-        names = map(os.path.basename, files)
-        command = [sys.executable, logits_worker.__file__, runtime, *names]
+        command = [sys.executable, logits_worker.__file__, runtime, *map(os.path.basename, files)]
         super().__init__(what, command, folder=os.path.dirname(files[0]) or None)
 
     def logits(self, images):
@@ -51,7 +50,7 @@ class Worker(Process):
 
 @contextlib.contextmanager
 def workers(variants):
-    """Start a worker for each of ``{name: (runtime, files)}``; yields them by name."""
+    """Start a worker for each of ``{name: (runtime, files)}``, and yield them by name."""
     with contextlib.ExitStack() as stack:
         started = {}
         for name, (runtime, files) in variants.items():
@@ -64,7 +63,7 @@ def workers(variants):
 
 @dataclass
 class Comparison:
-    """A variant's outputs compared with the network's.
+    """Differences between a variant's outputs and the network's.
 
     Attributes
     ----------
@@ -118,7 +117,7 @@ class Comparison:
     def add(self, expected, found, label=None):
         """Add a batch: logits (n, classes) of the network and of the variant."""
         if not np.isfinite(expected).all():
-            raise DMRError("the network gives values that are not finite; export another epoch")
+            raise DMRError("the network's outputs are not finite; export another epoch")
         difference = np.nan_to_num(np.abs(found - expected).max(axis=1), nan=np.inf, posinf=np.inf)
         largest = np.abs(expected).max(axis=1)
         first, others = expected.argmax(axis=1), found.argmax(axis=1)

@@ -53,10 +53,8 @@ def find(name, pretrained=True, root=None, classes=None):
     there = _folders(root)
     found = [one for one in there if os.path.basename(one).startswith(wanted)]
     if pretrained is True and classes is not None:
-        fitting = [
-            one for one in found if len(read_bundle(one, others=False)["classes"]) == classes
-        ]
-        found = fitting or found
+        counts = {one: len(read_bundle(one, others=False)["classes"]) for one in found}
+        found = [one for one in found if counts[one] == classes] or found
     if not found or (pretrained is not True and len(found) > 1):
         names = ", ".join(map(os.path.basename, there)) or "nothing"
         raise DMRError(f"{root} has {len(found) or 'no'} {wanted}...; it has {names}")

@@ -1,4 +1,4 @@
-"""The table of a bundle's variants, ``forms.md``."""
+"""Format the table of a bundle's variants, ``forms.md``."""
 
 import os
 

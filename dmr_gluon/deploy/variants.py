@@ -1,4 +1,4 @@
-"""The variants in which a trained network can be exported: ``dmr export --forms``.
+"""Make the variants of a trained network that ``dmr export --forms`` writes.
 
 ===============  ====================================================================
 ``plain``        as it was trained
@@ -15,8 +15,6 @@
 
 All but INT8 compute the same function up to rounding.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -35,22 +33,6 @@ ONNX = "onnx"
 VARIANTS = ("plain", "bn-folded", "folded", "fused", "grouped", "int8", "int8-entropy", "onnx")
 INT8 = ("int8", "int8-entropy")
 CPU_ONLY = ("fused", *INT8, ONNX)
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A symbol and its parameters.
-
-    Attributes
-    ----------
-    symbol : mx.sym.Symbol
-        Maps ``data`` to logits.
-    arrays : dict of str to numpy.ndarray
-        Parameters and running statistics.
-    """
-
-    symbol: object
-    arrays: dict
 
 
 def available(spec):
@@ -84,7 +66,10 @@ def make(name, net, preprocessing=None, calibration=None):
 
     Returns
     -------
-    Variant
+    mx.sym.Symbol
+        Maps ``data`` to logits.
+    dict of str to numpy.ndarray
+        Parameters and running statistics.
 
     Raises
     ------
@@ -110,7 +95,7 @@ def make(name, net, preprocessing=None, calibration=None):
         symbol = symbol.get_backend_symbol("MKLDNN")
     elif name in INT8:
         symbol, arrays = _quantized(symbol, arrays, name, calibration)
-    return Variant(symbol, arrays)
+    return symbol, arrays
 
 
 def _with_preprocessing(symbol, arrays, mean, std):
@@ -147,11 +132,11 @@ def _quantized(symbol, arrays, name, calibration):
 
 
 def _before_the_last_sum(symbol):
-    """Return the inner sums of the last block, which stay in float32.
+    """Return the names of the last block's inner sums, which stay in float32.
 
-    Rounding to INT8 between two branches of the last block goes straight into the features,
-    and costs more accuracy than all other rounding. The convolutions that are fused with these
-    sums stay in float32 too.
+    Rounding to INT8 between two branches of the last block directly affects the features, and
+    costs more accuracy than all other rounding. The convolutions fused with these sums stay in
+    float32 too.
     """
     found, waiting = set(), [node for node, _ in Graph(symbol).outputs]
     while waiting:

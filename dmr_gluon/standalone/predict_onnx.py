@@ -27,13 +27,9 @@ _IMAGE = re.compile(
     + rb"(?:\s|#[^\n]*\n)+(\d{1,9})" * 3,
     re.S,
 )
-_MOST_ENLARGED = 4  # of the shorter side
 _MOST_ASPECT = 8  # of what is scaled; in evaluations too
-_DAMAGED = "is damaged (its hash is not its own); copy it anew, or export to another folder"
-_BROKEN = (
-    "is not a whole JPEG, PNG, BMP, WebP, TIFF, PPM or PGM that OpenCV can read; copy it anew, or "
-    "convert it to PNG"
-)
+_DAMAGED = "is damaged (its hash is not its own); copy it again, or export to another folder"
+_BROKEN = "is damaged, or not an image that OpenCV can read; copy it again, or convert it to PNG"
 
 
 class Problem(Exception):
@@ -94,31 +90,28 @@ def _images_below(path):
     return sorted(found)
 
 
-def read_image(path, least=1, upright=True):
+def read_image(path, upright=True):
     """Read an image as (height, width, 3) of uint8, RGB; if ``upright``, turned as EXIF says.
 
-    Raises Problem as :func:`decode` does, and for truncated, CMYK, too large or too small images.
+    Raises Problem as :func:`decode` does, and for files that are damaged or no images.
     """
     try:
         with open(path, "rb") as file:
             data = file.read()
     except OSError as error:
         raise Problem(f"cannot be read ({error.strerror}); check its name and rights") from None
-    if data[:1] == b"\xff":
-        _check_jpeg(data)
     pixels = decode(data, upright)
-    if pixels is None:
+    # Decoders fill up a JPEG without its end with grey. (A thumbnail in its head has one too.)
+    cut = data[:1] == b"\xff" and data.find(b"\xff\xd9", jpeg_frame(data) or 0) < 0
+    if pixels is None or cut:
         raise Problem(_BROKEN)
-    height, width = pixels.shape[:2]
-    if min(height, width) < least:
-        raise Problem(f"is too small ({width}x{height}); it needs {least} pixels along each side")
     return pixels
 
 
 def decode(data, upright):
     """Decode an image to RGB of uint8, turned as EXIF says if ``upright``; None if damaged.
 
-    Raises Problem for images that OpenCV would darken, or blend with black.
+    Raises Problem for images that OpenCV would darken or blend with black.
     """
     import cv2
     import numpy as np
@@ -135,18 +128,8 @@ def decode(data, upright):
     except (cv2.error, MemoryError, AttributeError):  # OpenCV returns None, which has no dtype
         return None
     if odd:
-        raise Problem("is not of 8 bits a colour, or a TIFF with alpha or CMYK; convert it to PNG")
+        raise Problem("is not 8-bit, or is a TIFF with alpha or CMYK; convert it to an 8-bit PNG")
     return pixels[:, :, ::-1].copy()
-
-
-def _check_jpeg(data):
-    """Refuse a JPEG that decoders would fill up with grey or misread."""
-    frame = jpeg_frame(data) or len(data)
-    scan = data.find(b"\xff\xda", frame)
-    if scan < 0 or data.find(b"\xff\xd9", scan) < 0:
-        raise Problem(_BROKEN)
-    if data[frame + 9] == 4:
-        raise Problem("has CMYK colours, the network takes RGB; convert it to RGB")
 
 
 def jpeg_frame(data):
@@ -195,12 +178,11 @@ def predictions(paths, about, logits, options):
     import numpy as np
 
     size, batch_size = sorted(about["shape"])[-1], options.batch_size
-    least = -(-size // _MOST_ENLARGED)
     for start in range(0, len(paths), batch_size):
         images, faults, some = {}, {}, paths[start : start + batch_size]
         for path in some:
             try:
-                image = read_image(path, least, not options.ignore_orientation)
+                image = read_image(path, not options.ignore_orientation)
                 images[path] = crop(image, size, about["short_side"])
             except Problem as problem:
                 faults[path] = str(problem)
@@ -277,8 +259,8 @@ def onnx_logits(path):
     try:
         session = onnxruntime.InferenceSession(_content(path), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime does not export its classes
-        said = " ".join(str(error).split())
-        raise Problem(f"onnxruntime cannot load {path} ({said}); upgrade it") from None
+        reason = " ".join(str(error).split())
+        raise Problem(f"onnxruntime cannot load {path} ({reason}); upgrade it") from None
     return lambda batch: session.run(None, {session.get_inputs()[0].name: batch})[0]
 
 
@@ -315,8 +297,7 @@ def _main():
         logits = onnx_logits(os.path.join(folder, *description["forms"]["onnx"]["files"]))
         check_example(folder, description, "onnx", logits)
     except ImportError as error:
-        packages = "numpy onnxruntime opencv-python-headless"
-        raise Problem(f"{error}; pip install {packages}") from None
+        raise Problem(f"{error}; pip install onnxruntime opencv-python-headless") from None
     results = predictions(paths, description["input"], logits, options)
     return write(results, description["classes"], options, lambda x: print(x, file=sys.stderr)) > 0
 
