@@ -177,7 +177,7 @@ def predictions(paths, about, logits, options):
     """
     import numpy as np
 
-    size, batch_size = sorted(about["shape"])[-1], options.batch_size
+    size, batch_size = max(about["shape"]), options.batch_size
     for start in range(0, len(paths), batch_size):
         images, faults, some = {}, {}, paths[start : start + batch_size]
         for path in some:
