@@ -176,8 +176,7 @@ class _Writer:
                     entry["speed"] = speeds[name].describe(speeds[PLAIN])
         self.description.update(forms=entries, example=example)
         if speeds:
-            network = self.description["network"]["name"]
-            texts = {**texts, TABLE: variants_table(network, entries)}
+            texts = {**texts, TABLE: variants_table(self.net.spec.name, entries)}
         for name, text in texts.items():
             write_atomically(self._path(name), text)
         names = [example["image"], *texts]

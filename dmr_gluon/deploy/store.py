@@ -5,6 +5,7 @@ of its ``bundle.json``, which holds the hash of every other file. Nothing here n
 """
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
@@ -13,7 +14,6 @@ from typing import Any, Dict, Optional, Tuple, Union
 
 from ..errors import DMRError
 from ..standalone.predict_onnx import BUNDLE
-from ..system.files import digests_of
 from .bundle import read_bundle
 
 PARAMETERS = "model-0000.params"
@@ -137,7 +137,8 @@ def _describe(folder):
     """Read what identifies a bundle."""
     content = read_bundle(folder, others=False)
     name = content["network"]["name"]
-    sha256 = digests_of(os.path.join(folder, BUNDLE), ["sha256"])["sha256"].hexdigest()
+    with open(os.path.join(folder, BUNDLE), "rb") as file:
+        sha256 = hashlib.sha256(file.read()).hexdigest()
     return {
         "network": name,
         "classes": len(content["classes"]),
