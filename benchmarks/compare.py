@@ -50,7 +50,7 @@ BEGINNINGS = {
     "import torch": ["-c", "import torch"],
 }
 #: INT8 may lose what it likes: the weights are random.
-_EXPORT = ExportOptions(tuple(OUR_FORMS), check_images=16, calibration_images=64, int8_limit=100)
+_EXPORT = ExportOptions(tuple(OUR_FORMS), check_images=16, int8_limit=100)
 WORKER = str(Path(__file__).resolve().parent / "pytorch_worker.py")
 
 

@@ -146,7 +146,7 @@ def random_bundle(name, folder, options):
             mx.nd.waitall()
     classes = [str(label) for label in range(net.spec.classes)]
     path = os.path.join(folder, name)
-    write_bundle(net, path, 0, classes, preparation, options, images)
+    write_bundle(net, path, preparation, options, images, epochs=0, classes=classes)
     return path
 
 

@@ -58,7 +58,6 @@ def random_bundles(options, folder):
         wanted = ExportOptions(
             available(get_spec(name)),
             check_images=options.check_images,
-            calibration_images=64,
             int8_limit=100,  # random weights say nothing of INT8's errors
         )
         path = random_bundle(name, folder, wanted)

@@ -71,7 +71,7 @@ def bundle(short_run, tmp_path_factory):
     from dmr_gluon.deploy.export import export
 
     # After two epochs of training INT8 may lose any accuracy.
-    options = ExportOptions(EXPORTED, check_images=100, calibration_images=64, int8_limit=100)
+    options = ExportOptions(EXPORTED, check_images=100, int8_limit=100)
     return once(
         tmp_path_factory, "bundle", lambda folder: export(short_run, folder, options=options)
     )

@@ -2,13 +2,12 @@
 
 import json
 import os
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from dmr_gluon.deploy.bundle import read_bundle
-from dmr_gluon.deploy.import_authors import import_checkpoint, recognise
+from dmr_gluon.deploy.import_authors import import_checkpoint
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runtime import mx
 
@@ -129,10 +128,10 @@ def test_a_checkpoint_is_recognised_and_predicts_the_same(
 ):
     prefix, out = str(tmp_path / "theirs"), str(tmp_path / "ours")
     parameters = write(prefix, stand_in(family, blocks, width, classes))
-    found = import_checkpoint(prefix, 400, out)
-    assert found.network.name == name and found.network.classes == classes
-    assert len(found.mapping) == len(parameters)
-    assert found.difference < 1e-5
+    imported, mapping, difference = import_checkpoint(prefix, 400, out)
+    assert imported.spec.name == name and imported.spec.classes == classes
+    assert len(mapping) == len(parameters)
+    assert difference < 1e-5
     images = mx.nd.array(np.random.RandomState(5).standard_normal((4, 3, 32, 32)))
     net = mx.gluon.SymbolBlock.imports(
         os.path.join(out, "model-symbol.json"), ["data"], os.path.join(out, "model-0000.params")
@@ -142,23 +141,18 @@ def test_a_checkpoint_is_recognised_and_predicts_the_same(
     assert ours.max() < 0.999  # else there would be nothing to compare
 
 
-@pytest.mark.parametrize(
-    "change, words",
-    [
-        (lambda name: name.replace("_two1_", "_0_").replace("_two2_", "_1_"), "fuse3 or fuse6"),
-        (lambda name: None if "_p0_line_" in name else name.replace("_p2_two", "_p1_two"), "side"),
-    ],
-)
-def test_their_networks_that_have_no_place_here_are_refused_by_name(change, words, tmp_path):
-    def rename(parameters):
+def test_their_networks_without_an_equal_here_are_refused(tmp_path):
+    """Their fuse3, whose branches have layers ``_0`` and ``_1``."""
+
+    def change(parameters):
         for name in list(parameters):
-            array, new = parameters.pop(name), change(name)
-            if new:
-                parameters[new] = array
+            parameters[name.replace("_two1_", "_0_").replace("_two2_", "_1_")] = parameters.pop(
+                name
+            )
 
     prefix = str(tmp_path / "theirs")
-    write(prefix, stand_in("resnet", (1, 1, 1)), rename)
-    with pytest.raises(DMRError, match=f"this is the authors' {words}.*it cannot be imported"):
+    write(prefix, stand_in("resnet", (1, 1, 1)), change)
+    with pytest.raises(DMRError, match="or none of g1_b1_d1_two1_conv_weight"):
         import_checkpoint(prefix, 400, str(tmp_path / "ours"))
 
 
@@ -182,24 +176,16 @@ def test_a_mapping_of_someone_else_is_not_overwritten(tmp_path):
     write(prefix, stand_in("dmrnet", (1, 1, 1)))
     out.mkdir()
     (out / "mapping.json").write_text("mine")
-    with pytest.raises(DMRError, match="mapping.json is there and not of a bundle"):
+    with pytest.raises(DMRError, match="mapping.json exists and belongs to no bundle"):
         import_checkpoint(prefix, 400, str(out))
     assert os.listdir(out) == ["mapping.json"] and (out / "mapping.json").read_text() == "mine"
-
-
-def test_names_of_a_large_network_do_not_make_one():
-    tensors = {"g0_conv_weight": (16, 3, 3, 3), "cls_fc_weight": (10, 64)}
-    tensors.update({f"g{stage}_b9_d9_two1_conv_weight": (16, 16, 3, 3) for stage in (1, 2, 3)})
-    tensors = {name: SimpleNamespace(shape=shape) for name, shape in tensors.items()}
-    with pytest.raises(DMRError, match="names 27 blocks with 9 branches and has 5 tensors"):
-        recognise(tensors)
 
 
 def test_without_a_symbol_the_parameters_are_read(tmp_path):
     prefix = str(tmp_path / "theirs")
     write(prefix, stand_in("dilnet", (1, 1, 1)))
     os.remove(prefix + "-symbol.json")
-    assert import_checkpoint(prefix, 400, str(tmp_path / "ours")).difference is None
+    assert import_checkpoint(prefix, 400, str(tmp_path / "ours"))[2] is None
 
 
 def rename(old, new):
@@ -209,23 +195,19 @@ def rename(old, new):
 @pytest.mark.parametrize(
     "change, words",
     [
-        (rename("arg:g1_b1_d1_two1_conv_weight", "arg:g1_b1_d1_two3_conv_weight"), "two3"),
-        (rename("arg:g2_b1_l1_line_bn_beta", "arg:g2_b1_l1_line_bn_bias"), "g2_b1_l1_line_bn_bias"),
+        (
+            rename("arg:g3_b1_d1_two1_conv_weight", "arg:g3_b1_d1_two3_conv_weight"),
+            "g3_b1_d1_two1_conv_weight is missing",
+        ),
+        (rename("arg:g2_b1_l1_line_bn_beta", "arg:g2_b1_l1_line_bn_bias"), "g2_b1_l1_line_bn_beta"),
         (lambda p: p.pop("aux:g3_b1_d2_two2_bn_moving_var"), "g3_b1_d2_two2_bn_moving_var is miss"),
         (lambda p: p.pop("arg:cls_fc_bias"), "cls_fc_bias is missing"),
-        (lambda p: p.pop("arg:g0_conv_weight"), "g0_conv_weight"),
-        (lambda p: p.update({"arg:g1_b1_p1_two1_conv_weight": mx.nd.zeros((1,))}), "g1_b1_p1_two1"),
+        (lambda p: p.pop("arg:g0_conv_weight"), "has no g0_conv_weight, no cls"),
         (
             lambda p: p.update({"arg:g2_b1_d1_two2_conv_weight": mx.nd.zeros((32, 32, 1, 1))}),
             r"g2_b1_d1_two2_conv_weight has the shape \(32, 32, 1, 1\)",
         ),
         (lambda p: p.update({"arg:g1_b1_l1_line_conv_weight": mx.nd.zeros((16,))}), "not part"),
-        # What MXNet's prefixes would hide: the one or the other would be taken.
-        (lambda p: p.update({"aux:g0_conv_weight": mx.nd.zeros((16, 3, 3, 3))}), "aux:g0_conv_we"),
-        (rename("aux:g0_bn_moving_var", "arg:g0_bn_moving_var"), "arg:g0_bn_moving_var"),
-        (rename("arg:g0_bn_beta", "foo:g0_bn_beta"), "foo:g0_bn_beta"),
-        # oneDNN's ReLU makes 0 of it, so that predictions would not show it.
-        (lambda p: p["arg:g0_conv_weight"].__setitem__(0, float("nan")), "g0_conv_weight has val"),
     ],
 )
 def test_a_tensor_that_does_not_fit_is_refused_by_name(change, words, tmp_path):
@@ -251,26 +233,22 @@ def test_a_network_that_computes_something_else_is_refused(tmp_path):
 
 def test_files_that_are_no_checkpoint_are_refused(tmp_path):
     prefix = str(tmp_path / "theirs")
-    with pytest.raises(DMRError, match="not there"):
+    unreadable = "0400.params is not a checkpoint that MXNet can read"
+    with pytest.raises(DMRError, match=f"{unreadable}.*No such file"):
         import_checkpoint(prefix, 400, str(tmp_path / "ours"))
-    (tmp_path / "theirs-0400.params").write_bytes(b"damaged")
-    with pytest.raises(DMRError, match="damaged"):
-        import_checkpoint(prefix, 400, str(tmp_path / "ours"))
-    (tmp_path / "theirs-0400.params").write_bytes(b"")
-    with pytest.raises(DMRError, match="damaged"):
-        import_checkpoint(prefix, 400, str(tmp_path / "ours"))
+    for content in (b"damaged", b""):
+        (tmp_path / "theirs-0400.params").write_bytes(content)
+        with pytest.raises(DMRError, match=unreadable):
+            import_checkpoint(prefix, 400, str(tmp_path / "ours"))
     mx.nd.save(prefix + "-0400.params", [mx.nd.zeros(1)])
-    with pytest.raises(DMRError, match="arg: and aux:"):
+    with pytest.raises(DMRError, match=unreadable):
         import_checkpoint(prefix, 400, str(tmp_path / "ours"))
     write(prefix, stand_in("dmrnet", (1, 1, 1)))
-    for other in ("mnist", "imagenet"):  # of other sizes
-        with pytest.raises(DMRError, match="there are cifar10, cifar100, svhn$"):
-            import_checkpoint(prefix, 400, str(tmp_path / "ours"), dataset=other)
     with pytest.raises(DMRError, match="10 classes, cifar100 has 100"):
         import_checkpoint(prefix, 400, str(tmp_path / "ours"), dataset="cifar100")
-    for content in ("", "no symbol"):
+    for content in ("", "no symbol", "{}"):
         (tmp_path / "theirs-symbol.json").write_text(content)
-        with pytest.raises(DMRError, match="symbol.json is damaged"):
+        with pytest.raises(DMRError, match="symbol.json cannot be run"):
             import_checkpoint(prefix, 400, str(tmp_path / "ours"))
 
 
@@ -279,7 +257,7 @@ def test_a_checkpoint_is_not_overwritten_by_what_is_made_of_it(tmp_path):
     write(prefix, stand_in("dmrnet", (1, 1, 1)))
     os.rename(prefix + "-0400.params", prefix + "-0000.params")
     before = (tmp_path / "model-0000.params").read_bytes()
-    with pytest.raises(DMRError, match="would be overwritten"):
+    with pytest.raises(DMRError, match="exists and belongs to no bundle"):
         import_checkpoint(prefix, 0, str(tmp_path))
     assert (tmp_path / "model-0000.params").read_bytes() == before
     import_checkpoint(prefix, 0, str(tmp_path / "ours"))

@@ -1,15 +1,12 @@
 """Bundles: what dmr export writes, compares and refuses, and what load_bundle believes."""
 
-import hashlib
 import json
 import os
 import shutil
-import signal
 import struct
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,7 +21,7 @@ from dmr_gluon.deploy import bundle_writer as writer
 from dmr_gluon.deploy.bundle import read_bundle, write_description
 from dmr_gluon.deploy.bundle_writer import ExportOptions, write_bundle
 from dmr_gluon.deploy.export import export
-from dmr_gluon.deploy.parity import Comparison, Worker, compare, workers
+from dmr_gluon.deploy.parity import Comparison, Worker, workers
 from dmr_gluon.deploy.variants import VARIANTS, available
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runs.trained_network import load_run
@@ -118,13 +115,6 @@ def test_forms_are_compared_by_processes_with_nothing_else(
     assert found.shape == (1, 10)
 
 
-def test_a_form_of_another_shape_is_named():
-    worker = SimpleNamespace(logits=lambda images: np.zeros((2, 3), np.float32))
-    images = np.zeros((2, 5), np.float32)
-    with pytest.raises(DMRError, match=r"the form folded gives \(2, 3\) where .* gives \(2, 5\)"):
-        compare(lambda data: data, {"folded": worker}, [(images, images, None)], 2)
-
-
 def test_a_worker_that_cannot_load_says_which_file(bundle, tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"nonsense")
     worker = Worker("onnx", "onnxruntime", [str(tmp_path / "model.onnx")])
@@ -164,7 +154,7 @@ def test_the_worked_example_is_worked(copy):
         del content[key]
     write_description(copy, content, names)
     load_bundle(copy, "plain")
-    with pytest.raises(DMRError, match="form folded gives other logits for its worked example"):
+    with pytest.raises(DMRError, match="form folded. gives other logits for example.png"):
         load_bundle(copy, "folded")
 
 
@@ -172,10 +162,10 @@ def test_a_form_that_computes_something_else_is_not_written(short_run, out, monk
     old, make = read_bundle(out), writer.make
 
     def wrong(name, *arguments):
-        form = make(name, *arguments)
+        symbol, arrays = make(name, *arguments)
         if name == "bn-folded":
-            form.arrays["head_fc_bias"] = form.arrays["head_fc_bias"] + np.float32(0.01)
-        return form
+            arrays["head_fc_bias"] = arrays["head_fc_bias"] + np.float32(0.01)
+        return symbol, arrays
 
     monkeypatch.setattr(writer, "make", wrong)
     with pytest.raises(DMRError, match="bn-folded gives other outputs.*nothing was written"):
@@ -190,10 +180,10 @@ def test_int8_that_loses_too_much_is_not_written(short_run, out, monkeypatch):
 
     def wrong(name, net, preprocessing, calibration):
         """In the place of INT8 a network that sees nothing but the digit 0."""
-        form = make("plain", net, preprocessing)
+        symbol, arrays = make("plain", net, preprocessing)
         if name == "int8":
-            form.arrays["head_fc_bias"] = np.float32([1e4] + [0] * 9)
-        return form
+            arrays["head_fc_bias"] = np.float32([1e4] + [0] * 9)
+        return symbol, arrays
 
     monkeypatch.setattr(writer, "make", wrong)
     arguments = ["export", short_run, "--out", str(out), "--forms", "int8"]
@@ -237,7 +227,7 @@ def test_without_the_data_set_made_up_images_serve(run, tmp_path):
     compared = found["forms"]["plain"]["compared"]
     assert compared["images"] == 64 and compared["error"] is None
     load_bundle(tmp_path / "a")
-    with pytest.raises(DMRError, match="int8 needs training images"):
+    with pytest.raises(DMRError, match="INT8 needs training images"):
         export(run, tmp_path / "b", options=ExportOptions(("int8",)))
     with pytest.raises(DMRError, match="no prepared data set"):
         export(run, tmp_path / "b", data_dir="nowhere")
@@ -289,11 +279,8 @@ def test_an_older_bundles_files_go(copy, short_run):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--forms", "fuzed"], "unknown form 'fuzed'; did you mean fused?"),
+        (["--forms", "fuzed"], "cifar_dmrnet8 has no form 'fuzed'; it has plain, bn-folded"),
         (["--forms", "folded", "--int8-limit", "1"], "--int8-limit is for INT8"),
-        (["--check-images", "0"], "--check-images must be at least 1"),
-        (["--forms", "int8", "--int8-limit", "nan"], "--int8-limit must be 0 to 100"),
-        (["--forms", "folded", "--all"], "not allowed with"),
     ],
 )
 def test_wrong_flags_are_refused_first(short_run, tmp_path, arguments, message):
@@ -313,7 +300,7 @@ def test_all_forms_measured(short_run, tmp_path, capsys):
     found = read_bundle(out)
     for name in VARIANTS:
         assert f"| {name} |" in table
-        assert name in found["forms"] or name == "grouped"
+        assert name in found["forms"]
     for entry in found["forms"].values():
         assert entry["compared"]["images"] == 360
         speed = entry["speed"]
@@ -330,7 +317,7 @@ def test_forms_of_a_network_for_imagenet(tmp_path):
     forms = tuple(name for name in available(net.spec) if "int8" not in name)
     options = ExportOptions(forms, check_images=32)
     classes = [str(label) for label in range(1000)]
-    found = write_bundle(net, str(tmp_path), 0, classes, preparation, options)
+    found = write_bundle(net, str(tmp_path), preparation, options, epochs=0, classes=classes)
     for entry in found["forms"].values():
         assert entry["compared"]["another_class"] == 0
     load_bundle(tmp_path, "fused")
@@ -344,7 +331,7 @@ def test_an_export_that_is_stopped_leaves_nothing(short_run, tmp_path):
     while process.poll() is None and not list(out.glob(".export-*/*")):
         time.sleep(0.02)
     process.terminate()
-    assert process.communicate(timeout=60)[1].endswith("stopped; nothing was written\n")
+    assert process.communicate(timeout=60)[1].endswith("stopped; no bundle was written\n")
     assert process.returncode == 143 and not out.exists()
 
 
@@ -378,23 +365,17 @@ def test_a_killed_process_is_said_to_be_killed(bundle):
 
 def test_files_that_are_no_bundles_are_not_overwritten(short_run, tmp_path):
     (tmp_path / "model-symbol.json").write_text("mine")
-    with pytest.raises(DMRError, match="model-symbol.json is there and not of a bundle"):
+    with pytest.raises(DMRError, match="model-symbol.json exists and belongs to no bundle"):
         export(short_run, tmp_path)
     assert os.listdir(tmp_path) == ["model-symbol.json"]
-    (tmp_path / "model-symbol.json").unlink()
-    (tmp_path / ".export-killed").mkdir()  # of a process that was killed
-    export(short_run, tmp_path)
-    assert ".export-killed" not in os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "content", ['{"files": ["app.js"]}', "{}", "[]", "", '{"format": 1, "files": {"app.js": {}}}']
-)
+@pytest.mark.parametrize("content", ["", '{"format": 1, "files": {"app.js": {}}}'])
 def test_what_another_program_calls_a_bundle_is_left_alone(short_run, tmp_path, content):
     files = {"bundle.json": content, "app.js": "theirs", "model-symbol.json": "theirs"}
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    with pytest.raises(DMRError, match="bundle.json is there and is another program's, or damaged"):
+    with pytest.raises(DMRError, match="bundle.json is damaged"):
         export(short_run, tmp_path)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files
 
@@ -431,40 +412,15 @@ def test_killed_while_files_get_their_names(tmp_path, monkeypatch, number, older
     new = made_bundle(tmp_path / "new", a="new", c="new")
     monkeypatch.setattr(os, "replace", replacing)
     with pytest.raises(Killed):
-        writer._move_in(*new, str(out), writer._files_in(str(out)))
+        writer._move_in(*new, str(out), ["a", "b"] if older else [])
     monkeypatch.undo()
     with pytest.raises(DMRError, match="is damaged|cannot be read"):
         read_bundle(out)
     again = made_bundle(tmp_path / "again", a="new", c="new")
-    writer._move_in(*again, str(out), writer._files_in(str(out)))
+    old = read_bundle(out, others=False)["files"] if (out / "bundle.json").exists() else []
+    writer._move_in(*again, str(out), old)
     assert sorted(os.listdir(out)) == ["a", "bundle.json", "c"]
     assert set(read_bundle(out)["files"]) == {"a", "c"}
-
-
-def test_a_signal_while_files_get_their_names_comes_too_late(short_run, out, monkeypatch):
-    replace = os.replace
-
-    def replacing(source, target):
-        replace(source, target)
-        if os.path.dirname(target) == str(out):
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(os, "replace", replacing)
-    before = signal.getsignal(signal.SIGTERM)
-    _main(["export", short_run, "--out", str(out), "--forms", "folded"])
-    assert signal.getsignal(signal.SIGTERM) == before
-    load_bundle(out, "folded")
-
-
-@pytest.mark.parametrize(
-    "files", [None, [], 3, {"../x": {}}, {"x": 3}, {"x": {"bytes": 1}}, {"bundle.json": {}}]
-)
-def test_a_sealed_bundle_that_lists_no_files_is_refused(tmp_path, files):
-    text = json.dumps({"format": 1, "files": files, "sha256": "0" * 64}, indent=1).encode()
-    sealed = text.replace(b"0" * 64, hashlib.sha256(text).hexdigest().encode())
-    (tmp_path / "bundle.json").write_bytes(sealed)
-    with pytest.raises(DMRError, match="bundle.json is damaged .it lists no files"):
-        load_bundle(tmp_path)
 
 
 def test_operators_that_mxnet_does_not_have_are_one_line(bundle, monkeypatch):
@@ -472,7 +428,7 @@ def test_operators_that_mxnet_does_not_have_are_one_line(bundle, monkeypatch):
         raise mx.base.MXNetError("Traceback:\nCannot find Operator _sg_mkldnn_conv\n")
 
     monkeypatch.setattr(mx.sym, "load_json", refuse)
-    with pytest.raises(DMRError, match="int8-symbol.json cannot be loaded .*Cannot find Operator"):
+    with pytest.raises(DMRError, match="form int8 cannot be run on cpu.0. .Cannot find Operator"):
         load_bundle(bundle, "int8")
 
 
@@ -493,7 +449,7 @@ def test_int8_is_judged_by_the_classes_where_errors_are_not_known():
 
 
 def test_a_device_that_is_not_there_is_one_line(bundle):
-    with pytest.raises(DMRError, match="gpu.*cannot be used"):
+    with pytest.raises(DMRError, match="cannot be run on gpu.99."):
         load_bundle(bundle, device=mx.gpu(99))
     with pytest.raises(DMRError, match="form int8 runs on CPUs"):
         load_bundle(bundle, "int8", device=mx.gpu(0))
@@ -507,8 +463,8 @@ def test_what_onnx_does_not_know_is_one_line(tmp_path):
     for form, message in (("onnx", "leave out the form onnx"), ("grouped", "replaced layers")):
         with pytest.raises(DMRError, match=message):
             write_bundle(
-                net, str(tmp_path / form), 0, list("0123456789"), Preparation(32, None, None),
-                ExportOptions((form,)),
+                net, str(tmp_path / form), Preparation(32, None, None), ExportOptions((form,)),
+                epochs=0, classes=list("0123456789"),
             )  # fmt: skip
         assert not (tmp_path / form).exists()
 
@@ -519,8 +475,6 @@ def test_speeds_are_compared_round_by_round():
     assert slow.images_per_second == {1: pytest.approx(3.75), 32: pytest.approx(15)}
     assert fast.by(slow) == {1: pytest.approx(3), 32: pytest.approx(2)}
     assert slow.latency[0] == pytest.approx(200) and 200 < slow.latency[1] <= 400
-    assert writer._is_faster(fast, slow) and not writer._is_faster(slow, fast)
-    assert not writer._is_faster(fast, fast)
 
 
 def test_the_onnx_model_has_constants_as_initializers_only(bundle):

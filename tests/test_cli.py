@@ -116,7 +116,10 @@ def test_a_record_file_without_its_index_is_refused(script, digits, tmp_path):
         (["networks", "--no-such"], "unrecognized arguments: --no-such"),
         (["paths", "cifar_dmrnet8", "--plot", "x.png"], "leave out the names"),
         (["convert", "/no-such-folder", "--form", "grouped", "--run-dir", "x"], "is not a run"),
-        (["import-authors", "/no-such-folder", "3"], "no-such-folder-0003.params is not there"),
+        (
+            ["import-authors", "/no-such-folder", "3"],
+            "no-such-folder-0003.params is not a checkpoint",
+        ),
     ],
 )
 def test_dmr_refuses(monkeypatch, tmp_path, arguments, words):

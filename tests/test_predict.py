@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import os
-import struct
 from types import SimpleNamespace
 
 import cv2
@@ -21,7 +20,6 @@ from dmr_gluon.datasets.encoder import Encoding, Source, encode_all
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runs.trained_network import load_run
 from dmr_gluon.runtime import mx
-from dmr_gluon.standalone import predict_onnx
 from dmr_gluon.standalone.predict_onnx import (
     Problem,
     check_arguments,
@@ -136,7 +134,6 @@ def test_wrong_images_get_a_line_each_and_the_others_are_predicted(predict, phot
     found = {os.path.basename(one["file"]): one for one in map(json.loads, out.splitlines())}
     assert status == 1 and list(found) == names
     assert err.pop() == f"{len(wrong)} of {len(names)} images could not be predicted"
-    assert len(err) == len(wrong)
     for name, reason in wrong.items():
         (line,) = (line for line in err if line.startswith(f"{photographs / name}: "))
         assert reason in line and reason in found[name]["error"]
@@ -173,26 +170,6 @@ def test_grey_palette_and_alpha_are_taken(predict, tmp_path):
     clear.putalpha(0)
     clear.save(tmp_path / "clear.png")
     np.testing.assert_array_equal(read_image(tmp_path / "clear.png"), np.asarray(image))
-
-
-def test_a_bitmap_of_os2_is_taken(tmp_path):
-    """Its header has sizes of 16 bits where Windows' has 32."""
-    image = photograph(12, 16)
-    header = struct.pack("<2sIHHI", b"BM", 26 + image.nbytes, 0, 0, 26)
-    header += struct.pack("<IHHHH", 12, 16, 12, 1, 24)
-    (tmp_path / "a.bmp").write_bytes(header + image[::-1, :, ::-1].tobytes())  # upwards, BGR
-    np.testing.assert_array_equal(read_image(tmp_path / "a.bmp"), image)
-
-
-@pytest.mark.parametrize("kind", ["jpg", "png", "bmp", "webp"])
-def test_images_of_too_many_pixels_are_refused(tmp_path, monkeypatch, kind):
-    path = tmp_path / f"a.{kind}"
-    cv2.imwrite(str(path), photograph(48, 64))
-    monkeypatch.setattr(predict_onnx, "_MOST_PIXELS", 48 * 64)
-    assert read_image(path).shape == (48, 64, 3)
-    monkeypatch.setattr(predict_onnx, "_MOST_PIXELS", 48 * 64 - 1)
-    with pytest.raises(Problem, match="is too large .64x48.; scale it down"):
-        read_image(path)
 
 
 def test_photographs_are_turned_upright_unless_that_is_not_wanted(predict, tmp_path):
@@ -245,17 +222,13 @@ def test_odd_names_do_not_break_the_output(predict, tmp_path):
     assert len(out.splitlines()) == 2 * len(names) and "two\\nlines.png" in out
 
 
-def test_folders_and_globs(tmp_path, monkeypatch):
+def test_files_and_folders(tmp_path, monkeypatch):
     for name in ("b/2.PNG", "b/c/3.jpg", "a.jpg", "b/.hidden.jpg", "b/.git/4.jpg", "b/read.me"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    (tmp_path / "[1].jpg").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
     assert find_images(["b"]) == ["b/2.PNG", "b/c/3.jpg"]
     assert find_images(["b/read.me", "a.jpg"]) == ["b/read.me", "a.jpg"]
-    assert find_images(["[1].jpg"]) == ["[1].jpg"]
-    assert find_images(["**/*.jpg"]) == ["[1].jpg", "a.jpg", "b/c/3.jpg"]
-    assert find_images(["*"]) == ["[1].jpg", "a.jpg", "b/2.PNG", "b/c/3.jpg"]
     assert find_images(["b", "b/c", "a.jpg", "b/c/3.jpg"]) == ["b/2.PNG", "b/c/3.jpg", "a.jpg"]
 
 
@@ -278,12 +251,11 @@ def test_what_cannot_be_done_is_refused_in_one_line(predict, photographs, tmp_pa
     (tmp_path / "empty").mkdir()
     for arguments, text in (
         ([tmp_path / "nothing.png"], "nothing.png: no such file"),
-        ([tmp_path / "*.xyz"], "no such file"),
-        ([photographs, tmp_path / "empty"], "empty: no images in it"),
+        ([photographs, tmp_path / "empty"], "empty: no such file, or no images in it"),
         ([photographs, "--top", "0"], "--top must be at least 1, not 0"),
         ([photographs, "--batch-size", "0"], "--batch-size must be at least 1"),
         ([photographs, "--form", "other"], "no form 'other'"),
-        ([photographs, "--gpu", "0,1"], "one GPU"),
+        ([photographs, "--gpu", "0,1"], "invalid int value"),
         ([photographs, "--csv", "--json"], "not allowed with"),
         ([], "required: IMAGE"),
     ):

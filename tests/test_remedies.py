@@ -379,11 +379,9 @@ UNTRIED = {
     # The advice is more than a command.
     "get them: a set needs some": "the images have to be found",
     "name another --markdown": "a file that cannot be read; test_compare.py",
-    "would be overwritten by the result": "needs a checkpoint; test_authors.py",
     "no weights of ": "of a call in Python; test_store.py",
     "name a folder that dmr publish wrote": "of a call in Python; test_store.py",
-    "is there and not of a bundle": "as with a run in the place of the bundle",
-    "is there and is another program's": "as with a run in the place of the bundle",
+    "exists and belongs to no bundle": "as with a run in the place of the bundle",
     "; see ": "the parser's own; test_cli.py",
     "; give the same flags ": "needs all of the paper's sets; test_experiments.py",
     "did not give all the same sums; ": "test_training.py breaks a replica",

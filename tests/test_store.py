@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import json
 import os
 import shutil
 from dataclasses import asdict
@@ -120,18 +119,21 @@ class TestLocal:
         assert (logits(whole(pretrained=True)) == logits(network(2, classes=100))).all()
         assert (logits(whole(pretrained=True, classes=10)) == logits(network(1))).all()
         assert (logits(whole(pretrained=published[-8:])) == logits(network())).all()
-        with pytest.raises(DMRError, match="has no cifar_dmrnet8-0000; it has cifar_dmrnet8-"):
+        with pytest.raises(DMRError, match="has no cifar_dmrnet8-0000...; it has "):
             whole(pretrained="0000")
-        with pytest.raises(DMRError, match="has no cifar_dmrnet14; it has cifar_dmrnet8-"):
+        with pytest.raises(DMRError, match="has no cifar_dmrnet14-...; it has "):
             get_model("cifar_dmrnet14", pretrained=True, root=store)
 
-    @pytest.mark.parametrize("wrong", [1, "", "xyz", "../..", ["a"]])
-    def test_what_is_no_beginning_of_a_hash(self, published, store, wrong):
-        if not wrong:
-            assert not hasattr(get_model("cifar_dmrnet8", pretrained=wrong, root=store), "bundle")
-            return
-        with pytest.raises(DMRError, match="first digits of a bundle's hash"):
-            get_model("cifar_dmrnet8", pretrained=wrong, root=store)
+    def test_a_beginning_of_several_hashes_is_refused(self, published, store, tmp_path):
+        digits = {published[-8]}
+        for number in range(1, 18):  # with 17 of 16 digits, two begin with the same
+            entry, _ = publish(write(network(number), tmp_path / str(number)), store)
+            digit = entry["sha256"][0]
+            if digit in digits:
+                break
+            digits.add(digit)
+        with pytest.raises(DMRError, match=f"has 2 cifar_dmrnet8-{digit}...; it has "):
+            get_model("cifar_dmrnet8", pretrained=digit, root=store)
 
     def test_other_classes_are_refused_with_the_way_that_works(self, published, store):
         with pytest.raises(DMRError, match=r"10 classes, not 100; .*net.replace_output\(100\)"):
@@ -179,6 +181,7 @@ class TestLocal:
             os.path.join(folder, "model-0000.params"),
         )
         content = {"network": asdict(network().spec), "classes": ["a"] * 10}
+        content.update(dataset=None, training=None)
         write_description(folder, content, ["model-symbol.json", "model-0000.params"])
         publish(folder, store)
         with pytest.raises(DMRError, match="model-0000.params is damaged"):
@@ -196,7 +199,7 @@ class TestPublishing:
         facts = (entry["classes"], entry["dataset"], entry["test_error"])
         assert facts == (10, "digits", 3.21)
 
-    @pytest.mark.parametrize("training", [None, [3.21], "3.21", {"test_error": None}])
+    @pytest.mark.parametrize("training", [None, {"test_error": None}])
     def test_an_error_that_is_not_known(self, store, tmp_path, training):
         entry, _ = publish(write(network(), tmp_path / "bundle", training=training), store)
         assert entry["test_error"] is None
@@ -223,9 +226,8 @@ class TestPublishing:
 
     def test_what_cannot_be_published(self, bundle, store, tmp_path):
         for source, target, epoch, words in (
-            (str(tmp_path), store, None, "neither a run nor a bundle"),
+            (str(tmp_path), store, None, "not a run"),
             (bundle, store, 3, "leave out --epoch"),
-            (bundle, "http://host/store", None, "name a local folder"),
             (bundle, os.path.join(bundle, "bundle.json"), None, "cannot write to"),
         ):
             with pytest.raises(DMRError, match=words):
@@ -237,15 +239,10 @@ class TestPublishing:
 
 
 def test_a_bundle_whose_files_lie_elsewhere(bundle, store):
-    path = os.path.join(bundle, "bundle.json")
-    with open(path) as file:
-        content = json.load(file)
-    for name in ("../outside", "/etc/hostname", ".hidden", "bundle.json", ""):
-        changed = {**content["files"], name: content["files"]["model-0000.params"]}
-        with open(path, "w") as file:
-            json.dump({**content, "files": changed}, file)
-        with pytest.raises(DMRError, match="bundle.json is damaged"):
-            publish(bundle, store)
+    (Path(bundle).parent / "outside").write_text("mine")
+    write_description(bundle, {"network": asdict(network().spec)}, ["../outside"])
+    with pytest.raises(DMRError, match="lists files outside of it"):
+        publish(bundle, store)
 
 
 def test_an_incomplete_bundle_is_blamed_and_not_the_store(bundle, tmp_path):

@@ -36,15 +36,10 @@ def write_other_depths(folder):
     frames[0].save(folder / "moving.webp", save_all=True, append_images=frames[1:])
     (folder / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
     return {
-        **dict.fromkeys(("deep.png", "deep-grey.png"), "16 bits"),
-        **{
-            f"{most}.{kind}": f"up to {most}, not 255"
-            for most in (15, 1023)
-            for kind in ("pgm", "ppm")
-        },
-        **dict.fromkeys(("deep.tiff", "float.tiff", "clear.tiff", "cmyk.tiff"), "a TIFF with more"),
-        "moving.webp": "an animated WebP",
-        "phone.heic": "a HEIC",
+        **dict.fromkeys(("deep.png", "deep-grey.png"), "is not 8-bit"),
+        **{f"{most}.{kind}": "is not 8-bit" for most in (15, 1023) for kind in ("pgm", "ppm")},
+        **dict.fromkeys(("deep.tiff", "float.tiff", "clear.tiff", "cmyk.tiff"), "is not 8-bit"),
+        **dict.fromkeys(("moving.webp", "phone.heic"), "not an image that"),
     }
 
 
@@ -64,15 +59,10 @@ def write_wrong_images(folder):
     good = {
         name: cv2.imencode(f".{name}", image)[1].tobytes() for name in ("jpg", "png", "bmp", "webp")
     }
-    Image.fromarray(image).convert("CMYK").save(folder / "cmyk.jpg")
     Image.fromarray(image).save(folder / "moving.gif")
-    cv2.imwrite(str(folder / "tiny.png"), image[:1, :1])
-    cv2.imwrite(str(folder / "flat.png"), image[:7])
     # A bomb: a PNG of a hundred bytes that says it has 10^10 pixels.
     bomb = good["png"][:16] + struct.pack(">II", 100_000, 100_000) + good["png"][24:]
     thumbnail = b"\xff\xd8\xff\xe1" + struct.pack(">H", 2 + 4) + b"\xff\xd9ab" + good["jpg"][2:]
-    at = good["jpg"].index(b"\xff\xda")  # after the frame's header and tables
-    after_frame = good["jpg"][:at], good["jpg"][at:]
     contents = {
         "text.jpg": b"This is not a picture.\n",
         "text.bmp": b"BMW makes cars.\n",
@@ -84,19 +74,12 @@ def write_wrong_images(folder):
         **{f"cut.{name}": data[: len(data) * 2 // 3] for name, data in good.items()},
         "almost.jpg": good["jpg"][:-2],
         "almost.png": good["png"][:-12],
-        "comment.jpg": after_frame[0] + b"\xff\xfe\0\4\xff\xd9" + after_frame[1][:200],
     }
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     (folder / "gone.png").symlink_to("nowhere.png")
     return {
         **write_other_depths(folder),
-        **dict.fromkeys(contents, "truncated or damaged"),
-        "cmyk.jpg": "CMYK",
-        **dict.fromkeys(("moving.gif", "text.jpg"), "is not a JPEG, PNG"),
-        "empty.png": "empty",
-        "bomb.png": "too large (100000x100000)",
-        "tiny.png": "too small (1x1)",
-        "flat.png": "too small (64x7)",
+        **dict.fromkeys((*contents, "moving.gif"), "is damaged, or not an image"),
         "gone.png": "No such file",
     }

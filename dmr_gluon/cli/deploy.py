@@ -6,7 +6,7 @@ import sys
 from ..errors import DMRError, Stopped
 from ..standalone.predict_onnx import add_arguments
 from ..system.signals import handled
-from .program import add_epoch
+from .program import add_epoch, number
 
 
 def add_commands(commands):
@@ -30,16 +30,18 @@ def add_commands(commands):
     data = "prepared set to compare and calibrate on (default: the run's)"
     parser.add_argument("--data-dir", metavar="DIR", help=data)
     images = "test images to compare on (default: 256, with INT8 10,000, with --all all of them)"
-    parser.add_argument("--check-images", type=int, metavar="N", help=images)
+    parser.add_argument("--check-images", type=number(int, 1), metavar="N", help=images)
     limit = "percentage points of error that INT8 may add (default: 0.5)"
-    parser.add_argument("--int8-limit", type=float, metavar="POINTS", help=limit)
+    limits = number(float, 0, 100)
+    parser.add_argument("--int8-limit", type=limits, metavar="POINTS", help=limit)
 
     text = "classify images with a bundle's network"
     parser = commands.add_parser("predict", function=_predict, help=text)
     parser.add_argument("bundle", metavar="BUNDLE", help="folder of a bundle")
     add_arguments(parser)
     parser.add_argument("--form", default="plain", help="form of the bundle (default: plain)")
-    parser.add_argument("--gpu", metavar="N", help="GPU to use (default: the CPU)")
+    gpu = "GPU to use (default: the CPU)"
+    parser.add_argument("--gpu", type=number(int, 0), metavar="N", help=gpu)
 
     text = "put a run's network into a store, for get_model(..., pretrained=True)"
     parser = commands.add_parser("publish", function=_publish, help=text)
@@ -54,8 +56,8 @@ def add_commands(commands):
     )
     parser.add_argument("epoch", metavar="EPOCH", type=int, help="NNNN")
     parser.add_argument("--out", metavar="DIR", help="folder to write (default: PREFIX-imported)")
-    dataset = "its training set, for bundle.json: cifar10, cifar100 or svhn"
-    parser.add_argument("--dataset", help=dataset)
+    dataset = "data set that it was trained on (for the normalisation)"
+    parser.add_argument("--dataset", choices=("cifar10", "cifar100", "svhn"), help=dataset)
 
 
 def _export(options):
@@ -74,7 +76,7 @@ def _export(options):
     wanted = ExportOptions(forms, options.preprocess, options.all, **given)
 
     def stop(number, frame):
-        raise Stopped(number, "stopped; nothing was written")
+        raise Stopped(number, "stopped; no bundle was written")
 
     # Stop by an exception, which removes unfinished files.
     with handled(stop, (signal.SIGTERM, signal.SIGHUP)):
@@ -118,13 +120,14 @@ def _import_authors(options):
     from ..deploy.import_authors import import_checkpoint
 
     out = options.out or options.prefix + "-imported"
-    found = import_checkpoint(options.prefix, options.epoch, out, options.dataset)
-    network = found.network
-    print(f"{network.name}, {network.classes} classes: {len(found.mapping)} tensors, all mapped")
-    if found.difference is None:
+    net, mapping, difference = import_checkpoint(
+        options.prefix, options.epoch, out, options.dataset
+    )
+    print(f"{net.spec.name}, {net.spec.classes} classes: {len(mapping)} tensors, all mapped")
+    if difference is None:
         print(f"no {options.prefix}-symbol.json: the predictions were not compared")
     else:
-        print(f"their symbol and our network predict the same, to {found.difference:.1e}")
+        print(f"their symbol and our network predict the same, to {difference:.1e}")
     if options.dataset is None:
         print("bundle.json has no mean and std: name the training set with --dataset")
     print(f"{out}: a bundle, with mapping.json")

@@ -53,28 +53,37 @@ others                further variants of the network, see :mod:`.variants`; ``f
     of this file, with zeros in place of these 64 digits
 """
 
+import contextlib
 import hashlib
 import json
 import os
-import re
 
 from ..errors import DMRError
 from ..standalone import predict_onnx
-from ..standalone.predict_onnx import BUNDLE, BUNDLE_FORMAT
+from ..standalone.predict_onnx import BUNDLE, BUNDLE_FORMAT, Problem
 from ..system.files import write_atomically
 
 #: Replaces bundle.json's own hash while the hash is computed.
 _ZEROS = "0" * 64
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,100}")
-_HASH = re.compile(r"[0-9a-f]{64}")
 
 
-def read_bundle(folder):
-    """Read ``bundle.json`` after verifying the hash of every file.
+@contextlib.contextmanager
+def problems_as_errors():
+    """Raise the standalone program's Problem as a DMRError."""
+    try:
+        yield
+    except Problem as problem:
+        raise DMRError(str(problem)) from None
+
+
+def read_bundle(folder, others=True):
+    """Read ``bundle.json`` after verifying its hash.
 
     Parameters
     ----------
     folder : str
+    others : bool
+        Verify the hash of every other file too.
 
     Returns
     -------
@@ -85,52 +94,12 @@ def read_bundle(folder):
     DMRError
         For a missing or damaged file, by its name.
     """
-    read_description(folder)  # predict_onnx trusts anything with a correct hash
-    try:
-        return predict_onnx.read_bundle(os.fspath(folder))
-    except predict_onnx.Problem as problem:
-        raise DMRError(str(problem)) from None
-
-
-def read_description(folder):
-    """Read ``bundle.json`` after verifying its own hash, but no other file's.
-
-    Parameters
-    ----------
-    folder : str
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    DMRError
-        If it is missing, damaged or of another format.
-    """
-    try:
-        content = predict_onnx.read_bundle(os.fspath(folder), others=False)
-    except predict_onnx.Problem as problem:
-        raise DMRError(str(problem)) from None
-    except (ValueError, RecursionError):
-        content = {}
-    if not are_files(content.get("files")) or BUNDLE in content["files"]:
-        path = os.path.join(folder, BUNDLE)
-        raise DMRError(f"{path} is damaged (it lists no files); export the run again")
+    folder = os.fspath(folder)
+    with problems_as_errors():
+        content = predict_onnx.read_bundle(folder, others)
+    if any(os.path.dirname(name) for name in content["files"]):  # names to copy, or to remove
+        raise DMRError(f"{folder} lists files outside of it; export the run again")
     return content
-
-
-def are_files(files):
-    """Return whether this is a valid ``files`` entry, with no path out of the bundle."""
-    return isinstance(files, dict) and all(
-        _NAME.fullmatch(name)
-        and isinstance(facts, dict)
-        and type(facts.get("bytes")) is int
-        and facts["bytes"] >= 0
-        and isinstance(facts.get("sha256"), str)
-        and _HASH.fullmatch(facts["sha256"])
-        for name, facts in files.items()
-    )
 
 
 def write_description(folder, content, names):

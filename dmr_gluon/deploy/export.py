@@ -45,8 +45,8 @@ def export(
         For a run without a trained epoch, a damaged data set, a variant that the network does
         not have or that computes something else, or an ``out`` that cannot be written or holds
         other files. Nothing of the new bundle is then left, and an older one is unchanged. Only
-        if the disk fails while files are moved into place, the bundle left behind is refused as
-        damaged until the next export.
+        if the disk fails, or the process is killed, while files are moved into place, the bundle
+        left behind is refused as damaged until the next export.
     """
     trained = RunDirectory(run)
     config = trained.config()
@@ -56,20 +56,18 @@ def export(
     return write_bundle(
         net,
         out,
+        Preparation(recipe.image_size, dataset["mean"], dataset["std"], recipe.eval_short_side),
+        options,
+        _images_of(dataset, recipe, options, data_dir),
         epochs=epochs,
         classes=_labels(dataset),
-        preparation=Preparation(
-            recipe.image_size, dataset["mean"], dataset["std"], recipe.eval_short_side
-        ),
-        options=options,
-        images=_images_of(dataset, recipe, options, data_dir),
         dataset=dataset["name"],
         training=logged_epoch(trained.log, epochs),
     )
 
 
 def _labels(dataset):
-    """Return readable labels: for ImageNet, each class with the first of its words."""
+    """Return readable labels: for ImageNet, each class followed by its first synonym."""
     words = dataset.get("words") or [""] * len(dataset["classes"])
     firsts = [text.split(",")[0] for text in words]
     return [f"{name} {word}" if word else name for name, word in zip(dataset["classes"], firsts)]
@@ -77,10 +75,9 @@ def _labels(dataset):
 
 def _images_of(dataset, recipe, options, data_dir):
     """Open the run's data set; None if it is gone and none was named."""
-    if data_dir is None:
-        manifest = read_manifest(dataset["directory"])
-        if manifest is None or manifest.get("classes", dataset["classes"]) != dataset["classes"]:
-            return None
+    manifest = read_manifest(dataset["directory"]) or {"classes": None}  # the set may be gone
+    if data_dir is None and manifest.get("classes", dataset["classes"]) != dataset["classes"]:
+        return None
     prepared = open_as_trained(dataset, data_dir)
     check_quickly(prepared)
     count = options.check_images

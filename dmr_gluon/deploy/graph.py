@@ -10,7 +10,7 @@ from ..runtime import mx
 
 
 class Node:
-    """One operator, or a variable (``op`` is then ``null``).
+    """An operator, or a variable (``op`` is then ``null``).
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class Node:
 
 
 class Graph:
-    """The graph of a symbol, held by its outputs.
+    """The graph of a symbol, reachable from its outputs.
 
     Parameters
     ----------
@@ -85,7 +85,6 @@ class Graph:
         content = {
             "nodes": entries,
             "arg_nodes": [numbers[node] for node in order if node.op == "null"],
-            "node_row_ptr": list(range(len(order) + 1)),
             "heads": [[numbers[node], output, 0] for node, output in self.outputs],
             "attrs": self._attrs,
         }

@@ -8,11 +8,11 @@ from typing import Any, Dict, List, Optional, Union
 import numpy as np
 
 from ..errors import DMRError, last_line
-from ..models.network import load_arrays, misfit
+from ..models.network import load_arrays
 from ..runtime import mx
 from ..standalone.logits_worker import in_portions
-from ..standalone.predict_onnx import Problem, onnx_logits, read_image, to_batch
-from .bundle import read_bundle
+from ..standalone.predict_onnx import check_example, onnx_logits
+from .bundle import problems_as_errors, read_bundle
 from .variants import CPU_ONLY
 
 
@@ -28,11 +28,6 @@ class Bundle:
     form : str
         The variant: one of ``description["forms"]``.
     device : mx.Context
-
-    Raises
-    ------
-    DMRError
-        If this MXNet or ONNX Runtime cannot run the variant.
 
     Attributes
     ----------
@@ -50,7 +45,7 @@ class Bundle:
         entry = description["forms"][form]
         files = [os.path.join(path, name) for name in entry["files"]]
         if entry["runtime"] == "onnxruntime":
-            self._run = _onnx_session(*files)
+            self._run = onnx_logits(*files)
         else:
             symbol, parameters = files
             self.net = _symbol_block(symbol, parameters, device)
@@ -89,24 +84,10 @@ class Bundle:
         DMRError
             If the logits differ from those in the bundle.
         """
-        entry = self.description["forms"][self.form]
-        image = read_image(os.path.join(self.path, self.description["example"]["image"]))
-        try:
-            found = self.logits(to_batch([image], self.description["input"]))[0]
-        except mx.base.MXNetError as error:
-            raise DMRError(
-                f"{self.path}: the form {self.form} cannot be run ({last_line(error)}); export the "
-                f"run again"
-            ) from error
-        difference = np.abs(found - np.float32(entry["logits"]))
         # GPUs may compute convolutions with ten bits of precision (TF32).
-        allowed = entry["tolerance"] * (1 if self._device.device_type == "cpu" else 100)
-        if not (difference <= allowed).all():  # NaN too
-            raise DMRError(
-                f"{self.path}: the form {self.form} gives other logits for its worked example than "
-                f"when it was exported (by {difference.max():g}, allowed are "
-                f"{allowed:g}); export the run again on this machine"
-            )
+        factor = 1 if self._device.device_type == "cpu" else 100
+        with problems_as_errors():
+            check_example(self.path, self.description, self.form, self.logits, factor)
 
 
 def load_bundle(
@@ -140,51 +121,30 @@ def load_bundle(
             f"{path} has no form {form!r}; it has {', '.join(description['forms'])} "
             f"(dmr export --forms)"
         )
-    if device is not None and device.device_type != "cpu":
-        _require_gpu(device, form)
-    bundle = Bundle(path, description, form, device or mx.cpu())
-    bundle.check()
+    device = device or mx.cpu()
+    if form in CPU_ONLY and device.device_type != "cpu":
+        raise DMRError(f"the form {form} runs on CPUs; load another one, such as folded")
+    try:
+        with problems_as_errors():
+            bundle = Bundle(path, description, form, device)
+        bundle.check()
+    except (mx.base.MXNetError, ImportError, AssertionError) as error:
+        # No such GPU, no onnxruntime, or an MXNet without oneDNN's operators.
+        raise DMRError(
+            f"{path}: the form {form} cannot be run on {device} ({last_line(error)}); install what "
+            f"is missing, or choose another form or device"
+        ) from error
     return bundle
 
 
-def _require_gpu(device, form):
-    if form in CPU_ONLY:
-        raise DMRError(f"the form {form} runs on CPUs; load another one, such as folded")
-    try:
-        mx.nd.zeros(1, ctx=device).wait_to_read()
-    except mx.base.MXNetError as error:
-        reason = last_line(error)
-        raise DMRError(f"{device} cannot be used ({reason}); leave out the device") from error
-
-
 def _symbol_block(path, params, device):
-    try:
-        with open(path, encoding="utf-8") as file:
-            symbol = mx.sym.load_json(file.read())
-        arrays = {name.partition(":")[2]: array for name, array in load_arrays(params).items()}
-    except mx.base.MXNetError as error:  # such as oneDNN's operators, in a build without it
-        reason = last_line(error)
-        raise DMRError(
-            f"{path} cannot be loaded by this MXNet ({reason}); load another form, such as plain"
-        ) from error
+    with open(path, encoding="utf-8") as file:
+        symbol = mx.sym.load_json(file.read())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the file does not say the input's type
         net = mx.gluon.SymbolBlock(symbol, [mx.sym.var("data")])
-    parameters = net.collect_params()
-    fault = misfit(dict.fromkeys(parameters, ()), dict.fromkeys(arrays, ()))
-    if fault:
-        raise DMRError(f"{params} does not fit {path}: {fault}; export the run again")
-    parameters.load_dict(arrays, device, cast_dtype=True, dtype_source="saved")
+    net.collect_params().load_dict(
+        load_arrays(params), device, cast_dtype=True, dtype_source="saved"
+    )
     net.hybridize(static_alloc=True, static_shape=True)
     return net
-
-
-def _onnx_session(path):
-    try:
-        return onnx_logits(path)
-    except ImportError as error:
-        raise DMRError(
-            "the form onnx needs onnxruntime; pip install onnxruntime (the extra [onnx])"
-        ) from error
-    except Problem as problem:
-        raise DMRError(str(problem)) from None

@@ -5,8 +5,6 @@ newest opset of the installed onnx package for nodes of opset 13, lists the weig
 inputs, which keeps ONNX Runtime from folding constants, and omits the output's shape.
 """
 
-import os
-import tempfile
 import warnings
 
 import numpy as np
@@ -32,12 +30,13 @@ def require_onnx():
     return onnx
 
 
-def write_onnx(variant, path, shape, classes):
-    """Write an ONNX model for batches of any size, and have it checked.
+def write_onnx(symbol, arrays, path, shape, classes):
+    """Write an ONNX model for batches of any size, checked by onnx.
 
     Parameters
     ----------
-    variant : Variant
+    symbol : mx.sym.Symbol
+    arrays : dict of str to numpy.ndarray
     path : str
     shape : tuple of int
         The shape of one image, as the graph takes it.
@@ -46,11 +45,21 @@ def write_onnx(variant, path, shape, classes):
     Raises
     ------
     DMRError
-        If onnx is not installed, or its checker refuses the model.
+        If onnx is not installed, or MXNet's exporter lacks one of the operators.
     OSError
     """
     onnx = require_onnx()
-    model = onnx.load_from_string(_by_mxnet(variant, shape))
+    parameters = {name: mx.nd.array(array) for name, array in arrays.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            mx.onnx.export_model(
+                symbol, parameters, [(1, *shape)], np.float32, path,
+                dynamic=True, dynamic_input_shapes=[("N", *shape)],
+            )  # fmt: skip
+        except AttributeError as error:  # an unknown operator
+            raise DMRError(f"MXNet's ONNX exporter: {error}; leave out the form onnx") from error
+    model = onnx.load(path)
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [entry for entry in model.graph.input if entry.name not in weights]
     (output,) = (entry.name for entry in model.graph.output)
@@ -60,26 +69,5 @@ def write_onnx(variant, path, shape, classes):
     model.graph.output.extend([onnx.helper.make_tensor_value_info(output, kind, ["N", classes])])
     model.opset_import.extend([onnx.helper.make_opsetid("", _OPSET)])
     model.ir_version = _IR_VERSION
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise DMRError(f"onnx refuses what was made ({reason}); please report this") from error
+    onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
-
-
-def _by_mxnet(variant, shape):
-    """Return the output of MXNet's exporter as bytes."""
-    parameters = {name: mx.nd.array(array) for name, array in variant.arrays.items()}
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        path = os.path.join(folder, "model.onnx")
-        try:
-            mx.onnx.export_model(
-                variant.symbol, parameters, [(1, *shape)], np.float32, path,
-                dynamic=True, dynamic_input_shapes=[("N", *shape)],
-            )  # fmt: skip
-        except AttributeError as error:  # an unknown operator
-            raise DMRError(f"MXNet's ONNX exporter: {error}; leave out the form onnx") from error
-        with open(path, "rb") as file:
-            return file.read()

@@ -1,7 +1,7 @@
-"""Compare the variants of a network with the network: their outputs and errors.
+"""Compare the outputs and errors of exported variants with those of the network.
 
-Each variant runs from the files of the bundle, in a process of its own that imports only what
-the variant needs (:mod:`dmr_gluon.standalone.logits_worker`).
+Each variant runs from the bundle's files, in a separate process that imports only what the
+variant needs (:mod:`dmr_gluon.standalone.logits_worker`).
 """
 
 import contextlib
@@ -20,16 +20,15 @@ from ..system.worker_process import Process
 #: Largest difference of a float32 variant's logits, relative to the larger of 1 and the largest
 #: logit of the image.
 TOLERANCE = 1e-4
-_WORKER = logits_worker.__file__
 
 
 class Worker(Process):
-    """One variant in a process of its own.
+    """Run one variant in a separate process.
 
     Parameters
     ----------
     name : str
-        The variant's.
+        Name of the variant.
     runtime : str
         ``mxnet`` or ``onnxruntime``.
     files : list of str
@@ -39,8 +38,7 @@ class Worker(Process):
     def __init__(self, name, runtime, files):
         what = f"{' and '.join(files)} (the form {name})"
         # Neither MXNet nor ONNX Runtime opens a path that is not UTF-8.
-        names = map(os.path.basename, files)
-        command = [sys.executable, _WORKER, runtime, *names]
+        command = [sys.executable, logits_worker.__file__, runtime, *map(os.path.basename, files)]
         super().__init__(what, command, folder=os.path.dirname(files[0]) or None)
 
     def logits(self, images):
@@ -52,22 +50,20 @@ class Worker(Process):
 
 @contextlib.contextmanager
 def workers(variants):
-    """Start a worker for each of ``{name: (runtime, files)}``; yields them by name."""
-    started = {}
-    try:
+    """Start a worker for each of ``{name: (runtime, files)}``, and yield them by name."""
+    with contextlib.ExitStack() as stack:
+        started = {}
         for name, (runtime, files) in variants.items():
-            started[name] = Worker(name, runtime, files)
+            worker = contextlib.closing(Worker(name, runtime, files))
+            started[name] = stack.enter_context(worker)
         for worker in started.values():
             worker.wait()
         yield started
-    finally:
-        for worker in started.values():
-            worker.close()
 
 
 @dataclass
 class Comparison:
-    """A variant's outputs compared with the network's.
+    """Differences between a variant's outputs and the network's.
 
     Attributes
     ----------
@@ -79,7 +75,7 @@ class Comparison:
     other_class : int
         Number of images with another predicted class.
     excess : float
-        Largest difference of an image's logits, relative to the tolerance.
+        Largest difference of an image's logits, relative to the larger of 1 and its largest logit.
     wrong, network_wrong : int or None
         Number of images that the variant and the network classify wrongly; None without labels.
     """
@@ -95,7 +91,7 @@ class Comparison:
     @property
     def equal(self):
         """Whether it is the same function up to rounding."""
-        return self.excess <= 1
+        return self.excess <= TOLERANCE
 
     @property
     def error(self):
@@ -120,33 +116,29 @@ class Comparison:
 
     def add(self, expected, found, label=None):
         """Add a batch: logits (n, classes) of the network and of the variant."""
-        self.images += len(expected)
         if not np.isfinite(expected).all():
-            raise DMRError("the network gives values that are not finite; export another epoch")
-        difference = np.abs(found.astype(np.float64) - expected).max(axis=1)
-        difference[~np.isfinite(difference)] = np.inf
+            raise DMRError("the network's outputs are not finite; export another epoch")
+        difference = np.nan_to_num(np.abs(found - expected).max(axis=1), nan=np.inf, posinf=np.inf)
         largest = np.abs(expected).max(axis=1)
+        first, others = expected.argmax(axis=1), found.argmax(axis=1)
+        self.images += len(expected)
         self.difference = max(self.difference, float(difference.max()))
         self.largest = max(self.largest, float(largest.max()))
-        allowed = TOLERANCE * np.maximum(1, largest)
-        self.excess = max(self.excess, float((difference / allowed).max()))
-        first, others = expected.argmax(axis=1), found.argmax(axis=1)
+        self.excess = max(self.excess, float((difference / np.maximum(1, largest)).max()))
         self.other_class += int((first != others).sum())
         if label is not None:
             self.wrong = (self.wrong or 0) + int((others != label).sum())
             self.network_wrong = (self.network_wrong or 0) + int((first != label).sum())
 
 
-def compare(network, running, batches, total):
-    """Run a network and its variants on the same images.
+def compare(running, batches, total):
+    """Compare variants with their network on the same images.
 
     Parameters
     ----------
-    network : function
-        Maps a batch to logits, (n, classes).
     running : dict of Worker
         By name.
-    batches : iterable of (network's images, variants' images, labels or None)
+    batches : iterable of (network's logits, variants' images, labels or None)
     total : int
         Number of images, for the progress bar.
 
@@ -158,19 +150,12 @@ def compare(network, running, batches, total):
     Raises
     ------
     DMRError
-        For outputs of another shape, or logits of the network that are not finite.
+        For logits of the network that are not finite.
     """
     found = {name: Comparison() for name in running}
     with tqdm(total=total, desc="compare", unit=" images", disable=None, leave=False) as progress:
-        for data, images, label in batches:
-            expected = network(data)
+        for expected, images, label in batches:
             for name, worker in running.items():
-                logits = worker.logits(images)
-                if logits.shape != expected.shape:
-                    raise DMRError(
-                        f"the form {name} gives {logits.shape} where the network gives "
-                        f"{expected.shape}; nothing was written. Please report this"
-                    )
-                found[name].add(expected, logits, label)
-            progress.update(len(data))
+                found[name].add(expected, worker.logits(images), label)
+            progress.update(len(images))
     return found

@@ -1,6 +1,5 @@
 """``dmr predict``: classify images with a bundle's network."""
 
-import os
 import sys
 
 from tqdm import tqdm
@@ -8,6 +7,8 @@ from tqdm import tqdm
 from ..devices import make_devices
 from ..errors import DMRError
 from ..standalone import predict_onnx
+from ..system.signals import to_nowhere
+from .bundle import problems_as_errors
 from .load import load_bundle
 
 
@@ -22,8 +23,8 @@ def predict(bundle, options, form, gpu=None):
         The arguments of :func:`.predict_onnx.add_arguments`.
     form : str
         One of the bundle's variants.
-    gpu : str, optional
-        The GPU's number.
+    gpu : int, optional
+        The GPU's number. Default: the CPU.
 
     Returns
     -------
@@ -35,28 +36,22 @@ def predict(bundle, options, form, gpu=None):
     DMRError
         If nothing can be predicted.
     """
-    device = None
-    if gpu is not None:
-        if not gpu.isdigit():
-            raise DMRError(f"--gpu must be the number of one GPU, not {gpu!r}")
-        (device,) = make_devices(gpu)
-    try:
+    (device,) = make_devices(None if gpu is None else str(gpu))
+    with problems_as_errors():
         paths = predict_onnx.find_images(options.images)
         network = load_bundle(bundle, form, device)
-        about, classes = network.description["input"], network.description["classes"]
         predict_onnx.check_arguments(options, network.description)
-    except predict_onnx.Problem as problem:
-        raise DMRError(str(problem)) from None
+    about = network.description["input"]
     results = predict_onnx.predictions(paths, about, network.logits, options)
     # A progress bar would mix with output on the same terminal.
     hidden = True if sys.stdout.isatty() else None
     with tqdm(results, "predict", len(paths), unit=" images", disable=hidden) as progress:
         try:
             return predict_onnx.write(
-                progress, classes, options, lambda line: tqdm.write(line, file=sys.stderr)
+                progress, network.classes, options, lambda line: tqdm.write(line, file=sys.stderr)
             )
         except BrokenPipeError:
             raise
         except OSError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it would fail again
+            to_nowhere(sys.stdout)  # flushing it would fail again
             raise DMRError(f"the predictions cannot be written: {error.strerror}") from error

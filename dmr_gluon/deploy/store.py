@@ -5,6 +5,7 @@ of its ``bundle.json``, which holds the hash of every other file. Nothing here n
 """
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
@@ -12,14 +13,10 @@ import tempfile
 from typing import Any, Dict, Optional, Tuple, Union
 
 from ..errors import DMRError
-from ..runs.directory import RunDirectory
 from ..standalone.predict_onnx import BUNDLE
-from ..system.files import digests_of
-from .bundle import read_bundle, read_description
+from .bundle import read_bundle
 
 PARAMETERS = "model-0000.params"
-
-_NETWORK = re.compile(r"[a-z0-9_]{1,100}")
 
 
 def find(name, pretrained=True, root=None, classes=None):
@@ -44,7 +41,7 @@ def find(name, pretrained=True, root=None, classes=None):
     Raises
     ------
     DMRError
-        If no bundle matches, or a file is missing or damaged.
+        If no bundle matches, or several begin with that hash, or a file is missing or damaged.
     """
     root = os.path.expanduser(os.fspath(root or os.environ.get("DMR_MODEL_STORE") or ""))
     if not root:
@@ -52,28 +49,16 @@ def find(name, pretrained=True, root=None, classes=None):
             f"no weights of {name} are published; make a store of your own with dmr publish RUN "
             f"STORE, and name it with root=STORE or DMR_MODEL_STORE"
         )
-    entries = [_describe(folder) for folder in _folders(root, name)]
-    if pretrained is True:
-        found = [entry for entry in entries if classes in (None, entry["classes"])] or entries
-    else:
-        prefix = pretrained.lower() if isinstance(pretrained, str) else ""
-        if not re.fullmatch("[0-9a-f]{1,64}", prefix):
-            raise DMRError(
-                f"pretrained must be True, False or the first digits of a bundle's hash, not "
-                f"{pretrained!r}"
-            )
-        found = [entry for entry in entries if entry["sha256"].startswith(prefix)]
-        if len(found) > 1:
-            raise DMRError(
-                f"pretrained={pretrained!r} matches {len(found)} bundles of {name} in {root}; "
-                f"give more digits"
-            )
-    if not found:
-        there = ", ".join(map(os.path.basename, _folders(root))) or "nothing"
-        wanted = name if pretrained is True else f"{name}-{pretrained}"
-        raise DMRError(f"{root} has no {wanted}; it has {there}")
-    folder = os.path.join(root, found[-1]["folder"])
-    return folder, read_bundle(folder)
+    wanted = f"{name}-{'' if pretrained is True else str(pretrained).lower()[:8]}"
+    there = _folders(root)
+    found = [one for one in there if os.path.basename(one).startswith(wanted)]
+    if pretrained is True and classes is not None:
+        counts = {one: len(read_bundle(one, others=False)["classes"]) for one in found}
+        found = [one for one in found if counts[one] == classes] or found
+    if not found or (pretrained is not True and len(found) > 1):
+        names = ", ".join(map(os.path.basename, there)) or "nothing"
+        raise DMRError(f"{root} has {len(found) or 'no'} {wanted}...; it has {names}")
+    return found[-1], read_bundle(found[-1])
 
 
 def publish(
@@ -104,8 +89,6 @@ def publish(
         If the source is neither or is damaged, or if the store cannot be written.
     """
     store = os.path.expanduser(os.fspath(store))
-    if "://" in store:
-        raise DMRError(f"{store} is a URL; name a local folder as the store")
     try:
         os.makedirs(store, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=store, prefix=".new-") as temporary:
@@ -124,24 +107,15 @@ def publish(
         raise DMRError(f"cannot write to {store}: {error.strerror or error}") from error
 
 
-def _folders(root, name=None):
-    """Return the bundles' folders, of one network or of all, in the order of publication."""
-    pattern = re.compile(f"{re.escape(name) if name else '[a-z0-9_]+'}-[0-9a-f]{{8}}")
+def _folders(root):
+    """Return the folders of all bundles in the order of publication."""
     try:
-        names = [one for one in os.listdir(root) if pattern.fullmatch(one)]
+        names = [one for one in os.listdir(root) if re.fullmatch("[a-z0-9_]+-[0-9a-f]{8}", one)]
     except OSError as error:
         raise DMRError(
             f"{root} is not a store ({error.strerror}); name a folder that dmr publish wrote"
         ) from error
-    return sorted((os.path.join(root, one) for one in names), key=_published)
-
-
-def _published(folder):
-    """Return a sort key: the time at which ``bundle.json`` was copied to the store."""
-    try:
-        return os.stat(os.path.join(folder, BUNDLE)).st_mtime_ns
-    except OSError:
-        return 0
+    return sorted((os.path.join(root, one) for one in names), key=os.path.getmtime)
 
 
 def _write_bundle(folder, source, epoch):
@@ -154,8 +128,6 @@ def _write_bundle(folder, source, epoch):
         for name in [*files, BUNDLE]:
             shutil.copyfile(os.path.join(source, name), os.path.join(folder, name))
         return
-    if not RunDirectory(source).exists():
-        raise DMRError(f"{source} is neither a run nor a bundle: it has no config.json or {BUNDLE}")
     from .export import export
 
     export(source, folder, epoch)
@@ -163,21 +135,15 @@ def _write_bundle(folder, source, epoch):
 
 def _describe(folder):
     """Read what identifies a bundle."""
-    content, path = read_description(folder), os.path.join(folder, BUNDLE)
-    if PARAMETERS not in content["files"]:
-        raise DMRError(f"{folder} has no {PARAMETERS}; export the run again, with the plain form")
-    try:
-        name, classes = content["network"]["name"], len(content["classes"])
-    except (KeyError, TypeError):
-        name, classes = "", 0
-    if not (isinstance(name, str) and _NETWORK.fullmatch(name)):
-        raise DMRError(f"{path} is damaged: it names no network; publish again")
-    training, (digest,) = content.get("training"), digests_of(path, "sha256")
+    content = read_bundle(folder, others=False)
+    name = content["network"]["name"]
+    with open(os.path.join(folder, BUNDLE), "rb") as file:
+        sha256 = hashlib.sha256(file.read()).hexdigest()
     return {
         "network": name,
-        "classes": classes,
-        "dataset": content.get("dataset"),
-        "test_error": training.get("test_error") if isinstance(training, dict) else None,
-        "sha256": digest,
-        "folder": f"{name}-{digest[:8]}",
+        "classes": len(content["classes"]),
+        "dataset": content["dataset"],
+        "test_error": (content["training"] or {}).get("test_error"),
+        "sha256": sha256,
+        "folder": f"{name}-{sha256[:8]}",
     }

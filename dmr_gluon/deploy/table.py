@@ -1,4 +1,4 @@
-"""The table of a bundle's variants, ``forms.md``."""
+"""Format the table of a bundle's variants, ``forms.md``."""
 
 import os
 
@@ -41,13 +41,11 @@ def variants_table(network, variants):
         "form", "MB", "images/s, 1", "images/s, 32", "by plain, 1", "by plain, 32",
         "p50 ms", "p95 ms", "error %", "other class", "largest difference",
     )  # fmt: skip
-    images = next(iter(variants.values()))["compared"]["images"]
     return (
         f"# Forms of {network}\n\n"
         f"{markdown_table(header, rows, range(1, len(header)))}\n\n"
         f"Images per second in batches of 1 and of 32, and their ratio to plain, round by round; "
         f"latency of one image, median and 95th percentile; error, images of another class than "
-        f"the network's, and largest difference of logits on {images:,} images. The bundle holds "
-        f"grouped only if it is faster than folded. "
+        f"the network's, and largest difference of logits on {compared['images']:,} images. "
         f"{usable_cores()} cores ({processor()}), {os.environ.get('OMP_NUM_THREADS')} threads."
     )

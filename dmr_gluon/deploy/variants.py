@@ -1,4 +1,4 @@
-"""The variants in which a trained network can be exported: ``dmr export --forms``.
+"""Make the variants of a trained network that ``dmr export --forms`` writes.
 
 ===============  ====================================================================
 ``plain``        as it was trained
@@ -15,8 +15,6 @@
 
 All but INT8 compute the same function up to rounding.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -37,22 +35,6 @@ INT8 = ("int8", "int8-entropy")
 CPU_ONLY = ("fused", *INT8, ONNX)
 
 
-@dataclass(frozen=True)
-class Variant:
-    """A symbol and its parameters.
-
-    Attributes
-    ----------
-    symbol : mx.sym.Symbol
-        Maps ``data`` to logits.
-    arrays : dict of str to numpy.ndarray
-        Parameters and running statistics.
-    """
-
-    symbol: object
-    arrays: dict
-
-
 def available(spec):
     """Return the names of the variants that a network has.
 
@@ -66,12 +48,6 @@ def available(spec):
     """
     groupable = spec.parallel and spec.form == "branches"
     return tuple(name for name in VARIANTS if groupable or name != "grouped")
-
-
-def require_variant(name, spec):
-    """Refuse a variant that a network does not have."""
-    if name not in available(spec):
-        raise DMRError(f"{spec.name} has no form {name!r}; it has {', '.join(available(spec))}")
 
 
 def make(name, net, preprocessing=None, calibration=None):
@@ -90,14 +66,16 @@ def make(name, net, preprocessing=None, calibration=None):
 
     Returns
     -------
-    Variant
+    mx.sym.Symbol
+        Maps ``data`` to logits.
+    dict of str to numpy.ndarray
+        Parameters and running statistics.
 
     Raises
     ------
     DMRError
         For a network that does not have this variant.
     """
-    require_variant(name, net.spec)
     if name == "grouped":
         original = Network(net.spec, net.prefix).portable_symbol().tojson()
         if net.portable_symbol().tojson() != original:
@@ -111,11 +89,13 @@ def make(name, net, preprocessing=None, calibration=None):
         symbol, arrays = fold_bn(symbol, arrays)
     if name not in (PLAIN, "bn-folded"):
         symbol, arrays = fold_scaling(symbol, arrays)
+    needed = {*symbol.list_arguments(), *symbol.list_auxiliary_states()}
+    arrays = {key: array for key, array in arrays.items() if key in needed}
     if name == "fused":
         symbol = symbol.get_backend_symbol("MKLDNN")
     elif name in INT8:
         symbol, arrays = _quantized(symbol, arrays, name, calibration)
-    return Variant(symbol, arrays)
+    return symbol, arrays
 
 
 def _with_preprocessing(symbol, arrays, mean, std):
@@ -133,6 +113,7 @@ def _with_preprocessing(symbol, arrays, mean, std):
 
 
 def _quantized(symbol, arrays, name, calibration):
+    size = min(len(calibration), batch_size(max(calibration.shape[1:])))
     parameters = {key: mx.nd.array(array) for key, array in arrays.items()}
     auxiliary = {key: parameters.pop(key) for key in symbol.list_auxiliary_states()}
     quantized, parameters, auxiliary = mx.contrib.quantization.quantize_model_mkldnn(
@@ -143,42 +124,29 @@ def _quantized(symbol, arrays, name, calibration):
         label_names=None,
         ctx=mx.cpu(),
         calib_mode="entropy" if name == "int8-entropy" else "naive",
-        calib_data=mx.io.NDArrayIter(calibration, batch_size=_calibration_batch(calibration)),
+        calib_data=mx.io.NDArrayIter(calibration, batch_size=size),
         quantized_dtype="auto",
         excluded_sym_names=_before_the_last_sum(symbol),
     )
     return quantized, {key: array.asnumpy() for key, array in {**parameters, **auxiliary}.items()}
 
 
-def _calibration_batch(images):
-    """Return the largest divisor of the number of images up to the usual batch size.
-
-    NDArrayIter would pad a last, smaller batch with repeated images.
-    """
-    most = batch_size(max(images.shape[1:]))
-    return max(size for size in range(1, most + 1) if len(images) % size == 0)
-
-
 def _before_the_last_sum(symbol):
-    """Return the inner sums of the last block, which stay in float32.
+    """Return the names of the last block's inner sums, which stay in float32.
 
-    Rounding to INT8 between two branches of the last block goes straight into the features,
-    and costs more accuracy than all other rounding. The convolutions that are fused with these
-    sums stay in float32 too.
+    Rounding to INT8 between two branches of the last block directly affects the features, and
+    costs more accuracy than all other rounding. The convolutions fused with these sums stay in
+    float32 too.
     """
-    waiting = [node for node, _ in Graph(symbol).outputs]
-    found = set()
+    found, waiting = set(), [node for node, _ in Graph(symbol).outputs]
     while waiting:
         node = waiting.pop()
-        sources = [source for source, _ in node.inputs if source.op != "null"]
-        if node.op != "elemwise_add":
-            waiting += [source for source in sources if source.op != "Convolution"]
-            continue
-        inner = [source for source in sources if source.op == "elemwise_add"]
-        waiting += inner
-        found |= {
-            source.name
-            for source in inner
-            if any(operand.op == "Convolution" for operand, _ in source.inputs)
-        }
+        is_sum = node.op == "elemwise_add"
+        for source, _ in node.inputs:
+            if source.op == "elemwise_add":
+                waiting.append(source)
+                if is_sum and any(operand.op == "Convolution" for operand, _ in source.inputs):
+                    found.add(source.name)
+            elif not is_sum and source.op != "Convolution":
+                waiting.append(source)
     return sorted(found)

@@ -18,12 +18,7 @@ import sys
 import time
 import warnings
 
-if sys.path and os.path.abspath(sys.path[0]) == os.path.dirname(os.path.abspath(__file__)):
-    del sys.path[0]  # do not import this folder's modules
-
-import numpy as np  # noqa: E402
-
-_MOST_RUNS = 5000
+import numpy as np
 
 
 def portion(count, side):
@@ -97,7 +92,9 @@ def main():
     for line in commands:
         command = json.loads(line)
         if command["do"] == "logits":
-            images = _read(commands, command["shape"])
+            shape = command["shape"]
+            content = commands.read(4 * int(np.prod(shape)))
+            images = np.frombuffer(content, np.float32).reshape(shape)
             logits = np.ascontiguousarray(run(images), np.float32)
             _answer(answers, {"shape": logits.shape}, logits.tobytes())
         else:
@@ -109,16 +106,11 @@ def timed(run, batch, seconds):
     """Return the seconds of each run, as many as fit but at least one."""
     run(batch)
     found, end = [], time.perf_counter() + seconds
-    while not found or (time.perf_counter() < end and len(found) < _MOST_RUNS):
+    while not found or time.perf_counter() < end:
         began = time.perf_counter()
         run(batch)
         found.append(time.perf_counter() - began)
     return found
-
-
-def _read(stream, shape):
-    content = stream.read(4 * int(np.prod(shape)))
-    return np.frombuffer(content, np.float32).reshape(shape)
 
 
 def _answer(stream, values, content=b""):
