@@ -107,36 +107,21 @@ dmr prepare digits --out data/mine
     says choose another --out, or replace it with --overwrite
     then dmr prepare digits --out data/other
     then dmr prepare digits --out data/mine --overwrite
-rm data/mine/manifest.json && dmr prepare digits --out data/mine
-    says is there without a manifest; choose another --out, or replace it with --overwrite
-    then dmr prepare digits --out data/mine --overwrite
 dmr prepare folder images --out o --name cifar10
     says ; give another with --name
     then dmr prepare folder images --out o --name mine
-dmr prepare folder images --out o --name a/b
-    says ; give another with --name
-    then dmr prepare folder images --out o --name ab
-dmr prepare folder images --out o --encoding png --quality 90
-    says leave it out with --encoding png
-    then dmr prepare folder images --out o --encoding png
 dmr prepare folder images --out o --resize 32,32
     says write 32x32 (width x height)
     then dmr prepare folder images --out o --resize 32x32
-dmr prepare svhn --source svhn --out o
-    says use --svhn-split authors
-    else dmr prepare svhn --source svhn --out o --svhn-split authors
 dmr prepare svhn --source svhn --out o --svhn-split authors
     says take what is there, under a name of its own, with --partial
     then dmr prepare svhn --source svhn --out o --svhn-split authors --partial
 dmr prepare svhn --source images --out o --partial
-    says name the folder that holds it with --source
+    says name another source
     then dmr prepare svhn --source svhn --out o --partial --svhn-split authors
 dmr prepare svhn --source svhn --out o --mirror x
     says leave it out with --source
     else dmr prepare svhn --source svhn --out o
-dmr prepare imagenet --source tree --out o --checksums --partial
-    says : leave it out
-    then dmr prepare imagenet --source tree --out o --partial
 dmr prepare imagenet --source tree --out o
     says take what is there, under a name of its own
     then dmr prepare imagenet --source tree --out o --partial
@@ -393,7 +378,8 @@ UNTRIED = {
     "percentage points more errors than the network": "INT8 takes a while; test_export.py",
     # It would have to be downloaded or installed, or is the real data.
     "is given to registered users only: ": "needs ImageNet",
-    "does not exist; name ": "needs the archive of CIFAR; test_content.py",
+    "--mirror or --source take it": "needs a server; test_download.py",
+    "; name one of them with --source": "needs the archive of CIFAR; test_content.py",
     "is not prepared: ": "needs all of the paper's sets; test_experiments.py",
     "the digits come with scikit-learn": "installs packages",
     "the form onnx needs": "installs packages",
@@ -401,7 +387,6 @@ UNTRIED = {
     "MXNet 1.9.1 needs NumPy 1; ": "installs packages",
     "MXNet is not installed; ": "installs packages",
     # The advice is more than a command.
-    "get them: a set needs some": "the images have to be found",
     "name another --markdown": "a file that cannot be read; test_compare.py",
     "would be overwritten by the result": "needs a checkpoint; test_authors.py",
     "no weights of ": "of a call in Python; test_store.py",
