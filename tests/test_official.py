@@ -158,6 +158,10 @@ def test_an_archive_that_is_not_whole_is_refused(tmp_path):
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(content[: len(content) // 2])
     with pytest.raises(DMRError, match="is damaged or another file"):
         prepare_cifar("cifar10", path, tmp_path / "out", partial=True)
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"no archive")
+    with pytest.raises(DMRError, match="is damaged or another file") as refused:
+        prepare_cifar("cifar10", path, tmp_path / "out", partial=True)
+    assert str(refused.value).isprintable()
     with pytest.raises(DMRError, match="is neither cifar-10-python"):
         read_cifar("cifar10", str(tmp_path / ".."))
 
@@ -180,6 +184,7 @@ def batch(**changes):
         (pickle.dumps(Code()), "posix.system"),
         (b"cbuiltins\neval\n(S'1'\ntR.", "builtins.eval"),
         (b"cnumpy\nload\n.", "numpy.load"),
+        (b"c\x1b[1m\nload\n.", r"x1b\[1m.load"),
         (b"", "Ran out of input"),
         (b"garbage", ""),
         (pickle.dumps([1, 2], protocol=2), ""),
@@ -197,8 +202,9 @@ def test_pickles_that_are_no_data_are_refused_and_run_nothing(
     monkeypatch.chdir(tmp_path)
     files = dict.fromkeys(cifar(10)[0], content)
     path = tar_of(tmp_path / "cifar-10-python.tar.gz", files)
-    with pytest.raises(DMRError, match=f"train is damaged.*{words}"):
+    with pytest.raises(DMRError, match=f"train is damaged.*{words}") as refused:
         read_cifar("cifar10", path)
+    assert str(refused.value).isprintable()
     assert os.listdir(tmp_path) == ["cifar-10-python.tar.gz"]
 
 

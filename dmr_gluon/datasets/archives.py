@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import DMRError
 from ..paper.dataset_facts import PUBLISHED
+from ..standalone.predict_onnx import shown
 from ..system.files import digests_of
 
 #: Bytes of all files in an archive that is read into memory. CIFAR's unpack to 186 MB.
@@ -142,15 +143,15 @@ def undamaged(name):
     except DMRError:
         raise
     except Exception as error:
-        reason = str(error)[:100] or type(error).__name__
-        raise DMRError(f"{name} is damaged or another file ({reason!r}); {ANOTHER}") from error
+        reason = shown(f"{type(error).__name__}: {error}")[:100]
+        raise DMRError(f"{name} is damaged or another file ({reason}); {ANOTHER}") from error
 
 
 def tar_files(archive):
     """Yield the regular files of an open tar archive."""
     for member in archive:
         if member.size < 0:  # tarfile would find the same one again and again
-            raise tarfile.ReadError("a file of negative size")
+            raise ValueError("a file of negative size")
         if member.isreg():
             yield member
 
@@ -179,7 +180,7 @@ def read_members(path, names):
         for member in tar_files(archive):
             total += member.size
             if total > _LARGEST:
-                raise tarfile.ReadError(f"it unpacks to over {_LARGEST:,} bytes")
+                raise ValueError(f"it unpacks to over {_LARGEST:,} bytes")
             if member.name in names:
                 found[member.name] = archive.extractfile(member).read()
         return {name: found[name] for name in names}

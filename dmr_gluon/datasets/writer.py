@@ -103,24 +103,25 @@ def _locked(out):
     """Lock a folder against other preparations; turn the system's errors into a refusal."""
     try:
         os.makedirs(out, exist_ok=True)
-        handle = os.open(out, os.O_RDONLY)
-        try:
+        with contextlib.ExitStack() as stack:
+            handle = os.open(out, os.O_RDONLY)
+            stack.callback(os.close, handle)
             if lock(handle, _PATIENCE) is False:
                 raise DMRError(
                     f"another process is preparing {out}; wait for it or choose another --out"
                 )
-            try:
-                yield
-            finally:
-                with contextlib.suppress(OSError):  # it is only removed if it is empty
-                    os.rmdir(out)
-        finally:
-            os.close(handle)
+            stack.callback(_remove_if_empty, out)
+            yield
     except OSError as error:
         raise DMRError(
             f"cannot write to {out} ({error.strerror or error}); free some space and give the "
             f"same command again, or choose another --out"
         ) from error
+
+
+def _remove_if_empty(folder):
+    with contextlib.suppress(OSError):
+        os.rmdir(folder)
 
 
 def _is_there(name, fingerprint, out):
