@@ -93,7 +93,7 @@ def test_a_record_file_without_its_index_is_refused(script, digits, tmp_path):
         ([], "prepare, check, show, eval, export, "),
         (["prepare"], "digits, folder, cifar10"),
         (["prepare", "digits"], "--out"),
-        (["prepare", "folder", "/no-such-folder", "--out", "x"], "has no folders of images"),
+        (["prepare", "folder", "/no-such-folder", "--out", "x"], "has no images"),
         (["prepare", "folder", ".", "--out", "x", "--resize", "0"], "--resize 0"),
         (["prepare", "imagenet", "--out", "x"], "download.php and name their folder with --source"),
         (["prepare", "svhn", "--source", ".", "--mirror", "x", "--out", "x"], "--mirror is for"),

@@ -209,7 +209,7 @@ def test_an_image_of_no_class_is_named(official, tmp_path):
     save_tree(tree, official.truth)
     (tree / "train" / "unicorn").mkdir()
     shutil.copy(next(tree.rglob("*.png")), tree / "train" / "unicorn" / "x.png")
-    with pytest.raises(DMRError, match="unicorn/x.png' is of no class of cifar10"):
+    with pytest.raises(DMRError, match="unicorn/x.png' belongs to no class of cifar10"):
         prepare_cifar("cifar10", str(tree), tmp_path / "out")
 
 

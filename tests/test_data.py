@@ -381,7 +381,7 @@ class TestFolder:
         out = os.fsdecode(odd + b"-out")
         main(["prepare", "folder", os.fsdecode(odd), "--out", out, "--name", "pets"])
         lines = capsys.readouterr().out.splitlines()
-        assert len(lines) == 2 and "c\\udcff\\nt' are no images" in lines[0]
+        assert len(lines) == 2 and "c\\udcff\\nt' are not images" in lines[0]
         assert r"odd\udcff\n-out: pets, 10 train, 6 test" in lines[1]
         main(["show", out, "--out", str(tmp_path / "images.png")])
         with open(os.path.join(out, "test.rec"), "ab") as file:

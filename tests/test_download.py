@@ -143,7 +143,7 @@ def test_a_full_disk_is_one_line(server, tmp_path):
 
 @pytest.mark.parametrize("url", ["http://", "ftp://x", "x", "file:///etc"])
 def test_what_is_no_address_is_refused(server, tmp_path, url):
-    with pytest.raises(DMRError, match="cannot be downloaded .*--mirror or --source"):
+    with pytest.raises(DMRError, match="cannot be downloaded .*with --mirror or --source"):
         get(server, tmp_path, mirror=url)
 
 

@@ -225,9 +225,12 @@ def link(name, kind):
         ({"train": {"readme.txt": b"x"}}, "no images for train"),
         ({"train": {"n99999999.tar": tar_bytes({"a.JPEG": b"x"})}}, "damaged .*n99999999"),
         ({"val": {"other.JPEG": b"x"}}, "no images for test"),
-        ({"val": {"ILSVRC2012_val_00000009.JPEG": b"x"}}, "val.tar is damaged or another file"),
-        ({"kit": devkit(truth=(7,))}, "devkit_t12.tar.gz is damaged or another file"),
-        ({"kit": devkit(ids={1: "dog"})}, "devkit_t12.tar.gz is damaged or another file"),
+        (
+            {"val": {"ILSVRC2012_val_00000009.JPEG": b"x"}},
+            "val.tar is damaged or not the official file",
+        ),
+        ({"kit": devkit(truth=(7,))}, "devkit_t12.tar.gz is damaged or not the official file"),
+        ({"kit": devkit(ids={1: "dog"})}, "devkit_t12.tar.gz is damaged or not the official file"),
         ({"kit": {"x": b""}}, "devkit_t12.tar.gz is damaged .*data/meta.mat"),
         ({"kit": {**devkit(), "ILSVRC2012_devkit_t12/data/meta.mat": b"x"}}, "damaged"),
     ],
@@ -272,7 +275,7 @@ def test_a_damaged_image_is_named_without_advice_to_remove_it(tmp_path):
     val = {"ILSVRC2012_val_00000001.JPEG": photograph(1)}
     write(tmp_path / "source", **one_class({"a.JPEG": b"no image"}), val=val)
     with pytest.raises(
-        DMRError, match="a.JPEG' is not an image .*; get the official archive again"
+        DMRError, match="a.JPEG' is not a readable image; get the official archive again"
     ):
         prepare_imagenet(str(tmp_path / "source"), tmp_path / "out", partial=True)
 

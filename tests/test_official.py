@@ -152,14 +152,14 @@ def test_an_archive_that_is_not_whole_is_refused(tmp_path):
     assert not (tmp_path / "out").exists()
     del files["cifar-10-batches-py/data_batch_3"]
     path = tar_of(tmp_path / "cifar-10-python.tar.gz", files)
-    with pytest.raises(DMRError, match="is damaged or another file .*data_batch_3"):
+    with pytest.raises(DMRError, match="is damaged or not the official file .*data_batch_3"):
         prepare_cifar("cifar10", path, tmp_path / "out", partial=True)
     content = (tmp_path / "cifar-10-python.tar.gz").read_bytes()
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(content[: len(content) // 2])
-    with pytest.raises(DMRError, match="is damaged or another file"):
+    with pytest.raises(DMRError, match="is damaged or not the official file"):
         prepare_cifar("cifar10", path, tmp_path / "out", partial=True)
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"no archive")
-    with pytest.raises(DMRError, match="is damaged or another file") as refused:
+    with pytest.raises(DMRError, match="is damaged or not the official file") as refused:
         prepare_cifar("cifar10", path, tmp_path / "out", partial=True)
     assert str(refused.value).isprintable()
     with pytest.raises(DMRError, match="is neither cifar-10-python"):
@@ -254,7 +254,7 @@ def test_a_link_is_not_read(tmp_path):
         archive.addfile(info)
 
     path = tar_of(tmp_path / "cifar-10-python.tar.gz", files, add)
-    with pytest.raises(DMRError, match="is damaged or another file .*test_batch"):
+    with pytest.raises(DMRError, match="is damaged or not the official file .*test_batch"):
         read_cifar("cifar10", path)
 
 
@@ -339,7 +339,7 @@ def test_mat_files_of_another_form_are_refused(variables, tmp_path):
     from scipy.io import savemat
 
     savemat(tmp_path / "test_32x32.mat", variables, do_compression=True)
-    with pytest.raises(DMRError, match="test_32x32.mat is damaged or another file"):
+    with pytest.raises(DMRError, match="test_32x32.mat is damaged or not the official file"):
         read_svhn(str(tmp_path))
 
 
@@ -351,7 +351,7 @@ def test_mat_files_that_are_missing_damaged_or_endless_are_refused(tmp_path, mon
     content = path.read_bytes()
     for damaged in (b"", content[:100], content[:-50], content[:200] + b"x" * 50 + content[250:]):
         path.write_bytes(damaged)
-        with pytest.raises(DMRError, match="train_32x32.mat is damaged or another file"):
+        with pytest.raises(DMRError, match="train_32x32.mat is damaged or not the official file"):
             read_svhn(str(tmp_path))
     path.write_bytes(content)
     monkeypatch.setattr("dmr_gluon.datasets.svhn._MOST_IMAGES", 0)

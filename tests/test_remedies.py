@@ -114,7 +114,7 @@ dmr prepare folder images --out o --resize 32,32
     says write 32x32 (width x height)
     then dmr prepare folder images --out o --resize 32x32
 dmr prepare svhn --source svhn --out o --svhn-split authors
-    says take what is there, under a name of its own, with --partial
+    says accept a partial set with --partial
     then dmr prepare svhn --source svhn --out o --svhn-split authors --partial
 dmr prepare svhn --source images --out o --partial
     says name another source
@@ -123,7 +123,7 @@ dmr prepare svhn --source svhn --out o --mirror x
     says leave it out with --source
     else dmr prepare svhn --source svhn --out o
 dmr prepare imagenet --source tree --out o
-    says take what is there, under a name of its own
+    says accept a partial set with --partial
     then dmr prepare imagenet --source tree --out o --partial
 # Training
 MINE --run-dir runs/short
@@ -377,8 +377,8 @@ UNTRIED = {
     "needs training images to find its ranges with": "INT8 takes a while; test_export.py",
     "percentage points more errors than the network": "INT8 takes a while; test_export.py",
     # It would have to be downloaded or installed, or is the real data.
-    "is given to registered users only: ": "needs ImageNet",
-    "--mirror or --source take it": "needs a server; test_download.py",
+    "is available to registered users only: ": "needs ImageNet",
+    "take it from elsewhere with": "needs a server; test_download.py",
     "; name one of them with --source": "needs the archive of CIFAR; test_content.py",
     "is not prepared: ": "needs all of the paper's sets; test_experiments.py",
     "the digits come with scikit-learn": "installs packages",

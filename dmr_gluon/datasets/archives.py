@@ -7,7 +7,7 @@ import contextlib
 import os
 import tarfile
 from dataclasses import dataclass
-from typing import Any, Dict, Optional
+from typing import Optional
 
 import numpy as np
 
@@ -21,7 +21,7 @@ _LARGEST = 1 << 30
 
 ANOTHER = "get the official archive again"
 #: Advice for images that are not those of the official set.
-AS_PARTIAL = "take what is there, under a name of its own, with --partial"
+AS_PARTIAL = "accept a partial set with --partial"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def describe_files(paths, archives):
         By file name: ``bytes``, ``md5``, ``sha256``, and whether it is the ``published`` file.
     """
     known = {archive.file: archive.md5 for archive in archives}
-    entries: Dict[str, Dict[str, Any]] = {}
+    entries = {}
     for path in paths:
         name = os.path.basename(path)
         with readable(path):
@@ -130,8 +130,8 @@ def readable(source):
         yield
     except OSError as error:
         raise DMRError(
-            f"{error.filename or source} cannot be read ({error.strerror or error}); name another "
-            f"source, or see to the rights and the disk of this one"
+            f"{error.filename or source} cannot be read ({error.strerror or error}); check its "
+            f"permissions and its disk, or name another source"
         ) from error
 
 
@@ -143,8 +143,8 @@ def undamaged(name):
     except DMRError:
         raise
     except Exception as error:
-        reason = shown(f"{type(error).__name__}: {error}")[:100]
-        raise DMRError(f"{name} is damaged or another file ({reason}); {ANOTHER}") from error
+        cause = shown(f"{type(error).__name__}: {error}")[:100]
+        raise DMRError(f"{name} is damaged or not the official file ({cause}); {ANOTHER}") from None
 
 
 def tar_files(archive):

@@ -1,9 +1,8 @@
 """CIFAR-10 and CIFAR-100 from their official archives or from a tree of images.
 
-Both are identified by the digest of all their images and labels, whatever these come in.
+Both are identified by a digest of all images and labels, whatever their container.
 """
 
-import codecs
 import functools
 import glob
 import hashlib
@@ -12,7 +11,6 @@ import os
 import pickle
 import re
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Dict, Tuple
 
 import numpy as np
 
@@ -63,7 +61,7 @@ def prepare_cifar(name, source, out, jpeg_quality=None, partial=False, overwrite
         Store JPEGs of this quality, with halved chroma, as MXNet's ``im2rec`` makes them; the set
         is then called ``NAME-jpegQUALITY``.
     partial : bool
-        Take what is there, under a name of its own: it is not the official set.
+        Accept whatever images are there, and call the set ``partial-NAME``.
     overwrite : bool
         Replace another prepared set in ``out``.
 
@@ -79,7 +77,7 @@ def prepare_cifar(name, source, out, jpeg_quality=None, partial=False, overwrite
     encoding, called = Encoding(), name
     if jpeg_quality is not None:
         encoding, called = Encoding(None, "jpeg", jpeg_quality), f"{name}-jpeg{jpeg_quality}"
-    # The official set is the same whatever it comes in; otherwise the files decide.
+    # The official set is the same whatever its container; a partial one depends on the files.
     files, made = {}, repr((DIGESTS[name], encoding))
     if partial:
         called = partial_name(called)
@@ -107,7 +105,7 @@ def prepare_cifar(name, source, out, jpeg_quality=None, partial=False, overwrite
             require_official(name, source, splits, classes, digests, remedy)
             more.update(archives.official(name, known_by="content", digests=DIGESTS[name]))
         sources = {
-            # Sorted by content, so that the set is the same whatever its images come in.
+            # Sorted by content, so that the records are the same whatever the container.
             split: [
                 Source(names[i], int(labels[i]), functools.partial(images.__getitem__, i))
                 for i in sorted(range(len(labels)), key=digests[split].__getitem__)
@@ -158,7 +156,7 @@ def read_cifar(name, source):
 
 
 def _find(name, source):
-    """Return the path of an archive and no folders; or None and a tree's train and test folder."""
+    """Return the archive's path and no folders, or None and the two folders of a tree."""
     file = _ARCHIVES[name].file
     archive = os.path.join(source, file) if os.path.isdir(source) else source
     if os.path.isfile(archive):
@@ -176,19 +174,18 @@ def _find(name, source):
 class _DataUnpickler(pickle.Unpickler):
     """Unpickle plain data and NumPy arrays; no other class or function is looked up."""
 
-    _RECONSTRUCT = np.core.multiarray._reconstruct  # type: ignore[attr-defined]
-    _ALLOWED: Dict[Tuple[str, str], Any] = {
-        ("_codecs", "encode"): codecs.encode,  # how Python 3 pickles bytes for Python 2
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-        ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-        ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
+    _ALLOWED = {
+        "_codecs.encode",  # how Python 3 pickles bytes for Python 2
+        "numpy.core.multiarray._reconstruct",
+        "numpy.dtype",
+        "numpy.ndarray",
     }
 
     def find_class(self, module, name):
-        if (module, name) not in self._ALLOWED:
+        module = module.replace("numpy._core", "numpy.core")  # as NumPy 2 calls it
+        if f"{module}.{name}" not in self._ALLOWED:
             raise pickle.UnpicklingError(f"it needs {module}.{name}")
-        return self._ALLOWED[module, name]
+        return super().find_class(module, name)
 
 
 def _read_batch(content, name):
@@ -220,7 +217,7 @@ def _label_in_tree(path, split_folder, classes, dataset):
         text = os.path.splitext(file)[0].partition("_")[2]
     label = classes.get(re.sub("[ -]", "_", text.lower()))
     if label is None:
-        raise DMRError(f"{path!r} is of no class of {dataset}; remove it, or rename its folder")
+        raise DMRError(f"{path!r} belongs to no class of {dataset}; remove it or rename its folder")
     return label
 
 
@@ -228,7 +225,7 @@ def _read_image(path):
     with open(path, "rb") as file:
         image = form.decode(file.read())
     if image is None:
-        raise DMRError(f"{path!r} is not an image that can be read; remove or replace it")
+        raise DMRError(f"{path!r} is not a readable image; remove or replace it")
     return image
 
 

@@ -37,7 +37,7 @@ def download(name, archives, folder, mirror=None):
         urls = {file: f"{mirror.rstrip('/')}/{file}" for file in wanted}
     elif None in urls.values():
         raise DMRError(
-            f"{name} is given to registered users only: get {', '.join(wanted)} from "
+            f"{name} is available to registered users only: get {', '.join(wanted)} from "
             f"https://image-net.org/download.php and name their folder with --source, or name a "
             f"place that has them with --mirror"
         )
@@ -59,4 +59,4 @@ def download(name, archives, folder, mirror=None):
             ) from error
         else:
             continue
-        raise DMRError(f"{url} {reason}; --mirror or --source take it from elsewhere")
+        raise DMRError(f"{url} {reason}; take it from elsewhere with --mirror or --source")

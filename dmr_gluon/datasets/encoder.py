@@ -138,7 +138,7 @@ def _encode(source, encoding):
         pixels = decode(content, encoding.upright) if isinstance(content, bytes) else content
         if pixels is not None:
             return _encoded(source, content, np.ascontiguousarray(pixels), encoding)
-        reason = "is not an image that can be read"
+        reason = "is not a readable image"
     except OSError as error:
         reason = f"cannot be read ({error.strerror})"
     except Problem as problem:

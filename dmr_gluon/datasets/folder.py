@@ -4,7 +4,6 @@ import functools
 import hashlib
 import os
 import re
-from typing import Dict, List
 
 from ..data.datasets import is_plain
 from ..errors import DMRError
@@ -50,20 +49,19 @@ def prepare_folder(source, out, name=None, encoding=Encoding(), overwrite=False)
             f"{name!r} is reserved for an official data set or is not a file name; give another "
             f"with --name"
         )
-    folders = {"train": "train", "test": "test"}
-    classes, sources, fingerprint = folder_sources(source, folders, encoding)
+    classes, sources, fingerprint = folder_sources(source, encoding)
     return write_set(name, fingerprint, lambda: (classes, sources, {}), out, encoding, overwrite)
 
 
-def folder_sources(source, folders, encoding):
+def folder_sources(source, encoding, test="test"):
     """Find the images of a tree ``SPLIT/<class>/*``.
 
     Parameters
     ----------
     source : str
-    folders : dict of str to str
-        The folder of each split, ``train`` first.
     encoding : Encoding
+    test : str
+        The folder of the test images; the other one is ``train``.
 
     Returns
     -------
@@ -77,10 +75,11 @@ def folder_sources(source, folders, encoding):
         If the tree has another form or cannot be read.
     """
     with readable(source):
+        folders = {"train": "train", "test": test}
         found = {split: _find_images(source, folder) for split, folder in folders.items()}
         classes = sorted(found["train"])
         fingerprint = hashlib.sha256(repr((encoding, classes)).encode(errors="replace"))
-        sources: Dict[str, List[Source]] = {}
+        sources = {}
         for split, folder in folders.items():
             wrong = sorted(set(found[split]) - set(classes))
             if wrong:
@@ -110,7 +109,7 @@ def _find_images(source, folder):
             ]
             ignored = len(entries) - len(paths)
             if ignored:
-                print(f"note: {ignored} entries of {class_folder.path!r} are no images; ignored")
+                print(f"note: {ignored} entries of {class_folder.path!r} are not images; ignored")
             if not paths:
                 raise DMRError(
                     f"{class_folder.path!r} has no images ({', '.join(EXTENSIONS)}); remove it or "
@@ -118,7 +117,7 @@ def _find_images(source, folder):
                 )
             found[class_folder.name] = sorted(paths)
     if not found:
-        raise DMRError(f"{folder!r} has no folders of images; they belong in its <class>/*")
+        raise DMRError(f"{folder!r} has no images; they belong in its <class>/*")
     return found
 
 

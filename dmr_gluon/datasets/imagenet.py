@@ -55,7 +55,7 @@ def prepare_imagenet(source, out, short_side=None, partial=False, overwrite=Fals
         Resize to this shorter side: 480 in the authors' code, 256 for evaluation alone. Default:
         keep the images as they are.
     partial : bool
-        Accept fewer images than the official set has, under a name of its own.
+        Accept whatever images are there, and call the set ``partial-imagenet``.
     overwrite : bool
         Replace another prepared set in ``out``.
 
@@ -77,7 +77,7 @@ def prepare_imagenet(source, out, short_side=None, partial=False, overwrite=Fals
             stamps = [file.encode() + stamp(path) for file, path in paths.items()]
         fingerprint = hashlib.sha256(repr(encoding).encode() + b"".join(stamps)).hexdigest()
     elif os.path.isdir(os.path.join(source, "train")):
-        *tree, fingerprint = folder_sources(source, {"train": "train", "test": "val"}, encoding)
+        *tree, fingerprint = folder_sources(source, encoding, test="val")
     else:
         raise DMRError(f"{source} has neither {TRAIN} nor train/<class>/* and val/<class>/*")
 

@@ -33,7 +33,7 @@ def prepare_svhn(source, out, svhn_split="paper", partial=False, overwrite=False
     svhn_split : str
         ``paper`` or ``authors``; see :func:`read_svhn`.
     partial : bool
-        Take what is there, under a name of its own: it is not the official set.
+        Accept whatever images are there, and call the set ``partial-svhn``.
     overwrite : bool
         Replace another prepared set in ``out``.
 
