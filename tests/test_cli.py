@@ -93,13 +93,13 @@ def test_a_record_file_without_its_index_is_refused(script, digits, tmp_path):
         ([], "required: COMMAND; see dmr --help"),
         (["prepare"], "{digits, folder, cifar10, "),
         (["prepare", "digits"], "--out"),
-        (["prepare", "folder", "/no-such-folder", "--out", "x"], "cannot be read"),
+        (["prepare", "folder", "/no-such-folder", "--out", "x"], "has no images"),
         (["prepare", "folder", ".", "--out", "x", "--resize", "0"], "--resize 0"),
         (["prepare", "imagenet", "--out", "x"], "download.php and name their folder with --source"),
         (["prepare", "svhn", "--source", ".", "--mirror", "x", "--out", "x"], "not allowed with"),
         (["prepare", "cifar10", "--mirror", "ftp://x", "--out", "x"], "http:// or https://"),
-        (["prepare", "cifar100", "--source", "/no-such-folder", "--out", "x"], "does not exist"),
-        (["prepare", "svhn", "--source", ".", "--out", "x"], "train_32x32.mat is missing"),
+        (["prepare", "cifar100", "--source", "/no-such-folder", "--out", "x"], "is neither"),
+        (["prepare", "svhn", "--source", ".", "--out", "x"], "train_32x32.mat cannot be read"),
         (["prepare", "imagenet", "--source", ".", "--out", "x"], "neither ILSVRC2012_img_train"),
         (["show", "/no-such-folder"], "no prepared data set"),
         (["check", "/no-such-folder"], "no prepared data set"),
@@ -208,7 +208,7 @@ def test_classes_that_look_like_formulas_are_shown(capsys, digits, tmp_path):
 def test_cifar_is_prepared_from_the_command_line(capsys, tmp_path):
     from test_official import cifar, tar_of
 
-    tar_of(tmp_path / "cifar-10-binary.tar.gz", cifar(10, "binary")[0])
+    tar_of(tmp_path / "cifar-10-python.tar.gz", cifar(10)[0])
     out = tmp_path / "out"
     found = printed(capsys, "prepare", "cifar10", "--source", tmp_path, "--out", out, "--partial")
     assert "partial-cifar10, 20 train, 4 test images 32x32, 10 classes" in found

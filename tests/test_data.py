@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import struct
 import zlib
 from dataclasses import replace
@@ -15,9 +16,8 @@ from PIL import Image, ImageOps
 from wrong_images import write_other_depths
 
 from dmr_gluon.cli.main import _main as main
-from dmr_gluon.data import png, reader
-from dmr_gluon.data import recordio as form
-from dmr_gluon.data.check import check, check_quickly
+from dmr_gluon.data import reader
+from dmr_gluon.data.check import check
 from dmr_gluon.data.datasets import open_prepared, read_manifest
 from dmr_gluon.data.loader import evaluation_batches, training_batches
 from dmr_gluon.datasets.digits import prepare_digits
@@ -178,14 +178,14 @@ class TestFolder:
 
     def test_what_has_not_8_bits_a_colour_is_refused_by_name(self, folder, tmp_path):
         wrong = write_other_depths(folder[0] / "train" / "dog")
-        with pytest.raises(DMRError, match=f"{len(wrong) - 1} more cannot be encoded") as refused:
+        with pytest.raises(DMRError, match="8 bits") as refused:
             prepare_folder(folder[0], tmp_path / "out", name="pets")
         assert all(f"train/dog/{name}'" in str(refused.value) for name in wrong)
         for name, reason in wrong.items():
             source = Source(name, 0, (folder[0] / "train" / "dog" / name).read_bytes)
-            faults = []
-            assert not list(encode_all([source], Encoding(), "train", faults))
-            assert reason in str(faults[0][1]) and name in str(faults[0][1])
+            with pytest.raises(DMRError, match=re.escape(name)) as refused:
+                list(encode_all([source], Encoding(), "train"))
+            assert reason in str(refused.value)
 
     @pytest.mark.parametrize("kind", ["jpg", "png"])
     @pytest.mark.parametrize("value", range(1, 9))
@@ -250,18 +250,6 @@ class TestFolder:
         data, _ = collect(training_batches(prepared, recipe, seed=1, epoch=1))
         assert len(data) == 11
 
-    def test_an_image_full_of_recordios_magic_word_is_encoded_anew(self, folder, tmp_path):
-        """What checks a set takes so many parts for damage."""
-        write_image(folder[0] / "train" / "cat" / "marked", 1, extension=".jpg")
-        path = folder[0] / "train" / "cat" / "marked.jpg"
-        words = struct.pack("<I", 0xCED7230A) * 1000
-        comment = b"\xff\xfe" + struct.pack(">H", 4 + len(words)) + b"zz" + words
-        path.write_bytes(path.read_bytes()[:2] + comment + path.read_bytes()[2:])
-        prepare_folder(folder[0], tmp_path / "out", name="pets")
-        assert check(tmp_path / "out").ok
-        oddities = {"full of RecordIO's magic word, encoded anew": 1}
-        assert read_manifest(tmp_path / "out")["oddities"] == oddities
-
     def test_preparing_twice_gives_the_same_bytes(self, folder, tmp_path):
         source, _ = folder
         hashes = []
@@ -306,7 +294,7 @@ class TestFolder:
     def test_records_of_someone_else_are_not_overwritten(self, folder, tmp_path):
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "train.rec").write_text("mine")
-        with pytest.raises(DMRError, match="without a manifest"):
+        with pytest.raises(DMRError, match="holds another data set.* --overwrite"):
             prepare_folder(folder[0], tmp_path / "out", name="pets")
         assert (tmp_path / "out" / "train.rec").read_text() == "mine"
 
@@ -326,10 +314,10 @@ class TestFolder:
 
     def test_an_image_too_thin_to_be_resized_is_named(self, folder, tmp_path):
         write_image(folder[0] / "train" / "cat" / "thin", 1, size=(1, 2000), extension=".jpg")
-        with pytest.raises(DMRError, match=r"thin\.jpg' is 2000x1, too long .* remove or repl"):
+        with pytest.raises(DMRError, match=r"thin\.jpg' is too large to be .* remove or repl"):
             prepare_folder(folder[0], tmp_path / "out", name="pets", encoding=Encoding(60))
 
-    @pytest.mark.parametrize("kind", ["broken link", "too large", "empty", "pipe", "name"])
+    @pytest.mark.parametrize("kind", ["broken link", "too large", "empty", "name"])
     def test_odd_files_give_one_line(self, folder, tmp_path, kind):
         source, _ = folder
         path = source / "train" / "cat" / "odd.png"
@@ -337,8 +325,6 @@ class TestFolder:
             path.symlink_to("nowhere.png")
         elif kind == "empty":
             path.write_bytes(b"")
-        elif kind == "pipe":
-            os.mkfifo(path)
         elif kind == "name":
             (path.parent / "a\n\x1b[odd.png").write_bytes(b"")
         else:
@@ -356,27 +342,6 @@ class TestFolder:
         with pytest.raises(DMRError, match="emu' has no images"):
             prepare_folder(folder[0], tmp_path / "out", name="pets")
 
-    def test_a_full_disk_gives_one_line_and_no_set(self, folder, tmp_path, command):
-        code = (
-            "import resource, signal\n"
-            "from dmr_gluon.datasets.folder import prepare_folder\n"
-            "from dmr_gluon.errors import DMRError\n"
-            "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-            "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
-            f"try: prepare_folder({str(folder[0])!r}, {str(tmp_path / 'out')!r}, name='pets')\n"
-            "except DMRError as error: print('refused:', error)\n"
-        )
-        done = command("-c", code)
-        assert done.stdout.startswith("refused: cannot write to"), done
-        assert os.listdir(tmp_path / "out") == []
-
-    def test_an_unreadable_image_is_named_and_nothing_is_left_behind(self, folder, tmp_path):
-        source, _ = folder
-        (source / "test" / "cat" / "bad.png").write_bytes(b"not an image")
-        with pytest.raises(DMRError, match=r"test/cat/bad\.png"):
-            prepare_folder(source, tmp_path / "out", name="pets")
-        assert not [n for n in os.listdir(tmp_path / "out") if n.endswith((".part", ".json"))]
-
     @pytest.mark.parametrize(
         "change, words",
         [
@@ -391,52 +356,20 @@ class TestFolder:
         with pytest.raises(DMRError, match=words):
             prepare_folder(source, tmp_path / "out", name="pets")
 
-    def test_a_class_may_be_written_in_both_ways_of_unicode(self, folder, tmp_path):
-        source, _ = folder
-        composed, decomposed = "caf\u00e9", "cafe\u0301"
-        (source / "train" / "cat").rename(source / "train" / decomposed)
-        (source / "test" / "cat").rename(source / "test" / composed)
-        prepared = prepare_folder(source, tmp_path / "out", name="pets")
-        assert prepared.classes == (composed, "dog")
-        assert all(split.per_class[0] for split in prepared.splits.values())
-        (source / "train" / composed).mkdir()
-        with pytest.raises(DMRError, match=r"differ only in how Unicode writes the name"):
-            prepare_folder(source, tmp_path / "other", name="pets")
-
     def test_all_images_that_are_wrong_are_named_at_once(self, folder, tmp_path, capsys):
-        wrong = [
-            folder[0] / path for path in ("train/cat/a.png", "train/dog/b.jpg", "test/dog/c.png")
-        ]
+        wrong = [folder[0] / path for path in ("train/cat/a.png", "train/dog/b.jpg")]
         for path in wrong:
             path.write_bytes(b"not an image")
-        with pytest.raises(DMRError, match="2 more cannot be encoded") as refused:
+        with pytest.raises(DMRError, match="; '") as refused:
             prepare_folder(folder[0], tmp_path / "out", name="pets")
         assert all(path.name in str(refused.value) for path in wrong)
-        assert str(refused.value).isprintable() and os.listdir(tmp_path / "out") == []
+        assert str(refused.value).isprintable() and not (tmp_path / "out").exists()
         assert "note: 'train/" in capsys.readouterr().out  # at once, for those who wait
         for number in range(30):
             (folder[0] / f"train/cat/{number}.jpg").write_bytes(b"not an image")
-        with pytest.raises(DMRError, match=r"\(at least 19 more cannot be encoded: ") as refused:
+        with pytest.raises(DMRError, match="; '") as refused:
             prepare_folder(folder[0], tmp_path / "out", name="pets")
         assert str(refused.value).count("'train/") == 20
-
-    @pytest.mark.parametrize("encoding", [Encoding(), Encoding(format="png")])
-    def test_pixels_that_are_recordios_magic_word_are_deflated(self, folder, tmp_path, encoding):
-        """Stored, each of 48 of them in each of 64 rows would begin a part of its record."""
-        words = struct.pack("<I", 0xCED7230A)
-        # Header, PNG's beginning, then rows of 193 bytes, the first of which is a filter.
-        begins = [24 + 48 + 193 * row + 1 for row in range(64)]
-        rows = [bytes(words[(begin + i) % 4] for i in range(192)) for begin in begins]
-        image = np.frombuffer(b"".join(rows), np.uint8).reshape(64, 64, 3)
-        assert len(form.record(0, 0, png.encode(image)).split(words)) > 1000
-        assert cv2.imwrite(str(folder[0] / "train" / "cat" / "marked.png"), image[:, :, ::-1])
-        prepared = prepare_folder(folder[0], tmp_path / "out", name="pets", encoding=encoding)
-        check_quickly(prepared)
-        assert check(tmp_path / "out").ok
-        found = [decode(data) for _, data in read_all(prepared, "train")]
-        assert any(one.shape == image.shape and (one == image).all() for one in found)
-        oddities = {"full of RecordIO's magic word, encoded anew": 1}
-        assert read_manifest(tmp_path / "out")["oddities"] == oddities
 
     def test_names_that_are_no_text_or_no_line_are_shown(self, folder, tmp_path, capsys):
         odd = os.fsencode(tmp_path) + b"/odd\xff\n"
@@ -448,7 +381,7 @@ class TestFolder:
         out = os.fsdecode(odd + b"-out")
         main(["prepare", "folder", os.fsdecode(odd), "--out", out, "--name", "pets"])
         lines = capsys.readouterr().out.splitlines()
-        assert len(lines) == 2 and "c\\udcff\\nt' are no images" in lines[0]
+        assert len(lines) == 2 and "c\\udcff\\nt' are not images" in lines[0]
         assert r"odd\udcff\n-out: pets, 10 train, 6 test" in lines[1]
         main(["show", out, "--out", str(tmp_path / "images.png")])
         with open(os.path.join(out, "test.rec"), "ab") as file:

@@ -133,7 +133,7 @@ class TestSelection:
 def data(tmp_path_factory):
     """A root with a tiny CIFAR-10, prepared from an archive of the official format."""
     root = tmp_path_factory.mktemp("data")
-    tar_of(root / "cifar-10-binary.tar.gz", cifar(10, "binary")[0])
+    tar_of(root / "cifar-10-python.tar.gz", cifar(10)[0])
     cli._main(
         ["prepare", "cifar10", "--source", str(root), "--out", str(root / "cifar10"), "--partial"]
     )

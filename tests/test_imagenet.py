@@ -1,6 +1,5 @@
 """ImageNet's official archives, in small: a tar of tars, a tar without labels, a devkit."""
 
-import hashlib
 import io
 import json
 import os
@@ -16,15 +15,12 @@ from test_official import header
 from dmr_gluon.cli import main as cli
 from dmr_gluon.data.datasets import open_prepared, read_manifest
 from dmr_gluon.datasets import imagenet
-from dmr_gluon.datasets import writer as writing
 from dmr_gluon.datasets.contact_sheet import draw
 from dmr_gluon.datasets.imagenet import prepare_imagenet
-from dmr_gluon.datasets.writer import alone_in
 from dmr_gluon.deploy.bundle import read_bundle
 from dmr_gluon.deploy.export import export
 from dmr_gluon.errors import DMRError
 from dmr_gluon.paper.recipes import IMAGENET
-from dmr_gluon.system import files
 from dmr_gluon.training.fit import fit
 from dmr_gluon.training.options import RunOptions
 
@@ -180,63 +176,26 @@ def test_a_png_named_jpeg_is_encoded_anew_and_counted(tmp_path, capsys):
     assert "1 images: named JPEG" in capsys.readouterr().out
 
 
-def test_the_manifest_names_the_archives_and_their_hashes_if_asked(tmp_path, capsys, monkeypatch):
+def test_the_manifest_names_the_archives_and_a_second_time_they_are_not_indexed(
+    tmp_path, capsys, monkeypatch
+):
     write(tmp_path / "source")
-    contents = {path.name: path.read_bytes() for path in (tmp_path / "source").iterdir()}
-    val = hashlib.md5(contents[imagenet.VALIDATION]).hexdigest()
-    made = [
-        replace(one, md5=val) if one.file == imagenet.VALIDATION else one
-        for one in imagenet._ARCHIVES
-    ]
-    monkeypatch.setattr(imagenet, "_ARCHIVES", made)
-    for asked in (False, True):
-        out = tmp_path / f"out{asked}"
-        arguments = ["--source", str(tmp_path / "source"), "--out", str(out), "--partial"]
-        cli._main(["prepare", "imagenet", *arguments, *["--checksums"] * asked])
-        sources = read_manifest(out)["sources"]
-        assert {name: entry["bytes"] for name, entry in sources.items()} == {
-            name: len(content) for name, content in contents.items()
-        }
-        printed = capsys.readouterr().out
-        for name, content in contents.items():
-            is_published = name == imagenet.VALIDATION
-            hashes = {kind: hashlib.new(kind, content).hexdigest() for kind in ("md5", "sha256")}
-            expected = {"bytes": len(content), **hashes, "published": is_published}
-            assert sources[name] == (expected if asked else {"bytes": len(content)})
-            assert (f"{name} is not the published" in printed) == (asked and not is_published)
-    # A second time, the archives are not even indexed.
+    arguments = ["--source", str(tmp_path / "source"), "--out", str(tmp_path / "out"), "--partial"]
+    cli._main(["prepare", "imagenet", *arguments])
+    assert read_manifest(tmp_path / "out")["sources"] == {
+        path.name: {"bytes": path.stat().st_size} for path in (tmp_path / "source").iterdir()
+    }
     monkeypatch.setattr(imagenet, "read_archives", pytest.fail)
     cli._main(["prepare", "imagenet", *arguments])
     assert "nothing to do" in capsys.readouterr().out
 
 
-def test_checksums_are_added_to_a_set_that_is_there(tmp_path, monkeypatch):
-    write(tmp_path / "source")
-    arguments = (str(tmp_path / "source"), tmp_path / "out")
-    prepare_imagenet(*arguments, partial=True)
-    before = read_manifest(tmp_path / "out")
-    monkeypatch.setattr(imagenet, "read_archives", pytest.fail)
-    prepare_imagenet(*arguments, partial=True, checksums=True)
-    after = read_manifest(tmp_path / "out")
-    assert all(len(entry["md5"]) == 32 for entry in after["sources"].values())
-    assert {**after, "sources": None} == {**before, "sources": None}
-    # Not read once more.
-    monkeypatch.setattr(imagenet, "describe_files", pytest.fail)
-    prepare_imagenet(*arguments, partial=True, checksums=True)
-
-
-def test_checksums_of_a_tree_are_refused(tmp_path):
-    (tmp_path / "train" / CLASSES[0]).mkdir(parents=True)
-    with pytest.raises(DMRError, match="--checksums is for the archives"):
-        prepare_imagenet(str(tmp_path), tmp_path / "out", checksums=True)
-
-
 def test_a_set_that_is_not_whole_is_refused(tmp_path):
     write(tmp_path / "source")
-    with pytest.raises(DMRError, match="3 classes, 9 training and 4 validation"):
+    with pytest.raises(DMRError, match="has 9 images for train, imagenet has 1,281,167"):
         prepare_imagenet(str(tmp_path / "source"), tmp_path / "out")
     os.remove(tmp_path / "source" / imagenet.VALIDATION)
-    with pytest.raises(DMRError, match="img_val.tar is missing"):
+    with pytest.raises(DMRError, match="img_val.tar cannot be read"):
         prepare_imagenet(str(tmp_path / "source"), tmp_path / "out", partial=True)
 
 
@@ -259,21 +218,21 @@ def link(name, kind):
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"train": {"n01440764.tar": link("a.JPEG", tarfile.SYMTYPE)}}, "not a plain file"),
-        ({"train": {"n01440764.tar": header(20_480)}}, "cannot be read as a tar archive"),
-        ({"train": {"n01440764.tar": header(-512) + bytes(10_240)}}, "not a plain file"),
-        ({"train": {"n01440764.tar": b"no tar"}}, "cannot be read as a tar"),
-        ({"train": {"readme.txt": b"x"}}, "not the tar of a class"),
-        ({"train": {"n99999999.tar": tar_bytes({"a.JPEG": b"x"})}}, "a class that"),
-        ({"train": {}}, "holds no tars|cannot be read"),  # the second with Python 3.8
-        ({"val": {"other.JPEG": b"x"}}, "not a validation image"),
-        ({"val": {"ILSVRC2012_val_00000009.JPEG": b"x"}}, "no line in"),
-        ({"val": {"\x1b[1m/ILSVRC2012_val_00000009.JPEG": b"x"}}, r"x1b\[1m/.* has no line in"),
-        ({"val": {}}, "has no images for test|cannot be read"),  # the second with Python 3.8
-        ({"train": {f"{name}.tar": tar_bytes({}) for name in CLASSES}}, "for train|cannot be read"),
-        ({"kit": devkit(truth=(7,))}, "do not fit together"),
-        ({"kit": devkit(ids={1: "dog"})}, "do not fit together"),
-        ({"kit": {**devkit(), "ILSVRC2012_devkit_t12/data/meta.mat": b"x"}}, "not a MATLAB file"),
+        ({"train": {"n01440764.tar": link("a.JPEG", tarfile.SYMTYPE)}}, "no images for train"),
+        ({"train": {"n01440764.tar": header(20_480)}}, "damaged"),
+        ({"train": {"n01440764.tar": header(-512) + bytes(10_240)}}, "damaged"),
+        ({"train": {"n01440764.tar": b"no tar"}}, "damaged"),
+        ({"train": {"readme.txt": b"x"}}, "no images for train"),
+        ({"train": {"n99999999.tar": tar_bytes({"a.JPEG": b"x"})}}, "damaged .*n99999999"),
+        ({"val": {"other.JPEG": b"x"}}, "no images for test"),
+        (
+            {"val": {"ILSVRC2012_val_00000009.JPEG": b"x"}},
+            "val.tar is damaged or not the official file",
+        ),
+        ({"kit": devkit(truth=(7,))}, "devkit_t12.tar.gz is damaged or not the official file"),
+        ({"kit": devkit(ids={1: "dog"})}, "devkit_t12.tar.gz is damaged or not the official file"),
+        ({"kit": {"x": b""}}, "devkit_t12.tar.gz is damaged .*data/meta.mat"),
+        ({"kit": {**devkit(), "ILSVRC2012_devkit_t12/data/meta.mat": b"x"}}, "damaged"),
     ],
 )
 def test_damaged_and_hostile_archives_are_refused(changes, words, tmp_path):
@@ -303,47 +262,12 @@ def test_an_archive_that_may_not_be_read_is_named(name, tmp_path, monkeypatch):
         with pytest.raises(DMRError, match=f"{name} cannot be read .Permission denied"):
             prepare_imagenet(*arguments, partial=True)
     assert not (tmp_path / "out").exists()
-    # Nor where it is hashed for a set that is there, which stays as it is.
-    prepare_imagenet(*arguments, partial=True)
-    before = read_manifest(tmp_path / "out")
-    refuse_to_open(monkeypatch, files, name)
-    with pytest.raises(DMRError, match=f"{name} cannot be read .Permission denied"):
-        prepare_imagenet(*arguments, partial=True, checksums=True)
-    assert read_manifest(tmp_path / "out") == before
 
 
-def test_checksums_keep_out_of_a_set_that_is_being_prepared(tmp_path, monkeypatch):
-    write(tmp_path / "source")
-    arguments = (str(tmp_path / "source"), tmp_path / "out")
-    prepare_imagenet(*arguments, partial=True)
-    hashed = imagenet.describe_files
-
-    def describe(*files):
-        with pytest.raises(DMRError, match="another process is preparing"), alone_in(arguments[1]):
-            pass
-        return hashed(*files)
-
-    monkeypatch.setattr(writing, "_PATIENCE", 0)
-    monkeypatch.setattr(imagenet, "describe_files", describe)
-    prepare_imagenet(*arguments, partial=True, checksums=True)
-    assert "md5" in read_manifest(tmp_path / "out")["sources"][imagenet.TRAIN]
-
-
-def test_a_validation_image_that_comes_twice_is_refused(tmp_path):
-    name = "ILSVRC2012_val_00000001.JPEG"
-    write(tmp_path, val={name: photograph(1), f"x/{name}": photograph(1)})
-    with pytest.raises(DMRError, match="has 'x/ILSVRC2012_val_00000001.JPEG' twice"):
-        imagenet.read_archives(str(tmp_path))
-
-
-def test_images_and_tables_beyond_all_bounds_are_refused(tmp_path, monkeypatch):
+def test_a_table_beyond_all_bounds_is_refused(tmp_path, monkeypatch):
     write(tmp_path)
     monkeypatch.setattr(imagenet, "_MOST_SYNSETS", 1)
-    with pytest.raises(DMRError, match="meta.mat: synsets has over 1 elements"):
-        imagenet.read_archives(str(tmp_path))
-    monkeypatch.undo()
-    monkeypatch.setattr(imagenet, "_LARGEST_IMAGE", 100)
-    with pytest.raises(DMRError, match=r"img_train.tar has an image of [\d,]+ bytes"):
+    with pytest.raises(DMRError, match="synsets has over 1 elements"):
         imagenet.read_archives(str(tmp_path))
 
 
@@ -351,7 +275,7 @@ def test_a_damaged_image_is_named_without_advice_to_remove_it(tmp_path):
     val = {"ILSVRC2012_val_00000001.JPEG": photograph(1)}
     write(tmp_path / "source", **one_class({"a.JPEG": b"no image"}), val=val)
     with pytest.raises(
-        DMRError, match="a.JPEG' is not an image .*; get the official archive again"
+        DMRError, match="a.JPEG' is not a readable image; get the official archive again"
     ):
         prepare_imagenet(str(tmp_path / "source"), tmp_path / "out", partial=True)
 
@@ -362,5 +286,5 @@ def test_an_archive_that_was_cut_off_is_refused(tmp_path):
     content = path.read_bytes()
     for kept in (0, 700, len(content) // 2):
         path.write_bytes(content[:kept])
-        with pytest.raises(DMRError, match="cannot"):
+        with pytest.raises(DMRError, match="damaged"):
             prepare_imagenet(str(tmp_path / "source"), tmp_path / "out", partial=True)

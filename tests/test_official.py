@@ -17,14 +17,13 @@ from test_data import decode, read_all
 
 from dmr_gluon.data.datasets import open_prepared, read_manifest
 from dmr_gluon.datasets import cifar as cifar_sets
-from dmr_gluon.datasets.archives import read_mat, read_members, unpickle
-from dmr_gluon.datasets.cifar import prepare_cifar, read_cifar
+from dmr_gluon.datasets.archives import read_mat, read_members
+from dmr_gluon.datasets.cifar import CIFAR_CLASSES, prepare_cifar, read_cifar
 from dmr_gluon.datasets.svhn import prepare_svhn, read_svhn
 from dmr_gluon.errors import DMRError
 from dmr_gluon.system import files as system_files
 
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-CIFAR100 = [f"class_{i}" for i in range(100)]
 
 
 def images(count, seed):
@@ -65,39 +64,19 @@ def tar_of(path, files, change=None):
     return str(path)
 
 
-def cifar(number, kind, per_batch=4):
+def cifar(number, per_batch=4):
     """Files of an archive, and the (pixels, labels) of its two splits."""
-    names = CIFAR10 if number == 10 else CIFAR100
     batches = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
     batches = batches if number == 10 else ["train", "test"]
-    files, truth = {}, {"train": [], "test": []}
+    folder = "cifar-10-batches-py" if number == 10 else "cifar-100-python"
+    files, truth = {f"{folder}/readme.html": b"<html>"}, {"train": [], "test": []}
     for seed, batch in enumerate(batches):
         pixels = images(per_batch, seed)
         labels = np.random.RandomState(seed).randint(0, number, per_batch)
         truth["test" if batch.startswith("test") else "train"].append((pixels, labels))
-        if kind == "python":
-            key = b"labels" if number == 10 else b"fine_labels"
-            files[batch] = python2_pickle(rows(pixels), labels, key)
-        else:
-            coarse = [np.zeros((per_batch, 1), np.uint8)] * (number == 100)
-            records = [*coarse, labels[:, None].astype(np.uint8), rows(pixels)]
-            files[batch + ".bin"] = np.concatenate(records, axis=1).tobytes()
-    if kind == "python":
-        key = b"label_names" if number == 10 else b"fine_label_names"
-        meta = {key: [name.encode() for name in names], b"num_vis": 3072}
-        files["batches.meta" if number == 10 else "meta"] = pickle.dumps(meta, protocol=2)
-    else:
-        text = ("\n".join(names) + "\n\n").encode()  # with an empty line at the end, as there
-        files["batches.meta.txt" if number == 10 else "fine_label_names.txt"] = text
-    folder = {
-        (10, "python"): "cifar-10-batches-py",
-        (10, "binary"): "cifar-10-batches-bin",
-        (100, "python"): "cifar-100-python",
-        (100, "binary"): "cifar-100-binary",
-    }[number, kind]
-    files["readme.html"] = b"<html>"
-    joined = {k: tuple(map(np.concatenate, zip(*v))) for k, v in truth.items()}
-    return {f"{folder}/{name}": content for name, content in files.items()}, joined
+        key = b"labels" if number == 10 else b"fine_labels"
+        files[f"{folder}/{batch}"] = python2_pickle(rows(pixels), labels, key)
+    return files, {k: tuple(map(np.concatenate, zip(*v))) for k, v in truth.items()}
 
 
 def assert_same(prepared, truth):
@@ -109,54 +88,36 @@ def assert_same(prepared, truth):
 
 
 @pytest.mark.parametrize("number", [10, 100])
-@pytest.mark.parametrize("kind", ["python", "binary"])
-def test_cifar_round_trips_from_archive_and_folder(number, kind, tmp_path):
-    files, truth = cifar(number, kind)
-    path = tar_of(tmp_path / f"cifar-{number}-{kind}.tar.gz", files)
+def test_cifar_round_trips_from_its_archive_and_its_folder(number, tmp_path):
+    files, truth = cifar(number)
+    path = tar_of(tmp_path / f"cifar-{number}-python.tar.gz", files)
     name = f"cifar{number}"
     prepared = prepare_cifar(name, path, tmp_path / "out", partial=True)
     assert_same(prepared, truth)
-    assert prepared.classes == tuple(CIFAR10 if number == 10 else CIFAR100)
+    assert prepared.classes == CIFAR_CLASSES[name]
     manifest = read_manifest(tmp_path / "out")
     assert prepared.name == f"partial-{name}" and manifest["partial"]
     # It is not normalised as the official set, whose numbers are published.
     assert manifest["published"] is None and list(prepared.mean) == manifest["mean"]
-    # The folder that the archive is in, and the one that it is unpacked to.
-    unpacked = tmp_path / "unpacked"
-    for file, content in files.items():
-        (unpacked / file).parent.mkdir(parents=True, exist_ok=True)
-        (unpacked / file).write_bytes(content)
-    inner = unpacked / next(iter(files)).split("/")[0]
-    for source in (tmp_path, unpacked, inner):
-        found = read_cifar(name, str(source))
-        for split, (pixels, labels) in truth.items():
-            assert (found.splits[split][0] == pixels).all()
-            assert (found.splits[split][1] == labels).all()
+    found = read_cifar(name, str(tmp_path))
+    for split, (pixels, labels) in truth.items():
+        assert (found[split][0] == pixels).all() and (found[split][1] == labels).all()
 
 
-@pytest.mark.parametrize("form", ["archive", "folder"])
-def test_a_source_that_may_not_be_read_is_one_line(tmp_path, monkeypatch, form):
-    files, _ = cifar(10, "binary")
-    source = tmp_path / "cifar-10-binary.tar.gz"
-    tar_of(source, files)
-    if form == "folder":
-        source = tmp_path / "unpacked"
-        source.mkdir()
-        for file, content in files.items():
-            (source / os.path.basename(file)).write_bytes(content)
+def test_a_source_that_may_not_be_read_is_one_line(tmp_path, monkeypatch):
+    source = tar_of(tmp_path / "cifar-10-python.tar.gz", cifar(10)[0])
 
     def refuse(path, *_):
         raise PermissionError(13, "Permission denied", str(path))  # root may read everything
 
     monkeypatch.setattr(system_files, "open", refuse, raising=False)
     with pytest.raises(DMRError, match="cannot be read.*Permission denied") as refused:
-        prepare_cifar("cifar10", str(source), tmp_path / "out", partial=True)
-    assert "\n" not in str(refused.value) and str(source) in str(refused.value)
+        prepare_cifar("cifar10", source, tmp_path / "out", partial=True)
+    assert "\n" not in str(refused.value) and source in str(refused.value)
 
 
 def test_a_second_time_the_archive_is_not_unpacked(tmp_path, capsys, monkeypatch):
-    files, _ = cifar(100, "python")
-    path = tar_of(tmp_path / "cifar-100-python.tar.gz", files)
+    path = tar_of(tmp_path / "cifar-100-python.tar.gz", cifar(100)[0])
     first = prepare_cifar("cifar100", path, tmp_path / "out", partial=True)
     monkeypatch.setattr(cifar_sets, "read_cifar", None)
     assert prepare_cifar("cifar100", path, tmp_path / "out", partial=True) == first
@@ -166,51 +127,43 @@ def test_a_second_time_the_archive_is_not_unpacked(tmp_path, capsys, monkeypatch
         prepare_cifar("cifar100", path, tmp_path / "out")
 
 
+def unpickle(content):
+    return cifar_sets._DataUnpickler(io.BytesIO(content), encoding="bytes").load()
+
+
 def test_the_pickles_here_are_as_python_2_wrote_them():
     """What the real unpickler makes of them is what ours does."""
     pixels = images(3, 0)
     content = python2_pickle(rows(pixels), [1, 2, 3], b"labels")
-    theirs, ours = pickle.loads(content, encoding="bytes"), unpickle(content, "x")
+    theirs, ours = pickle.loads(content, encoding="bytes"), unpickle(content)
     assert set(theirs) == set(ours) == {b"data", b"labels", b"batch_label"}
     assert (theirs[b"data"] == rows(pixels)).all() and (ours[b"data"] == rows(pixels)).all()
     assert ours[b"labels"] == theirs[b"labels"] == [1, 2, 3]
     # As today's Python and NumPy write the same.
-    again = unpickle(pickle.dumps({b"data": rows(pixels), b"labels": [1]}, protocol=2), "x")
+    again = unpickle(pickle.dumps({b"data": rows(pixels), b"labels": [1]}, protocol=2))
     assert (again[b"data"] == rows(pixels)).all() and again[b"labels"] == [1]
 
 
 def test_an_archive_that_is_not_whole_is_refused(tmp_path):
-    files, _ = cifar(10, "binary")
-    path = tar_of(tmp_path / "cifar-10-binary.tar.gz", files)
+    files, _ = cifar(10)
+    path = tar_of(tmp_path / "cifar-10-python.tar.gz", files)
     with pytest.raises(DMRError, match="train has 20 images of 50,000"):
         prepare_cifar("cifar10", path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    del files["cifar-10-batches-bin/data_batch_3.bin"]
-    path = tar_of(tmp_path / "cifar-10-binary.tar.gz", files)
-    with pytest.raises(DMRError, match="no cifar-10-batches-bin/data_batch_3.bin"):
+    del files["cifar-10-batches-py/data_batch_3"]
+    path = tar_of(tmp_path / "cifar-10-python.tar.gz", files)
+    with pytest.raises(DMRError, match="is damaged or not the official file .*data_batch_3"):
         prepare_cifar("cifar10", path, tmp_path / "out", partial=True)
-    content = (tmp_path / "cifar-10-binary.tar.gz").read_bytes()
-    (tmp_path / "cifar-10-binary.tar.gz").write_bytes(content[: len(content) // 2])
-    with pytest.raises(DMRError, match="cannot be read as a tar archive"):
+    content = (tmp_path / "cifar-10-python.tar.gz").read_bytes()
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(DMRError, match="is damaged or not the official file"):
         prepare_cifar("cifar10", path, tmp_path / "out", partial=True)
-    with pytest.raises(DMRError, match="neither cifar-10-python"):
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"no archive")
+    with pytest.raises(DMRError, match="is damaged or not the official file") as refused:
+        prepare_cifar("cifar10", path, tmp_path / "out", partial=True)
+    assert str(refused.value).isprintable()
+    with pytest.raises(DMRError, match="is neither cifar-10-python"):
         read_cifar("cifar10", str(tmp_path / ".."))
-
-
-@pytest.mark.parametrize(
-    "file, content, words",
-    [
-        ("data_batch_2.bin", b"\x0b" + bytes(3072), "labels from"),
-        ("data_batch_2.bin", bytes(100), "no records of 3073"),
-        ("test_batch.bin", b"", "no records"),
-        ("batches.meta.txt", b"one two", "names 2 classes"),
-    ],
-)
-def test_damaged_binary_files_are_refused(file, content, words, tmp_path):
-    files, _ = cifar(10, "binary")
-    files[f"cifar-10-batches-bin/{file}"] = content
-    with pytest.raises(DMRError, match=words):
-        read_cifar("cifar10", tar_of(tmp_path / "cifar-10-binary.tar.gz", files))
 
 
 class Code:
@@ -221,8 +174,8 @@ class Code:
 
 
 def batch(**changes):
-    good = {b"data": None, b"labels": [1]}
-    return pickle.dumps({**good, **changes}, protocol=2)
+    content = {b"labels": [1], **{key.encode(): value for key, value in changes.items()}}
+    return pickle.dumps(content, protocol=2)
 
 
 @pytest.mark.parametrize(
@@ -230,41 +183,40 @@ def batch(**changes):
     [
         (pickle.dumps(Code()), "posix.system"),
         (b"cbuiltins\neval\n(S'1'\ntR.", "builtins.eval"),
-        (b"cnumpy.core.multiarray\nscalar\n.", "multiarray.scalar"),
         (b"cnumpy\nload\n.", "numpy.load"),
-        (b"P0\n.", "not a pickle"),
-        (b"", "not a pickle"),
-        (b"garbage", "not a pickle"),
-        (pickle.dumps([1, 2], protocol=2), "no data and labels"),
-        (batch(), "not an array"),
-        (batch(data=np.zeros((1, 3072))), "not an array"),
-        (python2_pickle(np.zeros((1, 3072), np.uint8), [1], b"other"), "no data and labels"),
-        (
-            pickle.dumps({b"data": rows(images(1, 0)), b"labels": [1 << 70]}, 2),
-            "not a list of whole",
-        ),
+        (b"c\x1b[1m\nload\n.", r"x1b\[1m.load"),
+        (b"", "Ran out of input"),
+        (b"garbage", ""),
+        (pickle.dumps([1, 2], protocol=2), ""),
+        (batch(), ""),
+        (batch(data=np.zeros((1, 3072))), "float64 images"),
+        (batch(data=rows(images(2, 0))), "5 labels"),
+        (batch(data=rows(images(1, 0)), labels=[1 << 70]), ""),
+        (batch(data=rows(images(1, 0)), labels=[10]), "labels that are not from 0 to 9"),
+        (python2_pickle(np.zeros((1, 3072), np.uint8), [1], b"other"), "labels"),
     ],
 )
 def test_pickles_that_are_no_data_are_refused_and_run_nothing(
     content, words, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    files, _ = cifar(10, "python")
-    files["cifar-10-batches-py/data_batch_1"] = content
-    with pytest.raises(DMRError, match=words):
-        read_cifar("cifar10", tar_of(tmp_path / "cifar-10-python.tar.gz", files))
+    files = dict.fromkeys(cifar(10)[0], content)
+    path = tar_of(tmp_path / "cifar-10-python.tar.gz", files)
+    with pytest.raises(DMRError, match=f"train is damaged.*{words}") as refused:
+        read_cifar("cifar10", path)
+    assert str(refused.value).isprintable()
     assert os.listdir(tmp_path) == ["cifar-10-python.tar.gz"]
 
 
 def test_pickles_are_read_whatever_protocol_they_are_of():
     plain = {"a": [1, -2, 1 << 70, 0.5, None, True, b"\xff\0"], 7: {"b": ("x", "y")}, b"c": []}
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        assert unpickle(pickle.dumps(plain, protocol=protocol), "x") == plain
+        assert unpickle(pickle.dumps(plain, protocol=protocol)) == plain
 
 
 def header(size):
     """A tar entry's header alone, whatever it says; negative sizes as GNU's tar has them."""
-    info = tarfile.TarInfo("cifar-10-batches-bin/x")
+    info = tarfile.TarInfo("cifar-10-batches-py/x")
     info.size = max(size, 0)
     content = bytearray(info.tobuf(tarfile.GNU_FORMAT))
     if size < 0:
@@ -274,7 +226,7 @@ def header(size):
     return bytes(content)
 
 
-@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "cifar-10-batches-bin/link"])
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "cifar-10-batches-py/link"])
 def test_nothing_of_an_archive_reaches_the_disk(name, tmp_path):
     """Other files, links and paths that lead out of the archive are ignored."""
 
@@ -284,38 +236,34 @@ def test_nothing_of_an_archive_reaches_the_disk(name, tmp_path):
             info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(info)
 
-    files, truth = cifar(10, "binary")
-    path = tar_of(tmp_path / "cifar-10-binary.tar.gz", files, add)
+    files, truth = cifar(10)
+    path = tar_of(tmp_path / "cifar-10-python.tar.gz", files, add)
     found = read_cifar("cifar10", path)
-    assert (found.splits["test"][0] == truth["test"][0]).all()
-    assert os.listdir(tmp_path) == ["cifar-10-binary.tar.gz"]
+    assert (found["test"][0] == truth["test"][0]).all()
+    assert os.listdir(tmp_path) == ["cifar-10-python.tar.gz"]
 
 
 def test_a_link_is_not_read(tmp_path):
-    files, _ = cifar(10, "binary")
-    content = files.pop("cifar-10-batches-bin/test_batch.bin")
+    files, _ = cifar(10)
+    content = files.pop("cifar-10-batches-py/test_batch")
     (tmp_path / "secret").write_bytes(content)
 
     def add(archive):
-        info = tarfile.TarInfo("cifar-10-batches-bin/test_batch.bin")
+        info = tarfile.TarInfo("cifar-10-batches-py/test_batch")
         info.type, info.linkname = tarfile.SYMTYPE, str(tmp_path / "secret")
         archive.addfile(info)
 
-    path = tar_of(tmp_path / "cifar-10-binary.tar.gz", files, add)
-    with pytest.raises(DMRError, match="no cifar-10-batches-bin/test_batch.bin"):
+    path = tar_of(tmp_path / "cifar-10-python.tar.gz", files, add)
+    with pytest.raises(DMRError, match="is damaged or not the official file .*test_batch"):
         read_cifar("cifar10", path)
 
 
 @pytest.mark.parametrize("size", [-512, 2 << 30])
 def test_sizes_beyond_all_bounds_are_refused(size, tmp_path):
-    path = tmp_path / "cifar-10-binary.tar.gz"
+    path = tmp_path / "cifar-10-python.tar.gz"
     path.write_bytes(gzip.compress(header(size) + bytes(10_240)))
-    with pytest.raises(DMRError, match="unpacks to over 1,073,741,824 bytes"):
-        read_members(str(path), "cifar-10-batches-bin", ["other"])
-    with open(tmp_path / "x", "wb") as file:
-        file.truncate(2 << 30)
-    with pytest.raises(DMRError, match="unpacks to over 1,073,741,824 bytes"):
-        read_members(str(tmp_path), "cifar-10-batches-bin", ["x"])
+    with pytest.raises(DMRError, match=r"unpacks to over 1,073,741,824 bytes|negative size"):
+        read_members(str(path), ["other"])
 
 
 def write_svhn(folder, counts):
@@ -345,22 +293,22 @@ def test_svhn_round_trips_with_the_authors_split(tmp_path):
 
 def test_svhns_validation_set_is_the_papers(tmp_path):
     truth = write_svhn(tmp_path, {"train": 402, "extra": 203, "test": 1})
-    _, splits = read_svhn(str(tmp_path))
-    sizes = {split: np.bincount(labels).tolist() for split, (_, labels) in splits.items()}
+    splits = read_svhn(str(tmp_path))
+    sizes = {
+        split: np.bincount([label for _, label in pairs]).tolist()
+        for split, pairs in splits.items()
+    }
     assert sizes == {"train": [2 + 3] * 10, "validation": [400 + 200] * 10, "test": [1] * 10}
     # Each image is in one of the two, with its own label.
-    parts = [zip(*splits[split]) for split in ("train", "validation")]
+    parts = (splits["train"], splits["validation"])
     both = sorted((int(label), image.tobytes()) for part in parts for image, label in part)
     originals = [zip(*truth[part]) for part in ("train", "extra")]
     assert both == sorted((int(label), x.tobytes()) for part in originals for x, label in part)
     # Always the same ones.
-    chosen = b"".join(image[0].tobytes() for image in splits["validation"][0])
+    chosen = b"".join(image[0].tobytes() for image, _ in splits["validation"])
     assert hashlib.sha256(chosen).hexdigest()[:16] == "525bc6f0e36256e0"
     with pytest.raises(DMRError, match="598,388"):
         prepare_svhn(str(tmp_path), tmp_path / "out")
-    write_svhn(tmp_path, {"train": 402, "extra": 3, "test": 1})
-    with pytest.raises(DMRError, match="fewer than the 200"):
-        read_svhn(str(tmp_path))
 
 
 def test_svhns_validation_set_is_evaluated(tmp_path, short_run, capsys):
@@ -377,45 +325,37 @@ def test_svhns_validation_set_is_evaluated(tmp_path, short_run, capsys):
 
 
 @pytest.mark.parametrize(
-    "variables, words",
+    "variables",
     [
-        ({"X": np.zeros((32, 32, 3, 2), np.uint8)}, "no arrays X and y"),
-        (
-            {"X": np.zeros((32, 32, 3, 2), np.uint8), "y": csc_matrix(np.ones((2, 1)))},
-            "no arrays X and y",
-        ),
-        ({"X": np.zeros((32, 32, 2), np.uint8), "y": np.ones((2, 1))}, "shape"),
-        ({"X": np.zeros((32, 32, 3, 2)), "y": np.ones((2, 1))}, "shape"),
-        ({"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.ones((3, 1))}, "shape"),
-        ({"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.full((2, 1), 11)}, "labels from 11"),
+        {"X": np.zeros((32, 32, 3, 2), np.uint8)},
+        {"X": np.zeros((32, 32, 3, 2), np.uint8), "y": csc_matrix(np.ones((2, 1)))},
+        {"X": np.zeros((32, 32, 2), np.uint8), "y": np.ones((2, 1))},
+        {"X": np.zeros((32, 32, 3, 2)), "y": np.ones((2, 1))},
+        {"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.ones((3, 1))},
+        {"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.full((2, 1), 11)},
     ],
 )
-def test_mat_files_of_another_form_are_refused(variables, words, tmp_path):
+def test_mat_files_of_another_form_are_refused(variables, tmp_path):
     from scipy.io import savemat
 
-    savemat(tmp_path / "train_32x32.mat", variables, do_compression=True)
-    with pytest.raises(DMRError, match=words):
+    savemat(tmp_path / "test_32x32.mat", variables, do_compression=True)
+    with pytest.raises(DMRError, match="test_32x32.mat is damaged or not the official file"):
         read_svhn(str(tmp_path))
 
 
 def test_mat_files_that_are_missing_damaged_or_endless_are_refused(tmp_path, monkeypatch):
-    with pytest.raises(DMRError, match="train_32x32.mat is missing"):
-        read_svhn(str(tmp_path))
+    with pytest.raises(DMRError, match="train_32x32.mat cannot be read .No such file"):
+        prepare_svhn(str(tmp_path), tmp_path / "out")
     write_svhn(tmp_path, {"train": 1, "extra": 1, "test": 1})
     path = tmp_path / "train_32x32.mat"
     content = path.read_bytes()
-    for damaged, words in (
-        (b"", "train_32x32.mat is not a MATLAB file"),
-        (content[:100], "train_32x32.mat is not a MATLAB file"),
-        (content[:-50], "train_32x32.mat is not a MATLAB file"),
-        (content[:200] + b"x" * 50 + content[250:], "train_32x32.mat is not a MATLAB file"),
-    ):
+    for damaged in (b"", content[:100], content[:-50], content[:200] + b"x" * 50 + content[250:]):
         path.write_bytes(damaged)
-        with pytest.raises(DMRError, match=words):
+        with pytest.raises(DMRError, match="train_32x32.mat is damaged or not the official file"):
             read_svhn(str(tmp_path))
     path.write_bytes(content)
     monkeypatch.setattr("dmr_gluon.datasets.svhn._MOST_IMAGES", 0)
-    with pytest.raises(DMRError, match="train_32x32.mat: X has over 0 elements"):
+    with pytest.raises(DMRError, match="test_32x32.mat .*X has over 0 elements"):
         read_svhn(str(tmp_path))
 
 
@@ -426,7 +366,8 @@ def test_only_the_variables_that_are_wanted_are_loaded(tmp_path):
     savemat(tmp_path / "x.mat", {**others, "y": np.ones((1, 1))}, do_compression=True)
     tracemalloc.start()
     try:
-        assert set(read_mat(str(tmp_path / "x.mat"), ("X", "y"), 2 << 20)) == {"y"}
+        with open(tmp_path / "x.mat", "rb") as file:
+            assert read_mat(file, ["y"], 2 << 20) == [[[1]]]
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()

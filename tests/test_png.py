@@ -103,7 +103,7 @@ class TestEncoding:
         for size, ours in (((32, 32), True), ((64, 64), True), ((64, 65), False)):
             image = picture(size)
             source = Source("a", 0, lambda image=image: image)
-            encoded = next(encode_all([source], Encoding(), "train", [])).data
+            encoded = next(encode_all([source], Encoding(), "train")).data
             assert (encoded == png.encode(image)) == ours
             assert (by_opencv(encoded) == image).all()
 

@@ -107,35 +107,20 @@ dmr prepare digits --out data/mine
     says choose another --out, or replace it with --overwrite
     then dmr prepare digits --out data/other
     then dmr prepare digits --out data/mine --overwrite
-rm data/mine/manifest.json && dmr prepare digits --out data/mine
-    says is there without a manifest; choose another --out, or replace it with --overwrite
-    then dmr prepare digits --out data/mine --overwrite
 dmr prepare folder images --out o --name cifar10
     says ; give another with --name
     then dmr prepare folder images --out o --name mine
-dmr prepare folder images --out o --name a/b
-    says ; give another with --name
-    then dmr prepare folder images --out o --name ab
-dmr prepare folder images --out o --encoding png --quality 90
-    says leave it out with --encoding png
-    then dmr prepare folder images --out o --encoding png
 dmr prepare folder images --out o --resize 32,32
     says write 32x32 (width x height)
     then dmr prepare folder images --out o --resize 32x32
-dmr prepare svhn --source svhn --out o
-    says use --svhn-split authors
-    else dmr prepare svhn --source svhn --out o --svhn-split authors
 dmr prepare svhn --source svhn --out o --svhn-split authors
-    says take what is there, under a name of its own, with --partial
+    says accept a partial set with --partial
     then dmr prepare svhn --source svhn --out o --svhn-split authors --partial
 dmr prepare svhn --source images --out o --partial
-    says name the folder that holds it with --source
+    says name another source
     then dmr prepare svhn --source svhn --out o --partial --svhn-split authors
-dmr prepare imagenet --source tree --out o --checksums --partial
-    says : leave it out
-    then dmr prepare imagenet --source tree --out o --partial
 dmr prepare imagenet --source tree --out o
-    says take what is there, under a name of its own
+    says accept a partial set with --partial
     then dmr prepare imagenet --source tree --out o --partial
 # Training
 MINE --run-dir runs/short
@@ -369,15 +354,15 @@ UNTRIED = {
     # It would have to be downloaded or installed, or is the real data.
     "; dmr doctor reports the reason": "would report the same missing GPU; test_doctor.py",
     "is for several devices; ": "needs a GPU; test_training.py",
-    "is given to registered users only: ": "needs ImageNet",
-    "does not exist; name ": "needs the archive of CIFAR; test_content.py",
+    "is available to registered users only: ": "needs ImageNet",
+    "take it from elsewhere with": "needs a server; test_download.py",
+    "; name one of them with --source": "needs the archive of CIFAR; test_content.py",
     "the digits come with scikit-learn": "installs packages",
     "the form onnx needs": "installs packages",
     "needs tensorboardX (": "installs packages",
     "MXNet 1.9.1 needs NumPy 1; ": "installs packages",
     "MXNet is not installed; ": "installs packages",
     # The advice is more than a command.
-    "get them: a set needs some": "the images have to be found",
     "name another --markdown": "a file that cannot be read; test_compare.py",
     "no weights of ": "of a call in Python; test_store.py",
     "name a folder that dmr publish wrote": "of a call in Python; test_store.py",

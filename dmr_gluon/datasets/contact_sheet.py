@@ -9,7 +9,7 @@ from ..data.preprocessing import Preparation
 from ..paper.recipes import CIFAR, IMAGENET, OF_DATASET
 from ..runs.learning_curve import letters
 
-#: Images in each half, in rows of COLUMNS.
+#: Images in each half.
 ROWS, COLUMNS = 6, 6
 
 
@@ -30,7 +30,7 @@ def draw(prepared, recipe=None, seed=1, epoch=1):
     ----------
     prepared : RecordDataset
     recipe : Recipe, optional
-        Provides the augmentation; default: the set's own.
+        Provides the augmentation. Default: the set's own.
     seed, epoch : int
         As in training.
 
@@ -41,29 +41,28 @@ def draw(prepared, recipe=None, seed=1, epoch=1):
     from matplotlib.figure import Figure
 
     recipe = replace(recipe or recipe_of(prepared), batch_size=ROWS * COLUMNS)
-    halves = (
-        (f"training, epoch {epoch}, seed {seed}", training_batches(prepared, recipe, seed, epoch)),
-        ("evaluation", evaluation_batches(prepared, recipe)),
-    )
+    halves = {
+        f"training, epoch {epoch}, seed {seed}": training_batches(prepared, recipe, seed, epoch),
+        "evaluation": evaluation_batches(prepared, recipe),
+    }
     preparation = Preparation(recipe.image_size, prepared.mean, prepared.std)
+    classes = prepared.words or prepared.classes
+    names = [name if len(name) <= 14 else name[:13] + "…" for name in map(letters, classes)]
     figure = Figure(figsize=(13, 7.6), dpi=100, constrained_layout=True)
-    figure.suptitle(
-        f"{letters(prepared.name)}: {len(prepared.classes)} classes, recipe {recipe.name}"
-    )
-    for half, (title, batches) in zip(figure.subfigures(1, 2), halves):
+    about = f"{letters(prepared.name)}: {len(classes)} classes, recipe {recipe.name}"
+    figure.suptitle(about)
+    for half, (title, batches) in zip(figure.subfigures(1, 2), halves.items()):
         batch = next(iter(batches))
         batches.close()
         half.suptitle(title, fontsize=11)
         half.suppressComposite = True  # each image by itself, also in a vector format
         images = np.clip(preparation.pixels(batch.data), 0, 255).astype(np.uint8)
-        classes = prepared.words or prepared.classes
-        names = [letters(_shortened(classes[label])) for label in batch.label]
-        _draw_grid(half.subplots(), images, names)
+        _draw_grid(half.subplots(), images, [names[label] for label in batch.label])
     return figure
 
 
 def _draw_grid(axes, images, names):
-    """Draw in one coordinate system: one per image is several times slower in Matplotlib."""
+    """Draw on one pair of axes: a pair for each image is several times slower in Matplotlib."""
     for number, (image, name) in enumerate(zip(images, names)):
         row, column = divmod(number, COLUMNS)
         left, top = 1.1 * column, 1.25 * row
@@ -71,7 +70,3 @@ def _draw_grid(axes, images, names):
         axes.text(left + 0.5, top - 0.03, name, fontsize=8, ha="center", va="bottom")
     axes.set(xlim=(0, 1.1 * COLUMNS - 0.1), ylim=(1.25 * ROWS - 0.25, -0.25))
     axes.axis("off")
-
-
-def _shortened(name):
-    return name if len(name) <= 14 else name[:13] + "…"

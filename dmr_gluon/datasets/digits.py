@@ -56,8 +56,4 @@ def _read():
     return [str(digit) for digit in range(10)], sources, {}
 
 
-DIGITS = Registration(
-    "digits",
-    "scikit-learn's 1,797 handwritten digits, 32x32",
-    prepare_digits,
-)
+DIGITS = Registration("digits", "scikit-learn's 1,797 handwritten digits, 32x32", prepare_digits)

@@ -1,24 +1,23 @@
 """Any folder of images as a prepared data set."""
 
+import functools
 import hashlib
 import os
 import re
-import stat
-import unicodedata
-from typing import Dict, List
 
 from ..data.datasets import is_plain
 from ..errors import DMRError
 from ..standalone.predict_onnx import EXTENSIONS
+from .archives import readable
 from .encoder import Encoding, Source
-from .registration import Registration, whole_number
+from .registration import Registration
 from .writer import write_set
 
 
 def prepare_folder(source, out, name=None, encoding=Encoding(), overwrite=False):
     """Prepare any tree of ``train/<class>/*`` and ``test/<class>/*`` images.
 
-    JPEGs are kept unless they are CMYK or have to be turned or resized; other images become
+    JPEGs are kept unless they are CMYK or have to be rotated or resized. Other images become
     lossless PNGs.
 
     Parameters
@@ -26,7 +25,7 @@ def prepare_folder(source, out, name=None, encoding=Encoding(), overwrite=False)
     source, out : str
         The tree, and the folder to write to.
     name : str, optional
-        The data set's name in logs and results; default: the source folder's.
+        The data set's name in logs and results. Default: the name of the source folder.
     encoding : Encoding
     overwrite : bool
         Replace another prepared set in ``out``.
@@ -41,121 +40,95 @@ def prepare_folder(source, out, name=None, encoding=Encoding(), overwrite=False)
         If the tree has another form, an image is unreadable, the name is no file name or reserved,
         or ``out`` holds something else.
     """
-    from .registry import DATASETS  # which has this module's registration
+    from .registry import DATASETS  # imports this module
 
     source = os.path.abspath(source)
     name = name or os.path.basename(source)
-    if not is_plain(name):
-        raise DMRError(f"{name!r} is not a file name; give another with --name")
-    if name in DATASETS:
+    if name in DATASETS or not is_plain(name):
         raise DMRError(
-            f"the name {name!r} is reserved for the official data set, so that results are never "
-            f"mistaken for one another; give another with --name"
+            f"{name!r} is reserved for an official data set or is not a file name; give another "
+            f"with --name"
         )
-    folders = {"train": "train", "test": "test"}
-    classes, sources, fingerprint = folder_sources(source, folders, encoding)
+    classes, sources, fingerprint = folder_sources(source, encoding)
     return write_set(name, fingerprint, lambda: (classes, sources, {}), out, encoding, overwrite)
 
 
-def folder_sources(source, folders, encoding):
+def folder_sources(source, encoding, test="test"):
     """Find the images of a tree ``SPLIT/<class>/*``.
 
     Parameters
     ----------
     source : str
-    folders : dict of str to str
-        The folder of each split, ``train`` first.
     encoding : Encoding
+    test : str
+        The folder of the test images; the other one is ``train``.
 
     Returns
     -------
     list of str, dict of str to list of Source, str
-        Classes in sorted order, their names in Unicode's NFC; images; and a hash of the encoding
-        and all names, sizes and times.
+        Classes in sorted order; images; and a hash of the encoding and of all names, sizes and
+        times.
 
     Raises
     ------
     DMRError
-        If the tree has another form.
+        If the tree has another form or cannot be read.
     """
-    found = {name: _class_folders(os.path.join(source, name)) for name in folders.values()}
-    classes = sorted(found[folders["train"]])
-    endings = ", ".join(EXTENSIONS)
-    fingerprint = hashlib.sha256(repr((encoding, classes)).encode(errors="replace"))
-    sources: Dict[str, List[Source]] = {}
-    for split, folder_name in folders.items():
-        folder = os.path.join(source, folder_name)
-        unknown = sorted(set(found[folder_name]) - set(classes))
-        if unknown:
-            path = os.path.join(folder, found[folder_name][unknown[0]])
-            raise DMRError(f"{path!r} is a class that train/ does not have; remove it")
-        sources[split] = []
-        for label, class_name in enumerate(classes):
-            class_folder = os.path.join(folder, found[folder_name].get(class_name, class_name))
-            for path in _images(class_folder) if class_name in found[folder_name] else ():
-                relative = os.path.relpath(path, source)
-                fingerprint.update(os.fsencode(relative) + stamp(path))
-                sources[split].append(Source(relative, label, lambda path=path: _read(path)))
-            if split == "train" and (not sources[split] or sources[split][-1].label != label):
-                raise DMRError(
-                    f"{class_folder!r} has no images ({endings}); remove it or put some there"
-                )
-        if not sources[split]:
-            raise DMRError(f"{folder!r} has no images ({endings}) in its folders")
+    with readable(source):
+        folders = {"train": "train", "test": test}
+        found = {split: _find_images(source, folder) for split, folder in folders.items()}
+        classes = sorted(found["train"])
+        fingerprint = hashlib.sha256(repr((encoding, classes)).encode(errors="replace"))
+        sources = {}
+        for split, folder in folders.items():
+            wrong = sorted(set(found[split]) - set(classes))
+            if wrong:
+                path = os.path.join(source, folder, wrong[0])
+                raise DMRError(f"{path!r} is a class that train/ does not have; remove it")
+            sources[split] = []
+            for label, class_name in enumerate(classes):
+                for path in found[split].get(class_name, ()):
+                    relative = os.path.relpath(path, source)
+                    fingerprint.update(os.fsencode(relative) + stamp(path))
+                    read = functools.partial(_read, path)
+                    sources[split].append(Source(relative, label, read))
     return classes, sources, fingerprint.hexdigest()
 
 
-def stamp(path):
-    """Return size and time of a file, to detect a change without reading it."""
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        reason = f"cannot be read ({error.strerror})"
-    else:
-        if stat.S_ISREG(status.st_mode):
-            return f"\0{status.st_size} {status.st_mtime_ns}\0".encode()
-        reason = "is not a file"
-    raise DMRError(f"{path!r} {reason}; remove or replace it")
-
-
-def _class_folders(folder):
-    """Return folder names by class. macOS may write an accent as a separate character (NFD)."""
-    names = sorted(entry.name for entry in _entries(folder) if entry.is_dir())
-    if not names:
-        raise DMRError(f"{folder!r} has no folders; images belong in its <class>/*")
+def _find_images(source, folder):
+    """Return the sorted paths of a split's images by class; print how many files are ignored."""
+    folder = os.path.join(source, folder)
     found = {}
-    for name in names:
-        other = found.setdefault(unicodedata.normalize("NFC", name), name)
-        if other != name:
-            raise DMRError(
-                f"{folder!r} has two folders for {name!r}, {ascii(other)} and {ascii(name)}, which "
-                f"differ only in how Unicode writes the name; put all images into one"
-            )
+    for class_folder in _entries(folder) if os.path.isdir(folder) else ():
+        if class_folder.is_dir():
+            entries = _entries(class_folder.path)
+            paths = [
+                entry.path
+                for entry in entries
+                if entry.name.lower().endswith(EXTENSIONS) and not entry.is_dir()
+            ]
+            ignored = len(entries) - len(paths)
+            if ignored:
+                print(f"note: {ignored} entries of {class_folder.path!r} are not images; ignored")
+            if not paths:
+                raise DMRError(
+                    f"{class_folder.path!r} has no images ({', '.join(EXTENSIONS)}); remove it or "
+                    f"put some there"
+                )
+            found[class_folder.name] = sorted(paths)
+    if not found:
+        raise DMRError(f"{folder!r} has no images; they belong in its <class>/*")
     return found
 
 
 def _entries(folder):
-    """Return the entries of a folder except hidden ones; refuse if it cannot be read."""
-    try:
-        return [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
-    except OSError as error:
-        raise DMRError(
-            f"{folder!r} cannot be read ({error.strerror}); images belong in "
-            f"SRC/train/<class>/* and SRC/test/<class>/*"
-        ) from None
+    return [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
 
 
-def _images(folder):
-    """Return the paths of a class's images; print how many other entries are ignored."""
-    entries = _entries(folder)
-    paths = [
-        entry.path
-        for entry in entries
-        if entry.name.lower().endswith(EXTENSIONS) and not entry.is_dir()
-    ]
-    if len(paths) < len(entries):
-        print(f"note: {len(entries) - len(paths)} entries of {folder!r} are no images; ignored")
-    return sorted(paths)
+def stamp(path):
+    """Return size and time of a file as bytes, to detect a change without reading it."""
+    status = os.stat(path)
+    return f"\0{status.st_size} {status.st_mtime_ns}\0".encode()
 
 
 def _read(path):
@@ -181,29 +154,15 @@ def _add_flags(parser):
         help="32x32: this width and height; 480: this shorter side (default: keep the size)",
     )
     parser.add_argument(
-        "--encoding",
-        choices=("auto", "png", "jpeg"),
-        default="auto",
-        help="auto: JPEG if the source is JPEG, else lossless PNG",
-    )
-    parser.add_argument(
-        "--quality",
-        type=whole_number("--quality", 1, 100),
-        metavar="Q",
-        help="encode all JPEGs again with this quality, 1 to 100 (default: keep them)",
-    )
-    parser.add_argument(
         "--ignore-orientation",
         action="store_true",
-        help="do not turn photographs upright (default: upright, as EXIF says)",
+        help="do not rotate photographs upright (default: upright, as EXIF says)",
     )
 
 
-def _prepare(source, out, name, resize, encoding, quality, ignore_orientation, overwrite):
-    if quality is not None and encoding == "png":
-        raise DMRError("--quality is for JPEGs; leave it out with --encoding png")
-    encoded = Encoding(resize, encoding, quality, not ignore_orientation)
-    return prepare_folder(source, out, name, encoded, overwrite)
+def _prepare(source, out, name, resize, ignore_orientation, overwrite):
+    encoding = Encoding(resize, upright=not ignore_orientation)
+    return prepare_folder(source, out, name, encoding, overwrite)
 
 
 FOLDER = Registration(

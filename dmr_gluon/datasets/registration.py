@@ -8,10 +8,6 @@ from ..errors import DMRError
 from .archives import Archive
 
 
-def _no_flags(parser):
-    """Add nothing."""
-
-
 @dataclass(frozen=True)
 class Registration:
     """A data set that ``dmr prepare NAME`` makes; :mod:`.registry` lists all of them.
@@ -22,8 +18,8 @@ class Registration:
     summary : str
         One line for ``dmr prepare --help``.
     prepare : function
-        Called with those options that are its parameters, by name: ``out``, ``overwrite`` and those
-        of ``add_flags``; for a set with archives also ``source`` and ``partial``.
+        Called with the options that it has as parameters, by name: ``out``, ``overwrite`` and
+        those of ``add_flags``; for a set with archives also ``source`` and ``partial``.
     add_flags : function
         Adds the set's own arguments to a parser.
     archives : tuple of Archive
@@ -35,13 +31,13 @@ class Registration:
     name: str
     summary: str
     prepare: Callable[..., RecordDataset]
-    add_flags: Callable[..., None] = _no_flags
+    add_flags: Callable[..., None] = lambda parser: None
     archives: Tuple[Archive, ...] = ()
     source: str = ""
 
 
 def whole_number(flag, low, high):
-    """Return an argparse type: a whole number from ``low`` to ``high``."""
+    """Return an argparse type: an integer from ``low`` to ``high``."""
 
     def parse(text):
         if not (text.isdecimal() and low <= int(text) <= high):
@@ -49,14 +45,3 @@ def whole_number(flag, low, high):
         return int(text)
 
     return parse
-
-
-def add_jpeg_quality(parser, name):
-    """Add ``--jpeg-quality`` to the parser of a set that is lossless by default."""
-    parser.add_argument(
-        "--jpeg-quality",
-        type=whole_number("--jpeg-quality", 1, 100),
-        metavar="Q",
-        help="store the images as JPEGs of this quality, 1 to 100, as MXNet's im2rec does; the "
-        f"set is then called {name}-jpegQ (default: lossless)",
-    )

@@ -1,43 +1,28 @@
 """SVHN's cropped digits from their official files."""
 
-import functools
 import hashlib
 import os
 
 import numpy as np
 
 from ..data.datasets import partial_name
-from ..errors import DMRError
-from ..paper.dataset_facts import PUBLISHED
-from .archives import (
-    ANOTHER,
-    AS_PARTIAL,
-    Archive,
-    check_labels,
-    describe_files,
-    known_by,
-    note_unpublished,
-    read_mat,
-    readable,
-)
+from . import archives
 from .encoder import Encoding, Source
-from .registration import Registration, add_jpeg_quality
+from .registration import Registration
 from .writer import write_set
 
 #: Far above the 531,131 images of the largest file.
 _MOST_IMAGES = 1_000_000
 #: Chooses the validation images; the paper does not say which ones it took.
 _VALIDATION_SEED = 0
-#: Images that the paper sets aside and the authors' code trains on.
-_VALIDATION = 6_000
+#: Images of each class that the paper sets aside and the authors' code trains on (section 4.1).
+_VALIDATION = {"train": 400, "extra": 200}
 
 
-def prepare_svhn(
-    source, out, svhn_split="paper", jpeg_quality=None, partial=False, overwrite=False
-):
+def prepare_svhn(source, out, svhn_split="paper", partial=False, overwrite=False):
     """Prepare SVHN from its official files, as PNG.
 
-    The set is identified by its number of images; the manifest says whether its files are the
+    The set is identified by its number of images. The manifest says whether its files are the
     published ones by their MD5.
 
     Parameters
@@ -47,10 +32,8 @@ def prepare_svhn(
     out : str
     svhn_split : str
         ``paper`` or ``authors``; see :func:`read_svhn`.
-    jpeg_quality : int, optional
-        Store JPEGs of this quality; the set is then called ``svhn-jpegQUALITY``.
     partial : bool
-        Take what is there, under a name of its own: it is not the official set.
+        Accept whatever images are there, and call the set ``partial-svhn``.
     overwrite : bool
         Replace another prepared set in ``out``.
 
@@ -64,48 +47,32 @@ def prepare_svhn(
         If a file is missing, damaged, hostile or not the official one, or ``out`` holds something
         else.
     """
-    encoding, called = Encoding(), "svhn"
-    if jpeg_quality is not None:
-        encoding, called = Encoding(None, "jpeg", jpeg_quality), f"svhn-jpeg{jpeg_quality}"
-    called = partial_name(called) if partial else called
-    paths = [_path(source, part) for part in ("train", "extra", "test")]
-    files = describe_files({os.path.basename(path): path for path in paths}, _ARCHIVES)
+    encoding = Encoding()
+    paths = [os.path.join(source, archive.file) for archive in _ARCHIVES]
+    files = archives.describe_files(paths, _ARCHIVES)
     hashes = sorted((file, entry["sha256"]) for file, entry in files.items())
     made = repr((hashes, [], encoding, svhn_split, partial))
     fingerprint = hashlib.sha256(made.encode()).hexdigest()
 
-    @readable(source)
     def read():
-        classes, splits = read_svhn(source, svhn_split)
+        splits = read_svhn(source, svhn_split)
         more = {"partial": partial, "svhn_split": svhn_split, "sources": files}
         if not partial:
-            facts = PUBLISHED["svhn"]
-            _require_counts(source, splits, facts, svhn_split)
-            more["official"] = {"known_by": known_by(files)}
-            more["published"] = {"mean": facts.mean, "std": facts.std}
-        note_unpublished(files)
+            aside = 10 * sum(_VALIDATION.values()) if svhn_split == "authors" else 0
+            archives.require_counts(source, "svhn", splits, aside)
+            published = all(entry["published"] for entry in files.values())
+            more.update(archives.official("svhn", known_by="archives" if published else "counts"))
         sources = {
             split: [
-                Source(f"{split} image {i}", int(label), functools.partial(images.__getitem__, i))
-                for i, label in enumerate(labels)
+                Source(f"{split} image {i}", int(label), lambda image=image: image)
+                for i, (image, label) in enumerate(images)
             ]
-            for split, (images, labels) in splits.items()
+            for split, images in splits.items()
         }
-        return classes, sources, more
+        return [str(digit) for digit in range(10)], sources, more
 
+    called = partial_name("svhn") if partial else "svhn"
     return write_set(called, fingerprint, read, out, encoding, overwrite)
-
-
-def _require_counts(source, splits, facts, svhn_split):
-    expected = {"train": facts.train_images, "test": facts.test_images}
-    expected["train"] += _VALIDATION * (svhn_split == "authors")
-    for part, count in expected.items():
-        images = len(splits[part][1])
-        if images != count:
-            raise DMRError(
-                f"{source} has {images:,} images for {part}, svhn has {count:,}; {ANOTHER}, or "
-                f"{AS_PARTIAL}"
-            )
 
 
 def read_svhn(source, split="paper"):
@@ -122,81 +89,51 @@ def read_svhn(source, split="paper"):
 
     Returns
     -------
-    list of str, dict of str to (sequence of numpy.ndarray, numpy.ndarray)
-        Classes; images (32, 32, 3) of uint8, RGB, and labels of each split, ``train`` first.
+    dict of str to list of (image, label)
+        By split, ``train`` first: images (32, 32, 3) of uint8, RGB, and their digits.
 
     Raises
     ------
     DMRError
-        If a file is missing, damaged or hostile.
+        If a file is damaged or hostile.
     """
-    parts = {part: _read_part(_path(source, part)) for part in ("train", "extra", "test")}
     random = np.random.RandomState(_VALIDATION_SEED)
-    aside = {"train": 400, "extra": 200} if split == "paper" else {}
-    kept, validation = [], []
-    for part in ("train", "extra"):
-        labels = parts[part][1]
-        chosen = np.zeros(len(labels), bool)
-        for digit in range(10 if aside else 0):
-            positions = np.flatnonzero(labels == digit)
-            if len(positions) < aside[part]:
-                raise DMRError(
-                    f"{source}: {part} has {len(positions)} images of a {digit}, fewer than the "
-                    f"{aside[part]} that the paper sets aside; use --svhn-split authors"
-                )
-            chosen[random.permutation(positions)[: aside[part]]] = True
-        kept.append(_picked(parts[part], ~chosen))
-        validation.append(_picked(parts[part], chosen))
-    splits = {"train": _joined(kept), "test": parts["test"]}
-    if aside:
-        splits["validation"] = _joined(validation)
-    return [str(digit) for digit in range(10)], splits
+    splits = {"train": [], "test": _read_part(source, "test")}
+    if split == "paper":
+        splits["validation"] = []
+    for part, count in _VALIDATION.items():
+        images = _read_part(source, part)
+        aside = np.zeros(len(images), bool)
+        if split == "paper":
+            labels = np.array([label for _, label in images])
+            for digit in range(10):
+                aside[random.permutation(np.flatnonzero(labels == digit))[:count]] = True
+        for image, is_aside in zip(images, aside):
+            splits["validation" if is_aside else "train"].append(image)
+    return splits
 
 
-def _path(source, part):
+def _read_part(source, part):
+    """Return the images of a file, as views, with their digits."""
     path = os.path.join(source, f"{part}_32x32.mat")
-    if not os.path.isfile(path):
-        raise DMRError(f"{path} is missing; name the folder that holds it with --source")
-    return path
+    with open(path, "rb") as file, archives.undamaged(path):
+        images, labels = archives.read_mat(file, ("X", "y"), _MOST_IMAGES * 32 * 32 * 3)
+        images, labels = images.transpose(3, 0, 1, 2), labels.ravel().astype(np.int64)
+        labels[labels == 10] = 0  # as which they store the digit 0
+        archives.check_images(images, labels, 10)
+    return list(zip(images, labels))
 
 
-def _picked(part, chosen):
-    """Return some of the images as views: a copy of all would need gigabytes."""
-    images, labels = part
-    return [images[i] for i in np.flatnonzero(chosen)], labels[chosen]
-
-
-def _joined(pairs):
-    images, labels = zip(*pairs)
-    return sum(images, []), np.concatenate(labels)
-
-
-def _read_part(path):
-    variables = read_mat(path, ("X", "y"), _MOST_IMAGES * 32 * 32 * 3)
-    images, labels = variables.get("X"), variables.get("y")
-    if type(images) is not np.ndarray or type(labels) is not np.ndarray:  # sparse ones are another
-        raise DMRError(f"{path} has no arrays X and y; {ANOTHER}")
-    count = images.shape[-1] if images.ndim == 4 else None
-    fits = images.dtype == np.uint8 and images.shape == (32, 32, 3, count)
-    if not fits or labels.shape != (count, 1) or labels.dtype.kind not in "uif":
-        raise DMRError(f"{path}: X is not of the shape (32, 32, 3, N) or y not of (N, 1)")
-    labels = labels[:, 0].astype(np.int64)
-    if count and not (labels.min() >= 1 and labels.max() <= 10):
-        raise DMRError(f"{path}: y has labels from {labels.min()} to {labels.max()}, not 1 to 10")
-    # Digit 0 is stored as 10.
-    return check_labels(images.transpose(3, 0, 1, 2), labels % 10, 10, path)
-
-
-def _archive(file, md5, size):
+def _archive(file, md5):
     # The page has no hashes; torchvision's loader demands these.
     url = "http://ufldl.stanford.edu/housenumbers/" + file
-    return Archive(file, url, md5, size, "torchvision/datasets/svhn.py")
+    return archives.Archive(file, url, md5, "torchvision/datasets/svhn.py")
 
 
 _ARCHIVES = (
-    _archive("train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373", 182_040_794),
-    _archive("extra_32x32.mat", "a93ce644f1a588dc4d68dda5feec44a7", 1_329_278_602),
-    _archive("test_32x32.mat", "eb5a983be6a315427106f1b164d9cef3", 64_275_384),
+    _archive("train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373"),
+    _archive("extra_32x32.mat", "a93ce644f1a588dc4d68dda5feec44a7"),
+    _archive("test_32x32.mat", "eb5a983be6a315427106f1b164d9cef3"),
 )
 
 
@@ -207,7 +144,6 @@ def _add_flags(parser):
         default="paper",
         help="paper: 6,000 images set aside for validation; authors: train on all",
     )
-    add_jpeg_quality(parser, "svhn")
 
 
 SVHN = Registration(
