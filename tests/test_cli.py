@@ -45,7 +45,7 @@ def assert_refused(done, words):
     "flags, words",
     [
         (["--model", "cifar_dmrnt56"], "did you mean cifar_dmrnet56"),
-        (["--model", "cifar_dmrnet57"], "nearest that do: 56 or 62"),
+        (["--model", "cifar_dmrnet57"], "try 56 or 62"),
         (["--lr", "-0.1"], "lr must be above 0, not -0.1"),
         (["--epoch", "3"], "unrecognized arguments: --epoch 3"),
         (["--batch-size", "x"], "invalid int value: 'x'"),
