@@ -14,7 +14,6 @@ from dmr_gluon import Backbone, get_model, model_zoo
 from dmr_gluon.errors import DMRError
 from dmr_gluon.models.names import get_spec
 from dmr_gluon.models.network import Network
-from dmr_gluon.models.norm_layers import replace_norms
 from dmr_gluon.models.serialization import save_model
 from dmr_gluon.paper.numbers import NETWORKS
 from dmr_gluon.runtime import mx
@@ -158,19 +157,6 @@ class TestNormLayers:
         changed = step(net, 10)
         assert {"stem_conv_weight", "stage2_block1_branch1_bn1_gamma", "head_fc_bias"} <= changed
         assert_close(reloaded_logits(net, tmp_path, batch()), net(batch()).asnumpy())
-
-    def test_a_network_in_another_form_is_refused(self):
-        net = get_model("cifar_dmrnet20")
-        net.fuse_for_cpu()
-        with pytest.raises(DMRError, match="before a network is fused"):
-            replace_norms(net, nn.BatchNorm)
-
-    def test_a_network_that_was_traced_is_traced_anew(self):
-        net = randomised(get_model("cifar_dmrnet8"))
-        net.hybridize()
-        before = net(batch()).asnumpy()
-        replace_norms(net, norm_kwargs={"epsilon": 1.0})
-        assert np.abs(net(batch()).asnumpy() - before).max() > 1e-3
 
     def test_synchronised_bn_is_made(self):
         net = get_model(

@@ -155,8 +155,8 @@ def _read_suffixes(name, tail):
     suffixes = {}
     for suffix in tail.split("_")[1:]:
         match = _SUFFIX.fullmatch(suffix)
-        word = match and (match[1] or suffix)
-        if not word or word in suffixes:
+        word = match[1] or suffix if match else None
+        if not match or word in suffixes:
             raise DMRError(
                 f"model {name!r}: _{suffix} is given twice or is not one of _wN, _kN, _blocksN, "
                 f"_innerN, _identity, _unshared, _grouped, _ijcai"

@@ -21,7 +21,7 @@ BLOCKS: Dict[str, Any] = {
     INCEPTION_LIKE: InceptionLike,
     MERGE_AND_RUN: MergeAndRun,
 }
-#: The same in the grouped form.
+#: The same in the grouped form; the constructors take the spec.
 GROUPED_BLOCKS: Dict[str, Any] = {
     INCEPTION_LIKE: GroupedInceptionLike,
     MERGE_AND_RUN: GroupedMergeAndRun,
@@ -94,11 +94,9 @@ class Network(mx.gluon.HybridBlock):
         that other devices and runtimes lack. float32 only.
         """
 
-        def fuse(block):
-            if "fused" in getattr(block, "_portable", ()):
-                block.fused = True
-
-        self.apply(fuse)
+        for layer in _layers(self):
+            if "fused" in getattr(layer, "_portable", ()):
+                layer.fused = True
         self._clear_cached_op()
 
     def compute_in_float16(self) -> None:
@@ -116,21 +114,16 @@ class Network(mx.gluon.HybridBlock):
         The GPUs then wait for each other in every BN, in forward and backward passes.
         """
 
-        def synchronise(block):
-            if isinstance(block, BatchNorm):
-                block.devices = devices
-
-        self.apply(synchronise)
+        for layer in _layers(self):
+            if isinstance(layer, BatchNorm):
+                layer.devices = devices
         self._clear_cached_op()
 
     def use_bn_momentum(self, momentum: float) -> None:
         """Set the momentum of BN's running statistics, which only inference uses."""
-
-        def use(block):
-            if isinstance(block, mx.gluon.nn.BatchNorm):
-                block._kwargs["momentum"] = momentum
-
-        self.apply(use)
+        for layer in _layers(self):
+            if isinstance(layer, mx.gluon.nn.BatchNorm):
+                layer._kwargs["momentum"] = momentum
         self._clear_cached_op()
 
     def replace_output(self, classes: int) -> None:
@@ -182,7 +175,7 @@ def load_arrays(path: str) -> Dict[str, mx.nd.NDArray]:
 def misfit(
     expected: Mapping[str, Tuple[int, ...]], found: Mapping[str, Tuple[int, ...]]
 ) -> Optional[str]:
-    """Return the first surplus, missing or misshapen array in words; None if all fit.
+    """Describe the first missing, surplus or misshapen array; return None if all fit.
 
     Parameters
     ----------
@@ -225,7 +218,8 @@ def read_parameters(net: Network, path: str, otherwise: str) -> None:
         raise DMRError(f"{path} is damaged; {otherwise}") from error
     parameters = {name[len(net.prefix) :]: one for name, one in net.collect_params().items()}
     # Compare both ways: a deeper network has every array of a shallower one.
-    fault = misfit(*({n: one.shape for n, one in part.items()} for part in (parameters, arrays)))
+    expected, found = ({n: one.shape for n, one in side.items()} for side in (parameters, arrays))
+    fault = misfit(expected, found)
     if fault:
         raise DMRError(f"{path} does not fit {net.spec.name}: {fault}; {otherwise}")
     for name, parameter in parameters.items():
@@ -236,43 +230,45 @@ def read_parameters(net: Network, path: str, otherwise: str) -> None:
 _FLOAT32, _FLOAT16 = "0", "2"
 
 
+def _layers(block):
+    """Yield a block and everything inside it."""
+    yield block
+    for child in block._children.values():
+        yield from _layers(child)
+
+
 @contextlib.contextmanager
 def _in_portable_form(net):
     """Put a network into its portable form for a while."""
-    before = []
+    with contextlib.ExitStack() as undo:
 
-    def change(thing, name, value):
-        before.append((thing, name, getattr(thing, name)))
-        setattr(thing, name, value)
+        def change(thing, name, value):
+            undo.callback(setattr, thing, name, getattr(thing, name))
+            setattr(thing, name, value)
 
-    def make_portable(block):
-        for name, value in getattr(block, "_portable", {}).items():
-            change(block, name, value)
-
-    try:
-        net.apply(make_portable)
+        for layer in _layers(net):
+            for name, value in getattr(layer, "_portable", {}).items():
+                change(layer, name, value)
         for parameter in net.collect_params().values():
             change(parameter, "_var", None)  # a variable counts how often it was traced
         yield
-    finally:
-        for thing, name, value in reversed(before):  # a block may occur twice
-            setattr(thing, name, value)
 
 
 def _block(spec, first, last, **place):
     """Build one block; ``first`` and ``last`` refer to the whole network."""
-    if spec.bottleneck:
-        options = {"bottleneck": True}
-    else:
-        options = {"layers": spec.branch_layers, "inner_width": spec.inner_width}
+    last = last and spec.ends == "shared"
+    if spec.form == "grouped":
+        first = first and spec.ends != "unshared"
+        return GROUPED_BLOCKS[spec.block](spec, first=first, last=last, **place)
+    options = {
+        "bottleneck": spec.bottleneck,
+        "layers": spec.branch_layers,
+        "inner_width": spec.inner_width,
+    }
     if spec.kind.skip:
         options["projections"] = spec.projections
-    if spec.parallel:
+    if spec.kind.parallel:
         options["branches"] = spec.branches
     if spec.kind.streams:
-        options.update(mapping=spec.mapping, last=last and spec.ends == "shared")
-    if spec.form == "branches":
-        return BLOCKS[spec.block](**place, **options)
-    if spec.kind.streams:
-        options["first"] = first and spec.ends != "unshared"
-    return GROUPED_BLOCKS[spec.block](**place, **options)
+        options.update(mapping=spec.mapping, last=last)
+    return BLOCKS[spec.block](**place, **options)

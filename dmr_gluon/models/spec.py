@@ -1,8 +1,8 @@
 """Describe a network as a value: :class:`NetworkSpec`. Needs no MXNet."""
 
 import difflib
-from dataclasses import MISSING, dataclass, field
-from typing import Any, NamedTuple, Tuple
+from dataclasses import dataclass, field
+from typing import NamedTuple, Tuple
 
 from ..errors import DMRError
 from ..system.settings import check_settings, check_types
@@ -44,15 +44,6 @@ BLOCK_KINDS = {
 
 #: From the word in a network's name to its kind of block.
 FAMILIES = {kind.family: block for block, kind in BLOCK_KINDS.items()}
-
-
-def _count(most: int, default: Any = MISSING) -> Any:
-    """Declare a whole number; the bound is far beyond any use but within MXNet's integers."""
-    return field(default=default, metadata={"least": 1, "most": most})
-
-
-def _word(*choices: str, default: Any = MISSING) -> Any:
-    return field(default=default, metadata={"choices": choices})
 
 
 @dataclass(frozen=True)
@@ -111,22 +102,25 @@ class NetworkSpec:
         For a value of the wrong type or out of range, and for fields that contradict each other.
     """
 
+    # Upper bounds are far beyond any use; they keep numbers within MXNet's integers.
     name: str
-    block: str = _word(*BLOCK_KINDS)
-    stem: str = _word("cifar", "imagenet")
-    blocks: Tuple[int, ...] = _count(500)
-    channels: Tuple[int, ...] = _count(65_536)
-    stem_channels: int = _count(65_536)
+    block: str = field(metadata={"choices": tuple(BLOCK_KINDS)})
+    stem: str = field(metadata={"choices": ("cifar", "imagenet")})
+    blocks: Tuple[int, ...] = field(metadata={"least": 1, "most": 500})
+    channels: Tuple[int, ...] = field(metadata={"least": 1, "most": 65_536})
+    stem_channels: int = field(metadata={"least": 1, "most": 65_536})
     bottleneck: bool
-    branches: int = _count(64)
-    mapping: str = _word("mean", "identity")
-    classes: int = _count(1_000_000)
-    branch_layers: int = _count(1_000, default=2)
-    inner_width: int = _count(64, default=1)
-    ends: str = _word("shared", "unshared", "concatenated", default="shared")
+    branches: int = field(metadata={"least": 1, "most": 64})
+    mapping: str = field(metadata={"choices": ("mean", "identity")})
+    classes: int = field(metadata={"least": 1, "most": 1_000_000})
+    branch_layers: int = field(default=2, metadata={"least": 1, "most": 1_000})
+    inner_width: int = field(default=1, metadata={"least": 1, "most": 64})
+    ends: str = field(
+        default="shared", metadata={"choices": ("shared", "unshared", "concatenated")}
+    )
     projections: bool = True
     stem_norm: bool = True
-    form: str = _word("branches", "grouped", default="branches")
+    form: str = field(default="branches", metadata={"choices": ("branches", "grouped")})
 
     def __post_init__(self):
         try:
