@@ -103,7 +103,6 @@ def test_a_record_file_without_its_index_is_refused(script, digits, tmp_path):
         (["prepare", "imagenet", "--source", ".", "--out", "x"], "neither ILSVRC2012_img_train"),
         (["show", "/no-such-folder"], "no prepared data set"),
         (["check", "/no-such-folder"], "no prepared data set"),
-        (["check", ".", "--sample", "0"], "name 1 or more"),
         (["eval", "/no-such-folder"], "is not a run"),
         (["export", "/no-such-folder", "--out", "x"], "is not a run"),
         (["plot", "/no-such-folder"], "log.jsonl"),

@@ -455,7 +455,7 @@ class TestFolder:
             file.write(b"x")
         with pytest.raises(SystemExit):
             main(["check", out])
-        assert r"odd\udcff\n-out --overwrite" in capsys.readouterr().out.splitlines()[-1]
+        assert r"odd\udcff\n-out' --overwrite" in capsys.readouterr().out.splitlines()[-1]
         os.mkdir(odd + b"/train/empty\n")
         with pytest.raises(DMRError, match="has no images") as refused:
             prepare_folder(os.fsdecode(odd), out, name="pets")
@@ -487,7 +487,7 @@ class TestQuickCheck:
 
     def test_a_record_file_without_its_index(self, prepared):
         os.remove(prepared.split("train").index)
-        with pytest.raises(DMRError, match=r"index .*train\.idx is missing"):
+        with pytest.raises(DMRError, match=r"train\.idx is missing"):
             open_prepared(prepared.directory)
 
     def test_a_truncated_record_file(self, prepared):
@@ -609,7 +609,7 @@ class TestReading:
         for kind, content in files.items():
             (tmp_path / kind).write_bytes(content)
         changed = replace(entry, **{kind: str(tmp_path / kind) for kind in files})
-        with pytest.raises(DMRError, match="is damaged: record [01] cannot be read"):
+        with pytest.raises(DMRError, match="is damaged(: record 0 cannot be read|; prepare)"):
             collect(evaluation_batches(replace(prepared, splits={"test": changed}), DIGITS))
 
     def test_the_exif_rotation_is_ignored_as_it_is_in_preparing(self):

@@ -93,19 +93,13 @@ def _add_check(commands):
         "check", help="verify a prepared set against its manifest: every record, image and hash"
     )
     parser.add_argument("data_dir", metavar="DIR", help="folder of a prepared set")
-    parser.add_argument(
-        "--sample", type=int, metavar="N", help="decode only N images of each split (default: all)"
-    )
-    parser.add_argument(
-        "--no-hashes", action="store_true", help="do not compare the SHA-256 of the files"
-    )
     parser.set_defaults(function=_check)
 
 
 def _check(options):
     from ..data.check import check
 
-    report = check(options.data_dir, sample=options.sample, hashes=not options.no_hashes)
+    report = check(options.data_dir)
     print(report.text())
     if not report.ok:
         sys.exit(1)

@@ -3,7 +3,7 @@
 An epoch is a permutation of the images and a row of random numbers for each position, both drawn
 from seed and epoch alone. So it is bit-identical for any number of threads, devices and workers;
 each worker reads only its shard of every batch; and a run resumes in the middle of an epoch
-without reading the first half again. MXNet's ImageRecordIter can do none of this.
+without reading the first half again. MXNet's ImageRecordIter offers none of this.
 """
 
 from collections import namedtuple
@@ -115,17 +115,17 @@ def check_image_size(prepared, recipe):
     ------
     DMRError
     """
-    size = f"{recipe.image_size}x{recipe.image_size}"
     height, width = prepared.image_size or (0, 0)
     if recipe.train_short_side is not None or height == width == recipe.image_size:
         return
-    found = f"of {width}x{height}" if height else "of different sizes"
+    size = f"{recipe.image_size}x{recipe.image_size}"
     remedy = f"give --image-size {height}"
     if height != width or not height:
         remedy = (
             f"make it again from the images with 'dmr prepare folder SRC --resize {size} "
             f"--out DIR', or scale and crop them with train_imagenet.py"
         )
+    found = f"of {width}x{height}" if height else "of different sizes"
     raise DMRError(
         f"{prepared.directory} has images {found}, but the recipe takes whole images of "
         f"{size}; {remedy}"

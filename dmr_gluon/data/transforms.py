@@ -1,9 +1,9 @@
 """Turn decoded images into a network's input, with the paper's augmentation or none.
 
-All randomness comes from numbers that depend on seed, epoch and the image's position in the
-epoch, so an epoch is bit-identical on any number of threads, devices and workers, and can be
-entered in the middle. A transform is called with images (RGB, uint8), their batch, their rows
-in it and the array to fill, (n, 3, height, width) of float32.
+All randomness depends on seed, epoch and the image's position in the epoch alone, so an epoch is
+bit-identical on any number of threads, devices and workers, and can be entered in the middle. A
+transform is called with images (RGB, uint8), the number of their batch, their rows in it and the
+array to fill, (n, 3, height, width) of float32.
 """
 
 import cv2
@@ -35,15 +35,15 @@ class Draws:
         Images of the epoch.
     seed, epoch : int
     reshuffled_at : sequence of int
-        Positions from which the rest of the epoch was drawn again, oldest first: after a rollback
-        a run continues in another order.
+        Positions from which the rest of the epoch was drawn again, oldest first: a run continues
+        in another order after a rollback.
     chunk : int, optional
         Shuffle only within consecutive chunks of this many records. Default: all.
     """
 
     def __init__(self, count, seed, epoch, reshuffled_at=(), chunk=None):
         self.count = count
-        # One sequence for the whole epoch, one more for each rest that was drawn again.
+        # One seed sequence for the whole epoch, one more for each rest that was drawn again.
         starts = [0, *reshuffled_at]
         sequences = [[seed, epoch, *([i] if i else [])] for i in range(len(starts))]
         self._rests = [(at, np.random.SeedSequence(key)) for at, key in zip(starts, sequences)]
@@ -189,14 +189,10 @@ class ScaleCropMirrorColour(Normalise):
     def _move_colours(self, image, colour):
         most = self.recipe.colour_shift
         hue, saturation, lightness = (m * (2 * c - 1) for m, c in zip(most, colour))
-        levels = np.arange(256)
-        # OpenCV's order: hue (0-180), lightness, saturation.
-        table = [
-            np.clip(levels + int(move), 0, top)
-            for move, top in ((hue, 180), (lightness, 255), (saturation, 255))
-        ]
-        table = np.stack(table, axis=1).astype(np.uint8)[None]
-        moved = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2HLS), table)
+        # OpenCV's order and ranges: hue (0-180), lightness, saturation.
+        shift = np.array([hue, lightness, saturation]).astype(int)
+        table = np.clip(np.arange(256)[:, None] + shift, 0, (180, 255, 255)).astype(np.uint8)
+        moved = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2HLS), table[None])
         return cv2.cvtColor(moved, cv2.COLOR_HLS2RGB)
 
 

@@ -141,8 +141,7 @@ def _require_content(name, source, found, digests):
     remedy = f"get the official archive, or {AS_PARTIAL}"
     if found.jpegs:
         remedy = f"{found.jpegs:,} are JPEGs, which are not lossless: {remedy}"
-    splits = {part: (*pair, found.names_of(part)) for part, pair in found.splits.items()}
-    require_official(name, source, splits, found.classes, digests, remedy)
+    require_official(name, source, digests, remedy)
     if tuple(found.classes) != CIFAR_CLASSES[name]:
         raise DMRError(f"{source} has other names of classes than {name}; {remedy}")
 
