@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Optional, Tuple
 
 from ..paper.dataset_facts import PUBLISHED
-from ..paper.recipes import OF_DATASET, differences
+from ..paper.recipes import OF_DATASET
+from ..paper.recipes import deviations as differences
 from ..runs.directory import natural
 from ..runs.reader import AUTHORS, FAILED, FINISHED, RUNNING, Run, Setup
 from ..system.text_tables import counted
