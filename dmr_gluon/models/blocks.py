@@ -260,9 +260,10 @@ class MergeAndRun(_Block):
         total = reduce(add, skips)
         if not self.fused:
             return total * (1 / len(skips))
+        conv, *_ = self.branches[0]._children.values()
         return F.Convolution(
             total,
-            F.full((self.channels, 1, 1, 1), 1 / len(skips)),
+            F.full((self.channels, 1, 1, 1), 1 / len(skips), dtype=conv.weight.dtype),
             no_bias=True,
             kernel=(1, 1),
             num_filter=self.channels,
