@@ -316,13 +316,6 @@ class TestRecords:
             tiny.refused("record 5 at byte")
             tiny.write("rec", content)
 
-    def test_endless_parts(self, tiny):
-        part = MAGIC + struct.pack("<I", 2 << 29)
-        first = MAGIC + struct.pack("<I", (1 << 29) | 24) + bytes(24)
-        records = [tiny.record(key) for key in range(24)]
-        tiny.rebuild([first + part * 5000, *records[1:]])
-        tiny.refused("record 0 at byte 0: it has more than 1000 parts")
-
 
 class TestIndex:
     def test_a_wrong_offset(self, tiny):

@@ -22,8 +22,6 @@ _HEAD = struct.Struct("<4sI")
 _HEADER = struct.Struct("<IfQQ")  # MXNet's: flag, label, number, a second number
 #: Bytes of the smallest record: one without an image.
 SMALLEST_RECORD = _HEAD.size + _HEADER.size
-#: Parts of a record; an image hardly ever contains the magic word even once.
-MAX_PARTS = 1000
 _MAX_LENGTH = (1 << 29) - 1
 LARGEST_IMAGE = _MAX_LENGTH - _HEADER.size
 _MAX_LABEL = 1 << 24  # float32 holds every whole number up to here
@@ -135,8 +133,6 @@ def find_record(file, position, limit):
         position += _HEAD.size + length + -length % 4
         if magic != MAGIC or not (expected and whole_words) or position > limit:
             raise Broken("its head is damaged, or it is cut off")
-        if len(parts) > MAX_PARTS:
-            raise Broken(f"it has more than {MAX_PARTS} parts")
     if parts[0][1] < _HEADER.size:
         raise Broken(f"its length {parts[0][1]} leaves no room for a header")
     return position, parts

@@ -43,10 +43,9 @@ class Draws:
 
     def __init__(self, count, seed, epoch, reshuffled_at=(), chunk=None):
         self.count = count
-        # One seed sequence for the whole epoch, one more for each rest that was drawn again.
-        starts = [0, *reshuffled_at]
-        sequences = [[seed, epoch, *([i] if i else [])] for i in range(len(starts))]
-        self._rests = [(at, np.random.SeedSequence(key)) for at, key in zip(starts, sequences)]
+        # The seeds of the whole epoch, and of each rest that was drawn again.
+        starts = enumerate([0, *reshuffled_at])
+        self._rests = [(at, (seed, epoch, i) if i else (seed, epoch)) for i, at in starts]
         self._columns = 0
         self.order = np.arange(count)
         for at, random in self._generators(0):
@@ -55,10 +54,8 @@ class Draws:
                 self.order[part] = random.permutation(self.order[part])
 
     def _generators(self, which):
-        for at, sequence in self._rests:
-            # Not spawn(), whose result changes with every call.
-            key = (*sequence.spawn_key, which)
-            yield at, np.random.default_rng(np.random.SeedSequence(sequence.entropy, spawn_key=key))
+        for at, seeds in self._rests:
+            yield at, np.random.default_rng(np.random.SeedSequence(seeds, spawn_key=(which,)))
 
     def columns(self, draw):
         """Return ``draw(generator, n)``: an array with one row for every position."""

@@ -190,9 +190,6 @@ def _encoded(source, content, pixels, encoding):
         data = png.encode(resized)
     else:
         data = _compressed(resized, as_jpeg, encoding.quality)
-    if data.count(form.MAGIC) >= form.MAX_PARTS:  # a record of so many parts counts as damaged
-        oddities.append("full of RecordIO's magic word, encoded anew")
-        data = _compressed(resized, as_jpeg, encoding.quality)
     if len(data) > form.LARGEST_IMAGE:
         raise DMRError(f"{source.name!r} has {len(data):,} bytes, too many for a record; remove it")
     mean, std = (part[:, 0] for part in cv2.meanStdDev(resized))
