@@ -320,19 +320,17 @@ class TestFeatures:
         "name", ["cifar_resnet8", "cifar_dilnet8_grouped", "cifar_dmrnet8_k3",
                  "cifar_dmrnet8_unshared", "cifar_dmrnet8_grouped"],
     )  # fmt: skip
-    @pytest.mark.parametrize("streams", ["mean", "concatenate"])
-    def test_every_kind_of_network(self, name, streams):
+    def test_every_kind_of_network(self, name):
         net = get_model(name)
         randomise(net)
-        maps = Backbone(net, (4, 1, 2), streams)(batch())
+        maps = Backbone(net, (4, 1, 2))(batch())
         last, first, middle = maps
         for found, expected in zip((first, middle, last), self.streams(net, batch())):
             if net.spec.form == "grouped" and net.spec.family == "dmrnet":
                 alone = found is last
                 expected = expected if alone else np.split(expected, 2, axis=1)
             if isinstance(expected, list):
-                joined = np.concatenate(expected, axis=1)
-                expected = joined if streams == "concatenate" else np.mean(expected, axis=0)
+                expected = np.mean(expected, axis=0)
             assert_close(found, expected)
 
     @pytest.mark.parametrize("prefix", ["", "a_"])
@@ -367,18 +365,17 @@ class TestFeatures:
         assert [one.shape for one in net.features[:2](batch())] == [(4, 16, 32, 32)] * 2
 
     @pytest.mark.parametrize(
-        "name, strides, streams, words",
+        "name, strides, words",
         [
-            ("cifar_dmrnet8", (4, 8), "mean", "no features of stride 8; .* of stride 1, 2, 4"),
-            ("dmrnet29", (2,), "mean", "stride 2; .* 4, 8, 16, 32"),
-            ("cifar_dmrnet8", (2, 2), "mean", "once"),
-            ("cifar_dmrnet8", (), "mean", "once"),
-            ("cifar_dmrnet8", (2,), "sum", "'mean' or 'concatenate'"),
+            ("cifar_dmrnet8", (4, 8), "no features of stride 8; .* of stride 1, 2, 4"),
+            ("dmrnet29", (2,), "stride 2; .* 4, 8, 16, 32"),
+            ("cifar_dmrnet8", (2, 2), "once"),
+            ("cifar_dmrnet8", (), "once"),
         ],
     )
-    def test_what_there_is_not_is_refused(self, name, strides, streams, words):
+    def test_what_there_is_not_is_refused(self, name, strides, words):
         with pytest.raises(DMRError, match=words):
-            Backbone(get_model(name), strides, streams)
+            Backbone(get_model(name), strides)
 
 
 def test_a_new_output_has_the_old_ones_type():

@@ -160,21 +160,8 @@ def _check_headers(split, classes):
 
 
 def _check_split(split: Split, classes, size):
-    """Return the problems of one split's images and hashes."""
-    problems, digest = _check_images(split, _check_headers(split, classes), size)
-    index = digests_of(split.index, ["sha256"])["sha256"].hexdigest()
-    if not problems and (index, digest) != (split.index_sha256, split.sha256):
-        which = split.records if digest != split.sha256 else split.index
-        return [f"{which} differs from what was prepared (its SHA-256 is another)"]
-    if len(problems) > _MAX_NAMED:
-        more = f"{len(problems) - _MAX_NAMED} more damaged images"
-        return [*problems[:_MAX_NAMED], more]
-    return problems
-
-
-def _check_images(split, offsets, size):
-    """Read all records once; return the problems of the images, and the SHA-256 of the file."""
-    sha256, problems = hashlib.sha256(), []
+    """Return the problems of one split: damaged images, or else files that differ."""
+    offsets, sha256, problems = _check_headers(split, classes), hashlib.sha256(), []
     bar = tqdm(total=split.count, desc=split.records, unit=" records", disable=None, leave=False)
     with bar, open(split.records, "rb") as file, ThreadPoolExecutor(usable_cores()) as pool:
         for first in range(0, split.count, _BLOCK):
@@ -187,7 +174,15 @@ def _check_images(split, offsets, size):
                 if fault:
                     problems.append(f"record {key} at byte {offsets[key]}: {fault}")
             bar.update(len(records))
-    return problems, sha256.hexdigest()
+    if len(problems) > _MAX_NAMED:
+        problems[_MAX_NAMED:] = [f"{len(problems) - _MAX_NAMED} more damaged images"]
+    if problems:
+        return problems
+    index = digests_of(split.index, ["sha256"])["sha256"].hexdigest()
+    found = {split.records: sha256.hexdigest(), split.index: index}
+    expected = {split.records: split.sha256, split.index: split.index_sha256}
+    differ = "differs from what was prepared (its SHA-256 is another)"
+    return [f"{path} {differ}" for path in found if found[path] != expected[path]]
 
 
 def _image_fault(record, size) -> Optional[str]:
