@@ -85,7 +85,10 @@ def get_model(
         replace_norms(net, norm_layer, norm_kwargs)
     if pretrained:
         net.initialize(ctx=ctx or mx.cpu())
-        read_parameters(net, path, "use norm layers with BatchNorm's parameters, or publish again")
+        advice = (
+            "use a norm_layer with BatchNorm's parameters" if norm_layer else "publish it again"
+        )
+        read_parameters(net, path, advice)
         net.classes, net.bundle = list(content["classes"]), content
     return net
 

@@ -101,7 +101,7 @@ def is_plain(name):
 
 
 def partial_name(dataset):
-    """Return the name of a set that ``--partial`` makes from an official set's source.
+    """Return the name of a set that ``--partial`` prepares from an official set's source.
 
     It must not begin with the official name: names of sets derived from the official one do.
     """
@@ -109,7 +109,7 @@ def partial_name(dataset):
 
 
 def making_command(manifest, directory):
-    """Return the command that prepares a set again: its own, if the manifest has it."""
+    """Return the command that prepares a set again, if possible the original one."""
     command = str(manifest.get("command"))
     if not command.startswith("dmr prepare "):  # the set was prepared from Python
         command = f"dmr prepare ... --out {shlex.quote(directory)}"
@@ -144,7 +144,7 @@ def open_prepared(directory, name=None) -> RecordDataset:
     ----------
     directory : str
     name : str, optional
-        Which set is expected there; the refusal says how to make it.
+        The expected set; the error message then says how to prepare it.
 
     Returns
     -------
@@ -172,7 +172,7 @@ def open_prepared(directory, name=None) -> RecordDataset:
 
 
 def _dataset_of(manifest, directory):
-    """Return the set that a manifest describes; raise whatever error an invalid one leads to."""
+    """Build the set from its manifest; an invalid one raises any of several exceptions."""
     name, official = manifest["dataset"], manifest.get("official")
     verified = official and (name not in DIGESTS or official["digests"] == DIGESTS[name])
     if name in PUBLISHED and not verified:
@@ -201,7 +201,7 @@ def _dataset_of(manifest, directory):
 
 
 def _split_of(entry, directory):
-    """Return the split that an entry of the manifest describes, after checking the files' sizes."""
+    """Build a split from its entry in the manifest, after checking the sizes of its files."""
     paths = {}
     for key in ("records", "index"):
         path = paths[key] = os.path.join(directory, entry[key]["file"])

@@ -22,7 +22,7 @@ _COLOUR_COMPONENTS = np.array(
         [-0.5836, -0.6948, 0.4203],
     ]
 )
-#: OpenCV's warpAffine takes this many pixels along a side.
+#: OpenCV's warpAffine accepts at most this many pixels per side.
 _LONGEST = (1 << 15) - 2
 
 
@@ -68,7 +68,7 @@ class Draws:
 
 
 class Normalise:
-    """Compute (pixel - mean) / std and nothing else: the evaluation of whole images."""
+    """Compute (pixel - mean) / std only: the evaluation of unscaled images."""
 
     def __init__(self, prepared):
         self.mean = np.array(prepared.mean, np.float32).reshape(3, 1, 1)
@@ -166,8 +166,8 @@ class ScaleCropMirrorColour(Normalise):
     def _stretched(self, image, short_side, stretch, top, left):
         """Scale the image, change its aspect ratio about its centre, and crop it, in one step.
 
-        Interpolates between four pixels however much the image shrinks, as ImageRecordIter does.
-        Uncovered pixels get the mean colour, which is 0 after normalising.
+        Interpolates bilinearly even if the image shrinks, as ImageRecordIter does. Uncovered
+        pixels get the mean colour, which is 0 after normalisation.
         """
         size = self.recipe.image_size
         image = image[:_LONGEST, :_LONGEST]

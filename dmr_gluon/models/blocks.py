@@ -24,8 +24,8 @@ class Branch(mx.gluon.HybridBlock):
     channels, in_channels : int
         Channels of the output and of the input.
     stride : int
-        Stride of the branch, applied in its first convolution, or in the 3x3
-        convolution of a bottleneck (authors' code; [7] has it in the first 1x1).
+        Stride of the first convolution, or of the 3x3 convolution of a bottleneck
+        (authors' code; in [7] the first 1x1 has it).
     bottleneck : bool
         1x1, 3x3 and 1x1 convolutions with a quarter of ``channels`` inside,
         instead of 3x3 convolutions.
@@ -34,10 +34,10 @@ class Branch(mx.gluon.HybridBlock):
     inner_width : int
         Ratio of the inner layers' width to the output's (Figure 4).
     branches : int
-        Hold this many branches as one, in groups of channels (Figures 4 and 5):
-        the output has ``branches * channels`` channels.
+        Hold this many branches as one, in groups of channels (Figures 4 and 5).
+        The output has ``branches * channels`` channels.
     shared_input : bool
-        The branches read the same ``in_channels`` channels instead of a group each.
+        All branches read the same ``in_channels`` channels instead of one group each.
     prefix : str
         Such as ``branch1_``.
     """
@@ -94,8 +94,8 @@ class Projection(mx.gluon.HybridBlock):
 class _Block(mx.gluon.HybridBlock):
     """K branches H_k and up to K skip connections s_k.
 
-    A skip connection is the identity, or a projection where width or size changes.
-    Without projections, a block that changes them has no skip connection.
+    A skip connection is the identity, or a projection if the block changes width or size.
+    Without projections, such a block has no skip connection.
 
     Attributes
     ----------
@@ -134,10 +134,10 @@ class _Block(mx.gluon.HybridBlock):
                     self.skips.append(s)
 
     def add(self, F, branches, skip):
-        """Sum the outputs of branches and of a skip connection (a list of one tensor, or none)."""
+        """Add the outputs of branches and a skip connection, a list of at most one tensor."""
         if self.fused:
             return F.add_n(*branches, *skip) if len(branches) + len(skip) > 1 else branches[0]
-        # H_K + (... + (H_1 + skip)): every branch is a left operand.
+        # H_K + (... + (H_1 + skip)): each branch is the left operand.
         return reduce(lambda total, branch: branch + total, [*skip, *branches])
 
 

@@ -53,7 +53,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Complexity:
-    """The sizes of a whole network, for one image.
+    """Sizes of a network, for one image.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def symbol_of(spec):
 
 @functools.lru_cache(maxsize=None)
 def complexity_of(spec) -> Complexity:
-    """Return a network's sizes for the paper's images; cached.
+    """Return a network's sizes for the paper's image size; cached.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def measure(symbol, image_shape) -> Complexity:
     Raises
     ------
     DMRError
-        For an image size that the network does not accept.
+        If the network does not accept the image size.
     """
     from ..runtime import mx
 

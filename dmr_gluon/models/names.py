@@ -1,9 +1,8 @@
-"""Read networks' names. Needs no MXNet.
+"""Read network names. Needs no MXNet.
 
-:mod:`dmr_gluon.models.network` builds a HybridBlock from the
-:class:`~dmr_gluon.models.spec.NetworkSpec` that a name stands for. A name is a
-family, the depth that the paper gives for that network, and suffixes for
-everything that differs from the standard network:
+:func:`get_spec` turns a name into a :class:`~dmr_gluon.models.spec.NetworkSpec`, from
+which :mod:`dmr_gluon.models.network` builds a HybridBlock. A name is a family, the
+network's depth in the paper, and a suffix for each deviation from the standard network:
 
 ==================================  ============================================
 ``cifar_resnet110``                 residual network for 32x32 images (Table 1)
@@ -51,7 +50,7 @@ _SUFFIX = re.compile(r"(w|k|blocks|inner)([0-9]+)|identity|unshared|grouped|ijca
 def get_spec(
     name: str, classes: Optional[int] = None, width: int = 1, **overrides: Any
 ) -> NetworkSpec:
-    """Read a network's name.
+    """Turn a network's name into its spec.
 
     Parameters
     ----------
@@ -87,7 +86,7 @@ def get_spec(
 
 
 def name_of(spec: NetworkSpec) -> str:
-    """Return the name that :func:`get_spec` reads as this network, or one ending in ``_custom``."""
+    """Return the name that :func:`get_spec` reads as this spec, or one ending in ``_custom``."""
     cifar = spec.stem == "cifar"
     usual_branches = 2 if spec.parallel else 1
     width = spec.stem_channels // (16 if cifar else 64)
@@ -171,8 +170,8 @@ def _cifar_blocks(name, depth):
     if rest or per_stage < 1:
         below = max(8, 6 * per_stage + 2)
         raise DMRError(
-            f"model {name!r}: depth {depth} is not 6n + 2 (three stages of n blocks, two layers "
-            f"each, stem and FC); try {below} or {below + 6}"
+            f"model {name!r}: depth {depth} is not 6n + 2 (three stages of n two-layer blocks, "
+            f"stem and FC); try {below} or {below + 6}"
         )
     return (per_stage,) * 3
 
@@ -203,7 +202,7 @@ def _imagenet_blocks(name, family, depth, ijcai):
 
 
 def example_names():
-    """Return names that are valid, for help texts and error messages."""
+    """Return valid names for help texts and error messages."""
     names = [f"cifar_{family}{depth}" for depth in (14, 56, 110) for family in FAMILIES]
     names += ["cifar_dmrnet32_w4", "cifar_dmrnet50_w4", "cifar_dmrnet56_k3"]
     names += ["cifar_dmrnet50_identity", "cifar_dmrnet50_unshared", "cifar_resnet26_blocks3"]

@@ -14,7 +14,7 @@ from .stem_and_head import Concatenate, head, stem
 
 nn = mx.gluon.nn
 
-#: The class of each kind of block; its constructor takes what :func:`_block` gives.
+#: The class of each kind of block; :func:`_block` calls the constructor.
 BLOCKS: Dict[str, Any] = {
     PLAIN: Plain,
     RESIDUAL: Residual,
@@ -86,12 +86,11 @@ class Network(mx.gluon.HybridBlock):
         return self.output(self.features(x))
 
     def fuse_for_cpu(self) -> None:
-        """Use the operators that are fastest on CPUs; outputs change only by rounding.
+        """Use the fastest operators on CPUs; outputs change only by rounding.
 
         BN and the ReLU after it become one oneDNN operator, the pooling a plain mean, each sum
-        one operator, and a depthwise convolution divides in the merge. For networks that stay
-        in this process and on CPUs: calling this object with a symbol then yields operators
-        that other devices and runtimes lack. float32 only.
+        one operator, and a depthwise convolution divides in the merge. Other devices and
+        runtimes lack these operators: export with :meth:`portable_symbol`. Not for float16.
         """
 
         for layer in _layers(self):
@@ -102,14 +101,14 @@ class Network(mx.gluon.HybridBlock):
     def compute_in_float16(self) -> None:
         """Compute convolutions and FC in float16, BN in float32; input and logits stay float32.
 
-        For GPUs: MXNet has no float16 convolutions for CPUs.
+        Only for GPUs: MXNet has no float16 convolutions for CPUs.
         """
         self.cast("float16")  # Gluon's BN stays float32 by itself
         self._half = True
         self._clear_cached_op()
 
     def synchronise_bn(self, devices: int) -> None:
-        """In training, compute BN's statistics over the images of this many GPUs together.
+        """Compute BN's statistics in training over the images of this many GPUs together.
 
         The GPUs then wait for each other in every BN, in forward and backward passes.
         """
@@ -120,7 +119,7 @@ class Network(mx.gluon.HybridBlock):
         self._clear_cached_op()
 
     def use_bn_momentum(self, momentum: float) -> None:
-        """Set the momentum of BN's running statistics, which only inference uses."""
+        """Set the momentum of BN's running statistics, used in inference only."""
         for layer in _layers(self):
             if isinstance(layer, mx.gluon.nn.BatchNorm):
                 layer._kwargs["momentum"] = momentum
@@ -129,9 +128,8 @@ class Network(mx.gluon.HybridBlock):
     def replace_output(self, classes: int) -> None:
         """Replace the classifier by an untrained one with another number of classes.
 
-        It has the old one's parameter names, is initialised as in the paper on the same
-        devices, and ``spec`` is updated. Make the Trainer afterwards: an older one holds the
-        old parameters.
+        The new one has the old parameter names and is initialised as in the paper, on the same
+        devices. Create the Trainer afterwards: an older one holds the old parameters.
 
         Parameters
         ----------
@@ -156,7 +154,7 @@ class Network(mx.gluon.HybridBlock):
 
         Includes a replaced ``output`` and replaced BN layers, but not the changes of
         :meth:`fuse_for_cpu`, :meth:`compute_in_float16` and :meth:`synchronise_bn`. The
-        symbol's text does not depend on what else was built, traced or run before.
+        symbol's text does not depend on other networks or on earlier traces.
         """
         with _in_portable_form(self), mx.name.NameManager():
             symbol = self(mx.sym.var("data"))
@@ -207,7 +205,7 @@ def read_parameters(net: Network, path: str, otherwise: str) -> None:
     Raises
     ------
     DMRError
-        For a file that cannot be read, is damaged, or belongs to another network.
+        If the file cannot be read, is damaged, or belongs to another network.
     """
     try:
         arrays = {name.split(":", 1)[1]: array for name, array in load_arrays(path).items()}
@@ -239,7 +237,7 @@ def _layers(block):
 
 @contextlib.contextmanager
 def _in_portable_form(net):
-    """Put a network into its portable form for a while."""
+    """Put a network into its portable form temporarily."""
     with contextlib.ExitStack() as undo:
 
         def change(thing, name, value):

@@ -1,6 +1,6 @@
 """Replace a network's BN layers: GluonCV's ``norm_layer`` and ``norm_kwargs``.
 
-One walk over the finished network replaces them, so that no block has to pass the arguments on.
+They are replaced in the finished network, so no block has to pass the arguments on.
 """
 
 import inspect
@@ -94,7 +94,7 @@ def _parameters(norm_layer):
 
 
 def _first(error):
-    """Return the line of an error that says what is wrong, without MXNet's stack."""
+    """Return the informative line of an error, without MXNet's stack."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     lines = lines or [type(error).__name__]  # a bare assert says nothing
     return next((line for line in reversed(lines) if "Error" in line or "Check" in line), lines[0])

@@ -48,7 +48,7 @@ FAMILIES = {kind.family: block for block, kind in BLOCK_KINDS.items()}
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """Everything that defines a network's architecture.
+    """A network's architecture.
 
     Parameters
     ----------
@@ -99,10 +99,10 @@ class NetworkSpec:
     Raises
     ------
     DMRError
-        For a value of the wrong type or out of range, and for fields that contradict each other.
+        If a value has the wrong type or is out of range, or if fields contradict each other.
     """
 
-    # Upper bounds are far beyond any use; they keep numbers within MXNet's integers.
+    # The upper bounds are far beyond any use; they keep numbers within MXNet's integers.
     name: str
     block: str = field(metadata={"choices": tuple(BLOCK_KINDS)})
     stem: str = field(metadata={"choices": ("cifar", "imagenet")})
@@ -133,10 +133,10 @@ class NetworkSpec:
             raise DMRError(f"{self.name}: {conflict}")
 
     def _conflict(self):
-        """Return which fields contradict each other, in words; None if none do."""
+        """Describe the first contradiction between fields; return None if there is none."""
         kind, block = self.kind, self.block.replace("_", "-")
         if len(self.blocks) != len(self.channels):
-            return f"blocks {self.blocks} and channels {self.channels} differ in the stages' number"
+            return f"blocks {self.blocks} and channels {self.channels} differ in length"
         if self.bottleneck and any(channels % 4 for channels in self.channels):
             return f"bottleneck branches need channels divisible by 4, not {self.channels}"
         if self.bottleneck and (self.branch_layers, self.inner_width) != (2, 1):
@@ -155,12 +155,12 @@ class NetworkSpec:
 
     @property
     def kind(self) -> BlockKind:
-        """The properties of its kind of block."""
+        """Properties of the network's kind of block."""
         return BLOCK_KINDS[self.block]
 
     @property
     def parallel(self) -> bool:
-        """Whether its blocks have K parallel branches."""
+        """Whether the blocks have K parallel branches."""
         return self.kind.parallel
 
     @property
@@ -190,7 +190,7 @@ class NetworkSpec:
         Raises
         ------
         DMRError
-            For unknown, missing or invalid fields.
+            If fields are unknown, missing or invalid.
         """
         try:
             return cls(**tuples_from_lists(fields_by_name))
@@ -201,7 +201,7 @@ class NetworkSpec:
 
 
 def tuples_from_lists(fields_by_name):
-    """Turn the lists in a JSON object into the tuples of specs and recipes.
+    """Turn the lists of a JSON object into tuples, as specs and recipes have them.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ def tuples_from_lists(fields_by_name):
 
 
 def unknown(what, given, known):
-    """Word the refusal of an unknown value.
+    """Return the error message for an unknown value.
 
     Parameters
     ----------
@@ -236,7 +236,7 @@ def unknown(what, given, known):
 
 
 def require_count(name, value):
-    """Require a whole number of at least 1.
+    """Require an integer of at least 1.
 
     Parameters
     ----------
@@ -249,4 +249,4 @@ def require_count(name, value):
     DMRError
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise DMRError(f"{name} must be a whole number of at least 1, not {value!r}")
+        raise DMRError(f"{name} must be an integer of at least 1, not {value!r}")

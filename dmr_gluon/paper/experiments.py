@@ -169,7 +169,7 @@ def select(place=None, rows=(), datasets=(), networks=()):
     Raises
     ------
     DMRError
-        If nothing matches; the message lists what exists.
+        If nothing matches; the message lists the choices.
     """
     if place is not None and place not in _PLACES:
         raise DMRError(f"no experiments for {place}; there are {', '.join(_PLACES)}")
