@@ -133,8 +133,9 @@ def _check_headers(split, classes):
     """
     offsets = form.read_index(split.index).tolist()
     if len(offsets) != split.count:
-        found = f"has {len(offsets)} records, the manifest says {split.count}"
-        raise form.Broken(f"{split.index} {found}")
+        raise form.Broken(
+            f"{split.index} has {len(offsets)} records, the manifest says {split.count}"
+        )
     per_class = [0] * classes
     with open(split.records, "rb", buffering=0) as file:
         descriptor = file.fileno()

@@ -107,22 +107,14 @@ class _Block(mx.gluon.HybridBlock):
     _portable: Dict[str, Any] = {"fused": False}
 
     def __init__(
-        self,
-        channels,
-        stride,
-        in_channels,
-        branches,
-        skips,
-        projections=True,
-        prefix=None,
-        **branch,
+        self, channels, stride, in_channels, branches, skips, projections=True, prefix=None, **shape
     ):
         super().__init__(prefix=prefix)
         self.branches, self.skips = [], []
         self.changes_width = stride != 1 or in_channels != channels
         with self.name_scope():
             for k in range(1, branches + 1):
-                h = Branch(channels, stride, in_channels, prefix=f"branch{k}_", **branch)
+                h = Branch(channels, stride, in_channels, prefix=f"branch{k}_", **shape)
                 self.register_child(h, f"branch{k}")
                 self.branches.append(h)
             for k in range(1, skips + 1):

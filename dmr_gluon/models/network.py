@@ -92,7 +92,6 @@ class Network(mx.gluon.HybridBlock):
         one operator, and a depthwise convolution divides in the merge. Other devices and
         runtimes lack these operators: export with :meth:`portable_symbol`. Not for float16.
         """
-
         for layer in _layers(self):
             if "fused" in getattr(layer, "_portable", ()):
                 layer.fused = True
@@ -112,7 +111,6 @@ class Network(mx.gluon.HybridBlock):
 
         The GPUs then wait for each other in every BN, in forward and backward passes.
         """
-
         for layer in _layers(self):
             if isinstance(layer, BatchNorm):
                 layer.devices = devices
