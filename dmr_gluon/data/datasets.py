@@ -184,6 +184,8 @@ def _dataset_of(manifest, directory):
     splits = {key: _split_of(entry, directory) for key, entry in manifest["splits"].items()}
     if not classes or any(len(split.per_class) != len(classes) for split in splits.values()):
         raise ValueError(f"not every split has counts of {len(classes)} classes")
+    if words and len(words) != len(classes):
+        raise ValueError(f"{len(words)} words for {len(classes)} classes")
     height, width = map(int, manifest.get("image_size") or (0, 0))
     # The published statistics apply to an official set and to those derived from it.
     statistics = manifest.get("published") or manifest
