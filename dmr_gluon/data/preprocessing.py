@@ -82,10 +82,8 @@ class Preparation:
         return np.rint(data * std + mean).transpose(0, 2, 3, 1)
 
     def _mean_and_std(self):
-        return (
-            np.array(one, np.float32).reshape(3, 1, 1)
-            for one in (self.mean or (0, 0, 0), self.std or (1, 1, 1))
-        )
+        statistics = self.mean or (0, 0, 0), self.std or (1, 1, 1)
+        return (np.array(one, np.float32).reshape(3, 1, 1) for one in statistics)
 
 
 class _Images:

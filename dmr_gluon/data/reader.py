@@ -63,8 +63,8 @@ class RecordFile:
         Returns
         -------
         sequence of numpy.ndarray, list of int
-            Images of (height, width, 3) of uint8, RGB; a single array if all have one size and
-            the form of :mod:`.png`.
+            Images (height, width, 3) of uint8, RGB; a single array if all have one size and the
+            format of :mod:`.png`.
 
         Raises
         ------
