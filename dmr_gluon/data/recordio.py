@@ -87,12 +87,13 @@ def read_index(path):
     OSError
     """
     with open(path, "rb") as file:
-        words = file.read().split()
-    try:
-        keys, offsets = np.array(words, bytes).astype(np.int64).reshape(-1, 2).T
-    except (ValueError, OverflowError):
-        raise Broken(f"{path} is damaged") from None
-    if (keys != np.arange(len(keys))).any() or (np.diff(offsets) <= 0).any():
+        content = file.read()
+    if content.translate(None, b"0123456789\t\n"):
+        raise Broken(f"{path} is damaged")
+    numbers = np.fromstring(content, np.int64, sep=" ")
+    keys, offsets = numbers[::2], numbers[1::2]
+    in_order = len(keys) == len(offsets) == content.count(b"\n")
+    if not in_order or (keys != np.arange(len(keys))).any() or (np.diff(offsets) <= 0).any():
         raise Broken(f"{path} is damaged")
     return offsets
 
