@@ -90,7 +90,6 @@ setup(
     package_dir={"dmr_gluon.symbols": "symbols"},
     package_data={
         "dmr_gluon": ["py.typed"],
-        "dmr_gluon.data": ["*.digests"],
         "dmr_gluon.paper": ["*.json"],
         "dmr_gluon.compare": ["*.css", "*.js"],
     },

@@ -229,8 +229,8 @@ def check_pixels(job, prepared, options):
         to = os.path.join(folder, "pixels.npz")
         in_a_process(PEER, {**job, "pixels": to, "images": count}, options)
         with np.load(to) as theirs, RecordFile(split) as records:
-            for number in range(min(count, len(records))):
-                image, label = records.image(number)
+            for number in range(min(count, split.count)):
+                (image,), (label,) = records.images([number])
                 ours = np.empty((1, 3, *image.shape[:2]), np.float32)
                 normalise([image], 0, slice(0, 1), ours)
                 levels = [np.rint(p * std + mean) for p in (ours[0], theirs[f"image{number}"])]

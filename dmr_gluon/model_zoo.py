@@ -78,11 +78,18 @@ def get_model(
     """
     spec = get_spec(str(name).lower(), classes=classes, **overrides)
     if pretrained:
-        net = _pretrained(spec, classes, pretrained, ctx, root, prefix)
-    else:
-        net = Network(spec, prefix=prefix)
+        path, content = _find_trained(spec, classes, pretrained, root)
+        spec = NetworkSpec.from_json(content["network"])
+    net = Network(spec, prefix=prefix)
     if norm_layer or norm_kwargs:
         replace_norms(net, norm_layer, norm_kwargs)
+    if pretrained:
+        net.initialize(ctx=ctx or mx.cpu())
+        advice = (
+            "use a norm_layer with BatchNorm's parameters" if norm_layer else "publish it again"
+        )
+        read_parameters(net, path, advice)
+        net.classes, net.bundle = list(content["classes"]), content
     return net
 
 
@@ -91,7 +98,8 @@ def get_model_list() -> List[str]:
     return sorted({published.name for published in NETWORKS} | set(example_names()))
 
 
-def _pretrained(spec, classes, pretrained, ctx, root, prefix):
+def _find_trained(spec, classes, pretrained, root):
+    """Return the path of a trained network's parameters and its bundle's description."""
     from .deploy.store import PARAMETERS, find
 
     folder, content = find(spec.name, pretrained, root, classes)
@@ -103,11 +111,7 @@ def _pretrained(spec, classes, pretrained, ctx, root, prefix):
         )
     if replace(spec, classes=trained.classes) != trained:
         raise DMRError(f"{folder} is another network than {spec.name} with these arguments")
-    net = Network(trained, prefix=prefix)
-    net.initialize(ctx=ctx or mx.cpu())
-    read_parameters(net, os.path.join(folder, PARAMETERS), "publish it again")
-    net.classes, net.bundle = list(content["classes"]), content
-    return net
+    return os.path.join(folder, PARAMETERS), content
 
 
 def _constructor(name):

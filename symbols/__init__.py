@@ -1,9 +1,9 @@
 """The paper's networks a second time, written by hand in MXNet's Symbol API.
 
-Each module has a ``get_symbol`` in the manner of MXNet's own image-classification
-examples. Its symbol takes ``data`` and ``softmax_label``, carries with it its initialisation and
-that every parameter decays, and is trained by ``mx.mod.Module(symbol).fit(iterator)`` with an
-optimiser that has the paper's rate, momentum and weight decay.
+Each module has a ``get_symbol`` like MXNet's own image-classification examples. The symbol takes
+``data`` and ``softmax_label``. Its variables hold their initialisers and apply weight decay to
+every parameter, so ``mx.mod.Module(symbol).fit(iterator)`` trains it as the paper does, given an
+optimiser with the paper's learning rate, momentum and weight decay.
 """
 
 from dmr_gluon.errors import DMRError
@@ -14,7 +14,7 @@ from . import dilnet, dmrnet, plain, resnet
 
 
 def get_symbol(name, classes=None):
-    """A network by the name that :func:`dmr_gluon.get_model` knows it by.
+    """Build a network by the name that :func:`dmr_gluon.get_model` takes.
 
     Parameters
     ----------
@@ -26,17 +26,17 @@ def get_symbol(name, classes=None):
     Returns
     -------
     Symbol
-        ``data`` and ``softmax_label`` to probabilities (N, classes).
+        Maps ``data`` and ``softmax_label`` to probabilities (N, classes).
 
     Raises
     ------
     DMRError
-        For an unknown name, or one that is not a network of the paper.
+        For an unknown name or an equivalent form of a network.
     """
     spec = get_spec(name, classes=classes)
     cifar = spec.stem == "cifar"
     if spec.form == "grouped" or spec.inner_width != 1:
-        raise DMRError(f"{name} is an equivalent form, which symbols/ does not have")
+        raise DMRError(f"{name} is an equivalent form, which symbols/ does not contain")
     arguments = {
         "num_classes": spec.classes,
         "num_layers": spec.depth,

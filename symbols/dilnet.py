@@ -1,6 +1,5 @@
 """Networks of inception-like blocks: y = ReLU(H1(x) + H2(x) + s(x)), equation 2 of the paper."""
 
-from dmr_gluon.models.spec import require_count
 from dmr_gluon.runtime import mx
 
 from . import layers
@@ -20,22 +19,21 @@ def get_symbol(num_classes=10, num_layers=56, image_shape=(3, 32, 32), width=1, 
     width : int
         Multiplies the channels of the stem and of every stage.
     branches : int
-        Residual branches of a block, 2 in the paper.
+        K, the residual branches of a block; 2 in the paper.
 
     Returns
     -------
     Symbol
-        ``data`` (N, *image_shape) and ``softmax_label`` (N,) to probabilities (N, num_classes).
+        Maps ``data`` (N, *image_shape) and ``softmax_label`` (N,) to probabilities
+        (N, num_classes).
 
     Raises
     ------
     DMRError
-        For a depth that does not fit, or larger images.
+        For a depth that is not 6n + 2, or larger images.
     """
     layers.refuse_imagenet(image_shape, "DILNet")
-    require_count("num_classes", num_classes)
-    require_count("width", width)
-    require_count("branches", branches)
+    layers.require_counts(num_classes=num_classes, width=width, branches=branches)
     per_stage = layers.cifar_blocks_per_stage(num_layers)
 
     data = layers.cifar_stem(mx.sym.var("data"), width)

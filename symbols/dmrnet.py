@@ -4,15 +4,14 @@ m = mean of s_k(x_k) over the K streams; y_k = ReLU(H_k(x_k) + m).
 """
 
 from dmr_gluon.errors import DMRError
-from dmr_gluon.models.spec import require_count
 from dmr_gluon.runtime import mx
 
 from . import layers
 
-#: Blocks in each stage, by depth. 44: section 4.5; 29 and 71 stand beside ResNet-50 and -152
-#: in the authors' code.
+#: Blocks in each stage, by depth. 44: section 4.5; 29 and 71: the counterparts of ResNet-50 and
+#: -152 in the authors' code.
 IMAGENET_UNITS = {29: (2, 2, 4, 1), 44: (2, 2, 8, 2), 71: (2, 4, 15, 2)}
-#: The same for the authors' later version (IJCAI 2018).
+#: The same in the authors' later version (IJCAI 2018).
 IJCAI_UNITS = {50: (1, 2, 11, 2)}
 
 
@@ -36,8 +35,7 @@ def get_symbol(
         Depth: 6n + 2 for 32x32 images, L + 2 in Table 2; 29, 44 or 71 for larger ones
         (section 4.5); 50 with ``ijcai``.
     image_shape : tuple of int or str
-        (channels, height, width). Height 32 means the CIFAR type of network, more the ImageNet
-        type.
+        (channels, height, width). Height 32 selects the CIFAR networks, more the ImageNet ones.
     width : int
         Multiplies the channels of the stem and of every stage.
     branches : int
@@ -46,8 +44,8 @@ def get_symbol(
         ``mean`` (merge-and-run) or ``identity``: every stream keeps its own skip connection
         (Table 5).
     shared_ends : bool
-        False gives every stream its own stem and FC and averages the logits (Table 5, "w/o
-        sharing"; the paper does not say how the FCs join).
+        If False, every stream has its own stem and FC, and the logits are averaged (Table 5,
+        "w/o sharing"; the paper does not say how the FCs join).
     ijcai : bool
         The authors' later version (ImageNet only): no BN or ReLU in the stem, no shortcut and
         no merging where the width changes, all streams concatenated before the FC.
@@ -55,16 +53,16 @@ def get_symbol(
     Returns
     -------
     Symbol
-        ``data`` (N, *image_shape) and ``softmax_label`` (N,) to probabilities (N, num_classes).
+        Maps ``data`` (N, *image_shape) and ``softmax_label`` (N,) to probabilities
+        (N, num_classes).
 
     Raises
     ------
     DMRError
-        For a depth or a combination that the paper does not have.
+        For a depth or a combination that is not in the paper.
     """
     imagenet = layers.is_imagenet(image_shape)
-    for name, count in (("num_classes", num_classes), ("width", width), ("branches", branches)):
-        require_count(name, count)
+    layers.require_counts(num_classes=num_classes, width=width, branches=branches)
     if mapping not in ("mean", "identity"):
         raise DMRError(f"mapping must be 'mean' or 'identity', not {mapping!r}")
     if ijcai and not imagenet:
@@ -85,9 +83,8 @@ def get_symbol(
             return layers.imagenet_stem(data, width, name, normalised=not ijcai)
         return layers.cifar_stem(data, width, name)
 
-    if shared_ends:
-        streams = [stem("stem")] * branches
-    else:
+    streams = [stem("stem")] * branches
+    if not shared_ends:
         streams = [stem(f"stem{k}") for k in range(1, branches + 1)]
 
     for block in blocks:

@@ -1,7 +1,7 @@
-"""The pieces that the networks share: convolutions, branches, shortcuts, stems, heads.
+"""The parts that the networks share: convolutions, branches, shortcuts, stems, heads.
 
-Every variable carries its own initialiser and, where Module would leave it out of the weight
-decay, a ``wd_mult``; so a plain ``Module.fit`` starts and decays as the paper's training does.
+Every variable has its own initialiser and, where Module would exempt it from weight decay, a
+``wd_mult``; so a plain ``Module.fit`` initialises and decays as the paper's training does.
 """
 
 from functools import reduce
@@ -19,7 +19,7 @@ FC_INIT = mx.init.Xavier("uniform", "in", 1)
 
 
 class Convolution(NamedTuple):
-    """One convolution of a branch; padded so that a stride of 1 keeps the image's size."""
+    """One convolution of a branch, padded to keep the image's size at a stride of 1."""
 
     channels: int
     kernel: int
@@ -27,7 +27,7 @@ class Convolution(NamedTuple):
 
 
 class Block(NamedTuple):
-    """One block's place and measures, whatever skip connection it is to have."""
+    """One block's name and dimensions, independent of its skip connection."""
 
     name: str
     channels: int
@@ -38,7 +38,7 @@ class Block(NamedTuple):
 
 
 def cifar_blocks(per_stage: int, width: int, layers_per_branch: int = 2) -> List[Block]:
-    """Blocks of a network for 32x32 images: three stages of 16w, 32w, 64w channels (Table 1)."""
+    """List the blocks for 32x32 images: three stages of 16w, 32w, 64w channels (Table 1)."""
 
     def branch(channels, stride):
         rest = (Convolution(channels, 3, 1),) * (layers_per_branch - 1)
@@ -48,26 +48,22 @@ def cifar_blocks(per_stage: int, width: int, layers_per_branch: int = 2) -> List
 
 
 def imagenet_blocks(units: Tuple[int, ...], width: int) -> List[Block]:
-    """Blocks of an ImageNet network: four stages of 256w to 2048w channels (section 4.5).
+    """List the blocks for ImageNet: four stages of 256w to 2048w channels (section 4.5).
 
-    The stride is in the 3x3 convolution, as in the authors' code; [7] has it in the first 1x1.
+    The 3x3 convolution has the stride, as in the authors' code; in [7] the first 1x1 has it.
     """
 
     def bottleneck(channels, stride):
         inner = channels // 4
-        return (
-            Convolution(inner, 1, 1),
-            Convolution(inner, 3, stride),
-            Convolution(channels, 1, 1),
-        )
+        shapes = (inner, 1, 1), (inner, 3, stride), (channels, 1, 1)
+        return tuple(Convolution(*shape) for shape in shapes)
 
     channels = tuple(width * channels for channels in (256, 512, 1024, 2048))
     return _blocks(units, channels, 64 * width, bottleneck)
 
 
 def _blocks(units, stage_channels, stem_channels, branch):
-    blocks = []
-    channels_before = stem_channels
+    blocks, channels_before = [], stem_channels
     for stage, (count, channels) in enumerate(zip(units, stage_channels), 1):
         for number in range(1, count + 1):
             stride = 2 if stage > 1 and number == 1 else 1
@@ -86,7 +82,7 @@ def _blocks(units, stage_channels, stem_channels, branch):
 
 
 def convolution(data, name, shape: Convolution):
-    """A convolution without bias: the BN that follows has one."""
+    """Add a convolution without bias: the BN after it has one."""
     return mx.sym.Convolution(
         data,
         weight=mx.sym.var(f"{name}_weight", init=CONVOLUTION_INIT),
@@ -100,7 +96,7 @@ def convolution(data, name, shape: Convolution):
 
 
 def batch_norm(data, name):
-    """BN with learned gamma (the Symbol API's default fixes it at one)."""
+    """Add BN with learned gamma (by default, the Symbol API fixes it at one)."""
     return mx.sym.BatchNorm(
         data,
         gamma=mx.sym.var(f"{name}_gamma", init=mx.init.One()),
@@ -116,12 +112,12 @@ def batch_norm(data, name):
 
 
 def relu(data, name):
-    """ReLU."""
+    """Add ReLU."""
     return mx.sym.Activation(data, act_type="relu", name=name)
 
 
 def branch(data, block: Block, number: int):
-    """A residual branch H: Conv-BN-ReLU-...-Conv-BN, so that the block's sum precedes its ReLU."""
+    """Add a residual branch H: Conv-BN-ReLU-...-Conv-BN. The block's sum precedes its last ReLU."""
     name = f"{block.name}_branch{number}"
     for layer, shape in enumerate(block.convolutions, 1):
         data = convolution(data, f"{name}_conv{layer}", shape)
@@ -132,7 +128,7 @@ def branch(data, block: Block, number: int):
 
 
 def shortcut(data, block: Block, number: int = 1):
-    """A skip connection s: the identity, or a 1x1 convolution and BN where the width changes."""
+    """Add a skip connection s: the identity, or 1x1 convolution and BN where the width changes."""
     if not block.widens:
         return data
     name = f"{block.name}_proj{number}"
@@ -141,23 +137,23 @@ def shortcut(data, block: Block, number: int = 1):
 
 
 def total(terms):
-    """Sum of several symbols."""
+    """Add up several symbols."""
     return reduce(add, terms)
 
 
 def mean(terms):
-    """Mean of several symbols."""
+    """Average several symbols."""
     return total(terms) / len(terms)
 
 
 def cifar_stem(data, width, name="stem"):
-    """3x3 convolution of 16w channels, BN, ReLU (Table 1)."""
+    """Add a 3x3 convolution of 16w channels, BN and ReLU (Table 1)."""
     data = convolution(data, f"{name}_conv", Convolution(16 * width, 3, 1))
     return relu(batch_norm(data, f"{name}_bn"), f"{name}_relu")
 
 
 def imagenet_stem(data, width, name="stem", normalised=True):
-    """7x7 convolution, BN, ReLU, max pooling; normalised=False leaves out BN and ReLU (IJCAI)."""
+    """Add 7x7 convolution, BN, ReLU and max pooling; without BN and ReLU if not normalised."""
     data = convolution(data, f"{name}_conv", Convolution(64 * width, 7, 2))
     if normalised:
         data = relu(batch_norm(data, f"{name}_bn"), f"{name}_relu")
@@ -167,7 +163,7 @@ def imagenet_stem(data, width, name="stem", normalised=True):
 
 
 def head(data, num_classes, name="head"):
-    """Global average pooling and FC: the logits."""
+    """Add global average pooling and FC: the logits."""
     data = mx.sym.Pooling(
         data, global_pool=True, kernel=(1, 1), pool_type="avg", name=f"{name}_pool"
     )
@@ -181,41 +177,37 @@ def head(data, num_classes, name="head"):
 
 
 def softmax(logits):
-    """Softmax and its cross-entropy's gradient; Module itself divides by the batch's size."""
+    """Add softmax with the gradient of the cross-entropy; Module divides it by the batch size."""
     return mx.sym.SoftmaxOutput(logits, mx.sym.var("softmax_label"), name="softmax")
 
 
 def is_imagenet(image_shape) -> bool:
-    """Whether images are large enough for the ImageNet type of network.
+    """Return whether images are large enough for the ImageNet networks.
 
     Parameters
     ----------
     image_shape : tuple of int or str
-        (channels, height, width), or ``"3,32,32"`` as on the command line of MXNet's examples.
+        (channels, height, width), or ``"3,32,32"`` as in the command lines of MXNet's examples.
 
     Raises
     ------
     DMRError
-        For anything else, and for images lower than 32 pixels.
+        For anything else, and for images of less than 32 pixels.
     """
-    given = image_shape
     try:
-        if isinstance(image_shape, str):
-            image_shape = [int(size) for size in image_shape.split(",")]
-        _, height, _ = image_shape
-        for size in image_shape:
-            require_count("each size in image_shape", size)
+        sizes = image_shape.split(",") if isinstance(image_shape, str) else image_shape
+        _, height, width = map(int, sizes)
     except (TypeError, ValueError):
         raise DMRError(
-            f"image_shape must be (channels, height, width) or '3,32,32', not {given!r}"
+            f"image_shape must be (channels, height, width) or '3,32,32', not {image_shape!r}"
         ) from None
-    if height < 32:
-        raise DMRError(f"image_shape {given!r}: the networks need images of at least 32 pixels")
+    if min(height, width) < 32:
+        raise DMRError(f"image_shape {image_shape!r} is too small; the networks need 32 pixels")
     return height > 32
 
 
 def refuse_imagenet(image_shape, network):
-    """Refuse the image shapes of ImageNet where the paper has no such network for them."""
+    """Refuse large images for a network that the paper has for 32x32 images only."""
     if is_imagenet(image_shape):
         raise DMRError(
             f"the paper's {network} is for 32x32 images only; image_shape {image_shape!r} needs "
@@ -224,23 +216,27 @@ def refuse_imagenet(image_shape, network):
 
 
 def cifar_blocks_per_stage(num_layers) -> int:
-    """n of a network of depth 6n + 2: three stages of n blocks of two layers, stem and FC."""
+    """Return n for the depth 6n + 2: three stages of n blocks of two layers, stem and FC."""
     require_count("num_layers", num_layers)
     per_stage, rest = divmod(num_layers - 2, 6)
     if rest or per_stage < 1:
         below = max(8, 6 * per_stage + 2)
         raise DMRError(
-            f"num_layers={num_layers} does not fit 6n + 2, the depth of the networks for 32x32 "
-            f"images; try {below} or {below + 6}"
+            f"num_layers={num_layers} is not 6n + 2, the depth of networks for 32x32 images; try "
+            f"{below} or {below + 6}"
         )
     return per_stage
 
 
 def imagenet_units(num_layers, units_by_depth) -> Tuple[int, ...]:
-    """Look a depth up in a network's table of blocks per stage."""
+    """Look up the blocks per stage of an ImageNet network."""
     if num_layers not in units_by_depth:
-        known = ", ".join(str(depth) for depth in sorted(units_by_depth))
-        raise DMRError(
-            f"num_layers={num_layers!r}: no such ImageNet network; there are these depths: {known}"
-        )
+        known = ", ".join(map(str, units_by_depth))
+        raise DMRError(f"num_layers={num_layers!r}: no such ImageNet network; use one of {known}")
     return units_by_depth[num_layers]
+
+
+def require_counts(**counts):
+    """Require whole numbers of at least 1."""
+    for name, count in counts.items():
+        require_count(name, count)

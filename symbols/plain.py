@@ -1,13 +1,12 @@
 """Plain networks: y = ReLU(H(x)), the residual networks without their skip connections."""
 
-from dmr_gluon.models.spec import require_count
 from dmr_gluon.runtime import mx
 
 from . import layers
 
 
 def get_symbol(num_classes=10, num_layers=26, image_shape=(3, 32, 32), width=1):
-    """Build the plain network that the residual networks of Table 1 are formed from.
+    """Build a plain network: a residual network of Table 1 without skip connections.
 
     Parameters
     ----------
@@ -23,16 +22,16 @@ def get_symbol(num_classes=10, num_layers=26, image_shape=(3, 32, 32), width=1):
     Returns
     -------
     Symbol
-        ``data`` (N, *image_shape) and ``softmax_label`` (N,) to probabilities (N, num_classes).
+        Maps ``data`` (N, *image_shape) and ``softmax_label`` (N,) to probabilities
+        (N, num_classes).
 
     Raises
     ------
     DMRError
-        For a depth that does not fit, or larger images.
+        For a depth that is not 6n + 2, or larger images.
     """
     layers.refuse_imagenet(image_shape, "plain network")
-    require_count("num_classes", num_classes)
-    require_count("width", width)
+    layers.require_counts(num_classes=num_classes, width=width)
     per_stage = layers.cifar_blocks_per_stage(num_layers)
 
     data = layers.cifar_stem(mx.sym.var("data"), width)

@@ -1,14 +1,13 @@
 """Residual networks: y = ReLU(H(x) + s(x)), equation 1 of the paper."""
 
 from dmr_gluon.errors import DMRError
-from dmr_gluon.models.spec import require_count
 from dmr_gluon.runtime import mx
 
 from . import layers
 
-#: Blocks in each stage, by depth: Table 1 of the paper's [7].
+#: Blocks in each stage, by depth: Table 1 of [7].
 IMAGENET_UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-#: The same for the authors' later version (IJCAI 2018).
+#: The same in the authors' later version (IJCAI 2018).
 IJCAI_UNITS = {98: (2, 4, 22, 4)}
 
 
@@ -30,13 +29,12 @@ def get_symbol(
         Depth: 6n + 2 for 32x32 images (Table 1); 50, 101 or 152 for larger ones (section 4.5);
         98 with ``ijcai``.
     image_shape : tuple of int or str
-        (channels, height, width). Height 32 means the CIFAR type of network, more the ImageNet
-        type.
+        (channels, height, width). Height 32 selects the CIFAR networks, more the ImageNet ones.
     width : int
         Multiplies the channels of the stem and of every stage.
     residual_blocks : int, optional
         Number of blocks in the whole network, for Figure 6 (32x32 images only): 3 or 6 blocks
-        of correspondingly long branches in place of the (num_layers - 2) / 2 of two layers.
+        with long branches instead of (num_layers - 2) / 2 blocks with two layers.
     ijcai : bool
         The authors' later version (ImageNet only): no BN or ReLU in the stem, no shortcut where
         the width changes.
@@ -44,16 +42,16 @@ def get_symbol(
     Returns
     -------
     Symbol
-        ``data`` (N, *image_shape) and ``softmax_label`` (N,) to probabilities (N, num_classes).
+        Maps ``data`` (N, *image_shape) and ``softmax_label`` (N,) to probabilities
+        (N, num_classes).
 
     Raises
     ------
     DMRError
-        For a depth or a combination that the paper does not have.
+        For a depth or a combination that is not in the paper.
     """
     imagenet = layers.is_imagenet(image_shape)
-    require_count("num_classes", num_classes)
-    require_count("width", width)
+    layers.require_counts(num_classes=num_classes, width=width)
     if imagenet and residual_blocks is not None:
         raise DMRError("residual_blocks (Figure 6) is for 32x32 images only; leave it out")
     if ijcai and not imagenet:
@@ -80,8 +78,7 @@ def get_symbol(
 
 
 def _figure_6_blocks(num_layers, residual_blocks, width):
-    require_count("num_layers", num_layers)
-    require_count("residual_blocks", residual_blocks)
+    layers.require_counts(num_layers=num_layers, residual_blocks=residual_blocks)
     layers_per_branch, rest = divmod(num_layers - 2, residual_blocks)
     if rest or layers_per_branch < 1 or residual_blocks % 3:
         raise DMRError(

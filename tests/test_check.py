@@ -122,14 +122,14 @@ class Tiny:
     def manifest(self):
         return Edited(self.folder)
 
-    def problems(self, **options):
-        """The problems of train."""
-        report = check(self.folder, **options)
-        assert not report.ok
-        return report.problems.get("train", ())
+    def problems(self):
+        """The problems of train, or what keeps the set from being opened."""
+        report = check(self.folder)
+        (found,) = report.problems.values()
+        return found
 
-    def only(self, **options):
-        (problem,) = self.problems(**options)
+    def only(self):
+        (problem,) = self.problems()
         return problem
 
     def refused(self, pattern):
@@ -161,17 +161,12 @@ def tiny(originals, tmp_path):
 class TestWhole:
     def test_the_digits(self, digits):
         report = check(digits)
-        assert report.ok and not report.problems.keys() - {"manifest.json"}
+        assert report.ok
         assert report.text().splitlines() == [
             "train: 1437 records, 10 classes, all decoded, hashes equal",
             "test: 360 records, 10 classes, all decoded, hashes equal",
         ]
         check_quickly(open_prepared(digits))
-
-    def test_what_was_left_out_is_said(self, digits):
-        text = check(digits, sample=7, hashes=False).text()
-        assert "1437 records, 10 classes, 7 of them decoded, hashes not compared" in text
-        assert "all decoded" in check(digits, sample=2000).text()
 
     @pytest.mark.parametrize("name", ["both", "parts"])
     def test_other_forms(self, originals, name):
@@ -211,14 +206,13 @@ class TestRecords:
     def test_a_byte_of_an_image(self, tiny):
         tiny.flip("rec", tiny.offsets[7] + 80)
         where = f"record 7 at byte {tiny.offsets[7]}: "
-        assert tiny.only(hashes=False) == tiny.only() == where + "its image cannot be decoded"
+        assert tiny.only() == where + "its image cannot be decoded"
 
     def test_a_byte_of_a_jpeg_shows_in_the_hash(self, originals, tmp_path):
         tiny = Tiny(originals["both"], tmp_path / "tiny")
         assert tiny.record(7)[32:34] == b"\xff\xd8"
         # The second number of its 16 quantisers: another picture, but a picture.
         tiny.flip("rec", tiny.offsets[7] + 32 + tiny.record(7)[32:].index(b"\xff\xdb") + 10, 1)
-        assert check(tiny.folder, hashes=False).ok
         assert "train.rec differs from what was prepared" in tiny.only()
 
     def test_what_is_no_image(self, tiny):
@@ -249,7 +243,7 @@ class TestRecords:
     def test_magic_and_length(self, originals, tmp_path, byte, mask, key):
         tiny = Tiny(originals["png"], tmp_path / "tiny")
         tiny.flip("rec", tiny.offsets[key] + byte, mask)
-        report = check(tiny.folder, hashes=False)
+        report = check(tiny.folder)
         assert f"record {key} at byte {tiny.offsets[key]}: " in report.text()
         length = struct.unpack_from("<I", tiny.record(key), 4)[0]
         if byte >= 4 and length + 8 + -length % 4 == len(tiny.record(key)):
@@ -269,21 +263,21 @@ class TestRecords:
         content = tiny.read("rec")
         content[tiny.offsets[9] + 12 : tiny.offsets[9] + 16] = struct.pack("<f", 1.0)
         tiny.write("rec", content)
-        assert tiny.only(hashes=False).endswith("7 records of class 0, the manifest says 8")
-        tiny.refused("7 records of class 0, the manifest says 8")
+        assert tiny.only().endswith("the classes have other counts than in the manifest")
+        tiny.refused("the classes have other counts than in the manifest")
 
     def test_the_rest_of_a_header(self, tiny):
-        for byte, what in ((8, "flag 1"), (16, "number 8"), (24, "1 after its number")):
+        for byte in (8, 16, 24):  # flag, number, second number
             content = tiny.read("rec")
             tiny.flip("rec", tiny.offsets[9] + byte, 1)
-            assert "record 9 at byte" in tiny.only() and what in tiny.only()
-            tiny.refused(f"record 9 at byte .*{what}")
+            assert "record 9 at byte" in tiny.only() and "its header is damaged" in tiny.only()
+            tiny.refused("record 9 at byte .*its header is damaged")
             tiny.write("rec", content)
 
     def test_swapped_doubled_and_removed_records(self, tiny):
         records = [tiny.record(key) for key in range(24)]
         tiny.rebuild([*records[:4], records[10], *records[5:10], records[4], *records[11:]])
-        tiny.refused("record 4 at byte .*the number 10")
+        tiny.refused("record 4 at byte .*that of record 10")
         tiny.rebuild(records[:8] + records[7:])
         tiny.refused("has 25 records, the manifest says 24")
         tiny.rebuild(records[:8] + records[9:])
@@ -293,8 +287,8 @@ class TestRecords:
     def test_truncation(self, tiny, left):
         end = tiny.offsets[13 if left >= 0 else 14] + left
         tiny.write("rec", tiny.read("rec")[:end])
-        assert f"train.rec has {end} bytes, its manifest says {tiny.offsets[-1]}" in tiny.only()
-        with pytest.raises(DMRError, match="half copied"):
+        assert f"train.rec has {end} bytes, the manifest says {tiny.offsets[-1]}" in tiny.only()
+        with pytest.raises(DMRError, match="prepare the data set again"):
             open_prepared(tiny.folder)
         # Also if the manifest agreed, as after a crash of the file system.
         tiny.write("rec", tiny.read("rec")[:end], adopt=True)
@@ -318,16 +312,9 @@ class TestRecords:
         for byte in (0, 4, 7):
             content = tiny.read("rec")
             tiny.flip("rec", tiny.offsets[5] + begins[min(part, len(begins) - 1)] + byte, 0x40)
-            assert "record 5 at byte" in tiny.only(hashes=False)
+            assert "record 5 at byte" in tiny.only()
             tiny.refused("record 5 at byte")
             tiny.write("rec", content)
-
-    def test_endless_parts(self, tiny):
-        part = MAGIC + struct.pack("<I", 2 << 29)
-        first = MAGIC + struct.pack("<I", (1 << 29) | 24) + bytes(24)
-        records = [tiny.record(key) for key in range(24)]
-        tiny.rebuild([first + part * 5000, *records[1:]])
-        tiny.refused("record 0 at byte 0: it has more than 1000 parts")
 
 
 class TestIndex:
@@ -339,14 +326,12 @@ class TestIndex:
 
     def test_lines_that_are_not_right(self, tiny):
         lines = tiny.read("idx").splitlines(True)
-        for line, wrong in (
-            *((one, 6) for one in (b"5 77\n", b"\n", b"05\t9\n", b"5\t-9\n", b"", lines[3])),
-            *((one, 6) for one in (b"4" + lines[5][1:], b"7" * 18 + b"\t1\n", lines[6] + lines[5])),
-            (b"5\t" + b"9" * 18 + b"\n", 7),
-        ):
+        wrong = [b"5 x\n", b"\n", b"5\t-9\n", b"", lines[3], b"4" + lines[5][1:], b"5\t7\t1\n"]
+        wrong += [b"7" * 18 + b"\t1\n", b"5\t" + b"9" * 18 + b"\n", b"5\t" + b"9" * 30 + b"\n"]
+        for line in wrong:
             tiny.write("idx", b"".join([*lines[:5], line, *lines[6:]]), adopt=True)
-            assert f"train.idx: line {wrong} is not that of record" in tiny.only()
-            tiny.refused(f"train.idx: line {wrong} is not")
+            assert "train.idx is damaged" in tiny.only()
+            tiny.refused("train.idx is damaged")
 
     def test_an_index_of_other_records(self, tiny):
         lines = tiny.read("idx").splitlines(True)
@@ -354,10 +339,6 @@ class TestIndex:
         tiny.refused("has 20 records, the manifest says 24")
         tiny.write("idx", b"".join([*lines, b"24\t99999\n"]), adopt=True)
         tiny.refused("has 25 records")
-
-    def test_a_line_that_does_not_end(self, tiny):
-        tiny.write("idx", tiny.read("idx")[:-1], adopt=True)
-        tiny.refused("line 24 is not")
 
 
 class TestFilesAndManifest:
@@ -382,83 +363,59 @@ class TestFilesAndManifest:
         "path, value, what",
         [
             (["count"], 25, "has 24 records, the manifest says 25"),
-            (["count"], 1 << 60, "has 24 records"),
-            (["count"], -1, "split train has no count"),
-            (["count"], "24", "split train has no count"),
-            (["per_class"], [7, 8, 9], "8 records of class 0, the manifest says 7"),
-            (["per_class"], [12, 12], "no counts of 3 classes"),
-            (["per_class"], None, "no counts of 3 classes"),
-            (["records", "bytes"], 7, "bytes, its manifest says 7"),
-            (["records", "bytes"], "7", "lacks a file's name, size or SHA-256"),
+            (["per_class"], [7, 8, 9], "the classes have other counts"),
             (["records", "sha256"], "0" * 64, "train.rec differs from what was prepared"),
             (["index", "sha256"], "0" * 64, "train.idx differs from what was prepared"),
-            (["index", "sha256"], 5, "lacks a file's name, size or SHA-256"),
-            (["records", "file"], "../train.rec", "lacks a file's name, size or SHA-256"),
-            (["records", "file"], "a\0b", "lacks a file's name, size or SHA-256"),
-            (["records", "file"], "\udc80", "lacks a file's name, size or SHA-256"),
-            (["records"], [], "lacks a file's name, size or SHA-256"),
+            (["index", "sha256"], 5, "train.idx differs from what was prepared"),
         ],
     )
-    def test_entries(self, tiny, path, value, what):
+    def test_entries_that_say_something_else(self, tiny, path, value, what):
         with tiny.manifest() as manifest:
             entry = manifest["splits"]["train"]
             for key in path[:-1]:
                 entry = entry[key]
             entry[path[-1]] = value
-        report = check(tiny.folder, sample=3)
-        assert what in report.text() and not report.ok
-        assert "test: 6 records, 3 classes, 3 of them decoded, hashes equal" in report.text()
-
-    @pytest.mark.parametrize(
-        "key, value, what",
-        [
-            ("classes", [], "no list of names"),
-            ("classes", 5, "no list of names"),
-            ("image_size", [8], "image_size"),
-            ("image_size", [8, -6], "image_size"),
-            ("image_size", [7, 6], "6x8 instead of 6x7"),
-            ("mean", [float("nan")] * 3, "mean is not three numbers"),
-            ("std", None, "std is not three numbers"),
-            ("dataset", 5, "data set's name"),
-            ("splits", {}, "names no splits"),
-            ("splits", [5], "names no splits"),
-            ("splits", {"train": 5}, "is no table"),
-            ("format", 2, "not a manifest of this version"),
-            ("mean", [10**400, 1, 1], "mean is not three numbers"),
-            ("mean", ["a", "b", "c"], "mean is not three numbers"),
-        ],
-    )
-    def test_manifests(self, tiny, key, value, what):
-        with tiny.manifest() as manifest:
-            manifest[key] = value
         report = check(tiny.folder)
-        assert not report.ok and what in report.text()
+        assert what in report.text() and not report.ok
+        assert "test: 6 records, 3 classes, all decoded, hashes equal" in report.text()
 
     @pytest.mark.parametrize(
-        "path, value, what",
+        "path, value",
         [
-            (
-                ["splits", "train", "records", "file"],
-                "a\0b",
-                "split train records: the entry lacks a file's name, size or SHA-256",
-            ),
-            (["splits", "train", "count"], 24.0, "split train has no count"),
-            (["splits", "train"], 5, "split train is no table"),
-            (["splits"], [], "it names no splits"),
-            (["mean"], ["a", "b", "c"], "its mean is not three numbers"),
-            (["std"], [10**400, 1, 1], "its std is not three numbers"),
-            (["classes"], 5, "its classes are no list of names"),
-            (["image_size"], 32, "its image_size is neither"),
-            (["dataset"], ["tiny"], "it lacks the data set's name"),
+            (["splits", "train", "count"], "many"),
+            (["splits", "train", "per_class"], [12, 12]),
+            (["splits", "train", "per_class"], None),
+            (["splits", "train", "records", "bytes"], "7"),
+            (["splits", "train", "records", "file"], 5),
+            (["splits", "train", "records", "file"], "a\0b"),
+            (["splits", "train", "records"], []),
+            (["splits", "train"], 5),
+            (["splits"], [5]),
+            (["classes"], []),
+            (["classes"], 5),
+            (["image_size"], [8]),
+            (["image_size"], 32),
+            (["mean"], [10**400, 1, 1]),
+            (["mean"], ["a", "b", "c"]),
+            (["std"], None),
+            (["dataset"], ["tiny"]),
+            (["format"], 2),
         ],
     )
-    def test_what_opens_a_set_refuses_a_manifest_that_is_none(self, tiny, path, value, what):
+    def test_a_manifest_that_is_none_is_refused(self, tiny, path, value):
         with tiny.manifest() as manifest:
             entry = manifest
             for key in path[:-1]:
                 entry = entry[key]
             entry[path[-1]] = value
-        tiny.refused(f"manifest.json: .*{what}")
+        tiny.refused(r"manifest.json is |\.rec|a\0b")
+        report = check(tiny.folder)
+        assert not report.ok and list(report.problems) == ["manifest.json"]
+
+    def test_images_of_another_size_than_the_manifest_says(self, tiny):
+        with tiny.manifest() as manifest:
+            manifest["image_size"] = [7, 6]
+        assert "6x8 instead of 6x7" in check(tiny.folder).text()
 
     def test_manifests_that_are_none(self, tiny):
         for content in (b"", b"\xff\xfe", b"[]", b"[" * 100_000, b"{" * 10):
@@ -472,8 +429,6 @@ class TestFilesAndManifest:
                 check(folder)
         with pytest.raises(DMRError, match="cannot be read"):
             check(tiny.path("rec"))
-        with pytest.raises(DMRError, match="name 1 or more"):
-            check(tiny.folder, sample=0)
 
 
 class TestText:
@@ -487,7 +442,7 @@ class TestText:
 
     def test_without_a_command(self, tiny):
         tiny.flip("rec", 80)
-        for command in (None, 5, "dmr -q tests", "dmr prepare \x1b[31m"):
+        for command in (None, 5, "dmr -q tests"):
             with tiny.manifest() as manifest:
                 manifest["command"] = command
             last = check(tiny.folder).text().splitlines()[-1]
@@ -538,7 +493,7 @@ def fuzz(originals, folder, times, seed):
         tiny.write(kind, damaged)
         report = check(tiny.folder)
         assert report.ok == (damaged == content), (seed, turn, report.text())
-        assert "\0" not in report.text() and "test: 6 records" in report.text()
+        assert "\0" not in report.text()
         if damaged != content:
             try:
                 tiny.write(kind, damaged, adopt=True)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -57,7 +58,7 @@ def test_an_image_of_another_size_is_none_of_the_set():
 
 
 @pytest.fixture
-def official(monkeypatch, tmp_path):
+def official(monkeypatch):
     """CIFAR-10 as if it were 60 images: an archive's files, and what is in them."""
     files, truth = cifar(10, per_batch=10)
     digests = {
@@ -65,11 +66,9 @@ def official(monkeypatch, tmp_path):
         for split, (pixels, labels) in truth.items()
     }
     found = {split: content.split_digest(each) for split, each in digests.items()}
-    known = tmp_path / "known"
-    known.write_bytes(b"".join(d[: content.PREFIX] for each in digests.values() for d in each))
+    facts = replace(content.PUBLISHED["cifar10"], train_images=50, test_images=10)
     monkeypatch.setitem(content.DIGESTS, "cifar10", found)
-    monkeypatch.setitem(content._KNOWN, "cifar10", {"train": 50, "test": 10})
-    monkeypatch.setattr(content, "file_of", lambda dataset: str(known))
+    monkeypatch.setitem(content.PUBLISHED, "cifar10", facts)
     return SimpleNamespace(files=files, truth=truth, digests=found)
 
 
@@ -83,13 +82,6 @@ def test_a_digest_depends_on_images_and_labels_but_not_on_their_order():
     # As in the official binary files: the label, then red, green and blue.
     plane = pixels[0].transpose(2, 0, 1).tobytes()
     assert digests[0] == hashlib.sha256(b"\x01" + plane).digest()
-
-
-def test_the_beginnings_of_all_digests_ship_with_the_package():
-    known = content.known_images("cifar10")
-    assert {split: sum(each.values()) for split, each in known.items()} == content._KNOWN["cifar10"]
-    assert max(max(each.values()) for each in known.values()) == 1  # no two images are alike
-    assert content.known_images("cifar100") is None
 
 
 def test_the_set_is_the_same_whatever_it_comes_in(official, tmp_path):
@@ -172,14 +164,14 @@ def change_splits(root, truth):
 @pytest.mark.parametrize(
     "change, words",
     [
-        (change_a_pixel, r"train has 50 images of 50, 1 is not .*0007.png'\), 1 .* missing; get"),
-        (move_to_another_class, r"test has 10 .*, 1 is in .*\('.*moved.png' is one of .*\); get"),
-        (double_one_for_another, r"train has 50 .*1 is there again \(.*\), 1 of the set is"),
-        (take_one_away, r"train has 49 images of 50, 1 of the set is missing"),
-        (make_jpegs, r"50 are not the set's .*10 are not .*or lossless images, or"),
-        (change_splits, r"train has 51 .*1 is not .*new.png.*; test has 9 images of 10, 1 of"),
+        (change_a_pixel, "some images or labels of train are not the official ones; get"),
+        (move_to_another_class, "some images or labels of test are not"),
+        (double_one_for_another, "some images or labels of train are not"),
+        (take_one_away, "train has 49 images instead of 50; get"),
+        (make_jpegs, "of train are not .* of test are not .* or lossless images"),
+        (change_splits, "train has 51 images .*; test has 9 images instead of 10"),
     ],
-)  # fmt: skip
+)
 def test_whatever_is_not_the_set_is_refused_in_one_line(official, tmp_path, change, words):
     tree = tmp_path / "tree"
     save_tree(tree, official.truth)
@@ -195,13 +187,8 @@ def test_whatever_is_not_the_set_is_refused_in_one_line(official, tmp_path, chan
 def test_noise_in_the_official_layout_is_not_the_set(tmp_path, number):
     files, _ = cifar(number)
     archive = tar_of(tmp_path / f"cifar-{number}-python.tar.gz", files)
-    with pytest.raises(DMRError, match=f"is not cifar{number}: train has ") as refused:
+    with pytest.raises(DMRError, match=f"is not cifar{number}: train has .* instead of 50,000"):
         prepare_cifar(f"cifar{number}", archive, tmp_path / "out")
-    if number == 10:
-        assert "20 are not the set's ('train image 0', 'train image 1', ...)" in str(refused.value)
-        assert "50,000 of the set are missing" in str(refused.value)
-    else:  # its images are not known one by one
-        assert "and their digest is not the set's" in str(refused.value)
 
 
 def test_an_image_of_no_class_is_named(official, tmp_path):
@@ -242,12 +229,12 @@ def test_what_an_older_version_prepared_must_be_prepared_again(official, tmp_pat
     prepare_cifar("cifar10", archive, out)
     manifest = (out / "manifest.json").read_text()
     (out / "manifest.json").write_text(manifest.replace('"official"', '"unofficial"'))
-    with pytest.raises(DMRError, match="did not verify .* again: dmr prepare .* --overwrite"):
+    with pytest.raises(DMRError, match="not verified .* again: dmr prepare .* --overwrite"):
         open_prepared(out)
-    assert "did not verify" in check(out).text()
+    assert "not verified" in check(out).text()
     digest = official.digests["test"]
     (out / "manifest.json").write_text(manifest.replace(digest, digest[::-1]))
-    with pytest.raises(DMRError, match="as cifar10 from images that are not that set's"):
+    with pytest.raises(DMRError, match="as cifar10, but its images were not verified"):
         open_prepared(out)
     # Doing what the refusal says helps.
     cli._main(["prepare", "cifar10", "--source", archive, "--out", str(out), "--overwrite"])
@@ -298,10 +285,10 @@ def test_cifar10_itself(tmp_path):
         print(refusal.value)
 
     cv2.imwrite(str(cat[0]), np.where(image < 255, image + 1, image))
-    refused(r"1 is not the set's \('train/cat/.*'\), 1 of the set is missing")
+    refused("some images or labels of train are not")
     cv2.imwrite(str(cat[0]), image)
     cat[0].rename(tree / "train" / "dog" / "moved.png")
-    refused(r"1 is in another class .* is one of cat\); get")
+    refused("some images or labels of train are not")
     (tree / "train" / "dog" / "moved.png").unlink()
     shutil.copy(cat[1], tree / "train" / "cat" / "again.png")
-    refused(r"1 is there again .*, 1 of the set is missing")
+    refused("some images or labels of train are not")

@@ -250,6 +250,16 @@ class TestFolder:
         data, _ = collect(training_batches(prepared, recipe, seed=1, epoch=1))
         assert len(data) == 11
 
+    def test_an_image_full_of_recordios_magic_word_is_kept(self, folder, tmp_path):
+        write_image(folder[0] / "train" / "cat" / "marked", 1, extension=".jpg")
+        path = folder[0] / "train" / "cat" / "marked.jpg"
+        words = struct.pack("<I", 0xCED7230A) * 1000
+        comment = b"\xff\xfe" + struct.pack(">H", 4 + len(words)) + b"zz" + words
+        path.write_bytes(path.read_bytes()[:2] + comment + path.read_bytes()[2:])
+        prepared = prepare_folder(folder[0], tmp_path / "out", name="pets")
+        assert path.read_bytes() in [data for _, data in read_all(prepared, "train")]
+        assert check(tmp_path / "out").ok
+
     def test_preparing_twice_gives_the_same_bytes(self, folder, tmp_path):
         source, _ = folder
         hashes = []
@@ -388,7 +398,7 @@ class TestFolder:
             file.write(b"x")
         with pytest.raises(SystemExit):
             main(["check", out])
-        assert r"odd\udcff\n-out --overwrite" in capsys.readouterr().out.splitlines()[-1]
+        assert r"odd\udcff\n-out' --overwrite" in capsys.readouterr().out.splitlines()[-1]
         os.mkdir(odd + b"/train/empty\n")
         with pytest.raises(DMRError, match="has no images") as refused:
             prepare_folder(os.fsdecode(odd), out, name="pets")
@@ -420,7 +430,7 @@ class TestQuickCheck:
 
     def test_a_record_file_without_its_index(self, prepared):
         os.remove(prepared.split("train").index)
-        with pytest.raises(DMRError, match=r"index .*train\.idx is missing"):
+        with pytest.raises(DMRError, match=r"train\.idx is missing"):
             open_prepared(prepared.directory)
 
     def test_a_truncated_record_file(self, prepared):
@@ -542,7 +552,7 @@ class TestReading:
         for kind, content in files.items():
             (tmp_path / kind).write_bytes(content)
         changed = replace(entry, **{kind: str(tmp_path / kind) for kind in files})
-        with pytest.raises(DMRError, match="is damaged: record [01] cannot be read"):
+        with pytest.raises(DMRError, match="is damaged(: record 0 cannot be read|; prepare)"):
             collect(evaluation_batches(replace(prepared, splits={"test": changed}), DIGITS))
 
     def test_the_exif_rotation_is_ignored_as_it_is_in_preparing(self):

@@ -12,7 +12,6 @@ from dmr_gluon.analysis.conversion import convert_run, convert_training
 from dmr_gluon.analysis.symbol_parity import randomise
 from dmr_gluon.errors import DMRError
 from dmr_gluon.models.equivalence import convert, convert_arrays, fold, unfold
-from dmr_gluon.models.names import get_spec
 from dmr_gluon.models.serialization import save_model
 from dmr_gluon.paper.recipes import Recipe
 from dmr_gluon.runs import log as runlog
@@ -203,16 +202,6 @@ def test_what_has_no_other_form_is_refused(name, function, words):
     net.initialize()
     with pytest.raises(DMRError, match=words):
         function(net)
-
-
-def test_arrays_that_are_not_of_the_network_are_refused_by_name():
-    spec = get_spec("cifar_dmrnet8")
-    with pytest.raises(
-        DMRError, match="stage1_block1_branches_conv1_weight: the array of branch 2"
-    ):
-        convert_arrays(
-            {"stage1_block1_branch1_conv1_weight": np.zeros((16, 16, 3, 3))}, spec, "grouped"
-        )
 
 
 def test_a_converted_run_is_resumed_as_if_nothing_had_happened(short_run, tmp_path):

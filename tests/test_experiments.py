@@ -69,7 +69,7 @@ class TestCells:
         assert names("figure 6", rows=["L=6"]) == [
             "cifar_plain14", "cifar_resnet14_blocks3", "cifar_resnet14",
         ]  # fmt: skip
-        with pytest.raises(DMRError, match="depth 22 does not fit"):
+        with pytest.raises(DMRError, match="depth 22 is not 6n"):
             select("figure 6", rows=["L=10"])
 
     def test_the_recipe_is_that_of_the_data_set(self):

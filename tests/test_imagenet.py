@@ -125,7 +125,7 @@ def test_classes_have_their_words_beside_their_numbers(tmp_path):
     fit(recipe, RunOptions(data_dir=str(tmp_path / "set"), run_dir=run, resume=True))
     manifest["words"] = ["tench"]
     (tmp_path / "set" / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(DMRError, match="words are not one text for each class"):
+    with pytest.raises(DMRError, match="words for 3 classes"):
         open_prepared(tmp_path / "set")
 
 

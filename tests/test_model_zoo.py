@@ -14,7 +14,6 @@ from dmr_gluon import Backbone, get_model, model_zoo
 from dmr_gluon.errors import DMRError
 from dmr_gluon.models.names import get_spec
 from dmr_gluon.models.network import Network
-from dmr_gluon.models.norm_layers import replace_norms
 from dmr_gluon.models.serialization import save_model
 from dmr_gluon.paper.numbers import NETWORKS
 from dmr_gluon.runtime import mx
@@ -158,19 +157,6 @@ class TestNormLayers:
         changed = step(net, 10)
         assert {"stem_conv_weight", "stage2_block1_branch1_bn1_gamma", "head_fc_bias"} <= changed
         assert_close(reloaded_logits(net, tmp_path, batch()), net(batch()).asnumpy())
-
-    def test_a_network_in_another_form_is_refused(self):
-        net = get_model("cifar_dmrnet20")
-        net.fuse_for_cpu()
-        with pytest.raises(DMRError, match="before a network is fused"):
-            replace_norms(net, nn.BatchNorm)
-
-    def test_a_network_that_was_traced_is_traced_anew(self):
-        net = randomised(get_model("cifar_dmrnet8"))
-        net.hybridize()
-        before = net(batch()).asnumpy()
-        replace_norms(net, norm_kwargs={"epsilon": 1.0})
-        assert np.abs(net(batch()).asnumpy() - before).max() > 1e-3
 
     def test_synchronised_bn_is_made(self):
         net = get_model(
@@ -334,19 +320,17 @@ class TestFeatures:
         "name", ["cifar_resnet8", "cifar_dilnet8_grouped", "cifar_dmrnet8_k3",
                  "cifar_dmrnet8_unshared", "cifar_dmrnet8_grouped"],
     )  # fmt: skip
-    @pytest.mark.parametrize("streams", ["mean", "concatenate"])
-    def test_every_kind_of_network(self, name, streams):
+    def test_every_kind_of_network(self, name):
         net = get_model(name)
         randomise(net)
-        maps = Backbone(net, (4, 1, 2), streams)(batch())
+        maps = Backbone(net, (4, 1, 2))(batch())
         last, first, middle = maps
         for found, expected in zip((first, middle, last), self.streams(net, batch())):
             if net.spec.form == "grouped" and net.spec.family == "dmrnet":
                 alone = found is last
                 expected = expected if alone else np.split(expected, 2, axis=1)
             if isinstance(expected, list):
-                joined = np.concatenate(expected, axis=1)
-                expected = joined if streams == "concatenate" else np.mean(expected, axis=0)
+                expected = np.mean(expected, axis=0)
             assert_close(found, expected)
 
     @pytest.mark.parametrize("prefix", ["", "a_"])
@@ -381,18 +365,17 @@ class TestFeatures:
         assert [one.shape for one in net.features[:2](batch())] == [(4, 16, 32, 32)] * 2
 
     @pytest.mark.parametrize(
-        "name, strides, streams, words",
+        "name, strides, words",
         [
-            ("cifar_dmrnet8", (4, 8), "mean", "no features of stride 8; .* of stride 1, 2, 4"),
-            ("dmrnet29", (2,), "mean", "stride 2; .* 4, 8, 16, 32"),
-            ("cifar_dmrnet8", (2, 2), "mean", "once"),
-            ("cifar_dmrnet8", (), "mean", "once"),
-            ("cifar_dmrnet8", (2,), "sum", "'mean' or 'concatenate'"),
+            ("cifar_dmrnet8", (4, 8), "no features of stride 8; .* of stride 1, 2, 4"),
+            ("dmrnet29", (2,), "stride 2; .* 4, 8, 16, 32"),
+            ("cifar_dmrnet8", (2, 2), "once"),
+            ("cifar_dmrnet8", (), "once"),
         ],
     )
-    def test_what_there_is_not_is_refused(self, name, strides, streams, words):
+    def test_what_there_is_not_is_refused(self, name, strides, words):
         with pytest.raises(DMRError, match=words):
-            Backbone(get_model(name), strides, streams)
+            Backbone(get_model(name), strides)
 
 
 def test_a_new_output_has_the_old_ones_type():

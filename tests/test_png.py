@@ -88,7 +88,7 @@ class TestEncoding:
         with Image.open(io.BytesIO(encoded)) as theirs:
             assert theirs.mode == "RGB" and (np.asarray(theirs) == image).all()
         with records_of([encoded]) as records:
-            assert (records.image(0)[0] == image).all()
+            assert (records.images([0])[0][0] == image).all()
 
     def test_mxnet_reads_the_same_pixels(self, records_of):
         images = [picture((32, 32), seed) for seed in range(4)]
@@ -192,14 +192,14 @@ class TestReading:
     def test_jpegs_have_opencvs_pixels(self, mode, options, records_of):
         encoded = jpeg(picture((61, 83)), mode, **options)
         with records_of([encoded]) as records:
-            image, _ = records.image(0)
+            (image,), _ = records.images([0])
         assert image.shape == (61, 83, 3) and (image == by_opencv(encoded)).all()
 
     def test_a_jpeg_with_bytes_between_its_parts_is_still_read(self, records_of, capfd):
         encoded = jpeg(picture((61, 83)))
         encoded = encoded[:-2] + b"\0\0\0" + encoded[-2:]
         with records_of([encoded]) as records:
-            assert (records.image(0)[0] == by_opencv(encoded)).all()
+            assert (records.images([0])[0][0] == by_opencv(encoded)).all()
 
 
 class TestDamage:
@@ -214,7 +214,7 @@ class TestDamage:
         with records_of([bytes(one) for one in damaged]) as records:
             for number in range(len(damaged)):
                 try:
-                    assert (records.image(number)[0] == image).all()
+                    assert (records.images([number])[0][0] == image).all()
                 except DMRError as error:
                     assert f"record {number} cannot be read" in str(error)
                     refused.append(number // 3)

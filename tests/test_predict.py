@@ -68,7 +68,7 @@ def test_predictions_are_those_of_the_evaluation(
     prepared = open_prepared(digits)
     with RecordFile(prepared.split("test")) as records:
         for number in range(8):
-            image = cv2.cvtColor(records.image(number)[0], cv2.COLOR_RGB2BGR)
+            image = cv2.cvtColor(records.images([number])[0][0], cv2.COLOR_RGB2BGR)
             cv2.imwrite(str(tmp_path / f"{number}.png"), image)
     status, out, _ = predict(tmp_path, "--json", "--top", "11")
     lines = [json.loads(line) for line in out.splitlines()]

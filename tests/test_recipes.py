@@ -95,7 +95,7 @@ def test_a_value_that_does_not_fit_is_refused(change):
     "change, words",
     [
         ({"image_size": 300}, "a shorter side of 256 is too small for a crop of 300 x 300"),
-        ({"train_short_side": (480, 256)}, "the smaller first"),
+        ({"train_short_side": (480, 256)}, "smaller first"),
         ({"pad": 4}, "pad is for images that are not scaled"),
         ({"eval_short_side": None}, "both train_short_side and eval_short_side"),
     ],

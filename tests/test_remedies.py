@@ -91,11 +91,11 @@ CROPS --data-dir data/photos --image-size 48
     then CROPS --data-dir data/photos --image-size 32
 # Data that is damaged
 rm data/mine/train.idx && MINE
-    says is missing; prepare the data set again
+    says bytes; prepare the data set again with --overwrite
     then dmr prepare folder images --out data/mine --overwrite
     then MINE
 truncate data/mine/train.rec && MINE
-    says half copied: prepare the data set again
+    says bytes; prepare the data set again with --overwrite
     then dmr prepare folder images --out data/mine --overwrite
     then MINE
 truncate data/mine/manifest.json && MINE

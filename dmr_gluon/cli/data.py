@@ -14,8 +14,6 @@ def add_commands(commands):
     text = "verify a prepared set against its manifest: every record, image and hash"
     parser = commands.add_parser("check", function=_check, help=text)
     parser.add_argument("data_dir", metavar="DIR", help="folder of a prepared set")
-    parser.add_argument("--sample", type=int, metavar="N", help="decode only N images of a split")
-    parser.add_argument("--no-hashes", action="store_true", help="leave out the files' SHA-256")
 
     text = "draw a set's images as training and evaluation see them"
     parser = commands.add_parser("show", function=_show, help=text)
@@ -68,7 +66,7 @@ def _prepare(options):
 def _check(options):
     from ..data.check import check
 
-    report = check(options.data_dir, sample=options.sample, hashes=not options.no_hashes)
+    report = check(options.data_dir)
     print(report.text())
     if not report.ok:
         sys.exit(1)

@@ -3,7 +3,7 @@
 An epoch is a permutation of the images and a row of random numbers for each position, both drawn
 from seed and epoch alone. So it is bit-identical for any number of threads, devices and workers;
 each worker reads only its shard of every batch; and a run resumes in the middle of an epoch
-without reading the first half again. MXNet's ImageRecordIter can do none of this.
+without reading the first half again. MXNet's ImageRecordIter offers none of this.
 """
 
 from collections import namedtuple
@@ -31,7 +31,7 @@ def training_batches(
     seed, epoch : int
         Determine the order and the augmentation.
     start : int
-        Batches to skip; they have been trained on.
+        Batches to skip: those already trained on.
     shard : Shard
         Which worker's part of every batch.
     reshuffled_at : sequence of int
@@ -42,13 +42,13 @@ def training_batches(
     Yields
     ------
     Batch
-        This worker's shard of ``recipe.batch_size`` images; the last batch of an epoch has the
-        rest. See :data:`dmr_gluon.data.reader.Batch`.
+        This worker's shard of ``recipe.batch_size`` images; the last batch of an epoch may be
+        smaller. See :data:`dmr_gluon.data.reader.Batch`.
 
     Raises
     ------
     DMRError
-        If images have another size than the recipe takes, or a record is damaged.
+        If images do not have the recipe's size, or a record is damaged.
     """
     check_image_size(prepared, recipe)
     split = prepared.split("train")
@@ -66,13 +66,13 @@ def training_batches(
 
 
 def evaluation_batches(prepared, recipe, split="test", shard=WHOLE, threads=None):
-    """Yield a split's images, or a worker's shard of them: once each, in the order of the file.
+    """Yield each image of a split, or of a worker's shard of it, once, in the file's order.
 
     Parameters
     ----------
     prepared : RecordDataset
     recipe : Recipe
-        Its image sizes and its batch size are used.
+        Provides image sizes and batch size.
     split : str
     shard : Shard
     threads : int, optional
@@ -99,12 +99,12 @@ def evaluation_batches(prepared, recipe, split="test", shard=WHOLE, threads=None
 
 
 def share_of(count, shard):
-    """Return the slice of ``count`` things that belongs to a shard: near-equal, in order."""
+    """Return a shard's slice of ``count`` items; shards are contiguous and differ by at most 1."""
     return slice(count * shard.index // shard.count, count * (shard.index + 1) // shard.count)
 
 
 def check_image_size(prepared, recipe):
-    """Refuse images whose size does not fit a recipe that takes them whole.
+    """Refuse images of the wrong size for a recipe that does not scale them.
 
     Parameters
     ----------
@@ -115,20 +115,20 @@ def check_image_size(prepared, recipe):
     ------
     DMRError
     """
-    size = f"{recipe.image_size}x{recipe.image_size}"
     height, width = prepared.image_size or (0, 0)
     if recipe.train_short_side is not None or height == width == recipe.image_size:
         return
-    found = f"of {width}x{height}" if height else "of different sizes"
+    size = f"{recipe.image_size}x{recipe.image_size}"
     remedy = f"give --image-size {height}"
     if height != width or not height:
         remedy = (
             f"make it again from the images with 'dmr prepare folder SRC --resize {size} "
             f"--out DIR', or scale and crop them with train_imagenet.py"
         )
+    found = f"of {width}x{height}" if height else "of different sizes"
     raise DMRError(
-        f"{prepared.directory} has images {found}, but the recipe takes whole images of "
-        f"{size}; {remedy}"
+        f"{prepared.directory} has images {found}, but the recipe expects {size}, unscaled; "
+        f"{remedy}"
     )
 
 

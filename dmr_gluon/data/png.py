@@ -2,7 +2,7 @@
 
 8-bit RGB, not interlaced, one IDAT chunk, no filters, stored instead of deflated: inflating a
 32x32 image would take longer than everything else done with it, to save a quarter of its bytes.
-Every PNG decoder reads them. No MXNet.
+Every PNG decoder reads them. Needs no MXNet.
 """
 
 import struct
@@ -19,15 +19,13 @@ _CHUNK = struct.Struct(">I4s")  # length and kind, before the content and its ch
 
 
 def _chunk(kind, content):
-    checked = kind + content
-    length, checksum = len(content), zlib.crc32(checked)
-    return struct.pack(">I", length) + checked + struct.pack(">I", checksum)
+    checksum = struct.pack(">I", zlib.crc32(kind + content))
+    return _CHUNK.pack(len(content), kind) + content + checksum
 
 
 def _beginning(height, width):
-    return b"\x89PNG\r\n\x1a\n" + _chunk(
-        b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    )
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header)
 
 
 _END = _chunk(b"IEND", b"")
@@ -54,9 +52,9 @@ def encode(image):
 
 
 def rows_of(encoded):
-    """Return the rows of an image encoded by :func:`encode`, each preceded by its filter's number.
+    """Return the rows of an image that :func:`encode` encoded, each preceded by its filter number.
 
-    Detects damage: zlib's own checksum covers every row.
+    Detects damage: zlib's checksum covers every row.
 
     Parameters
     ----------
@@ -65,7 +63,7 @@ def rows_of(encoded):
     Returns
     -------
     (height, width), bytes
-        None, None for any other image, whole or damaged.
+        None, None for any other image, and for a damaged one.
     """
     other = None, None
     begin, end = _BEGINNING + _CHUNK.size, len(encoded) - len(_END) - 4
@@ -74,7 +72,7 @@ def rows_of(encoded):
     size = _size(bytes(encoded[:_BEGINNING]))
     if size is None or _CHUNK.unpack_from(encoded, _BEGINNING) != (end - begin, b"IDAT"):
         return other
-    # PNGs of other encoders need not be inflated to be recognised.
+    # Other encoders' PNGs are recognised without inflating them.
     if encoded[begin : begin + len(_ZLIB)] != _ZLIB:
         return other
     height, row = size[0], 1 + 3 * size[1]
@@ -90,7 +88,7 @@ def rows_of(encoded):
 
 @lru_cache(maxsize=64)
 def _size(beginning):
-    """Return the (height, width) that a PNG's first bytes declare; None if it is not ours."""
+    """Return the (height, width) in a PNG's first bytes; None for another encoder's PNG."""
     width, height = struct.unpack_from(">II", beginning, 16)
     ours = width * height <= MOST_PIXELS and beginning == _beginning(height, width)
     return (height, width) if ours else None

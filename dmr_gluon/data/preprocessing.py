@@ -1,4 +1,4 @@
-"""Preprocess images, and provide those on which exported networks are verified and calibrated."""
+"""Preprocess images, and provide those that exported networks are verified and calibrated with."""
 
 from dataclasses import dataclass, replace
 from typing import Optional, Tuple
@@ -10,7 +10,7 @@ from .loader import evaluation_batches
 
 
 def batch_size(image_size):
-    """Return images per batch: one process per variant holds a batch's activations."""
+    """Return the images per batch: one process per variant holds a batch's activations."""
     return max(8, min(64, 2**19 // image_size**2))
 
 
@@ -25,7 +25,7 @@ class Preparation:
     mean, std : sequence of float or None
         R, G, B in 0-255; None if the network's training data is unknown.
     short_side : int or None
-        Larger images are scaled to this shorter side before the centre is cropped.
+        Images are scaled to this shorter side before the centre is cropped; None: to image_size.
     """
 
     image_size: int
@@ -82,13 +82,28 @@ class Preparation:
         return np.rint(data * std + mean).transpose(0, 2, 3, 1)
 
     def _mean_and_std(self):
-        return (
-            np.array(one, np.float32).reshape(3, 1, 1)
-            for one in (self.mean or (0, 0, 0), self.std or (1, 1, 1))
-        )
+        statistics = self.mean or (0, 0, 0), self.std or (1, 1, 1)
+        return (np.array(one, np.float32).reshape(3, 1, 1) for one in statistics)
 
 
-class PreparedImages:
+class _Images:
+    """Images to test, calibrate and illustrate an exported network with."""
+
+    def batches(self):
+        """Yield (n, 3, height, width) of float32, normalised, and the labels or None."""
+        return self._batches("test", self.count)
+
+    def calibration(self, count):
+        """Return images other than the test's: (n, 3, height, width), normalised."""
+        return np.concatenate([data for data, _ in self._batches("train", count)])
+
+    def example(self):
+        """Return the first test image, (3, height, width), its label or None, and its origin."""
+        data, labels = next(iter(self.batches()))
+        return data[0], None if labels is None else int(labels[0]), self.origin
+
+
+class PreparedImages(_Images):
     """Images of a prepared set, preprocessed as in evaluation.
 
     Parameters
@@ -106,23 +121,18 @@ class PreparedImages:
         self._recipe = replace(recipe, batch_size=batch_size(recipe.image_size))
         whole = prepared.split("test").count
         self.count = whole if count is None else min(count, whole)
+        self.origin = f"the first test image of {prepared.name}"
 
-    def batches(self):
-        """Yield (n, 3, height, width) of float32, normalised, and the labels."""
-        return _first(evaluation_batches(self._prepared, self._recipe), self.count)
-
-    def calibration(self, count):
-        """Return training images without augmentation: (n, 3, height, width), normalised."""
-        batches = evaluation_batches(self._prepared, self._recipe, "train")
-        return np.concatenate([data for data, _ in _first(batches, count)])
-
-    def example(self):
-        """Return the first test image, (3, height, width), its label, and its origin."""
-        data, label = next(iter(self.batches()))
-        return data[0], int(label[0]), f"the first test image of {self._prepared.name}"
+    def _batches(self, split, count):
+        left = count
+        for data, labels in evaluation_batches(self._prepared, self._recipe, split):
+            yield data[:left], labels[:left]
+            left -= len(data)
+            if left <= 0:
+                return
 
 
-class MadeImages:
+class MadeImages(_Images):
     """Synthetic coloured blots, deterministic, for networks without a prepared set.
 
     Parameters
@@ -131,37 +141,17 @@ class MadeImages:
     count : int
     """
 
+    origin = "coloured blots, made up"
+
     def __init__(self, preparation, count):
         self._preparation, self.count = preparation, count
 
-    def batches(self):
-        """Yield (n, 3, height, width) of float32, and None for the labels."""
-        return ((data, None) for data in self._made(self.count, seed=0))
-
-    def calibration(self, count):
-        """Return other blots, to calibrate with."""
-        return np.concatenate(list(self._made(count, seed=1)))
-
-    def example(self):
-        """Return the first image, None for its label, and its origin."""
-        return next(self._made(1, seed=0))[0], None, "coloured blots, made up"
-
-    def _made(self, count, seed):
-        random = np.random.RandomState(seed)
+    def _batches(self, split, count):
+        random = np.random.RandomState(0 if split == "test" else 1)
         size = self._preparation.image_size
         most = batch_size(size)
         for begin in range(0, count, most):
             blots = random.uniform(-40, 296, (min(most, count - begin), 6, 6, 3))
             images = [cv2.resize(one, (size, size), interpolation=cv2.INTER_CUBIC) for one in blots]
             pixels = np.stack(images).clip(0, 255).round().astype(np.float32)
-            yield self._preparation.normalised(pixels)
-
-
-def _first(batches, count):
-    """Yield batches with the first ``count`` images."""
-    left = count
-    for data, label in batches:
-        yield data[:left], label[:left]
-        left -= len(data)
-        if left <= 0:
-            return
+            yield self._preparation.normalised(pixels), None

@@ -1,7 +1,6 @@
-"""Read images from a RecordIO file in any order, ahead of their use. No MXNet."""
+"""Read images from a RecordIO file in any order, ahead of their use. Needs no MXNet."""
 
 import os
-from array import array
 from collections import deque, namedtuple
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,15 +20,13 @@ Batch = namedtuple("Batch", "data label")
 #: Values that one thread prepares at a time, about: 64 images of 32x32.
 _BLOCK = 64 * 3 * 32 * 32
 #: What a damaged index or record raises: offsets beyond any file, memory or integer.
-_DAMAGE = (IndexError, ValueError, OverflowError, OSError, MemoryError)
+_DAMAGE = (ValueError, OverflowError, OSError, MemoryError)
 #: Batches that are prepared before they are asked for.
 _AHEAD = 3
 
 
 class RecordFile:
-    """The records of one split, by number.
-
-    Use as a context manager.
+    """The records of one split, by number; a context manager.
 
     Parameters
     ----------
@@ -44,16 +41,11 @@ class RecordFile:
     def __init__(self, split):
         self.path = split.records
         try:
-            with open(split.index, "rb") as index:
-                self._offsets = array("q", (at for _, _, at in form.index_lines(index)))
+            self._offsets = form.read_index(split.index)
             self._file = open(split.records, "rb", buffering=0)  # noqa: SIM115, closed by __exit__
-        except (OSError, TypeError) as error:
-            reason = getattr(error, "strerror", None) or "it is damaged"
-            raise DMRError(
-                f"{split.records} or its index cannot be read ({reason}); prepare the data set "
-                f"again with --overwrite"
-            ) from error
-        self._offsets.append(os.fstat(self._file.fileno()).st_size)
+        except (OSError, form.Broken) as error:
+            raise DMRError(f"{error}; prepare the data set again with --overwrite") from error
+        self._offsets = np.append(self._offsets, os.fstat(self._file.fileno()).st_size)
 
     def __enter__(self):
         return self
@@ -61,18 +53,8 @@ class RecordFile:
     def __exit__(self, *_):
         self._file.close()
 
-    def __len__(self):
-        return len(self._offsets) - 1
-
-    def image(self, number):
-        """Return one image and its label; see :meth:`images`."""
-        images, labels = self.images([number])
-        return images[0], labels[0]
-
     def images(self, numbers):
-        """Return several images and their labels.
-
-        May be called from several threads at once.
+        """Return images and their labels. Thread-safe.
 
         Parameters
         ----------
@@ -81,8 +63,8 @@ class RecordFile:
         Returns
         -------
         sequence of numpy.ndarray, list of int
-            Images of (height, width, 3) of uint8, RGB; a single array if all have one size and
-            the form of :mod:`.png`.
+            Images (height, width, 3) of uint8, RGB; a single array if all have one size and the
+            format of :mod:`.png`.
 
         Raises
         ------
@@ -92,7 +74,7 @@ class RecordFile:
         images, labels, plain = [None] * len(numbers), [], {}
         for place, number in enumerate(numbers):
             try:
-                start, end = self._offsets[number], self._offsets[number + 1]
+                start, end = self._offsets[number : number + 2].tolist()
                 record = os.pread(self._file.fileno(), end - start, start)
                 label, encoded = form.split_record(record)
                 size, rows = png.rows_of(encoded)
@@ -132,7 +114,7 @@ def _decode(encoded):
 
 
 def batches(split, numbers, shape, transform, threads=None):
-    """Yield batches of prepared images, made on all cores ahead of their use.
+    """Yield batches of transformed images, prepared on all cores ahead of their use.
 
     Parameters
     ----------
@@ -143,10 +125,10 @@ def batches(split, numbers, shape, transform, threads=None):
         Shape of one prepared image.
     transform : function
         Called with images as ``RecordFile.images`` returns them, their place (batch, slice of its
-        rows) and the array to fill, float32 of shape (n, \\*shape). Must not depend on which
-        thread calls it when.
+        rows) and the array to fill, float32 of shape (n, \\*shape). Must not depend on the thread
+        or on the order of the calls.
     threads : int, optional
-        Default: one for each core.
+        Default: one per core.
 
     Yields
     ------

@@ -4,8 +4,8 @@ A record is the magic word, a word with 3 bits of kind and 29 bits of length, an
 padded with zeros to 4 bytes. Content that contains the magic word at a multiple of 4 is split
 there into parts (kinds 1, 2, ..., 3; a whole record has kind 0), each without that word.
 
-Reading stays within the file, whatever the bytes are, and raises only :class:`Broken` and
-OSError. No MXNet.
+Reading stays within the file, whatever its bytes, and raises only :class:`Broken` and OSError.
+Needs no MXNet.
 """
 
 import io
@@ -22,12 +22,9 @@ _HEAD = struct.Struct("<4sI")
 _HEADER = struct.Struct("<IfQQ")  # MXNet's: flag, label, number, a second number
 #: Bytes of the smallest record: one without an image.
 SMALLEST_RECORD = _HEAD.size + _HEADER.size
-#: Parts of a record; an image hardly ever contains the magic word even once.
-MAX_PARTS = 1000
 _MAX_LENGTH = (1 << 29) - 1
 LARGEST_IMAGE = _MAX_LENGTH - _HEADER.size
 _MAX_LABEL = 1 << 24  # float32 holds every whole number up to here
-_INDEX_LINE = re.compile(rb"(0|[1-9][0-9]{0,17})\t(0|[1-9][0-9]{0,17})\n")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
 _EXIF = re.compile(rb"(?:Exif\0\0|eXIf)(II(?=\*\0)|MM(?=\0\*))")
@@ -35,7 +32,7 @@ _ORIENTATION = 0x112
 
 
 class Broken(Exception):
-    """The reason why a record cannot be read."""
+    """A record or an index cannot be read, for this reason."""
 
 
 def record(label, number, image):
@@ -71,11 +68,34 @@ def index_line(number, offset):
     return b"%d\t%d\n" % (number, offset)
 
 
-def index_lines(file):
-    """Yield (line from 0, record, offset) for an index; record and offset are None if malformed."""
-    for number, line in enumerate(iter(lambda: file.readline(64), b"")):
-        match = _INDEX_LINE.fullmatch(line)
-        yield (number, int(match[1]), int(match[2])) if match else (number, None, None)
+def read_index(path):
+    """Return the offsets of the records from an index.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    numpy.ndarray
+        int64, increasing.
+
+    Raises
+    ------
+    Broken
+        If the lines are not those of records 0, 1, 2, ... in the order of the file.
+    OSError
+    """
+    with open(path, "rb") as file:
+        content = file.read()
+    if content.translate(None, b"0123456789\t\n"):
+        raise Broken(f"{path} is damaged")
+    numbers = np.fromstring(content, np.int64, sep=" ")
+    keys, offsets = numbers[::2], numbers[1::2]
+    in_order = len(keys) == len(offsets) == content.count(b"\n")
+    if not in_order or (keys != np.arange(len(keys))).any() or (np.diff(offsets) <= 0).any():
+        raise Broken(f"{path} is damaged")
+    return offsets
 
 
 def read_at(file, position, length):
@@ -103,25 +123,17 @@ def find_record(file, position, limit):
     ------
     Broken
     """
-    parts = []
-    while True:
+    parts, kind = [], None
+    while kind not in (0, 3):
         head = read_at(file, position, min(_HEAD.size, limit - position))
-        if len(head) < _HEAD.size:
-            raise Broken("it is cut off")
-        magic, word = _HEAD.unpack(head)
-        if magic != MAGIC:
-            raise Broken("part of it is missing" if parts else "no record begins here")
+        magic, word = _HEAD.unpack(head) if len(head) == _HEAD.size else (b"", 0)
         kind, length = word >> 29, word & _MAX_LENGTH
-        if kind not in ((2, 3) if parts else (0, 1)) or (kind in (1, 2) and length % 4):
-            raise Broken(f"the word of its length is damaged (kind {kind}, length {length})")
+        expected = kind in ((2, 3) if parts else (0, 1))
+        whole_words = kind in (0, 3) or length % 4 == 0
         parts.append((position + _HEAD.size, length))
         position += _HEAD.size + length + -length % 4
-        if position > limit:
-            raise Broken(f"it is cut off, or its length {length} is damaged")
-        if len(parts) > MAX_PARTS:
-            raise Broken(f"it has more than {MAX_PARTS} parts")
-        if kind in (0, 3):
-            break
+        if magic != MAGIC or not (expected and whole_words) or position > limit:
+            raise Broken("its head is damaged, or it is cut off")
     if parts[0][1] < _HEADER.size:
         raise Broken(f"its length {parts[0][1]} leaves no room for a header")
     return position, parts
@@ -134,7 +146,7 @@ def read_header(file, position, number, classes):
     ----------
     file : file
     position : int
-        Where the record begins; it has been found by :func:`find_record`.
+        Where the record begins; :func:`find_record` has found it.
     number : int
         The number that the record must have.
     classes : int
@@ -149,19 +161,15 @@ def read_header(file, position, number, classes):
     """
     content = read_at(file, position + _HEAD.size, _HEADER.size)
     flag, label, found, second = _HEADER.unpack(content)
-    if flag:
-        raise Broken(f"its header has the flag {flag}, not 0")
+    if (flag, found, second) != (0, number, 0):
+        raise Broken(f"its header is damaged, or that of record {found}")
     if not (0 <= label < classes and label == int(label)):  # NaN fails too
         raise Broken(f"its label {label:.7g} is not one of 0 to {classes - 1}")
-    if second:
-        raise Broken(f"its header has {second} after its number, not 0")
-    if found != number:
-        raise Broken(f"its header has the number {found}")
     return int(label)
 
 
 def split_record(record):
-    """Return the label and the encoded image (a view) of a whole record's bytes.
+    """Split the bytes of one record into its label and its encoded image (a view).
 
     Raises
     ------
@@ -187,8 +195,8 @@ def split_record(record):
 def decode(image):
     """Decode an image.
 
-    EXIF is ignored, as by ImageRecordIter and the reference pipelines: ``dmr prepare`` has turned
-    the images already.
+    EXIF is ignored, as by ImageRecordIter and the reference pipelines: ``dmr prepare`` has already
+    turned the images upright.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
 """Turn decoded images into a network's input, with the paper's augmentation or none.
 
-All randomness comes from numbers that depend on seed, epoch and the image's position in the
-epoch, so an epoch is bit-identical on any number of threads, devices and workers, and can be
-entered in the middle. A transform is called with images (RGB, uint8), their batch, their rows
-in it and the array to fill, (n, 3, height, width) of float32.
+All randomness depends on seed, epoch and the image's position in the epoch alone, so an epoch is
+bit-identical on any number of threads, devices and workers, and can be entered in the middle. A
+transform is called with images (RGB, uint8), the number of their batch, their rows in it and the
+array to fill, (n, 3, height, width) of float32.
 """
 
 import cv2
@@ -22,7 +22,7 @@ _COLOUR_COMPONENTS = np.array(
         [-0.5836, -0.6948, 0.4203],
     ]
 )
-#: OpenCV's warpAffine takes this many pixels along a side.
+#: OpenCV's warpAffine accepts at most this many pixels per side.
 _LONGEST = (1 << 15) - 2
 
 
@@ -35,18 +35,17 @@ class Draws:
         Images of the epoch.
     seed, epoch : int
     reshuffled_at : sequence of int
-        Positions from which the rest of the epoch was drawn again, oldest first: after a rollback
-        a run continues in another order.
+        Positions from which the rest of the epoch was drawn again, oldest first: a run continues
+        in another order after a rollback.
     chunk : int, optional
         Shuffle only within consecutive chunks of this many records. Default: all.
     """
 
     def __init__(self, count, seed, epoch, reshuffled_at=(), chunk=None):
         self.count = count
-        # One sequence for the whole epoch, one more for each rest that was drawn again.
-        starts = [0, *reshuffled_at]
-        sequences = [[seed, epoch, *([i] if i else [])] for i in range(len(starts))]
-        self._rests = [(at, np.random.SeedSequence(key)) for at, key in zip(starts, sequences)]
+        # The seeds of the whole epoch, and of each rest that was drawn again.
+        starts = enumerate([0, *reshuffled_at])
+        self._rests = [(at, (seed, epoch, i) if i else (seed, epoch)) for i, at in starts]
         self._columns = 0
         self.order = np.arange(count)
         for at, random in self._generators(0):
@@ -55,10 +54,8 @@ class Draws:
                 self.order[part] = random.permutation(self.order[part])
 
     def _generators(self, which):
-        for at, sequence in self._rests:
-            # Not spawn(), whose result changes with every call.
-            key = (*sequence.spawn_key, which)
-            yield at, np.random.default_rng(np.random.SeedSequence(sequence.entropy, spawn_key=key))
+        for at, seeds in self._rests:
+            yield at, np.random.default_rng(np.random.SeedSequence(seeds, spawn_key=(which,)))
 
     def columns(self, draw):
         """Return ``draw(generator, n)``: an array with one row for every position."""
@@ -71,7 +68,7 @@ class Draws:
 
 
 class Normalise:
-    """Compute (pixel - mean) / std and nothing else: the evaluation of whole images."""
+    """Compute (pixel - mean) / std only: the evaluation of unscaled images."""
 
     def __init__(self, prepared):
         self.mean = np.array(prepared.mean, np.float32).reshape(3, 1, 1)
@@ -169,8 +166,8 @@ class ScaleCropMirrorColour(Normalise):
     def _stretched(self, image, short_side, stretch, top, left):
         """Scale the image, change its aspect ratio about its centre, and crop it, in one step.
 
-        Interpolates between four pixels however much the image shrinks, as ImageRecordIter does.
-        Uncovered pixels get the mean colour, which is 0 after normalising.
+        Interpolates bilinearly even if the image shrinks, as ImageRecordIter does. Uncovered
+        pixels get the mean colour, which is 0 after normalisation.
         """
         size = self.recipe.image_size
         image = image[:_LONGEST, :_LONGEST]
@@ -189,14 +186,10 @@ class ScaleCropMirrorColour(Normalise):
     def _move_colours(self, image, colour):
         most = self.recipe.colour_shift
         hue, saturation, lightness = (m * (2 * c - 1) for m, c in zip(most, colour))
-        levels = np.arange(256)
-        # OpenCV's order: hue (0-180), lightness, saturation.
-        table = [
-            np.clip(levels + int(move), 0, top)
-            for move, top in ((hue, 180), (lightness, 255), (saturation, 255))
-        ]
-        table = np.stack(table, axis=1).astype(np.uint8)[None]
-        moved = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2HLS), table)
+        # OpenCV's order and ranges: hue (0-180), lightness, saturation.
+        shift = np.array([hue, lightness, saturation]).astype(int)
+        table = np.clip(np.arange(256)[:, None] + shift, 0, (180, 255, 255)).astype(np.uint8)
+        moved = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2HLS), table[None])
         return cv2.cvtColor(moved, cv2.COLOR_HLS2RGB)
 
 

@@ -102,7 +102,7 @@ def prepare_cifar(name, source, out, jpeg_quality=None, partial=False, overwrite
             more["sources"] = files
         if not partial:
             remedy = f"get the official archive or lossless images, or {archives.AS_PARTIAL}"
-            require_official(name, source, splits, classes, digests, remedy)
+            require_official(name, source, digests, remedy)
             more.update(archives.official(name, known_by="content", digests=DIGESTS[name]))
         sources = {
             # Sorted by content, so that the records are the same whatever the container.

@@ -8,12 +8,11 @@ from .network import Network
 
 
 class Backbone(mx.gluon.HybridBlock):
-    """The feature maps of a network's stages, one for each stride.
+    """The feature maps of a network's stages, one per stride.
 
     A merge-and-run network has K streams between its blocks. A stage's feature map is their
     mean: the merge that the next block adds to every branch. It has as many channels as the
-    stage, for any K. ``streams="concatenate"`` keeps the streams apart, in K times as many
-    channels. Where a stage ends in one tensor, that is the feature map.
+    stage, for any K. If a stage ends in one tensor, that is the feature map.
 
     The backbone shares the network's layers and parameters, with their names. The maps are
     named ``stride8`` and so on; GluonCV's FeatureExtractor, FeatureExpander and SSD take these
@@ -28,8 +27,6 @@ class Backbone(mx.gluon.HybridBlock):
     net : Network
     strides : sequence of int
         From 1, 2 and 4 in networks for 32x32 images; from 4, 8, 16 and 32 in ImageNet networks.
-    streams : str
-        ``mean`` or ``concatenate``.
 
     Raises
     ------
@@ -44,9 +41,7 @@ class Backbone(mx.gluon.HybridBlock):
     [(1, 512, 28, 28), (1, 1024, 14, 14), (1, 2048, 7, 7)]
     """
 
-    def __init__(
-        self, net: Network, strides: Sequence[int] = (8, 16, 32), streams: str = "mean"
-    ) -> None:
+    def __init__(self, net: Network, strides: Sequence[int] = (8, 16, 32)) -> None:
         super().__init__(prefix=net.prefix)
         spec = net.spec
         first = 1 if spec.stem == "cifar" else 4
@@ -59,9 +54,7 @@ class Backbone(mx.gluon.HybridBlock):
             )
         if not strides or len(set(strides)) != len(strides):
             raise DMRError(f"strides must name each wanted stride once, not {tuple(strides)}")
-        if streams not in ("mean", "concatenate"):
-            raise DMRError(f"streams must be 'mean' or 'concatenate', not {streams!r}")
-        self.strides, self.streams = tuple(strides), streams
+        self.strides = tuple(strides)
         # In the grouped form the streams are concatenated along the channels of one tensor.
         self.side_by_side = spec.streams if spec.form == "grouped" else 1
         self.one_at = known[-1] if spec.ends == "shared" else None
@@ -76,22 +69,18 @@ class Backbone(mx.gluon.HybridBlock):
         for stride, stage in zip(self.known, stages):
             x = stage(x)
             if stride in self.strides:
-                joined = self._joined(F, x, stride)
+                merged = self._merged(F, x, stride)
                 with mx.name.Prefix(self.prefix):  # instead of an enclosing detector's
-                    maps[stride] = F.identity(joined, name=f"stride{stride}")
+                    maps[stride] = F.identity(merged, name=f"stride{stride}")
         wanted = [maps[stride] for stride in self.strides]
         if len(wanted) == 1:
             return wanted[0]
         # GluonCV's expander wants one symbol from a block, with several outputs.
         return F.Group(wanted) if F is mx.sym else wanted
 
-    def _joined(self, F, streams, stride):
+    def _merged(self, F, streams, stride):
         if self.side_by_side > 1 and stride != self.one_at:
-            if self.streams == "concatenate":
-                return streams
             streams = F.split(streams, num_outputs=self.side_by_side, axis=1)
         elif not isinstance(streams, (list, tuple)):
             return streams
-        if self.streams == "concatenate":
-            return F.concat(*streams, dim=1)
         return F.add_n(*streams) * (1 / len(list(streams)))

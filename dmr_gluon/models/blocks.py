@@ -3,7 +3,7 @@
 A branch H ends with BN, the skip connection is added to it, and ReLU comes last
 (section 4.2). Within a sum the branch is the left operand and the skip the right
 one (``branch + skip``): oneDNN fuses a convolution with the addition that follows
-it, and MXNet 1.9.1 computes that wrongly when the convolution is the right operand.
+it, and MXNet 1.9.1 computes that wrongly if the convolution is the right operand.
 
 Shapes are NCHW: (batch, channels, height, width).
 """
@@ -11,8 +11,6 @@ Shapes are NCHW: (batch, channels, height, width).
 from functools import reduce
 from operator import add
 from typing import Any, Dict, Optional
-
-import numpy as np
 
 from ..runtime import mx
 from .layers import BatchNorm, BatchNormRelu, convolution, relu
@@ -26,8 +24,8 @@ class Branch(mx.gluon.HybridBlock):
     channels, in_channels : int
         Channels of the output and of the input.
     stride : int
-        Stride of the branch, applied in its first convolution, or in the 3x3
-        convolution of a bottleneck (authors' code; [7] has it in the first 1x1).
+        Stride of the first convolution, or of the 3x3 convolution of a bottleneck
+        (authors' code; in [7] the first 1x1 has it).
     bottleneck : bool
         1x1, 3x3 and 1x1 convolutions with a quarter of ``channels`` inside,
         instead of 3x3 convolutions.
@@ -36,10 +34,10 @@ class Branch(mx.gluon.HybridBlock):
     inner_width : int
         Ratio of the inner layers' width to the output's (Figure 4).
     branches : int
-        Hold this many branches as one, in groups of channels (Figures 4 and 5):
-        the output has ``branches * channels`` channels.
+        Hold this many branches as one, in groups of channels (Figures 4 and 5).
+        The output has ``branches * channels`` channels.
     shared_input : bool
-        The branches read the same ``in_channels`` channels instead of a group each.
+        All branches read the same ``in_channels`` channels instead of one group each.
     prefix : str
         Such as ``branch1_``.
     """
@@ -96,8 +94,8 @@ class Projection(mx.gluon.HybridBlock):
 class _Block(mx.gluon.HybridBlock):
     """K branches H_k and up to K skip connections s_k.
 
-    A skip connection is the identity, or a projection where width or size changes.
-    Without projections, a block that changes them has no skip connection.
+    A skip connection is the identity, or a projection if the block changes width or size.
+    Without projections, such a block has no skip connection.
 
     Attributes
     ----------
@@ -108,28 +106,30 @@ class _Block(mx.gluon.HybridBlock):
     fused = False
     _portable: Dict[str, Any] = {"fused": False}
 
-    def __init__(self, channels, stride, in_channels, branches, skips, projections, prefix, branch):
+    def __init__(
+        self, channels, stride, in_channels, branches, skips, projections=True, prefix=None, **shape
+    ):
         super().__init__(prefix=prefix)
         self.branches, self.skips = [], []
         self.changes_width = stride != 1 or in_channels != channels
         with self.name_scope():
             for k in range(1, branches + 1):
-                h = Branch(channels, stride, in_channels, prefix=f"branch{k}_", **branch)
+                h = Branch(channels, stride, in_channels, prefix=f"branch{k}_", **shape)
                 self.register_child(h, f"branch{k}")
                 self.branches.append(h)
             for k in range(1, skips + 1):
                 if not self.changes_width:
                     self.skips.append(_identity)
                 elif projections:
-                    projection = Projection(channels, stride, in_channels, f"proj{k}_")
-                    self.register_child(projection, f"proj{k}")
-                    self.skips.append(projection)
+                    s = Projection(channels, stride, in_channels, f"proj{k}_")
+                    self.register_child(s, f"proj{k}")
+                    self.skips.append(s)
 
     def add(self, F, branches, skip):
-        """Sum the outputs of branches and of a skip connection (a list of one tensor, or none)."""
+        """Add the outputs of branches and a skip connection, a list of at most one tensor."""
         if self.fused:
             return F.add_n(*branches, *skip) if len(branches) + len(skip) > 1 else branches[0]
-        # H_K + (... + (H_1 + skip)): every branch is a left operand.
+        # H_K + (... + (H_1 + skip)): each branch is the left operand.
         return reduce(lambda total, branch: branch + total, [*skip, *branches])
 
 
@@ -142,19 +142,12 @@ class Plain(_Block):
 
     Parameters
     ----------
-    channels, stride, in_channels, prefix, **branch
-        As in :class:`Residual`.
+    channels, stride, in_channels, prefix, **options
+        As in :class:`Residual`, without ``projections``.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        stride: int,
-        in_channels: int,
-        prefix: Optional[str] = None,
-        **branch: Any,
-    ) -> None:
-        super().__init__(channels, stride, in_channels, 1, 0, False, prefix, branch)
+    def __init__(self, channels: int, stride: int, in_channels: int, **options: Any) -> None:
+        super().__init__(channels, stride, in_channels, branches=1, skips=0, **options)
 
     def hybrid_forward(self, F, x):
         (branch,) = self.branches
@@ -166,23 +159,16 @@ class InceptionLike(_Block):
 
     Parameters
     ----------
-    channels, stride, in_channels, projections, prefix, **branch
+    channels, stride, in_channels, projections, prefix, **options
         As in :class:`Residual`.
     branches : int
         K; 2 in the paper.
     """
 
     def __init__(
-        self,
-        channels: int,
-        stride: int,
-        in_channels: int,
-        branches: int = 2,
-        projections: bool = True,
-        prefix: Optional[str] = None,
-        **branch: Any,
+        self, channels: int, stride: int, in_channels: int, branches: int = 2, **options: Any
     ) -> None:
-        super().__init__(channels, stride, in_channels, branches, 1, projections, prefix, branch)
+        super().__init__(channels, stride, in_channels, branches, skips=1, **options)
 
     def hybrid_forward(self, F, x):
         skip = [s(x) for s in self.skips]
@@ -199,24 +185,16 @@ class Residual(InceptionLike):
     stride : int
         1, or 2 to halve the image.
     projections : bool
-        Use a 1x1 convolution as skip connection where the width changes; without it
-        such a block has none (IJCAI 2018).
+        Use a 1x1 convolution as skip connection where the width changes (default). Without
+        it such a block has no skip connection (IJCAI 2018).
     prefix : str
         Such as ``stage1_block1_``.
-    **branch
+    **options
         ``bottleneck``, ``layers`` and ``inner_width`` of :class:`Branch`.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        stride: int,
-        in_channels: int,
-        projections: bool = True,
-        prefix: Optional[str] = None,
-        **branch: Any,
-    ) -> None:
-        super().__init__(channels, stride, in_channels, 1, projections, prefix, **branch)
+    def __init__(self, channels: int, stride: int, in_channels: int, **options: Any) -> None:
+        super().__init__(channels, stride, in_channels, branches=1, **options)
 
 
 class MergeAndRun(_Block):
@@ -227,7 +205,7 @@ class MergeAndRun(_Block):
 
     Parameters
     ----------
-    channels, stride, in_channels, projections, prefix, **branch
+    channels, stride, in_channels, projections, prefix, **options
         As in :class:`Residual`.
     branches : int
         K; 2 in the paper, any number in section 5.
@@ -239,8 +217,6 @@ class MergeAndRun(_Block):
         y = ReLU(H_1(x_1) + ... + H_K(x_K) + m), for both mappings.
     """
 
-    _dtype = "float32"
-
     def __init__(
         self,
         channels: int,
@@ -249,18 +225,10 @@ class MergeAndRun(_Block):
         branches: int = 2,
         mapping: str = "mean",
         last: bool = False,
-        projections: bool = True,
-        prefix: Optional[str] = None,
-        **branch: Any,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            channels, stride, in_channels, branches, branches, projections, prefix, branch
-        )
+        super().__init__(channels, stride, in_channels, branches, skips=branches, **options)
         self.channels, self.mapping, self.last = channels, mapping, last
-
-    def cast(self, dtype):
-        super().cast(dtype)
-        self._dtype = np.dtype(dtype).name
 
     def hybrid_forward(self, F, streams):
         if not isinstance(streams, (list, tuple)):
@@ -284,9 +252,10 @@ class MergeAndRun(_Block):
         total = reduce(add, skips)
         if not self.fused:
             return total * (1 / len(skips))
+        conv, *_ = self.branches[0]._children.values()
         return F.Convolution(
             total,
-            F.full((self.channels, 1, 1, 1), 1 / len(skips), dtype=self._dtype),
+            F.full((self.channels, 1, 1, 1), 1 / len(skips), dtype=conv.weight.dtype),
             no_bias=True,
             kernel=(1, 1),
             num_filter=self.channels,

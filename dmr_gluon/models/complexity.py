@@ -5,6 +5,7 @@ Works on any MXNet symbol that consists of these networks' operators.
 
 import functools
 import json
+import re
 from dataclasses import dataclass
 from typing import Tuple
 
@@ -12,8 +13,11 @@ import numpy as np
 
 from ..errors import DMRError
 
-#: Operators that the paper calls layers: they have weights and count for the depth.
+#: Operators that count for the depth.
 _LAYERS = ("Convolution", "FullyConnected")
+
+#: Endings of the names of trained parameters.
+_TRAINED = ("_weight", "_bias", "_gamma", "_beta")
 
 #: Batch normalisation, alone and fused with the ReLU after it.
 _NORMS = ("BatchNorm", "_contrib_BatchNormWithReLU")
@@ -49,7 +53,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Complexity:
-    """The sizes of a whole network, for one image.
+    """Sizes of a network, for one image.
 
     Parameters
     ----------
@@ -83,7 +87,7 @@ def symbol_of(spec):
 
 @functools.lru_cache(maxsize=None)
 def complexity_of(spec) -> Complexity:
-    """Return a network's sizes for the paper's images; cached.
+    """Return a network's sizes for the paper's image size; cached.
 
     Parameters
     ----------
@@ -106,7 +110,7 @@ def measure(symbol, image_shape) -> Complexity:
     Raises
     ------
     DMRError
-        For an image size that the network does not accept.
+        If the network does not accept the image size.
     """
     from ..runtime import mx
 
@@ -134,28 +138,19 @@ def _layers(nodes, shape_of):
     for node in nodes:
         if node["op"] not in (*_LAYERS, *_NORMS):
             continue
+        inputs = [nodes[i]["name"] for i, *_ in node["inputs"] if nodes[i]["op"] == "null"]
+        trained = [shape_of[name] for name in inputs if name.endswith(_TRAINED)]
+        if not trained:
+            continue  # the constant convolution of a fused merge
         output = shape_of[node["name"] + "_output"][1:]
-        weights = {
-            nodes[i]["name"]: shape_of[nodes[i]["name"]]
-            for i, *_ in node["inputs"][1:]
-            if nodes[i]["name"] in shape_of and nodes[i]["op"] == "null"
-        }
-        trained = [
-            shape
-            for name, shape in weights.items()
-            if name.endswith(("_weight", "_bias", "_gamma", "_beta"))
-        ]
         multiply_adds, activations, kind = 0, 0, "bn"
         if node["op"] in _LAYERS:
-            if not trained:
-                continue  # the constant convolution of a fused merge
             activations = int(np.prod(output))
-            weight = trained[0]
             # One multiply-add per output value and weight of its filter.
-            multiply_adds = activations * int(np.prod(weight[1:]))
-            kind = "fc" if node["op"] == "FullyConnected" else _convolution(node, weight)
+            multiply_adds = activations * int(np.prod(trained[0][1:]))
+            kind = "fc" if node["op"] == "FullyConnected" else _convolution(node, trained[0])
         yield Layer(
-            name=_layer_name(node["name"]),
+            name=re.sub("_fwd$", "", node["name"]),  # Gluon's suffix
             kind=kind,
             output=tuple(output),
             parameters=sum(int(np.prod(shape)) for shape in trained),
@@ -164,17 +159,11 @@ def _layers(nodes, shape_of):
         )
 
 
-def _layer_name(name):
-    """Strip the suffix that Gluon appends to a layer's name."""
-    return name[: -len("_fwd")] if name.endswith("_fwd") else name
-
-
 def _convolution(node, weight):
     attributes = node.get("attrs", {})
-    stride = json.loads(attributes.get("stride", "(1, 1)").replace("(", "[").replace(")", "]"))
+    stride = int(re.search(r"\d+", attributes.get("stride", "1"))[0])
     groups = int(attributes.get("num_group", 1))
-    text = f"conv {weight[2]}x{weight[3]}"
-    text += f"/{stride[0]}" if stride[0] > 1 else ""
+    text = f"conv {weight[2]}x{weight[3]}" + (f"/{stride}" if stride > 1 else "")
     return text + (f" in {groups} groups" if groups > 1 else "")
 
 

@@ -6,14 +6,13 @@
                 blocks, Figure 4 with equation (6) for inception-like ones
 ==============  =====================================================================
 
-:func:`convert` goes either way. Both forms compute the same in inference and in training: BN
-is in the same places, and every parameter of the grouped form is the concatenation of the
+:func:`convert` works in both directions. The two forms are equal in inference and in training:
+BN is in the same places, and every parameter of the grouped form is the concatenation of the
 branches' parameters. So gradients and momentum convert too, and training can continue.
 
 :func:`fold` and :func:`unfold` follow Figure 4 literally: two residual branches of two layers
-become one branch twice as wide inside, d -> 2d -> d. Its last BN follows the sum of the
-branches, each of which had its own before. The outputs in inference are equal; further
-training is that of another network.
+become one branch twice as wide inside, d -> 2d -> d. One BN after the sum of the branches
+replaces the last BN of each. The outputs in inference are equal; further training differs.
 """
 
 import re
@@ -28,23 +27,27 @@ from .names import name_of
 from .network import Network
 from .spec import INCEPTION_LIKE, RESIDUAL
 
-#: Words in parameters' names: (one of K in the form of branches, all K in the grouped form).
-_PLURALS = (("branch", "branches"), ("proj", "projs"), ("stem", "stems"))
+#: Words in parameter names: one of K in the form of branches, all K in the grouped form.
+_PLURALS = {"branch": "branches", "proj": "projs", "stem": "stems"}
+_SINGULARS = {plural: singular for singular, plural in _PLURALS.items()}
 
-#: Such a word directly before the layer's name. A network's prefix, further left, may contain
-#: it too.
-_PLACE = r"(?:^|_)({})_(?=(?:conv|bn)\d*_[a-z_]+$)"
+#: Such a word directly before the layer's name; the network's prefix may contain it too.
+_LAYER = r"(?=_(?:conv|bn)\d*_[a-z_]+$)"
+_ONE = re.compile(rf"(?:^|(?<=_))(branch|proj|stem)(\d+){_LAYER}")
+_ALL = re.compile(rf"(?:^|(?<=_))(branches|projs|stems){_LAYER}")
+
+_BN = ("gamma", "beta", "running_mean", "running_var")
 
 
-def respecify(spec, form):
-    """Return the specification of a network in another form.
+def respecify(spec, form, **changes):
+    """Return a spec with another form, and other fields changed, under its new name.
 
     Raises
     ------
     DMRError
         For an unknown form, or a network without parallel branches.
     """
-    spec = replace(spec, form=form)
+    spec = replace(spec, form=form, **changes)
     return replace(spec, name=name_of(spec))
 
 
@@ -54,7 +57,7 @@ def convert_arrays(arrays, spec, form):
     Parameters
     ----------
     arrays : dict of str to numpy.ndarray
-        By parameter name; for each set of K parallel tensors, all or none.
+        By parameter name; all K or none of a set of parallel tensors.
     spec : NetworkSpec
         The network of the arrays.
     form : str
@@ -67,56 +70,41 @@ def convert_arrays(arrays, spec, form):
     Raises
     ------
     DMRError
-        For a network without this form, or an array missing for some branches.
+        For a network without this form.
     """
     respecify(spec, form)
     if form == spec.form:
         return dict(arrays)
-    # Without streams, all branches share one projection.
-    plurals = [(one, many) for one, many in _PLURALS if one != "proj" or spec.kind.streams]
-    if form == "branches":
-        return _split(arrays, plurals, spec.branches)
-    return _concatenated(arrays, plurals, spec.branches)
+    return _split(arrays, spec) if form == "branches" else _concatenate(arrays, spec)
 
 
-def _split(arrays, plurals, branches):
+def _split(arrays, spec):
     converted = {}
     for name, array in arrays.items():
-        one, match = _find(name, [(many, one) for one, many in plurals])
+        match = _ALL.search(name)
         if not match:
             converted[name] = array
             continue
-        for k, part in enumerate(np.split(array, branches), start=1):
-            converted[f"{name[: match.start(1)]}{one}{k}_{name[match.end() :]}"] = part
+        for k, part in enumerate(np.split(array, spec.branches), start=1):
+            one = f"{_SINGULARS[match[1]]}{k}"
+            converted[name[: match.start()] + one + name[match.end() :]] = part
     return converted
 
 
-def _concatenated(arrays, plurals, branches):
-    converted, groups = {}, {}
+def _concatenate(arrays, spec):
+    converted = {}
     for name, array in arrays.items():
-        many, match = _find(name, [(rf"{one}\d+", many) for one, many in plurals])
-        if not match:
+        match = _ONE.search(name)
+        # Without streams, all branches share one projection.
+        if not match or (match[1] == "proj" and not spec.kind.streams):
             converted[name] = array
             continue
-        grouped = f"{name[: match.start(1)]}{many}_{name[match.end() :]}"
-        k = int(re.sub(r"\D", "", match.group(1)))
-        converted[grouped] = groups.setdefault(grouped, {})
-        groups[grouped][k] = array
-    for name, parts in groups.items():
-        missing = set(range(1, branches + 1)) - set(parts)
-        if missing:
-            raise DMRError(f"{name}: the array of branch {min(missing)} is missing")
-        converted[name] = np.concatenate([parts[k] for k in sorted(parts)])
+        grouped = name[: match.start()] + _PLURALS[match[1]] + name[match.end() :]
+        converted.setdefault(grouped, {})[int(match[2])] = array
+    for name, parts in converted.items():
+        if isinstance(parts, dict):
+            converted[name] = np.concatenate([parts[k] for k in sorted(parts)])
     return converted
-
-
-def _find(name, words):
-    """Return the replacement of the first word found in a parameter's name, and its match."""
-    for word, replacement in words:
-        match = re.search(_PLACE.format(word), name)
-        if match:
-            return replacement, match
-    return None, None
 
 
 def convert(net, form):
@@ -172,26 +160,28 @@ def fold(net):
             f"layers in a branch, such as cifar_dilnet14"
         )
     arrays = convert_arrays(arrays_of(net), spec, "grouped")
-    folded = {}
-    for name, array in arrays.items():
-        if "_branches_bn2_" in name:
-            continue  # folded into the convolution before it
-        folded[name.replace("_branches_", "_branch1_")] = array
-        if not name.endswith("_branches_conv2_weight"):
+    folded = {
+        name.replace("_branches_", "_branch1_"): array
+        for name, array in arrays.items()
+        if "_branches_bn2_" not in name
+    }
+    for name, weight in arrays.items():
+        block, found, _ = name.partition("_branches_conv2_weight")
+        if not found:
             continue
-        block = name[: -len("_branches_conv2_weight")]
-        bn = {part: arrays[f"{block}_branches_bn2_{part}"] for part in _BN}
-        scale = bn["gamma"] / np.sqrt(bn["running_var"] + BN_EPSILON)
-        shift = bn["beta"] - bn["running_mean"] * scale
+        gamma, beta, mean, variance = (arrays[f"{block}_branches_bn2_{part}"] for part in _BN)
+        scale = gamma / np.sqrt(variance + BN_EPSILON)
         # (K d, d, 3, 3), group by group, to (d, K d, 3, 3).
-        groups = np.split(array * scale.reshape(-1, 1, 1, 1), spec.branches)
+        groups = np.split(weight * scale.reshape(-1, 1, 1, 1), spec.branches)
         folded[f"{block}_branch1_conv2_weight"] = np.concatenate(groups, axis=1)
-        beta = sum(np.split(shift, spec.branches))
-        neutral = _neutral_bn(beta)
-        folded.update({f"{block}_branch1_bn2_{part}": neutral[part] for part in _BN})
-    changes = {"inner_width": spec.branches * spec.inner_width, "branches": 1}
-    wide = replace(spec, block=RESIDUAL, form="branches", **changes)
-    return _filled(replace(wide, name=name_of(wide)), folded, net)
+        # What remains of the K BNs is the sum of their shifts.
+        shift = sum(np.split(beta - mean * scale, spec.branches))
+        one, zero = np.ones_like(shift), np.zeros_like(shift)
+        for part, array in zip(_BN, (np.sqrt(one + BN_EPSILON), shift, zero, one)):
+            folded[f"{block}_branch1_bn2_{part}"] = array
+    inner_width = spec.branches * spec.inner_width
+    wide = respecify(spec, "branches", block=RESIDUAL, branches=1, inner_width=inner_width)
+    return _filled(wide, folded, net)
 
 
 def unfold(net, branches=2):
@@ -225,15 +215,11 @@ def unfold(net, branches=2):
         )
     unfolded = {}
     for name, array in arrays_of(net).items():
-        if "_branch1_" not in name:
-            unfolded[name] = array
-            continue
-        parts = _unfolded(name, array, branches)
+        parts = _unfolded(name, array, branches) if "_branch1_" in name else [array]
         for k, part in enumerate(parts, start=1):
             unfolded[name.replace("_branch1_", f"_branch{k}_")] = part
     changes = {"inner_width": spec.inner_width // branches, "branches": branches}
-    narrow = replace(spec, block=INCEPTION_LIKE, **changes)
-    return _filled(replace(narrow, name=name_of(narrow)), unfolded, net)
+    return _filled(respecify(spec, "branches", block=INCEPTION_LIKE, **changes), unfolded, net)
 
 
 def _unfolded(name, array, branches):
@@ -245,20 +231,6 @@ def _unfolded(name, array, branches):
     # BN(a + b) = BN'(a) + BN''(b): both have the scale, one has mean and beta.
     once = name.endswith(("_beta", "_running_mean"))
     return [array] + [np.zeros_like(array) if once else array] * (branches - 1)
-
-
-_BN = ("gamma", "beta", "running_mean", "running_var")
-
-
-def _neutral_bn(beta):
-    """Return the parameters of a BN that only adds ``beta``."""
-    one = np.ones_like(beta)
-    return {
-        "gamma": np.sqrt(one + BN_EPSILON),
-        "beta": beta,
-        "running_mean": np.zeros_like(beta),
-        "running_var": one,
-    }
 
 
 def arrays_of(net):
@@ -275,8 +247,7 @@ def _filled(spec, arrays, like):
     net = Network(spec, prefix=like.prefix)
     parameters = net.collect_params()
     if set(parameters) != set(arrays):
-        differing = sorted(set(parameters) ^ set(arrays))
-        raise DMRError(f"{spec.name}: {differing[0]} is not in both forms; please report this")
+        raise DMRError(f"{spec.name} has other layers than this network, whose layers were changed")
     pattern = next(iter(like.collect_params().values()))
     net.cast(pattern.dtype)
     net.initialize(ctx=pattern.list_ctx())

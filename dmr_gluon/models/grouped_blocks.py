@@ -19,26 +19,21 @@ class GroupedInceptionLike(mx.gluon.HybridBlock):
 
     Parameters
     ----------
-    channels, stride, in_channels, branches, projections, prefix, **branch
+    spec : NetworkSpec
+    channels, stride, in_channels, prefix
         As in :class:`~dmr_gluon.models.blocks.InceptionLike`.
     """
 
-    def __init__(
-        self, channels, stride, in_channels, branches=2, projections=True, prefix=None, **branch
-    ):
+    def __init__(self, spec, channels, stride, in_channels, prefix, **_):
         super().__init__(prefix=prefix)
-        self.count = branches
-        changes = stride != 1 or in_channels != channels
-        self.has_skip = projections or not changes
+        self.count = spec.branches
+        changes_width = stride != 1 or in_channels != channels
+        self.has_skip = spec.projections or not changes_width
         with self.name_scope():
-            self.branch = Branch(
-                channels, stride, in_channels, branches=branches, prefix="branches_", **branch
-            )
-            self.projection = (
-                Projection(channels, stride, in_channels, "proj1_")
-                if changes and projections
-                else None
-            )
+            self.branch = _branches(spec, channels, stride, in_channels, shared_input=True)
+            self.projection = None
+            if changes_width and spec.projections:
+                self.projection = Projection(channels, stride, in_channels, "proj1_")
 
     def hybrid_forward(self, F, x):
         y = _sum_of_groups(F, self.branch(x), self.count)
@@ -52,46 +47,26 @@ class GroupedMergeAndRun(mx.gluon.HybridBlock):
 
     Parameters
     ----------
-    channels, stride, in_channels, branches, mapping, last, projections, prefix, **branch
+    spec : NetworkSpec
+    channels, stride, in_channels, last, prefix
         As in :class:`~dmr_gluon.models.blocks.MergeAndRun`; channels refer to one stream.
     first : bool
         The input is one stream of ``in_channels`` channels, shared by all branches.
     """
 
-    def __init__(
-        self,
-        channels,
-        stride,
-        in_channels,
-        branches=2,
-        mapping="mean",
-        first=False,
-        last=False,
-        projections=True,
-        prefix=None,
-        **branch,
-    ):
+    def __init__(self, spec, channels, stride, in_channels, first, last, prefix):
         super().__init__(prefix=prefix)
-        self.count, self.mapping, self.last = branches, mapping, last
-        changes = stride != 1 or in_channels != channels
-        self.has_skip = projections or not changes
-        groups = 1 if first else branches
+        self.count, self.mapping, self.last = spec.branches, spec.mapping, last
+        changes_width = stride != 1 or in_channels != channels
+        self.has_skip = spec.projections or not changes_width
+        groups = 1 if first else spec.branches
         with self.name_scope():
-            self.branch = Branch(
-                channels,
-                stride,
-                in_channels,
-                branches=branches,
-                shared_input=first,
-                prefix="branches_",
-                **branch,
-            )
-            self.projection = (
-                Projection(branches * channels, stride, groups * in_channels, "projs_", groups)
-                if changes and projections
-                else None
-            )
-        self.streams_in_skip = 1 if first and not self.projection else branches
+            self.branch = _branches(spec, channels, stride, in_channels, shared_input=first)
+            self.projection = None
+            if changes_width and spec.projections:
+                inputs, outputs = groups * in_channels, spec.branches * channels
+                self.projection = Projection(outputs, stride, inputs, "projs_", groups)
+        self.streams_in_skip = spec.branches if self.projection else groups
 
     def hybrid_forward(self, F, x):
         y = self.branch(x)
@@ -108,6 +83,21 @@ class GroupedMergeAndRun(mx.gluon.HybridBlock):
         elif self.streams_in_skip == self.count:
             return skip
         return skip if self.last else F.concat(*[skip] * self.count, dim=1)
+
+
+def _branches(spec, channels, stride, in_channels, shared_input):
+    """Build the K branches of a block as one."""
+    return Branch(
+        channels,
+        stride,
+        in_channels,
+        bottleneck=spec.bottleneck,
+        layers=spec.branch_layers,
+        inner_width=spec.inner_width,
+        branches=spec.branches,
+        shared_input=shared_input,
+        prefix="branches_",
+    )
 
 
 def _sum_of_groups(F, x, groups):

@@ -1,8 +1,8 @@
 """The layers of blocks, stems and classifiers.
 
-Some have a second form that is faster on CPUs and computes the same: see
-:meth:`.network.Network.fuse_for_cpu`. The ``_portable`` of a class holds the attributes that
-select the form, with their values in the portable one.
+Some have a second, equivalent form that is faster on CPUs: see
+:meth:`.network.Network.fuse_for_cpu`. A class's ``_portable`` maps the attributes that select the
+form to their values in the portable form.
 """
 
 from ..runtime import mx
@@ -15,8 +15,7 @@ BN_MOMENTUM = 0.9
 def convolution(channels, kernel, stride, in_channels, prefix, groups=1):
     """Make a convolution without bias, padded to keep the size, initialised as in [6].
 
-    Weights are Gaussian with variance 2 / fan-in (MSRA); with ``groups``, the fan-in is
-    that of one group.
+    Weights are Gaussian with variance 2 / fan-in (MSRA); the fan-in is that of one group.
 
     Parameters
     ----------
@@ -54,13 +53,13 @@ class BatchNorm(mx.gluon.nn.BatchNorm):
     channels : int
     prefix : str
     **options
-        Options of Gluon's BatchNorm that differ from the paper's; see
+        Options of Gluon's BatchNorm other than the paper's; see
         :mod:`dmr_gluon.models.norm_layers`.
 
     Attributes
     ----------
     devices : int
-        Number of this process's devices whose images share their statistics in training. See
+        Number of this process's devices that share BN statistics in training. See
         :meth:`dmr_gluon.models.network.Network.synchronise_bn`.
     """
 
@@ -93,8 +92,8 @@ class BatchNormRelu(BatchNorm):
     Attributes
     ----------
     fused : bool
-        Compute both with one oneDNN operator: faster and equal, but only on CPUs; a symbol
-        with it does not load elsewhere. See :meth:`.network.Network.fuse_for_cpu`.
+        Compute both with one oneDNN operator: equal and faster, but on CPUs only. A symbol
+        with it loads nowhere else. See :meth:`.network.Network.fuse_for_cpu`.
     """
 
     fused = False
@@ -115,8 +114,8 @@ class GlobalAveragePool(mx.gluon.HybridBlock):
     ----------
     fused : bool
         Compute a plain mean. On CPUs the backward pass of oneDNN's pooling is slow, and its
-        memory layout slows the BNs before it down; together they cost a fifth of
-        cifar_dmrnet14's training time.
+        memory layout slows down the BNs before it; together they cost a fifth of the training
+        time of cifar_dmrnet14.
     """
 
     fused = False
@@ -131,5 +130,5 @@ class GlobalAveragePool(mx.gluon.HybridBlock):
 
 
 def relu(F, x):
-    # Activation stays in oneDNN's blocked layout; F.relu would leave it and come back.
+    # Activation keeps oneDNN's blocked layout; F.relu would convert to another one and back.
     return F.Activation(x, act_type="relu")

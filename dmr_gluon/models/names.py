@@ -1,9 +1,8 @@
-"""Read networks' names. Needs no MXNet.
+"""Read network names. Needs no MXNet.
 
-:mod:`dmr_gluon.models.network` builds a HybridBlock from the
-:class:`~dmr_gluon.models.spec.NetworkSpec` that a name stands for. A name is a
-family, the depth that the paper gives for that network, and suffixes for
-everything that differs from the standard network:
+:func:`get_spec` turns a name into a :class:`~dmr_gluon.models.spec.NetworkSpec`, from
+which :mod:`dmr_gluon.models.network` builds a HybridBlock. A name is a family, the
+network's depth in the paper, and a suffix for each deviation from the standard network:
 
 ==================================  ============================================
 ``cifar_resnet110``                 residual network for 32x32 images (Table 1)
@@ -28,7 +27,7 @@ from dataclasses import fields, replace
 from typing import Any, Dict, Optional, Tuple
 
 from ..errors import DMRError
-from .spec import BLOCK_KINDS, FAMILIES, MOST, NetworkSpec, either, require_count, unknown
+from .spec import BLOCK_KINDS, FAMILIES, NetworkSpec, require_count, unknown
 
 #: Blocks in each of the four stages of the ImageNet networks, by depth.
 #: ResNets: [7]'s Table 1. DMRNet-44: paper, section 4.5. DMRNet-29 and -71:
@@ -44,15 +43,14 @@ IJCAI_BLOCKS: Dict[str, Dict[int, Tuple[int, ...]]] = {
     "dmrnet": {50: (1, 2, 11, 2)},
 }
 
-_NAME = re.compile(
-    r"(cifar_)?(plain|resnet|dilnet|dmrnet)([0-9]{1,9})((?:_[a-z]+(?:[0-9]{1,9})?)*)"
-)
+_NAME = re.compile(r"(cifar_)?(plain|resnet|dilnet|dmrnet)([0-9]{1,9})((?:_[a-z]+[0-9]{0,9})*)")
+_SUFFIX = re.compile(r"(w|k|blocks|inner)([0-9]+)|identity|unshared|grouped|ijcai")
 
 
 def get_spec(
     name: str, classes: Optional[int] = None, width: int = 1, **overrides: Any
 ) -> NetworkSpec:
-    """Read a network's name.
+    """Turn a network's name into its spec.
 
     Parameters
     ----------
@@ -74,41 +72,36 @@ def get_spec(
     Raises
     ------
     DMRError
-        For an unknown name, an invalid depth (naming the nearest valid ones),
-        or an override that does not exist or contradicts the network.
+        For an unknown name, an invalid depth (naming valid ones), or an override
+        that does not exist or contradicts the network.
     """
     spec = _read(str(name), width)
-    changes = dict(overrides)
-    if classes is not None:
-        changes["classes"] = classes
     allowed = {field.name for field in fields(NetworkSpec)} - {"name", "stem"}
-    for key in changes:
-        if key not in allowed:
-            raise DMRError(unknown("network option", key, sorted(allowed | {"width"})))
-    spec = replace(spec, **changes)
+    for option in overrides:
+        if option not in allowed:
+            raise DMRError(unknown("network option", option, sorted(allowed | {"width"})))
+    classes = spec.classes if classes is None else classes
+    spec = replace(spec, classes=classes, **overrides)
     return replace(spec, name=name_of(spec))
 
 
 def name_of(spec: NetworkSpec) -> str:
-    """Return the name that :func:`get_spec` reads as this network, or one ending in ``_custom``."""
+    """Return the name that :func:`get_spec` reads as this spec, or one ending in ``_custom``."""
     cifar = spec.stem == "cifar"
     usual_branches = 2 if spec.parallel else 1
     width = spec.stem_channels // (16 if cifar else 64)
     base = f"{'cifar_' if cifar else ''}{spec.family}{spec.depth}"
-    name = base + "".join(
-        suffix
-        for applies, suffix in (
-            (not spec.stem_norm, "_ijcai"),
-            (width != 1, f"_w{width}"),
-            (spec.branches != usual_branches, f"_k{spec.branches}"),
-            (spec.branch_layers != 2, f"_blocks{sum(spec.blocks)}"),
-            (spec.inner_width != 1, f"_inner{spec.inner_width}"),
-            (spec.mapping == "identity", "_identity"),
-            (spec.ends == "unshared", "_unshared"),
-            (spec.form == "grouped", "_grouped"),
-        )
-        if applies
-    )
+    suffixes = [
+        (not spec.stem_norm, "_ijcai"),
+        (width != 1, f"_w{width}"),
+        (spec.branches != usual_branches, f"_k{spec.branches}"),
+        (spec.branch_layers != 2, f"_blocks{sum(spec.blocks)}"),
+        (spec.inner_width != 1, f"_inner{spec.inner_width}"),
+        (spec.mapping == "identity", "_identity"),
+        (spec.ends == "unshared", "_unshared"),
+        (spec.form == "grouped", "_grouped"),
+    ]
+    name = base + "".join(suffix for applies, suffix in suffixes if applies)
     try:
         same = replace(_read(name), classes=spec.classes) == replace(spec, name=name)
     except DMRError:
@@ -120,120 +113,96 @@ def _read(name, width=1):
     match = _NAME.fullmatch(name)
     if not match:
         raise DMRError(unknown("model", name, example_names()))
-    cifar, family, depth, tail = match.groups()
-    suffixes = _read_suffixes(name, tail)
+    cifar, family, depth = bool(match[1]), match[2], int(match[3])
+    suffixes = _read_suffixes(name, match[4])
     if "w" in suffixes and width != 1:
-        raise DMRError(f"model {name!r} already says its width; leave out width={width}")
+        raise DMRError(f"model {name!r} already gives its width; leave out width={width}")
     width = suffixes.get("w", width)
     require_count("width", width)
-    if cifar:
-        spec = _cifar(name, family, int(depth), width, suffixes.get("blocks"))
-    else:
-        spec = _imagenet(name, family, int(depth), width, "ijcai" in suffixes)
-    return replace(
-        spec,
-        branches=suffixes.get("k", spec.branches),
-        inner_width=suffixes.get("inner", 1),
+    ijcai, branch_layers, ends = "ijcai" in suffixes, 2, "shared"
+    if ijcai and cifar:
+        raise DMRError(f"model {name!r}: _ijcai is for ImageNet networks")
+    blocks = _cifar_blocks(name, depth) if cifar else _imagenet_blocks(name, family, depth, ijcai)
+    if "blocks" in suffixes:
+        blocks, branch_layers = _long_blocks(name, cifar, family, depth, suffixes["blocks"])
+    if ijcai and family == "dmrnet":
+        ends = "concatenated"
+    block = FAMILIES[family]
+    stages = (16, 32, 64) if cifar else (256, 512, 1024, 2048)
+    return NetworkSpec(
+        name=name,
+        block=block,
+        stem="cifar" if cifar else "imagenet",
+        blocks=blocks,
+        channels=tuple(width * channels for channels in stages),
+        stem_channels=width * (16 if cifar else 64),
+        bottleneck=not cifar,
+        branches=suffixes.get("k", 2 if BLOCK_KINDS[block].parallel else 1),
         mapping="identity" if "identity" in suffixes else "mean",
-        ends="unshared" if "unshared" in suffixes else spec.ends,
+        classes=10 if cifar else 1000,
+        branch_layers=branch_layers,
+        inner_width=suffixes.get("inner", 1),
+        ends="unshared" if "unshared" in suffixes else ends,
+        projections=not ijcai,
+        stem_norm=not ijcai,
         form="grouped" if "grouped" in suffixes else "branches",
     )
 
 
 def _read_suffixes(name, tail):
-    """Parse ``_w4_identity`` into {"w": 4, "identity": None}."""
+    """Parse ``_w4_identity`` into {"w": 4, "identity": True}."""
     suffixes = {}
-    for word, number in re.findall(r"_([a-z]+)([0-9]*)", tail):
-        numbered = word in ("w", "k", "blocks", "inner")
-        if not numbered and word not in ("identity", "unshared", "grouped", "ijcai"):
+    for suffix in tail.split("_")[1:]:
+        match = _SUFFIX.fullmatch(suffix)
+        word = match[1] or suffix if match else None
+        if not match or word in suffixes:
             raise DMRError(
-                f"model {name!r}: unknown ending _{word}{number}; there are _wN, _kN, _blocksN, "
+                f"model {name!r}: _{suffix} is given twice or is not one of _wN, _kN, _blocksN, "
                 f"_innerN, _identity, _unshared, _grouped, _ijcai"
             )
-        if numbered != bool(number):
-            raise DMRError(
-                f"model {name!r}: _{word} {'needs a number' if numbered else 'takes no number'}"
-            )
-        if word in suffixes:
-            raise DMRError(f"model {name!r} says _{word} twice")
-        suffixes[word] = int(number) if numbered else None
-    cifar = name.startswith("cifar_")
-    if "blocks" in suffixes and not (cifar and name.startswith("cifar_resnet")):
-        raise DMRError(f"model {name!r}: _blocksN is for cifar_resnet networks (Figure 6)")
-    if "ijcai" in suffixes and cifar:
-        raise DMRError(f"model {name!r}: _ijcai is for ImageNet networks")
+        suffixes[word] = int(match[2]) if match[2] else True
     return suffixes
 
 
-def _cifar(name, family, depth, width, residual_blocks=None):
+def _cifar_blocks(name, depth):
+    """Return the blocks in each stage of a network of depth 6n + 2 (Table 1)."""
     per_stage, rest = divmod(depth - 2, 6)
-    branch_layers = 2
     if rest or per_stage < 1:
         below = max(8, 6 * per_stage + 2)
-        nearest = [below, below + 6] if depth > 8 else [below]
         raise DMRError(
-            f"model {name!r}: depth {depth} does not fit 6n + 2 (three stages of n blocks, two "
-            f"layers each, stem and FC); nearest that do: {either(nearest)}"
+            f"model {name!r}: depth {depth} is not 6n + 2 (three stages of n two-layer blocks, "
+            f"stem and FC); try {below} or {below + 6}"
         )
-    if residual_blocks is not None:
-        if residual_blocks < 3 or residual_blocks % 3 or (depth - 2) % residual_blocks:
-            most = min(depth - 2, 3 * MOST["blocks"])
-            fits = [n for n in range(3, most + 1, 3) if (depth - 2) % n == 0]
-            raise DMRError(
-                f"model {name!r}: {residual_blocks} blocks cannot share {depth - 2} layers "
-                f"equally over three stages; numbers that can: {either(fits)}"
-            )
-        per_stage, branch_layers = residual_blocks // 3, (depth - 2) // residual_blocks
-    block = FAMILIES[family]
-    return NetworkSpec(
-        name=name,
-        block=block,
-        stem="cifar",
-        blocks=(per_stage,) * 3,
-        channels=(16 * width, 32 * width, 64 * width),
-        stem_channels=16 * width,
-        bottleneck=False,
-        branches=2 if BLOCK_KINDS[block].parallel else 1,
-        mapping="mean",
-        classes=10,
-        branch_layers=branch_layers,
-    )
+    return (per_stage,) * 3
 
 
-def _imagenet(name, family, depth, width, ijcai):
-    table = IJCAI_BLOCKS if ijcai else IMAGENET_BLOCKS
-    ending = "_ijcai" if ijcai else ""
-    if family not in table:
+def _long_blocks(name, cifar, family, depth, count):
+    """Return the blocks in each stage, and the layers in a branch, of ``count`` long blocks."""
+    if not cifar or family != "resnet":
+        raise DMRError(f"model {name!r}: _blocksN is for cifar_resnet networks (Figure 6)")
+    if count < 3 or count % 3 or (depth - 2) % count:
         raise DMRError(
-            f"model {name!r}: the paper has no ImageNet {family}{ending}; for 32x32 images use "
-            f"cifar_{family}56, for ImageNet resnet101 or dmrnet44"
+            f"model {name!r}: the number of blocks must be a multiple of 3 that divides the "
+            f"{depth - 2} layers, not {count}"
         )
-    depths = table[family]
+    return (count // 3,) * 3, (depth - 2) // count
+
+
+def _imagenet_blocks(name, family, depth, ijcai):
+    """Look up the blocks in each stage."""
+    depths = (IJCAI_BLOCKS if ijcai else IMAGENET_BLOCKS).get(family, {})
     if depth not in depths:
-        nearest = sorted(sorted(depths, key=lambda known: abs(known - depth))[:2])
+        ending = "_ijcai" if ijcai else ""
+        known = [f"{family}{one}{ending}" for one in depths] or ["resnet101", "dmrnet44"]
         raise DMRError(
-            f"model {name!r}: no ImageNet {family}{ending} of depth {depth}; nearest that there "
-            f"are: {either(nearest)} (for 32x32 images: cifar_{family}...)"
+            f"model {name!r}: the paper has no such ImageNet network; use {' or '.join(known)}, "
+            f"or cifar_{family}56 for 32x32 images"
         )
-    return NetworkSpec(
-        name=name,
-        block=FAMILIES[family],
-        stem="imagenet",
-        blocks=depths[depth],
-        channels=tuple(channels * width for channels in (256, 512, 1024, 2048)),
-        stem_channels=64 * width,
-        bottleneck=True,
-        branches=1 if family == "resnet" else 2,
-        mapping="mean",
-        classes=1000,
-        ends="concatenated" if ijcai and family == "dmrnet" else "shared",
-        projections=not ijcai,
-        stem_norm=not ijcai,
-    )
+    return depths[depth]
 
 
 def example_names():
-    """Return names that are valid, for help texts and error messages."""
+    """Return valid names for help texts and error messages."""
     names = [f"cifar_{family}{depth}" for depth in (14, 56, 110) for family in FAMILIES]
     names += ["cifar_dmrnet32_w4", "cifar_dmrnet50_w4", "cifar_dmrnet56_k3"]
     names += ["cifar_dmrnet50_identity", "cifar_dmrnet50_unshared", "cifar_resnet26_blocks3"]

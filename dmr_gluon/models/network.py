@@ -14,14 +14,14 @@ from .stem_and_head import Concatenate, head, stem
 
 nn = mx.gluon.nn
 
-#: The class of each kind of block; its constructor takes what :func:`_block` gives.
+#: The class of each kind of block; :func:`_block` calls the constructor.
 BLOCKS: Dict[str, Any] = {
     PLAIN: Plain,
     RESIDUAL: Residual,
     INCEPTION_LIKE: InceptionLike,
     MERGE_AND_RUN: MergeAndRun,
 }
-#: The same in the grouped form.
+#: The same in the grouped form; the constructors take the spec.
 GROUPED_BLOCKS: Dict[str, Any] = {
     INCEPTION_LIKE: GroupedInceptionLike,
     MERGE_AND_RUN: GroupedMergeAndRun,
@@ -86,59 +86,48 @@ class Network(mx.gluon.HybridBlock):
         return self.output(self.features(x))
 
     def fuse_for_cpu(self) -> None:
-        """Use the operators that are fastest on CPUs; outputs change only by rounding.
+        """Use the fastest operators on CPUs; outputs change only by rounding.
 
         BN and the ReLU after it become one oneDNN operator, the pooling a plain mean, each sum
-        one operator, and a depthwise convolution divides in the merge. For networks that stay
-        in this process and on CPUs: calling this object with a symbol then yields operators
-        that other devices and runtimes lack. float32 only.
+        one operator, and a depthwise convolution divides in the merge. Other devices and
+        runtimes lack these operators: export with :meth:`portable_symbol`. Not for float16.
         """
-
-        def fuse(block):
-            if "fused" in getattr(block, "_portable", ()):
-                block.fused = True
-
-        self.apply(fuse)
+        for layer in _layers(self):
+            if "fused" in getattr(layer, "_portable", ()):
+                layer.fused = True
         self._clear_cached_op()
 
     def compute_in_float16(self) -> None:
         """Compute convolutions and FC in float16, BN in float32; input and logits stay float32.
 
-        For GPUs: MXNet has no float16 convolutions for CPUs.
+        Only for GPUs: MXNet has no float16 convolutions for CPUs.
         """
         self.cast("float16")  # Gluon's BN stays float32 by itself
         self._half = True
         self._clear_cached_op()
 
     def synchronise_bn(self, devices: int) -> None:
-        """In training, compute BN's statistics over the images of this many GPUs together.
+        """Compute BN's statistics in training over the images of this many GPUs together.
 
         The GPUs then wait for each other in every BN, in forward and backward passes.
         """
-
-        def synchronise(block):
-            if isinstance(block, BatchNorm):
-                block.devices = devices
-
-        self.apply(synchronise)
+        for layer in _layers(self):
+            if isinstance(layer, BatchNorm):
+                layer.devices = devices
         self._clear_cached_op()
 
     def use_bn_momentum(self, momentum: float) -> None:
-        """Set the momentum of BN's running statistics, which only inference uses."""
-
-        def use(block):
-            if isinstance(block, mx.gluon.nn.BatchNorm):
-                block._kwargs["momentum"] = momentum
-
-        self.apply(use)
+        """Set the momentum of BN's running statistics, used in inference only."""
+        for layer in _layers(self):
+            if isinstance(layer, mx.gluon.nn.BatchNorm):
+                layer._kwargs["momentum"] = momentum
         self._clear_cached_op()
 
     def replace_output(self, classes: int) -> None:
         """Replace the classifier by an untrained one with another number of classes.
 
-        It has the old one's parameter names, is initialised as in the paper on the same
-        devices, and ``spec`` is updated. Make the Trainer afterwards: an older one holds the
-        old parameters.
+        The new one has the old parameter names and is initialised as in the paper, on the same
+        devices. Create the Trainer afterwards: an older one holds the old parameters.
 
         Parameters
         ----------
@@ -163,7 +152,7 @@ class Network(mx.gluon.HybridBlock):
 
         Includes a replaced ``output`` and replaced BN layers, but not the changes of
         :meth:`fuse_for_cpu`, :meth:`compute_in_float16` and :meth:`synchronise_bn`. The
-        symbol's text does not depend on what else was built, traced or run before.
+        symbol's text does not depend on other networks or on earlier traces.
         """
         with _in_portable_form(self), mx.name.NameManager():
             symbol = self(mx.sym.var("data"))
@@ -182,7 +171,7 @@ def load_arrays(path: str) -> Dict[str, mx.nd.NDArray]:
 def misfit(
     expected: Mapping[str, Tuple[int, ...]], found: Mapping[str, Tuple[int, ...]]
 ) -> Optional[str]:
-    """Return the first surplus, missing or misshapen array in words; None if all fit.
+    """Describe the first missing, surplus or misshapen array; return None if all fit.
 
     Parameters
     ----------
@@ -214,7 +203,7 @@ def read_parameters(net: Network, path: str, otherwise: str) -> None:
     Raises
     ------
     DMRError
-        For a file that cannot be read, is damaged, or belongs to another network.
+        If the file cannot be read, is damaged, or belongs to another network.
     """
     try:
         arrays = {name.split(":", 1)[1]: array for name, array in load_arrays(path).items()}
@@ -225,7 +214,8 @@ def read_parameters(net: Network, path: str, otherwise: str) -> None:
         raise DMRError(f"{path} is damaged; {otherwise}") from error
     parameters = {name[len(net.prefix) :]: one for name, one in net.collect_params().items()}
     # Compare both ways: a deeper network has every array of a shallower one.
-    fault = misfit(*({n: one.shape for n, one in part.items()} for part in (parameters, arrays)))
+    expected, found = ({n: one.shape for n, one in side.items()} for side in (parameters, arrays))
+    fault = misfit(expected, found)
     if fault:
         raise DMRError(f"{path} does not fit {net.spec.name}: {fault}; {otherwise}")
     for name, parameter in parameters.items():
@@ -236,43 +226,45 @@ def read_parameters(net: Network, path: str, otherwise: str) -> None:
 _FLOAT32, _FLOAT16 = "0", "2"
 
 
+def _layers(block):
+    """Yield a block and everything inside it."""
+    yield block
+    for child in block._children.values():
+        yield from _layers(child)
+
+
 @contextlib.contextmanager
 def _in_portable_form(net):
-    """Put a network into its portable form for a while."""
-    before = []
+    """Put a network into its portable form temporarily."""
+    with contextlib.ExitStack() as undo:
 
-    def change(thing, name, value):
-        before.append((thing, name, getattr(thing, name)))
-        setattr(thing, name, value)
+        def change(thing, name, value):
+            undo.callback(setattr, thing, name, getattr(thing, name))
+            setattr(thing, name, value)
 
-    def make_portable(block):
-        for name, value in getattr(block, "_portable", {}).items():
-            change(block, name, value)
-
-    try:
-        net.apply(make_portable)
+        for layer in _layers(net):
+            for name, value in getattr(layer, "_portable", {}).items():
+                change(layer, name, value)
         for parameter in net.collect_params().values():
             change(parameter, "_var", None)  # a variable counts how often it was traced
         yield
-    finally:
-        for thing, name, value in reversed(before):  # a block may occur twice
-            setattr(thing, name, value)
 
 
 def _block(spec, first, last, **place):
     """Build one block; ``first`` and ``last`` refer to the whole network."""
-    if spec.bottleneck:
-        options = {"bottleneck": True}
-    else:
-        options = {"layers": spec.branch_layers, "inner_width": spec.inner_width}
+    last = last and spec.ends == "shared"
+    if spec.form == "grouped":
+        first = first and spec.ends != "unshared"
+        return GROUPED_BLOCKS[spec.block](spec, first=first, last=last, **place)
+    options = {
+        "bottleneck": spec.bottleneck,
+        "layers": spec.branch_layers,
+        "inner_width": spec.inner_width,
+    }
     if spec.kind.skip:
         options["projections"] = spec.projections
-    if spec.parallel:
+    if spec.kind.parallel:
         options["branches"] = spec.branches
     if spec.kind.streams:
-        options.update(mapping=spec.mapping, last=last and spec.ends == "shared")
-    if spec.form == "branches":
-        return BLOCKS[spec.block](**place, **options)
-    if spec.kind.streams:
-        options["first"] = first and spec.ends != "unshared"
-    return GROUPED_BLOCKS[spec.block](**place, **options)
+        options.update(mapping=spec.mapping, last=last)
+    return BLOCKS[spec.block](**place, **options)

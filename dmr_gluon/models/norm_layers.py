@@ -1,6 +1,6 @@
 """Replace a network's BN layers: GluonCV's ``norm_layer`` and ``norm_kwargs``.
 
-One walk over the finished network replaces them, so that no block has to pass the arguments on.
+They are replaced in the finished network, so no block has to pass the arguments on.
 """
 
 import inspect
@@ -27,37 +27,32 @@ class _ThenRelu(mx.gluon.HybridBlock):
 def replace_norms(net, norm_layer=None, norm_kwargs=None):
     """Replace every BN by another layer, or by ours with other options.
 
-    Parameters keep their names and, in an initialised network, their values.
+    Parameter names stay the same. The new layers are not initialised.
 
     Parameters
     ----------
     net : Network
-        In its portable form: new layers would miss the effect of
+        Newly built: the new layers do not take over values, nor the effect of
         :meth:`~dmr_gluon.models.network.Network.fuse_for_cpu` and
         :meth:`~.network.Network.synchronise_bn`.
     norm_layer : callable, optional
         Such as ``gluon.nn.BatchNorm`` or ``gluon.contrib.nn.SyncBatchNorm``. It is called with
         those of ``prefix``, ``in_channels``, ``epsilon`` (2e-5) and ``momentum`` (0.9) that it
-        accepts. Default: our own.
+        or a base class accepts. Default: our own.
     norm_kwargs : dict, optional
         Further arguments, such as ``{"use_global_stats": True}``; they override these.
 
     Raises
     ------
     DMRError
-        For a layer that cannot be constructed or does not fit, for one with other parameters
-        than an initialised network has, and for a network in another form.
+        For a layer that cannot be constructed or does not fit.
     """
     label = getattr(norm_layer, "__name__", None) or repr(norm_layer or "BatchNorm")
-    unfit = []
 
     def replace(parent):
         for key, old in list(parent._children.items()):
             if isinstance(old, BatchNorm):
-                if any(getattr(old, name) != plain for name, plain in old._portable.items()):
-                    raise DMRError("norm layers are replaced before a network is fused for CPUs")
-                new = _make(norm_layer, label, old, dict(norm_kwargs or {}))
-                unfit.extend(_take_over(old, new))
+                new = _make(norm_layer, label, old, norm_kwargs or {})
                 if norm_layer and isinstance(old, BatchNormRelu):
                     new = _ThenRelu(new)
                 parent._children[key] = new
@@ -65,12 +60,6 @@ def replace_norms(net, norm_layer=None, norm_kwargs=None):
                     parent.__dict__[key] = new  # setattr requires the old layer's class
 
     net.apply(replace)
-    net._clear_cached_op()
-    if unfit:
-        raise DMRError(
-            f"norm_layer {label} has other parameters than the network: {unfit[0]} and "
-            f"{len(unfit) - 1} others do not fit; use a norm_layer with BatchNorm's parameters"
-        )
     try:
         # The other one, infer_shape, prints before it raises.
         net(mx.sym.var("data")).infer_shape_partial(data=(1, 3, 64, 64))
@@ -84,9 +73,8 @@ def _make(norm_layer, label, old, norm_kwargs):
         if norm_layer is None:
             return type(old)(channels, old.prefix, **norm_kwargs)
         ours = {"in_channels": channels, "epsilon": BN_EPSILON, "momentum": BN_MOMENTUM}
-        taken = _parameters(norm_layer)
-        preset = getattr(norm_layer, "keywords", {})  # functools.partial's
-        ours = {key: value for key, value in ours.items() if key in taken and key not in preset}
+        taken = _parameters(norm_layer) - set(getattr(norm_layer, "keywords", ()))  # of a partial
+        ours = {key: value for key, value in ours.items() if key in taken}
         new = norm_layer(prefix=old.prefix, **{**ours, **norm_kwargs})
     except (TypeError, ValueError, AssertionError, mx.base.MXNetError) as error:
         raise DMRError(
@@ -99,37 +87,14 @@ def _make(norm_layer, label, old, norm_kwargs):
 
 def _parameters(norm_layer):
     """Return the names of a layer's arguments, including those passed on to base classes."""
-    if not inspect.isclass(norm_layer):
-        return inspect.signature(norm_layer).parameters
-    names = set()
-    for cls in inspect.getmro(norm_layer):
-        parameters = inspect.signature(cls).parameters
-        names |= set(parameters)
-        if all(one.kind != one.VAR_KEYWORD for one in parameters.values()):
-            break
-    return names
-
-
-def _take_over(old, new):
-    """Copy the old layer's values into the new one; return the names that do not fit."""
-    values = old.collect_params()
-    try:
-        arrays = {name: parameter.list_data()[0] for name, parameter in values.items()}
-    except RuntimeError:
-        return []  # not initialised
-    parameters = new.collect_params()
-    unfit = sorted(set(parameters) ^ set(arrays))
-    new.initialize(ctx=old.gamma.list_ctx())
-    for name in set(parameters) & set(arrays):
-        try:
-            parameters[name].set_data(arrays[name])
-        except AssertionError:  # the shape differs
-            unfit.append(name)
-    return unfit
+    makers = [norm_layer]
+    if inspect.isclass(norm_layer):
+        makers = [cls for cls in inspect.getmro(norm_layer) if cls is not object]
+    return {name for maker in makers for name in inspect.signature(maker).parameters}
 
 
 def _first(error):
-    """Return the line of an error that says what is wrong, without MXNet's stack."""
+    """Return the informative line of an error, without MXNet's stack."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     lines = lines or [type(error).__name__]  # a bare assert says nothing
     return next((line for line in reversed(lines) if "Error" in line or "Check" in line), lines[0])

@@ -25,13 +25,13 @@ def save_model(net, prefix, epoch):
     Raises
     ------
     OSError
-        If not everything has reached the disk.
+        If the files could not be written completely.
     """
     save_symbol(net.portable_symbol(), _portable_arrays(net), prefix, epoch)
 
 
 def save_symbol(symbol, arrays, prefix, epoch=0):
-    """Do the same for a symbol with its parameters and running statistics, NDArrays by name."""
+    """Save a symbol with its parameters and running statistics, NDArrays by name, likewise."""
     auxiliary = set(symbol.list_auxiliary_states())
     arrays = {
         ("aux:" if name in auxiliary else "arg:") + name: array for name, array in arrays.items()
@@ -44,7 +44,7 @@ def save_symbol(symbol, arrays, prefix, epoch=0):
 
 
 def _portable_arrays(net):
-    """Return all arrays by name on the CPU, float16 as float32, which every device supports."""
+    """Return all arrays by name on the CPU; float16 becomes float32, which every device has."""
     arrays = {name: one.list_data()[0] for name, one in net.collect_params().items()}
     arrays = {name: array.copyto(mx.cpu()) for name, array in arrays.items()}
     return {n: a.astype(np.float32) if a.dtype == np.float16 else a for n, a in arrays.items()}
@@ -62,7 +62,7 @@ def digest_of(net):
 
 
 def prepare_to_run(net, devices):
-    """Choose the fastest form of a network for these devices."""
+    """Put a network into its fastest form for these devices, and hybridize it."""
     if all(device.device_type == "cpu" for device in devices):
         net.fuse_for_cpu()
     net.hybridize(static_alloc=True, static_shape=True)

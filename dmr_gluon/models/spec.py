@@ -1,10 +1,11 @@
 """Describe a network as a value: :class:`NetworkSpec`. Needs no MXNet."""
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Tuple
 
 from ..errors import DMRError
+from ..system.settings import check_settings, check_types
 
 PLAIN = "plain"
 RESIDUAL = "residual"
@@ -13,7 +14,7 @@ MERGE_AND_RUN = "merge_and_run"
 
 
 class BlockKind(NamedTuple):
-    """What the rest of the package needs to know about a kind of block.
+    """Properties of a kind of block.
 
     Parameters
     ----------
@@ -44,21 +45,10 @@ BLOCK_KINDS = {
 #: From the word in a network's name to its kind of block.
 FAMILIES = {kind.family: block for block, kind in BLOCK_KINDS.items()}
 
-#: Upper bounds, far beyond any use, that keep counts and sizes within MXNet's integers.
-MOST = {
-    "classes": 1_000_000,
-    "branches": 64,
-    "stem_channels": 65_536,
-    "channels": 65_536,
-    "blocks": 500,
-    "branch_layers": 1_000,
-    "inner_width": 64,
-}
-
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """Everything that defines a network's architecture.
+    """A network's architecture.
 
     Parameters
     ----------
@@ -94,7 +84,7 @@ class NetworkSpec:
         Ratio of a branch's inner width to its output width (Figure 4).
     ends : str
         How the branches of a merge-and-run network begin and end. ``shared``: one
-        stem, and the last block gives one tensor. ``unshared``: each branch has its
+        stem, and the last block returns one tensor. ``unshared``: each branch has its
         own stem and FC, and the logits are averaged (Table 5). ``concatenated``: one
         stem, and one FC on the channels of all branches (IJCAI 2018).
     projections : bool
@@ -105,106 +95,72 @@ class NetworkSpec:
     form : str
         ``branches``: a convolution for every branch. ``grouped``: the same network with
         all branches in one convolution of K groups (Figures 4 and 5).
+
+    Raises
+    ------
+    DMRError
+        If a value has the wrong type or is out of range, or if fields contradict each other.
     """
 
+    # The upper bounds are far beyond any use; they keep numbers within MXNet's integers.
     name: str
-    block: str
-    stem: str
-    blocks: Tuple[int, ...]
-    channels: Tuple[int, ...]
-    stem_channels: int
+    block: str = field(metadata={"choices": tuple(BLOCK_KINDS)})
+    stem: str = field(metadata={"choices": ("cifar", "imagenet")})
+    blocks: Tuple[int, ...] = field(metadata={"least": 1, "most": 500})
+    channels: Tuple[int, ...] = field(metadata={"least": 1, "most": 65_536})
+    stem_channels: int = field(metadata={"least": 1, "most": 65_536})
     bottleneck: bool
-    branches: int
-    mapping: str
-    classes: int
-    branch_layers: int = 2
-    inner_width: int = 1
-    ends: str = "shared"
+    branches: int = field(metadata={"least": 1, "most": 64})
+    mapping: str = field(metadata={"choices": ("mean", "identity")})
+    classes: int = field(metadata={"least": 1, "most": 1_000_000})
+    branch_layers: int = field(default=2, metadata={"least": 1, "most": 1_000})
+    inner_width: int = field(default=1, metadata={"least": 1, "most": 64})
+    ends: str = field(
+        default="shared", metadata={"choices": ("shared", "unshared", "concatenated")}
+    )
     projections: bool = True
     stem_norm: bool = True
-    form: str = "branches"
+    form: str = field(default="branches", metadata={"choices": ("branches", "grouped")})
 
     def __post_init__(self):
-        for name, known in (
-            ("block", tuple(BLOCK_KINDS)),
-            ("stem", ("cifar", "imagenet")),
-            ("mapping", ("mean", "identity")),
-            ("ends", ("shared", "unshared", "concatenated")),
-            ("form", ("branches", "grouped")),
-        ):
-            if getattr(self, name) not in known:
-                raise DMRError(unknown(name, getattr(self, name), known))
-        for name, most in MOST.items():
-            values, of_stages = getattr(self, name), name in ("blocks", "channels")
-            if of_stages and not isinstance(values, tuple):
-                raise DMRError(f"{name} must be a tuple, one number per stage, not {values!r}")
-            for value in values if of_stages else (values,):
-                require_count(name, value, most)
-        for name in ("bottleneck", "projections", "stem_norm"):
-            if not isinstance(getattr(self, name), bool):
-                raise DMRError(f"{name} must be True or False, not {getattr(self, name)!r}")
-        problem = next((text for wrong, text in self._contradictions() if wrong), None)
-        if problem:
-            raise DMRError(f"{self.name}: {problem}")
+        try:
+            check_types(self)
+        except TypeError as error:
+            raise DMRError(str(error)) from error
+        check_settings(self)
+        conflict = self._conflict()
+        if conflict:
+            raise DMRError(f"{self.name}: {conflict}")
 
-    def _contradictions(self):
-        """Yield (whether it applies, what is wrong and what to do) for conflicting fields."""
+    def _conflict(self):
+        """Describe the first contradiction between fields; return None if there is none."""
         kind, block = self.kind, self.block.replace("_", "-")
-        yield (
-            len(self.blocks) != len(self.channels),
-            f"{len(self.blocks)} numbers of blocks but {len(self.channels)} numbers of channels; "
-            f"give one of each per stage",
-        )
-        yield (
-            self.bottleneck and any(channels % 4 for channels in self.channels),
-            f"bottleneck branches need channels divisible by 4, not {self.channels}",
-        )
-        yield (
-            self.bottleneck and (self.branch_layers != 2 or self.inner_width != 1),
-            "branch_layers and inner_width are for branches of 3x3 convolutions; a bottleneck "
-            "branch has its own layers",
-        )
-        yield (
-            not kind.parallel and self.branches != 1,
-            f"a {block} block has one branch, not {self.branches}; for parallel branches use a "
-            f"dilnet or a dmrnet",
-        )
-        yield (
-            self.mapping == "identity" and not kind.streams,
-            f"mapping='identity' belongs to merge-and-run blocks (Table 5); a {block} block has "
-            f"{'the identity already' if kind.skip else 'no skip connection'}",
-        )
-        yield (
-            self.ends == "unshared" and not kind.streams,
-            f"ends='unshared' belongs to merge-and-run networks, whose branches are separate; "
-            f"those of a {block} block are not",
-        )
-        yield (
-            self.ends == "concatenated" and not kind.streams,
-            f"ends='concatenated' belongs to merge-and-run networks; {block} blocks have one "
-            f"stream",
-        )
-        yield (
-            not kind.skip and not self.projections,
-            "a plain block has no skip connection; leave out projections=False",
-        )
-        yield (
-            self.form == "grouped" and not kind.parallel,
-            f"the grouped form is for parallel branches (Figures 4 and 5); a {block} block has one",
-        )
-        yield (
-            self.inner_width != 1 and self.branch_layers == 1,
-            "inner_width needs a branch of at least two layers",
-        )
+        if len(self.blocks) != len(self.channels):
+            return f"blocks {self.blocks} and channels {self.channels} differ in length"
+        if self.bottleneck and any(channels % 4 for channels in self.channels):
+            return f"bottleneck branches need channels divisible by 4, not {self.channels}"
+        if self.bottleneck and (self.branch_layers, self.inner_width) != (2, 1):
+            return "branch_layers and inner_width do not apply to bottleneck branches"
+        if self.inner_width != 1 and self.branch_layers == 1:
+            return "inner_width needs a branch of at least two layers"
+        if self.branches != 1 and not kind.parallel:
+            return f"a {block} block has one branch; for parallel branches use a dilnet or a dmrnet"
+        if self.form == "grouped" and not kind.parallel:
+            return f"form='grouped' is for parallel branches; a {block} block has one branch"
+        if (self.mapping, self.ends) != ("mean", "shared") and not kind.streams:
+            return f"mapping and ends are for merge-and-run networks, not for {block} blocks"
+        if not self.projections and not kind.skip:
+            return "a plain block has no skip connection; leave out projections=False"
+        return None
 
     @property
     def kind(self) -> BlockKind:
-        """The properties of its kind of block."""
+        """Properties of the network's kind of block."""
         return BLOCK_KINDS[self.block]
 
     @property
     def parallel(self) -> bool:
-        """Whether its blocks have K parallel branches."""
+        """Whether the blocks have K parallel branches."""
         return self.kind.parallel
 
     @property
@@ -234,7 +190,7 @@ class NetworkSpec:
         Raises
         ------
         DMRError
-            For unknown or missing fields.
+            If fields are unknown, missing or invalid.
         """
         try:
             return cls(**tuples_from_lists(fields_by_name))
@@ -245,7 +201,7 @@ class NetworkSpec:
 
 
 def tuples_from_lists(fields_by_name):
-    """Turn the lists that JSON gives back into the tuples of specs and recipes.
+    """Turn the lists of a JSON object into tuples, as specs and recipes have them.
 
     Parameters
     ----------
@@ -259,7 +215,7 @@ def tuples_from_lists(fields_by_name):
 
 
 def unknown(what, given, known):
-    """Word the refusal of an unknown value.
+    """Return the error message for an unknown value.
 
     Parameters
     ----------
@@ -274,44 +230,23 @@ def unknown(what, given, known):
     str
         Suggests the closest matches, or lists all valid values.
     """
-    known = [str(value) for value in known]
     close = difflib.get_close_matches(str(given), known, n=3)
-    return f"unknown {what} {str(given)!r}; " + (
-        f"did you mean {either(close)}?" if close else f"there are {', '.join(known)}"
-    )
+    advice = f"did you mean {' or '.join(close)}?" if close else f"use one of {', '.join(known)}"
+    return f"unknown {what} {str(given)!r}; {advice}"
 
 
-def either(values):
-    """Join values as in ``1, 2 or 3``.
-
-    Parameters
-    ----------
-    values : sequence
-        At least one.
-
-    Returns
-    -------
-    str
-    """
-    values = [str(value) for value in values]
-    return values[0] if len(values) == 1 else ", ".join(values[:-1]) + " or " + values[-1]
-
-
-def require_count(name, value, most=None):
-    """Require a whole number of at least 1.
+def require_count(name, value):
+    """Require an integer of at least 1.
 
     Parameters
     ----------
     name : str
         Named in the error message.
     value : object
-    most : int, optional
 
     Raises
     ------
     DMRError
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise DMRError(f"{name} must be a whole number of at least 1, not {value!r}")
-    if most and value > most:
-        raise DMRError(f"{name} must be at most {most:,}, not {value:,}")
+        raise DMRError(f"{name} must be an integer of at least 1, not {value!r}")

@@ -43,7 +43,7 @@ def _one_stem(spec, channels, prefix):
 
 
 class _Stems(mx.gluon.HybridBlock):
-    """A stem for every branch (Table 5, without sharing)."""
+    """One stem per branch (Table 5, without sharing)."""
 
     def __init__(self, spec):
         super().__init__(prefix="")
@@ -92,9 +92,9 @@ def _fully_connected(spec, in_units, prefix):
 
 
 class _AveragedHeads(mx.gluon.HybridBlock):
-    """An FC for every branch (Table 5, without sharing), and the mean of their logits.
+    """One FC per branch (Table 5, without sharing), and the mean of their logits.
 
-    The paper does not say how the FCs join; the mean is our reading. Takes a list of K
+    The paper does not say how the FCs are combined; the mean is our reading. Takes a list of K
     tensors (n, channels), or in the grouped form one tensor (n, K x channels).
     """
 

@@ -6,7 +6,7 @@ from typing import Tuple
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """Published facts; mean and standard deviation: R, G, B in 0-255."""
+    """Published facts of a data set; mean and standard deviation are R, G, B in 0-255."""
 
     classes: int
     train_images: int
@@ -15,9 +15,9 @@ class DatasetFacts:
     std: Tuple[float, float, float]
 
 
-#: Counts: section 4.1 and 4.5. Means and standard deviations: authors' code. SVHN counts
-#: the images left for training; ImageNet's statistics are over training images whose
-#: shorter side is 480.
+#: Counts: sections 4.1 and 4.5. Means and standard deviations: authors' code. SVHN's count is
+#: without the validation images; ImageNet's statistics are of training images scaled to a
+#: shorter side of 480.
 PUBLISHED = {
     "cifar10": DatasetFacts(
         10, 50_000, 10_000, (125.307, 122.950, 113.865), (62.993, 62.089, 66.705)

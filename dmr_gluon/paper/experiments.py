@@ -1,6 +1,6 @@
 """The trainings behind Tables 2 to 5 and Figure 6, as data.
 
-A cell is one network on one data set, at one place in the paper. Its network and its results come
+A cell is one network on one data set at one place in the paper. Its network and its results come
 from :mod:`.numbers`, its recipe from :mod:`.recipes`.
 """
 
@@ -29,7 +29,7 @@ class Cell:
         Such as ``L=54`` and ``dmrnet``.
     dataset : str
     network : str
-        A name that :func:`dmr_gluon.models.names.network` accepts.
+        A name that :func:`dmr_gluon.models.names.get_spec` reads.
     error, deviation : str, optional
         Published test error and its standard deviation over runs, in percent.
     top5_error : str, optional
@@ -47,7 +47,7 @@ class Cell:
 
     @property
     def recipe(self) -> Recipe:
-        """The paper's recipe, except for its model."""
+        """The paper's recipe; its model may be another network."""
         return OF_DATASET[self.dataset]
 
     @property
@@ -57,14 +57,14 @@ class Cell:
 
     @property
     def published(self):
-        """The printed result as text; empty if the paper prints none."""
+        """The published result as text; empty if there is none."""
         deviation = f" ± {self.deviation}" if self.deviation else ""
         top5 = f" (top-5 {self.top5_error})" if self.top5_error else ""
         return f"{self.error or ''}{deviation}{top5}"
 
 
 def _of(source):
-    """Return the paper's networks whose source is this one, or begins with it."""
+    """Return the specs of the paper's networks whose source is this one or begins with it."""
     found = [item for item in NETWORKS if (item.source + ", ").startswith(source + ", ")]
     return [get_spec(item.name) for item in found]
 
@@ -114,9 +114,8 @@ def _figure6(lengths=None):
     for layers in lengths or sorted(known):
         depth = 2 * layers + 2
         networks = {"plain": f"cifar_plain{depth}"}
-        networks.update(
-            {f"resnet {n} blocks": f"cifar_resnet{depth}_blocks{n}" for n, _ in FIGURE6}
-        )
+        for count, _ in FIGURE6:
+            networks[f"resnet {count} blocks"] = f"cifar_resnet{depth}_blocks{count}"
         for column, name in networks.items():
             # The name is shorter where the branches have the usual two layers.
             yield Cell("figure 6", f"L={layers}", column, "cifar10", get_spec(name).name)
@@ -136,7 +135,7 @@ FIGURES = tuple(int(place.split()[1]) for place in _PLACES if "figure" in place)
 def folder_of(cell):
     """Return the folder of a cell's runs: ``table2``, ..., ``figure6``.
 
-    A network at several places in the paper is trained once, in the folder of the first place.
+    A network at several places in the paper is trained once, in the folder of the first.
     """
     return _first_places().get((cell.network, cell.dataset), cell.place).replace(" ", "")
 
@@ -170,7 +169,7 @@ def select(place=None, rows=(), datasets=(), networks=()):
     Raises
     ------
     DMRError
-        If nothing matches; the message lists what exists.
+        If nothing matches; the message lists the choices.
     """
     if place is not None and place not in _PLACES:
         raise DMRError(f"no experiments for {place}; there are {', '.join(_PLACES)}")
@@ -189,6 +188,7 @@ def select(place=None, rows=(), datasets=(), networks=()):
 
 
 def _filtered(cells, where, kind, asked, label):
+    """Return the cells whose label, or network, is one of those asked for; all if none are."""
     kept = []
     for text in asked:
         words = _words(text)

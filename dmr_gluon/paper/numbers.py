@@ -1,57 +1,38 @@
 """All numbers that the paper publishes, with table and row.
 
-Rounded numbers are text, so that their digits show the precision of a comparison. Source: Zhao et
-al., arXiv 1611.07718v2, unless an entry says otherwise.
+Rounded numbers are text: their digits show the precision of a comparison. Source: Zhao et al.,
+arXiv 1611.07718v2, unless an entry names another.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
-#: L of Table 2 counts layers: the ResNet has depth 2L + 2, the other two have L + 2.
-TABLE2_L = (12, 18, 24, 30, 36, 48, 54, 96)
+#: Table 2: L, parameters in millions (the same for all three networks of a row), and the test error
+#: in percent, mean ± standard deviation of 5 runs, of ResNet, DILNet and DMRNet on CIFAR-10, on
+#: CIFAR-100 and on SVHN.
+_TABLE2 = """
+12 0.4 6.62±0.24 6.53±0.12 6.48±0.04 29.69±0.15 29.75±0.27 29.62±0.08 1.90±0.08 2.13±0.09 2.00±0.04
+18 0.6 5.93±0.17 5.83±0.09 5.79±0.13 27.90±0.26 27.87±0.22 27.80±0.26 1.97±0.09 1.96±0.10 1.87±0.09
+24 0.8 5.60±0.14 5.59±0.17 5.47±0.14 27.03±0.66 26.88±0.22 26.76±0.16 1.93±0.17 1.86±0.14 1.86±0.05
+30 1.0 5.50±0.09 5.45±0.09 5.10±0.08 26.44±0.69 26.19±0.41 25.87±0.04 1.89±0.03 1.86±0.07 1.81±0.04
+36 1.2 5.35±0.14 5.26±0.20 5.18±0.20 26.00±0.48 25.98±0.23 25.41±0.19 1.90±0.04 1.81±0.11 1.77±0.11
+48 1.5 5.26±0.09 5.05±0.20 4.99±0.13 25.44±0.20 24.76±0.33 24.73±0.40 1.91±0.03 1.84±0.06 1.84±0.15
+54 1.7 5.24±0.23 5.02±0.17 4.96±0.06 24.56±0.15 24.56±0.69 24.41±0.09 2.00±0.12 1.85±0.09 1.68±0.02
+96 3.1 5.47±0.46 4.97±0.03 4.84±0.11 24.41±0.10 24.06±0.68 23.98±0.15 1.85±0.03 1.75±0.06 1.70±0.03
+"""
+_TABLE2_ROWS = [line.split() for line in _TABLE2.strip().splitlines()]
+_TABLE2_COLUMNS = itertools.product(("cifar10", "cifar100", "svhn"), ("resnet", "dilnet", "dmrnet"))
 
-#: Parameters in millions, the same for all three networks of a row.
-TABLE2_PARAMETERS = ("0.4", "0.6", "0.8", "1.0", "1.2", "1.5", "1.7", "3.1")
+#: L counts layers: the ResNet has depth 2L + 2, the other two have L + 2.
+TABLE2_L = tuple(int(row[0]) for row in _TABLE2_ROWS)
+TABLE2_PARAMETERS = tuple(row[1] for row in _TABLE2_ROWS)
 
-#: Test error in percent: (mean, standard deviation) of 5 runs, in the order of TABLE2_L.
+#: Test error by (data set, family): (mean, standard deviation) in the order of TABLE2_L.
 TABLE2_ERRORS = {
-    ("cifar10", "resnet"): (
-        ("6.62", "0.24"), ("5.93", "0.17"), ("5.60", "0.14"), ("5.50", "0.09"),
-        ("5.35", "0.14"), ("5.26", "0.09"), ("5.24", "0.23"), ("5.47", "0.46"),
-    ),
-    ("cifar10", "dilnet"): (
-        ("6.53", "0.12"), ("5.83", "0.09"), ("5.59", "0.17"), ("5.45", "0.09"),
-        ("5.26", "0.20"), ("5.05", "0.20"), ("5.02", "0.17"), ("4.97", "0.03"),
-    ),
-    ("cifar10", "dmrnet"): (
-        ("6.48", "0.04"), ("5.79", "0.13"), ("5.47", "0.14"), ("5.10", "0.08"),
-        ("5.18", "0.20"), ("4.99", "0.13"), ("4.96", "0.06"), ("4.84", "0.11"),
-    ),
-    ("cifar100", "resnet"): (
-        ("29.69", "0.15"), ("27.90", "0.26"), ("27.03", "0.66"), ("26.44", "0.69"),
-        ("26.00", "0.48"), ("25.44", "0.20"), ("24.56", "0.15"), ("24.41", "0.10"),
-    ),
-    ("cifar100", "dilnet"): (
-        ("29.75", "0.27"), ("27.87", "0.22"), ("26.88", "0.22"), ("26.19", "0.41"),
-        ("25.98", "0.23"), ("24.76", "0.33"), ("24.56", "0.69"), ("24.06", "0.68"),
-    ),
-    ("cifar100", "dmrnet"): (
-        ("29.62", "0.08"), ("27.80", "0.26"), ("26.76", "0.16"), ("25.87", "0.04"),
-        ("25.41", "0.19"), ("24.73", "0.40"), ("24.41", "0.09"), ("23.98", "0.15"),
-    ),
-    ("svhn", "resnet"): (
-        ("1.90", "0.08"), ("1.97", "0.09"), ("1.93", "0.17"), ("1.89", "0.03"),
-        ("1.90", "0.04"), ("1.91", "0.03"), ("2.00", "0.12"), ("1.85", "0.03"),
-    ),
-    ("svhn", "dilnet"): (
-        ("2.13", "0.09"), ("1.96", "0.10"), ("1.86", "0.14"), ("1.86", "0.07"),
-        ("1.81", "0.11"), ("1.84", "0.06"), ("1.85", "0.09"), ("1.75", "0.06"),
-    ),
-    ("svhn", "dmrnet"): (
-        ("2.00", "0.04"), ("1.87", "0.09"), ("1.86", "0.05"), ("1.81", "0.04"),
-        ("1.77", "0.11"), ("1.84", "0.15"), ("1.68", "0.02"), ("1.70", "0.03"),
-    ),
-}  # fmt: skip
+    column: tuple(tuple(row[i].split("±")) for row in _TABLE2_ROWS)
+    for i, column in enumerate(_TABLE2_COLUMNS, start=2)
+}
 
 #: Table 3: (method, depth, parameters, error on CIFAR-10, CIFAR-100, SVHN). None: no entry.
 TABLE3 = (
@@ -123,7 +104,7 @@ class PublishedNetwork:
     Parameters
     ----------
     name : str
-        A name that :func:`dmr_gluon.models.names.network` accepts.
+        A name that :func:`dmr_gluon.models.names.get_spec` reads.
     source : str
         Its place in the paper.
     parameters : str or None
@@ -142,11 +123,8 @@ def _networks() -> Tuple[PublishedNetwork, ...]:
     rows = []
     for layers, printed in zip(TABLE2_L, TABLE2_PARAMETERS):
         source = f"Table 2, L = {layers}"
-        for family, depth in (
-            ("resnet", 2 * layers + 2),
-            ("dilnet", layers + 2),
-            ("dmrnet", layers + 2),
-        ):
+        for family in ("resnet", "dilnet", "dmrnet"):
+            depth = (2 if family == "resnet" else 1) * layers + 2
             rows.append(PublishedNetwork(f"cifar_{family}{depth}", source, printed, depth))
     for name, source, parameters, depth in (
         ("cifar_dmrnet32_w4", "Table 3, DMRNet-Wide", "14.9", 32),

@@ -19,7 +19,7 @@ class Recipe:
     """All settings that determine the result of a training run, except its seed.
 
     Each field has a help text, a source and limits (:func:`~dmr_gluon.system.settings.setting`).
-    A value out of range raises DMRError.
+    Values that are out of range or contradict each other raise DMRError.
     """
 
     name: str
@@ -46,47 +46,31 @@ class Recipe:
         "section 4.2; plain momentum in section 4.5, as [7]",
     )
     weight_decay: float = setting(
-        "weight decay of every parameter, biases and BN included",
-        "sections 4.2 and 4.5; of every parameter: authors' code",
-        least=0,
+        "weight decay of all parameters, BN's included", "sections 4.2, 4.5; authors' code", least=0
     )
     image_size: int = setting(
         "height and width of the network's input", "sections 4.1 (32) and 4.5 (224)", least=8
     )
     pad: int = setting(
-        "zero padding of a normalised training image before the random crop",
-        "section 4.1 (4; none for SVHN)",
-        least=0,
-        most=32,
+        "zero padding before the random crop", "section 4.1 (4; none for SVHN)", least=0, most=32
     )
     mirror: bool = setting(
         "mirror training images with probability 1/2", "sections 4.1 (not SVHN) and 4.5, as [7]"
     )
     train_short_side: Optional[Tuple[int, ...]] = setting(
-        "range of the shorter side of a training image before the random crop",
-        "[7]: 256 to 480; none: images are not scaled",
-        least=8,
+        "range of a training image's shorter side", "[7] (256 to 480); none: not scaled", least=8
     )
     eval_short_side: Optional[int] = setting(
-        "shorter side of a test image before the centre crop",
-        "section 4.5 (256); none: images are not scaled",
-        least=8,
+        "shorter side of a test image", "section 4.5 (256); none: not scaled", least=8
     )
     pca_noise: float = setting(
-        "standard deviation of the PCA colour noise",
-        "[7]: the standard colour augmentation (0.1); none for 32x32 images",
-        least=0,
-        most=1,
+        "standard deviation of the PCA colour noise", "[7] (0.1 for ImageNet)", least=0, most=1
     )
     aspect_change: float = setting(
-        "maximum change of a training image's aspect ratio; 0.25: 3:4 to 5:4",
-        "authors' code, ImageNet (0.25)",
-        default=0.0,
-        least=0,
-        most=0.9,
+        "largest change of aspect ratio", "authors' code (0.25)", default=0.0, least=0, most=0.9
     )
     colour_shift: Tuple[int, ...] = setting(
-        "maximum shift of hue (0-180), saturation and lightness (0-255) of a training image",
+        "largest shift of hue (0-180), saturation and lightness (0-255)",
         "authors' code, ImageNet (36,50,50)",
         default=(0, 0, 0),
         least=0,
@@ -94,8 +78,7 @@ class Recipe:
     )
     shuffle_chunk: Optional[int] = setting(
         "shuffle only within chunks of this many records; none: shuffle the whole epoch",
-        "not in the paper; authors' code: chunks of 8 MB, as in MXNet's ImageRecordIter of 2016; "
-        "about 3,500 records of CIFAR",
+        "not in the paper; authors' code: chunks of 8 MB, about 3,500 records of CIFAR",
         default=None,
         least=1,
         unsaid=True,
@@ -109,16 +92,10 @@ class Recipe:
         unsaid=True,
     )
     sync_bn: bool = setting(
-        "compute BN statistics over all devices of the process, not on each one",
-        "not in the paper, which computes them on each device",
-        default=False,
+        "BN statistics over all devices of the process", "not in the paper", default=False
     )
     accumulate: int = setting(
-        "gradient accumulation: parts of a batch that a device computes in sequence, each with its "
-        "own BN statistics",
-        "not in the paper",
-        default=1,
-        least=1,
+        "gradient accumulation: parts of a device's batch", "not in the paper", default=1, least=1
     )
     schedule: str = setting(
         "learning rate schedule: steps (lr_drops) or cosine (half a period, down to 0)",
@@ -127,21 +104,13 @@ class Recipe:
         choices=("steps", "cosine"),
     )
     warmup_epochs: float = setting(
-        "epochs of linear warm-up of the learning rate from 0",
-        "not in the paper",
-        default=0.0,
-        least=0,
+        "epochs of linear learning rate warm-up", "not in the paper", default=0.0, least=0
     )
     label_smoothing: float = setting(
-        "label smoothing: weight that is spread evenly over all classes",
-        "not in the paper",
-        default=0.0,
-        least=0,
-        most=0.9,
+        "weight of label smoothing", "not in the paper", default=0.0, least=0, most=0.9
     )
     ema_decay: float = setting(
-        "decay per step of an exponential moving average of the weights, which is evaluated and "
-        "exported; 0: off",
+        "decay per step of the moving average of the weights that is evaluated; 0: off",
         "not in the paper",
         default=0.0,
         least=0,
@@ -154,46 +123,41 @@ class Recipe:
         choices=("float32", "float16"),
     )
     steps: Optional[int] = setting(
-        "number of updates in the whole run, for trials; none: as many as the epochs have",
-        "not in the paper",
-        default=None,
-        least=1,
+        "updates in the whole run, for trials", "not in the paper", default=None, least=1
     )
     #: Number of training images, where the paper and the authors' code differ.
     train_images: Optional[int] = None
 
     def __post_init__(self):
         check_settings(self)
-        if len(self.colour_shift) != 3:
-            raise DMRError(f"colour_shift must be three numbers, not {self.colour_shift}")
-        if self.colour_shift[0] > 180:
-            raise DMRError(f"colour_shift's hue must be at most 180, not {self.colour_shift[0]}")
+        if len(self.colour_shift) != 3 or self.colour_shift[0] > 180:
+            raise DMRError(
+                f"colour_shift must be three numbers, the hue at most 180, not {self.colour_shift}"
+            )
         if self.warmup_epochs >= self.epochs:
             raise DMRError(f"warmup_epochs {self.warmup_epochs:g} leaves none of {self.epochs}")
-        if (self.train_short_side is None) != (self.eval_short_side is None):
+        train_sides, eval_side = self.train_short_side, self.eval_short_side
+        if (train_sides is None) != (eval_side is None):
             raise DMRError("give both train_short_side and eval_short_side, or neither")
-        if self.train_short_side is None:
+        if train_sides is None or eval_side is None:
             for name in ("pca_noise", "aspect_change", "colour_shift"):
                 if getattr(self, name) not in (0, (0, 0, 0)):
                     raise DMRError(f"{name} needs train_short_side (scaled images)")
             return
-        if len(self.train_short_side) != 2 or self.train_short_side[0] > self.train_short_side[1]:
+        if len(train_sides) != 2 or train_sides[0] > train_sides[1]:
             raise DMRError(
-                f"train_short_side must be two numbers, the smaller first, "
-                f"not {self.train_short_side}"
+                f"train_short_side must be two numbers, smaller first, not {train_sides}"
             )
         if self.pad:
             raise DMRError(
                 "pad is for images that are not scaled; set pad to 0, or leave out "
                 "train_short_side and eval_short_side"
             )
-        assert self.eval_short_side is not None  # both or neither, see above
-        smallest = min(self.train_short_side[0], self.eval_short_side)
-        if smallest < self.image_size:
+        if min(train_sides[0], eval_side) < self.image_size:
             raise DMRError(
-                f"a shorter side of {smallest} is too small for a crop of {self.image_size} x "
-                f"{self.image_size}; lower image_size or raise train_short_side and "
-                f"eval_short_side"
+                f"a shorter side of {min(train_sides[0], eval_side)} is too small for a crop of "
+                f"{self.image_size} x {self.image_size}; lower image_size or raise "
+                f"train_short_side and eval_short_side"
             )
 
     @classmethod
@@ -263,8 +227,8 @@ IMAGENET = replace(
     pca_noise=0.1,
 )
 
-#: Recipes by the value of ``--recipe``, then by name. On CIFAR, the authors' code trains as the
-#: paper says and settles what it leaves open. On SVHN, it also uses other images
+#: Recipes by the value of ``--recipe``, then by name. On CIFAR, the authors' code follows the paper
+#: and settles what it leaves open. On SVHN, it also uses other images
 #: (``dmr prepare svhn --svhn-split authors``).
 RECIPES = {
     "paper": {recipe.name: recipe for recipe in (CIFAR, SVHN, DIGITS, IMAGENET)},
@@ -298,8 +262,8 @@ OF_DATASET = {
 def deviations(recipe: Recipe) -> Dict[str, Tuple[Any, Any]]:
     """Compare a recipe with the paper's for the same data.
 
-    The model is not compared, as the paper trains many. A setting that the paper leaves open may
-    have the authors' value.
+    The model is not compared: the paper trains many. Where the paper leaves a setting open, the
+    authors' value is no deviation.
 
     Parameters
     ----------
