@@ -163,6 +163,17 @@ def test_the_sizes_that_are_documented_are_true():
     assert abs(int(total.replace(",", "")) - sum(found.values())) <= 300, sum(found.values())
 
 
+def test_the_core_path_can_be_read_in_an_hour():
+    root = PACKAGE.parent
+    text = (root / "docs" / "architecture.md").read_text().split("core -->")[1]
+    rows = re.findall(r"^\| `(\S+)` \| (\d+) \|", text, re.M)
+    found = {name: lines_of_code(root / name) for name, _ in rows}
+    for name, lines in rows:
+        assert abs(int(lines) - found[name]) <= max(10, found[name] / 5), (name, found[name])
+    assert {"train_cifar.py", "dmr_gluon/models/blocks.py"} <= set(found)
+    assert sum(found.values()) <= 3500
+
+
 if __name__ == "__main__":
     for part, lines in sizes().most_common():
         print(f"{lines:6,} {part}")

@@ -41,6 +41,7 @@ class StepsOfEpoch:
             reshuffled_at=at.reshuffled_at,
             threads=self.options.reading_threads,
         )
+        began, before = time.monotonic(), at.images
         title, total = f"epoch {epoch}/{plan.epochs}", min(plan.count, steps * plan.batch)
         bar = progress_bar(title, total, at.images, shown=self.group.first)
         waiting, ahead = deque(), []
@@ -73,6 +74,8 @@ class StepsOfEpoch:
                 if len(waiting) > 2 or save:
                     signal, due = self._collect(*waiting.popleft(), bar)
                     save = save or due
+                    if self.group.first:
+                        self.beat((at.images - before) / (time.monotonic() - began))
                 if signal or save:
                     signal = self._collect_all(waiting, bar) or signal
                     self.save()
@@ -112,11 +115,9 @@ class StepsOfEpoch:
         at.images, at.loss, at.wrong = at.images + images, at.loss + loss, at.wrong + int(wrong)
         bar.set_postfix_str(f"loss {loss / images:.3f}", refresh=False)
         bar.update(images)
-        if self.group.first:
-            if every and step % every == 0:
-                place = {"epoch": at.epoch + 1, "step": step, "images": at.images}
-                runlog.append(self.run.log, "steps", **place, **at.means())
-            self.beat((bar.n - bar.initial) / (time.time() - bar.start_t))
+        if self.group.first and every and step % every == 0:
+            place = {"epoch": at.epoch + 1, "step": step, "images": at.images}
+            runlog.append(self.run.log, "steps", **place, **at.means())
         return int(signal), bool(save)
 
     def _collect_all(self, waiting, bar):
