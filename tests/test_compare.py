@@ -169,10 +169,10 @@ class TestLive:
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["nowhere"], "nowhere does not exist"),
+        (["nowhere"], "nowhere cannot be read"),
         (["RUNS", "--live", "--json"], "not allowed with"),
         (["RUNS", "--html", "RUNS"], "cannot be written (Is a directory)"),
-        (["RUNS", "--against", "nowhere"], "nowhere does not exist"),
+        (["RUNS", "--against", "nowhere"], "nowhere cannot be read"),
     ],
 )
 def test_wrong_input_is_refused_in_one_line(runs, arguments, message):

@@ -135,7 +135,7 @@ def test_forms_that_a_network_has():
     assert "grouped" not in available(get_spec("cifar_resnet14"))
     assert "grouped" not in available(get_spec("cifar_dmrnet14_grouped"))
     net = trained_looking("cifar_resnet14")
-    with pytest.raises(DMRError, match="the grouped form is for parallel branches"):
+    with pytest.raises(DMRError, match="form='grouped' is for parallel branches"):
         make("grouped", net)
 
 

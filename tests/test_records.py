@@ -341,7 +341,7 @@ class TestRegistry:
         with pytest.raises(SystemExit):
             cli._main(["prepare", "--help"])
         assert "three classes of noise" in capsys.readouterr().out
-        with pytest.raises(DMRError, match="name one: .*, pets"):
+        with pytest.raises(DMRError, match="required: {.*, pets}"):
             cli._main(["prepare"])
         # Its name is now reserved.
         with pytest.raises(DMRError, match="'pets' is reserved"):

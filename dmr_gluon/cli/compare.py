@@ -1,4 +1,4 @@
-"""``dmr compare``: runs beside the paper's tables and figures, and beside each other."""
+"""``dmr compare``: compare runs with the paper's tables and figures, and with each other."""
 
 import json
 import os
@@ -20,24 +20,24 @@ def add_commands(commands):
         "compare",
         function=_compare,
         help="compare runs with the paper's tables and figures, and with each other",
-        description="Means and standard deviations over seeds of the last epoch's error, beside "
-        "Tables 2 to 5 and Figures 6 to 8, with a verdict if the training is the paper's. "
-        "RUNS are runs, folders that hold runs at any depth, single log.jsonl files, and logs of "
-        "the authors' CIFAR and SVHN program.",
+        description="Compare the last epoch's error, as mean and standard deviation over seeds, "
+        "with Tables 2 to 5 and Figures 6 to 8. Give a verdict if the recipe is the paper's. RUNS "
+        "are run folders, folders that contain runs at any depth, log.jsonl files, or logs of the "
+        "authors' CIFAR and SVHN program.",
     )
     parser.add_argument("runs", metavar="RUNS", nargs="+")
     against = (
-        "which is better: compare each group of RUNS with each of these on the same data; may be "
-        "the same RUNS. A single run with means within epochs (--log-steps, or an authors' log) is "
-        "compared point by point"
+        "compare each group of RUNS with each of these groups on the same data; may be the same "
+        "RUNS. A single run that logs within epochs (--log-steps, or an authors' log) is compared "
+        "point by point"
     )
     parser.add_argument("--against", metavar="RUNS", nargs="+", help=against)
     out = parser.add_argument_group("output")
     out.add_argument("--html", metavar="FILE", help="write a self-contained page")
     out.add_argument("--pictures", metavar="DIR", help="write curves and figures as PNG and SVG")
     markdown = (
-        f"write the tables, and the figures of --pictures; in a file that has <!-- {MARK} --> and "
-        f"<!-- /{MARK} --> only the text between them is replaced"
+        f"write the tables, and the figures of --pictures; if the file contains <!-- {MARK} --> "
+        f"and <!-- /{MARK} -->, replace only the text between them"
     )
     out.add_argument("--markdown", metavar="FILE", help=markdown)
     how = out.add_mutually_exclusive_group()

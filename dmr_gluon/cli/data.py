@@ -34,11 +34,11 @@ def _add_datasets(prepare):
             where = parser.add_mutually_exclusive_group()
             source = f"{entry.source}; default: download to {_archives(entry)}"
             where.add_argument("--source", metavar="PATH", help=source)
-            where.add_argument("--mirror", metavar="URL", help="download from this folder")
-            partial = f"prepare what is there, as partial-{entry.name}"
+            where.add_argument("--mirror", metavar="URL", help="download from here instead")
+            partial = f"prepare the images that exist, as partial-{entry.name}"
             parser.add_argument("--partial", action="store_true", help=partial)
         entry.add_flags(parser)
-        parser.add_argument("--out", required=True, metavar="DIR", help="where to write")
+        parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
         parser.add_argument("--overwrite", action="store_true", help="replace another set in DIR")
 
 

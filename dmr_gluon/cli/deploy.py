@@ -21,10 +21,11 @@ def add_commands(commands):
         "--forms",
         default="",
         metavar="FORM,...",
-        help="forms to write besides plain: bn-folded, folded (the merge's factor too), fused "
-        "(oneDNN), grouped, int8, int8-entropy, onnx; each is first compared with the network",
+        help="forms to write in addition to plain: bn-folded, folded (also folds the merge's "
+        "factor), fused (oneDNN), grouped, int8, int8-entropy, onnx; each is compared with the "
+        "network before it is written",
     )
-    which.add_argument("--all", action="store_true", help="all forms, and their speeds in forms.md")
+    which.add_argument("--all", action="store_true", help="write all, and their speeds (forms.md)")
     pixels = "include normalisation in the graph, which then takes pixels (NHWC, 0 to 255)"
     parser.add_argument("--preprocess", action="store_true", help=pixels)
     data = "prepared set to compare and calibrate on (default: the run's)"
@@ -43,18 +44,17 @@ def add_commands(commands):
     gpu = "GPU to use (default: the CPU)"
     parser.add_argument("--gpu", type=number(int, 0), metavar="N", help=gpu)
 
-    text = "put a run's network into a store, for get_model(..., pretrained=True)"
+    text = "add a run's network to a store, for get_model(..., pretrained=True)"
     parser = commands.add_parser("publish", function=_publish, help=text)
     parser.add_argument("run", metavar="RUN", help="folder of a run or a bundle")
-    parser.add_argument("store", metavar="STORE", help="folder of a store; made if need be")
+    parser.add_argument("store", metavar="STORE", help="folder of a store, created if missing")
     add_epoch(parser)
 
     text = "convert a checkpoint of the authors' code (2016) to a bundle"
     parser = commands.add_parser("import-authors", function=_import_authors, help=text)
-    parser.add_argument(
-        "prefix", metavar="PREFIX", help="of PREFIX-symbol.json, PREFIX-NNNN.params"
-    )
-    parser.add_argument("epoch", metavar="EPOCH", type=int, help="NNNN")
+    prefix = "path prefix of PREFIX-NNNN.params and PREFIX-symbol.json"
+    parser.add_argument("prefix", metavar="PREFIX", help=prefix)
+    parser.add_argument("epoch", metavar="EPOCH", type=int, help="the number NNNN")
     parser.add_argument("--out", metavar="DIR", help="folder to write (default: PREFIX-imported)")
     dataset = "data set that it was trained on (for the normalisation)"
     parser.add_argument("--dataset", choices=("cifar10", "cifar100", "svhn"), help=dataset)

@@ -1,4 +1,4 @@
-"""``dmr doctor``: report problems of this machine and installation, with their remedies."""
+"""``dmr doctor``: check this machine and installation, and say how to fix problems."""
 
 import json
 import sys
@@ -9,14 +9,16 @@ def add_commands(commands):
     parser = commands.add_parser(
         "doctor",
         function=_doctor,
-        help="report problems of this machine and installation, with their remedies",
+        help="check this machine and installation, and say how to fix problems",
         description="Check Python, packages, MXNet (which trains a step on the CPU and on every "
         "GPU), threads and prepared data sets. Exits with 1 if there is a problem.",
     )
     parser.add_argument(
         "--data-root", default="data", help="folder of the prepared sets (default: data)"
     )
-    parser.add_argument("--json", action="store_true", help="add versions, for a bug report")
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON with versions, for bug reports"
+    )
 
 
 def _doctor(options):

@@ -16,16 +16,16 @@ def add_commands(commands):
         function=_launch,
         help="train with several processes, on one machine or many (kvstore dist_sync)",
         usage="dmr launch -n WORKERS [-s SERVERS] [options] -- COMMAND...",
-        description="Run COMMAND as every worker, with a scheduler and servers. If a process "
-        "fails, say which one and stop the others. See docs/machines.md.",
+        description="Run COMMAND in every worker, with a scheduler and servers. If a process "
+        "fails, report which one and stop the others. See docs/machines.md.",
     )
     count = number(int, 1)
-    parser.add_argument("-n", type=count, required=True, metavar="WORKERS", help="how many")
+    parser.add_argument("-n", type=count, required=True, metavar="WORKERS", help="their number")
     parser.add_argument("-s", type=count, default=1, metavar="SERVERS", help="default: 1")
     text = "restart the job after a failure, at most N times (default: 0)"
     times = number(int, 0)
     parser.add_argument("--max-restarts", type=times, default=0, metavar="N", help=text)
-    grace = "time for workers to save and end after Ctrl-C or SIGTERM (default: 60)"
+    grace = "seconds that workers have to save and exit after Ctrl-C or SIGTERM (default: 60)"
     seconds = number(float, 0, 86_400)
     parser.add_argument("--grace", type=seconds, default=60, metavar="SECONDS", help=grace)
     hosts = "machines to use over ssh, one per line"

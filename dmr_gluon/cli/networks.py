@@ -7,14 +7,14 @@ from ..errors import DMRError
 
 def add_commands(commands):
     """Add networks and paths to the parser of ``dmr``."""
-    text = "list the paper's networks with their sizes, or one layer by layer"
+    text = "list the paper's networks with their sizes, or show one layer by layer"
     parser = commands.add_parser("networks", function=_networks, help=text)
     parser.add_argument("name", metavar="NAME", nargs="?", help="a network, such as cifar_dmrnet56")
-    parser.add_argument("--classes", type=int, help="outputs (default: 10, ImageNet 1000)")
+    parser.add_argument("--classes", type=int, help="default: 10; 1000 for ImageNet")
 
     text = "list the lengths of paths through the networks (section 3.2, Figure 3)"
     parser = commands.add_parser("paths", function=_paths, help=text)
-    names = "networks as built; for one, all lengths"
+    names = "networks to analyse as built; for a single one, all lengths are listed"
     parser.add_argument("names", metavar="NAME", nargs="*", help=names)
     parser.add_argument("--plot", metavar="FILE", help="draw Figure 3 into a .png, .svg or .pdf")
 

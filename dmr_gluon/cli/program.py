@@ -115,5 +115,5 @@ def _leave(status):
 
 def add_epoch(parser):
     """Add the flag that chooses among the kept networks of a run."""
-    epoch = "epoch of the network: the last (default) and the best epoch are kept"
+    epoch = "epoch to use: the last (default) or the best; only these are kept"
     parser.add_argument("--epoch", type=int, help=epoch)

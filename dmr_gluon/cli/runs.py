@@ -18,27 +18,27 @@ def add_commands(commands):
     parser = commands.add_parser(
         "train",
         function=_train,
-        help="train the networks of the paper's tables, several seeds of each",
+        help="train the networks of the paper's tables, with several seeds each",
         description="Train the networks of a table or figure, one after another. Finished runs "
-        "are skipped, begun ones continued. Other flags go to the training as they are, such as "
-        "--gpus 0,1 or --epochs 20; 'python -m dmr_gluon.cli.sweep cifar10 --help' lists them.",
+        "are skipped and interrupted runs are resumed. Other flags are passed to the training, "
+        "such as --gpus 0,1; 'python -m dmr_gluon.cli.sweep cifar10 --help' lists them.",
     )
     place = parser.add_mutually_exclusive_group()
-    place.add_argument("--table", type=int, metavar="N", help="2, 3, 4 or 5")
-    place.add_argument("--figure", type=int, metavar="N", help="6")
+    place.add_argument("--table", type=int, metavar="N", help="of the paper: 2, 3, 4 or 5")
+    place.add_argument("--figure", type=int, metavar="N", help="of the paper: 6")
     rows = "L=54 or 54; depth=32 in Tables 3 and 4 (default: all)"
     parser.add_argument("--row", nargs="+", default=(), help=rows)
-    networks = "dmrnet, resnet, ..., or a name (default: all)"
+    networks = "dmrnet, resnet, ..., or a network's name (default: all)"
     parser.add_argument("--network", nargs="+", default=(), help=networks)
     parser.add_argument("--dataset", nargs="+", default=(), help="cifar10, ... (default: all)")
-    parser.add_argument("--seeds", type=number(int, 1), default=1, help="runs of each (default: 1)")
-    parser.add_argument("--first-seed", type=number(int, 0), default=1, help="(default: 1)")
+    parser.add_argument("--seeds", type=number(int, 1), default=1, help="runs each (default: 1)")
+    parser.add_argument("--first-seed", type=number(int, 0), default=1, help="default: 1")
     parser.add_argument("--out", default="runs", help="folder of all runs (default: runs)")
-    parser.add_argument("--data-root", default="data", help="of the prepared sets (default: data)")
+    parser.add_argument("--data-root", default="data", help="of prepared sets (default: data)")
     parser.add_argument("--list", action="store_true", help="list what would be trained, and exit")
 
     parser = commands.add_parser("status", function=_status, help="show the state of runs")
-    runs = "runs, or folders that hold runs at any depth (default: runs)"
+    runs = "runs, or folders that contain runs at any depth (default: runs)"
     parser.add_argument("runs", metavar="RUNS", nargs="*", default=["runs"], help=runs)
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="print a JSON list")
@@ -59,7 +59,7 @@ def add_commands(commands):
     text = "convert a run to an equivalent form of its network (Figures 4 and 5)"
     parser = commands.add_parser("convert", function=_convert, help=text)
     parser.add_argument("run", metavar="RUN", help="folder of a run")
-    forms = "grouped: all branches in one convolution; branches: the reverse"
+    forms = "grouped: one convolution for all branches; branches: one for each"
     parser.add_argument("--form", required=True, choices=("grouped", "branches"), help=forms)
     parser.add_argument("--run-dir", required=True, metavar="DIR", help="folder of the new run")
 

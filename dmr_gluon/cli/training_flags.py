@@ -1,4 +1,4 @@
-"""The flags of the training scripts, made from the fields of Recipe and RunOptions. No MXNet."""
+"""Generate the training scripts' flags from the fields of Recipe and RunOptions. No MXNet."""
 
 import argparse
 import dataclasses
@@ -85,7 +85,7 @@ def parse(description, recipe, dataset, arguments=None):
     for item in settings_of(RunOptions):
         _add_flag(where, RunOptions, item, item.default)
     group = parser.add_argument_group("recipe", "defaults: the paper's")
-    text = "the paper's (default) or its authors' code's; the flags below change it"
+    text = "the paper's (default) or that of the authors' code; the flags below change its fields"
     group.add_argument("--recipe", choices=tuple(RECIPES), help=text)
     for item in settings_of(Recipe):
         _add_flag(group, Recipe, item, getattr(recipe, item.name))

@@ -19,11 +19,11 @@ def add_commands(commands):
         help="check every published number that needs no data, in under a minute; with --gpus, "
         "check that these GPUs train as the CPU does",
     )
-    full = "compare all networks numerically, and convert a large one; takes some minutes"
+    full = "compare all networks numerically, and convert a large one; takes a few minutes"
     parser.add_argument("--full", action="store_true", help=full)
-    gpus = "check these GPUs instead, in some minutes (docs/gpus.md)"
+    gpus = "check these GPUs instead; takes a few minutes (docs/gpus.md)"
     parser.add_argument("--gpus", metavar="0-7", help=gpus)
-    parser.add_argument("--cpus", type=int, metavar="N", help="the same on N CPU contexts")
+    parser.add_argument("--cpus", type=int, metavar="N", help="the same checks on N CPU contexts")
     parser.add_argument("--json", action="store_true", help="print all checks as JSON")
 
 

@@ -145,18 +145,18 @@ def _size(text):
 
 
 def _add_flags(parser):
-    parser.add_argument("source", metavar="SRC", help="the tree")
+    parser.add_argument("source", metavar="SRC", help="tree of train/<class>/* and test/<class>/*")
     parser.add_argument("--name", help="the set's name in logs and results (default: SRC's)")
     parser.add_argument(
         "--resize",
         type=_size,
         metavar="SIZE",
-        help="32x32: this width and height; 480: this shorter side (default: keep the size)",
+        help="32x32: resize to this width and height; 480: resize the shorter side (default: no)",
     )
     parser.add_argument(
         "--ignore-orientation",
         action="store_true",
-        help="do not rotate photographs upright (default: upright, as EXIF says)",
+        help="do not rotate images according to EXIF",
     )
 
 

@@ -142,7 +142,7 @@ def _add_flags(parser):
         "--svhn-split",
         choices=("paper", "authors"),
         default="paper",
-        help="paper: 6,000 images set aside for validation; authors: train on all",
+        help="paper: hold out 6,000 images for validation; authors: train on all",
     )
 
 

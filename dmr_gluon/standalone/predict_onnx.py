@@ -230,9 +230,9 @@ def add_arguments(parser):
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--csv", action="store_true", help="as CSV: file, rank, label, probability")
     forms.add_argument("--json", action="store_true", help="as JSON lines: file, top (or error)")
-    parser.add_argument("--top", type=int, default=5, metavar="K", help="labels each (default: 5)")
-    parser.add_argument("--batch-size", type=int, default=32, help="images at a time (default: 32)")
-    parser.add_argument("--ignore-orientation", action="store_true", help="which EXIF gives")
+    parser.add_argument("--top", type=int, default=5, metavar="K", help="labels shown (default: 5)")
+    parser.add_argument("--batch-size", type=int, default=32, help="images per batch (default: 32)")
+    parser.add_argument("--ignore-orientation", action="store_true", help="do not rotate by EXIF")
     parser.epilog = (
         "Exit status: 0 if all images were predicted; 1 if some could not be, each with a line on "
         "stderr; 2 if nothing was done."

@@ -37,7 +37,7 @@ reading_threads, keep, on_nan, tensorboard, estimate : optional
     resume: bool = setting(
         "continue the run in --run-dir, with its recipe, seed, data set and devices", default=False
     )
-    seed: int = setting("of initialisation, order and augmentation", default=1, least=0)
+    seed: int = setting("seed of initialisation, shuffling and augmentation", default=1, least=0)
     gpus: Optional[str] = setting(
         "GPUs to train on: 0, 0-7 or 0,2,4-6; default: the CPU, or the devices of a resumed run",
         default=None,
@@ -52,21 +52,21 @@ reading_threads, keep, on_nan, tensorboard, estimate : optional
         choices=KVSTORES,
     )
     log_steps: Optional[int] = setting(
-        "log the mean training loss and error of the epoch so far every so many steps",
+        "log the mean training loss and error of the epoch so far every N steps",
         default=None,
         least=1,
     )
     checkpoint_steps: Optional[int] = setting(
-        "save within an epoch every so many steps", default=None, least=1
+        "save a checkpoint every N steps within an epoch", default=None, least=1
     )
     checkpoint_minutes: float = setting(
-        "save within an epoch after so many minutes", default=10.0, least=0
+        "minutes between checkpoints within an epoch", default=10.0, least=0
     )
     reading_threads: Optional[int] = setting(
         "threads that read and augment images; default: one per core", default=None, least=1
     )
     keep: int = setting(
-        "number of latest checkpoints to keep, besides the best epoch's", default=2, least=1
+        "number of latest checkpoints to keep, in addition to the best epoch's", default=2, least=1
     )
     on_nan: str = setting(
         "when the loss is not finite: stop, or roll back to the last checkpoint and continue with "
@@ -77,7 +77,7 @@ reading_threads, keep, on_nan, tensorboard, estimate : optional
     tensorboard: bool = setting("write TensorBoard curves to RUN-DIR", default=False)
     estimate: bool = setting(
         "time a few steps, print how long the run would take and how large its files would be, "
-        "and leave nothing behind",
+        "and leave no files behind",
         default=False,
     )
 
