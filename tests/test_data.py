@@ -132,7 +132,11 @@ class TestFolder:
         assert original in [data for _, data in kept]
         resized = prepare_folder(source, tmp_path / "b", name="pets", encoding=Encoding((16, 16)))
         formats = [data[:2] for _, data in read_all(resized, "train")]
-        assert formats.count(b"\xff\xd8") == 1 and resized.image_size == (16, 16)
+        # Small images in an exact size are lossless.
+        assert formats.count(b"\xff\xd8") == 0 and resized.image_size == (16, 16)
+        larger = prepare_folder(source, tmp_path / "c", name="pets", encoding=Encoding(40))
+        formats = [data[:2] for _, data in read_all(larger, "train")]
+        assert formats.count(b"\xff\xd8") == 1
 
     def test_resize_to_a_shorter_side_keeps_the_shape(self, folder, tmp_path):
         source, _ = folder

@@ -59,6 +59,8 @@ class RecordDataset:
         of its splits), ``archives`` (by their MD5) or ``counts``.
     words : tuple of str, optional
         Readable names of the classes if ``classes`` are identifiers, as ImageNet's are.
+    fit : str, optional
+        How photographs got ``image_size``: ``crop``, ``pad`` or ``stretch``.
     """
 
     directory: str
@@ -70,6 +72,7 @@ class RecordDataset:
     splits: Dict[str, Split]
     official: Optional[Dict[str, Any]] = None
     words: Optional[Tuple[str, ...]] = None
+    fit: Optional[str] = None
 
     def split(self, name: str) -> Split:
         """Return one split by name."""
@@ -181,6 +184,7 @@ def _dataset_of(manifest, directory):
         splits=splits,
         official=official,
         words=tuple(words) if words else None,
+        fit=manifest.get("fit"),
     )
 
 

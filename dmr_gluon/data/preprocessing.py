@@ -26,12 +26,15 @@ class Preparation:
         R, G, B in 0-255; None if the network's training data is unknown.
     short_side : int or None
         Images are scaled to this shorter side before the centre is cropped; None: to image_size.
+    fit : str
+        How an image becomes square: ``crop``, ``pad`` or ``stretch``, as its training set's.
     """
 
     image_size: int
     mean: Optional[Tuple[float, ...]]
     std: Optional[Tuple[float, ...]]
     short_side: Optional[int] = None
+    fit: str = "crop"
 
     def describe(self, in_graph):
         """Return the entry ``input`` of ``bundle.json``."""
@@ -44,6 +47,7 @@ class Preparation:
             "shape": [size, size, 3] if in_graph else [3, size, size],
             "values": "pixels" if in_graph else "normalised",
             "short_side": self.short_side,
+            "fit": self.fit,
             "mean": self.mean and list(self.mean),
             "std": self.std and list(self.std),
             "formula": "pixel from 0 to 255" if in_graph else "(pixel from 0 to 255 - mean) / std",

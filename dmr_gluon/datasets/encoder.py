@@ -3,7 +3,7 @@
 import itertools
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Callable, Optional, Tuple
 
 import cv2
@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ..data import png
 from ..data import recordio as form
 from ..errors import DMRError
-from ..standalone.predict_onnx import Problem, decode, jpeg_frame
+from ..standalone.predict_onnx import FITS, Problem, decode, fitted, jpeg_frame
 from ..system.machine import usable_cores
 
 #: Seed of the order in which a split's images are written: fixed, so that preparing twice gives
@@ -41,6 +41,9 @@ class Encoding:
         and encode the others with 95.
     upright : bool
         Rotate photographs upright as EXIF says.
+    fit : str
+        How an image gets an exact size, which is square unless it is stretched: ``crop`` its
+        centre, ``pad`` it with black, or ``stretch`` it.
     """
 
     # The repr of this class is part of a set's fingerprint: a new field changes all of them.
@@ -48,6 +51,19 @@ class Encoding:
     format: str = "auto"
     quality: Optional[int] = None
     upright: bool = True
+    fit: str = field(default="crop", repr=False)
+
+    def __post_init__(self):
+        exact = isinstance(self.resize, tuple)
+        if self.fit not in FITS or (self.fit == "pad" and not exact):
+            raise DMRError(
+                f"--fit {self.fit}: name {', '.join(FITS)}, with a --resize such as 32x32"
+            )
+        if exact and self.fit != "stretch" and len(set(self.resize)) > 1:
+            raise DMRError(
+                "--resize: only square images can be cropped or padded to; name a square, or add "
+                "--fit stretch"
+            )
 
 
 @dataclass(frozen=True)
@@ -149,10 +165,13 @@ def _encode(source, encoding):
 
 
 def _encoded(source, content, pixels, encoding):
-    size = encoding.resize
-    if isinstance(size, int):
-        size = form.scaled_size(pixels.shape, size)
-    resized = pixels if size is None else form.resize(pixels, tuple(size))
+    size, exact = encoding.resize, isinstance(encoding.resize, tuple)
+    if size is None or size == pixels.shape[:2]:
+        resized = pixels
+    elif exact and encoding.fit != "stretch":
+        resized = fitted(pixels, size[0], fit=encoding.fit)
+    else:
+        resized = form.resize(pixels, size if exact else form.scaled_size(pixels.shape, size))
     keep = encoding.quality is None and resized is pixels
     from_jpeg, oddities = False, []
     if isinstance(content, bytes):
@@ -168,8 +187,12 @@ def _encoded(source, content, pixels, encoding):
             keep = keep and not encoding.upright
         if not from_jpeg and source.name.lower().endswith((".jpg", ".jpeg")):
             oddities.append("named JPEG, but of another format")
-    as_jpeg = encoding.format == "jpeg" or (encoding.format == "auto" and from_jpeg)
     count = resized.shape[0] * resized.shape[1]
+    # A small image in an exact size is kept as prediction would see it.
+    lossless = exact and not keep and count <= png.MOST_PIXELS
+    as_jpeg = encoding.format == "jpeg" or (
+        encoding.format == "auto" and from_jpeg and not lossless
+    )
     if as_jpeg and from_jpeg and keep:
         data = content
     elif as_jpeg:

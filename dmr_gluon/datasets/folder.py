@@ -5,17 +5,21 @@ import hashlib
 import os
 import re
 
+import numpy as np
+
 from ..data.datasets import is_plain
 from ..errors import DMRError
-from ..standalone.predict_onnx import EXTENSIONS
+from ..standalone.predict_onnx import EXTENSIONS, FITS
 from .archives import readable
 from .encoder import Encoding, Source
 from .registration import Registration
 from .writer import write_set
 
 
-def prepare_folder(source, out, name=None, encoding=Encoding(), overwrite=False):
-    """Prepare any tree of ``train/<class>/*`` and ``test/<class>/*`` images.
+def prepare_folder(
+    source, out, name=None, encoding=Encoding(), overwrite=False, test_share=None, seed=1
+):
+    """Prepare any tree of ``train/<class>/*`` and ``test/<class>/*`` images, or of ``<class>/*``.
 
     JPEGs are kept unless they are CMYK or have to be rotated or resized. Other images become
     lossless PNGs.
@@ -29,6 +33,11 @@ def prepare_folder(source, out, name=None, encoding=Encoding(), overwrite=False)
     encoding : Encoding
     overwrite : bool
         Replace another prepared set in ``out``.
+    test_share : float, optional
+        Share of each class, at least one image, that is drawn for testing from a tree
+        ``<class>/*``. Default: the tree is split already.
+    seed : int
+        Decides which ones.
 
     Returns
     -------
@@ -49,8 +58,12 @@ def prepare_folder(source, out, name=None, encoding=Encoding(), overwrite=False)
             f"{name!r} is reserved for an official data set or is not a file name; give another "
             f"with --name"
         )
-    classes, sources, fingerprint = folder_sources(source, encoding)
-    return write_set(name, fingerprint, lambda: (classes, sources, {}), out, encoding, overwrite)
+    if test_share is None:
+        classes, sources, fingerprint = folder_sources(source, encoding)
+    else:
+        classes, sources, fingerprint = _split_sources(source, encoding, test_share, seed)
+    more = {"fit": encoding.fit} if isinstance(encoding.resize, tuple) else {}
+    return write_set(name, fingerprint, lambda: (classes, sources, more), out, encoding, overwrite)
 
 
 def folder_sources(source, encoding, test="test"):
@@ -77,21 +90,47 @@ def folder_sources(source, encoding, test="test"):
     with readable(source):
         folders = {"train": "train", "test": test}
         found = {split: _find_images(source, folder) for split, folder in folders.items()}
-        classes = sorted(found["train"])
-        fingerprint = hashlib.sha256(repr((encoding, classes)).encode(errors="replace"))
-        sources = {}
-        for split, folder in folders.items():
-            wrong = sorted(set(found[split]) - set(classes))
-            if wrong:
-                path = os.path.join(source, folder, wrong[0])
-                raise DMRError(f"{path!r} is a class that train/ does not have; remove it")
-            sources[split] = []
-            for label, class_name in enumerate(classes):
-                for path in found[split].get(class_name, ()):
-                    relative = os.path.relpath(path, source)
-                    fingerprint.update(os.fsencode(relative) + stamp(path))
-                    read = functools.partial(_read, path)
-                    sources[split].append(Source(relative, label, read))
+        wrong = sorted(set(found["test"]) - set(found["train"]))
+        if wrong:
+            path = os.path.join(source, test, wrong[0])
+            raise DMRError(f"{path!r} is a class that train/ does not have; remove it")
+        return _labelled(source, found, encoding)
+
+
+def _split_sources(source, encoding, share, seed):
+    """Find the images of a tree ``<class>/*``, and draw a share of each class for testing."""
+    if not 0 < share < 1:
+        raise DMRError(f"--test-share must be between 0 and 1, such as 0.2, not {share:g}")
+    with readable(source):
+        if os.path.isdir(os.path.join(source, "train")):
+            raise DMRError(f"{source!r} has a folder train/ and is split; leave out --test-share")
+        random, found = np.random.RandomState(seed), {"train": {}, "test": {}}
+        for name, paths in sorted(_find_images(source, "").items()):
+            if len(paths) < 2:
+                raise DMRError(f"{paths[0]!r} is the only image of its class; add more")
+            drawn = set(random.permutation(len(paths))[: max(1, round(share * len(paths)))])
+            found["test"][name] = [path for i, path in enumerate(paths) if i in drawn]
+            found["train"][name] = [path for i, path in enumerate(paths) if i not in drawn]
+            if not found["train"][name]:
+                raise DMRError(f"--test-share {share:g} leaves no image of {name!r} for training")
+        return _labelled(source, found, encoding, share, seed)
+
+
+def _labelled(source, found, encoding, *more):
+    """Return what :func:`folder_sources` does, from paths by split and class."""
+    classes = sorted(found["train"])
+    if isinstance(encoding.resize, tuple):
+        more = (*more, encoding.fit)
+    key = repr((encoding, classes, *more))
+    fingerprint, sources = hashlib.sha256(key.encode(errors="replace")), {}
+    for split, paths in found.items():
+        sources[split] = []
+        for label, class_name in enumerate(classes):
+            for path in paths.get(class_name, ()):
+                relative = os.path.relpath(path, source)
+                fingerprint.update(os.fsencode(relative) + stamp(path))
+                read = functools.partial(_read, path)
+                sources[split].append(Source(relative, label, read))
     return classes, sources, fingerprint.hexdigest()
 
 
@@ -117,7 +156,10 @@ def _find_images(source, folder):
                 )
             found[class_folder.name] = sorted(paths)
     if not found:
-        raise DMRError(f"{folder!r} has no images; they belong in its <class>/*")
+        raise DMRError(
+            f"{folder!r} has no images in <class>/*; add some, or, for a tree that is not split "
+            f"into train/ and test/, --test-share 0.2"
+        )
     return found
 
 
@@ -154,15 +196,28 @@ def _add_flags(parser):
         help="32x32: resize to this width and height; 480: resize the shorter side (default: no)",
     )
     parser.add_argument(
+        "--fit",
+        choices=FITS,
+        default="crop",
+        help="how images get the size 32x32: crop the centre (default), pad with black, or stretch",
+    )
+    parser.add_argument(
+        "--test-share",
+        type=float,
+        metavar="SHARE",
+        help="draw this share of each class for testing, such as 0.2, from a tree <class>/*",
+    )
+    parser.add_argument("--seed", type=int, default=1, help="decides which ones (default: 1)")
+    parser.add_argument(
         "--ignore-orientation",
         action="store_true",
         help="do not rotate images according to EXIF",
     )
 
 
-def _prepare(source, out, name, resize, ignore_orientation, overwrite):
-    encoding = Encoding(resize, upright=not ignore_orientation)
-    return prepare_folder(source, out, name, encoding, overwrite)
+def _prepare(source, out, name, resize, fit, ignore_orientation, overwrite, test_share, seed):
+    encoding = Encoding(resize, upright=not ignore_orientation, fit=fit)
+    return prepare_folder(source, out, name, encoding, overwrite, test_share, seed)
 
 
 FOLDER = Registration(

@@ -27,8 +27,8 @@ others                further variants of the network, see :mod:`.variants`; ``f
     ``name`` (data), ``layout`` (NCHW or NHWC), ``channels`` (RGB), ``dtype`` (float32), ``shape``
     (of one image, in that layout), ``values``: ``normalised`` ((pixel - mean) / std) or ``pixels``
     (0 to 255, the graph normalises), ``short_side`` (larger images are scaled to it before the
-    centre is cropped; null: the input's size), ``mean`` and ``std`` (R, G, B in 0-255; null if the
-    training data are unknown), ``formula``
+    centre is cropped; null: the input's size), ``fit`` (``crop``, ``pad`` or ``stretch``),
+    ``mean`` and ``std`` (R, G, B in 0-255; null if the training data are unknown), ``formula``
 ``output``
     what the logits mean
 ``dataset``

@@ -56,7 +56,13 @@ def export(
     return write_bundle(
         net,
         out,
-        Preparation(recipe.image_size, dataset["mean"], dataset["std"], recipe.eval_short_side),
+        Preparation(
+            recipe.image_size,
+            dataset["mean"],
+            dataset["std"],
+            recipe.eval_short_side,
+            dataset.get("fit") or "crop",
+        ),
         options,
         _images_of(dataset, recipe, options, data_dir),
         epochs=epochs,

@@ -27,6 +27,8 @@ _IMAGE = re.compile(
     + rb"(?:\s|#[^\n]*\n)+(\d{1,9})" * 3,
     re.S,
 )
+#: How an image becomes square.
+FITS = ("crop", "pad", "stretch")
 _MOST_ASPECT = 8  # of what is scaled; in evaluations too
 _DAMAGED = "is damaged (its hash is not its own); copy it again, or export to another folder"
 _BROKEN = "is damaged, or not an image that OpenCV can read; copy it again, or convert it to PNG"
@@ -143,19 +145,41 @@ def jpeg_frame(data):
     return None
 
 
-def crop(image, size, short_side=None):
-    """Scale an image to a shorter side (default: ``size``) and crop a square from its centre."""
+def fitted(image, size, short_side=None, fit="crop"):
+    """Bring an image to ``size`` x ``size``: ``crop``, ``pad`` (with black) or ``stretch``."""
+    import numpy as np
+
+    if fit == "crop":
+        return crop(image, size, short_side)
+    height, width = image.shape[:2]
+    if fit == "pad":
+        # The smallest square around the image, which is in its centre.
+        side = max(height, width)
+        square = np.zeros((side, side, 3), np.uint8)
+        top, left = (side - height) // 2, (side - width) // 2
+        square[top : top + height, left : left + width] = image
+        image = square
+    return _scaled(image, size, size)
+
+
+def _scaled(image, height, width):
+    """Scale an image, by area averaging when shrinking, else with cubic interpolation."""
     import cv2
 
+    smaller = height * width < image.shape[0] * image.shape[1]
+    method = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+    return cv2.resize(image, (width, height), interpolation=method)
+
+
+def crop(image, size, short_side=None):
+    """Scale an image to a shorter side (default: ``size``) and crop a square from its centre."""
     (height, width), short_side = image.shape[:2], short_side or size
     top = max(0, (height - _MOST_ASPECT * width) // 2)
     left = max(0, (width - _MOST_ASPECT * height) // 2)
     image = image[top : height - top, left : width - left]
     scale = short_side / min(image.shape[:2])
     height, width = (max(short_side, round(side * scale)) for side in image.shape[:2])
-    smaller = height * width < image.shape[0] * image.shape[1]
-    method = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
-    image = cv2.resize(image, (width, height), interpolation=method)
+    image = _scaled(image, height, width)
     top, left = (height - size) // 2, (width - size) // 2
     return image[top : top + size, left : left + size]
 
@@ -183,7 +207,7 @@ def predictions(paths, about, logits, options):
         for path in some:
             try:
                 image = read_image(path, not options.ignore_orientation)
-                images[path] = crop(image, size, about["short_side"])
+                images[path] = fitted(image, size, about["short_side"], about.get("fit") or "crop")
             except Problem as problem:
                 faults[path] = str(problem)
         if images:

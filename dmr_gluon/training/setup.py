@@ -51,6 +51,7 @@ def configuration(recipe, options, spec, prepared, devices, group, plan):
             "test_images": prepared.split("test").count,
             "sha256": {name: split.sha256 for name, split in prepared.splits.items()},
             "official": prepared.official,
+            "fit": prepared.fit,
         },
         "seed": options.seed,
         "epochs": plan.epochs,
