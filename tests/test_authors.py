@@ -118,7 +118,7 @@ def predict(prefix, images):
         ("dilnet", (1, 1, 1), 1, 100, "cifar_dilnet8"),
         pytest.param("resnet", (4, 4, 4), 1, 100, "cifar_resnet26", marks=pytest.mark.slow),
         pytest.param("dmrnet", (1, 1, 1), 2, 100, "cifar_dmrnet8_w2", marks=pytest.mark.slow),
-        ("plain", (2, 2, 2), 1, 10, "cifar_plain8"),
+        pytest.param("plain", (2, 2, 2), 1, 10, "cifar_plain8", marks=pytest.mark.slow),
         # Their depths that do not divide by three give stages of unequal length.
         ("resnet", (1, 2, 1), 1, 10, "cifar_resnet10_custom"),
     ],

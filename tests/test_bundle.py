@@ -174,6 +174,7 @@ def test_a_form_that_computes_something_else_is_not_written(short_run, out, monk
     assert not [name for name in os.listdir(out) if "folded" in name or name[0] == "."]
 
 
+@pytest.mark.slow
 def test_int8_that_loses_too_much_is_not_written(short_run, out, monkeypatch):
     make = writer.make
     before = {path.name: path.read_bytes() for path in out.iterdir()}

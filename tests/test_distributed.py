@@ -360,7 +360,7 @@ run(main)
 @pytest.mark.parametrize(
     "what, words, status",
     [
-        ("data", "record 7 cannot be read", 1),
+        pytest.param("data", "record 7 cannot be read", 1, marks=pytest.mark.slow),
         pytest.param("disk", "No space left on device", 1, marks=pytest.mark.slow),
         pytest.param("weights", "has another weights", 1, marks=pytest.mark.slow),
         pytest.param("seed", "another recipe, seed or data set", 2, marks=pytest.mark.slow),

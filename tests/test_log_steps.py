@@ -54,7 +54,7 @@ class Killed(BaseException):
     """Stands for SIGKILL."""
 
 
-@pytest.mark.parametrize("at", [2, 3, 4])
+@pytest.mark.parametrize("at", [3, *(pytest.param(at, marks=pytest.mark.slow) for at in (2, 4))])
 def test_a_stop_anywhere_changes_nothing(whole, recipe, digits, tmp_path, monkeypatch, at):
     """Killed after a line that lies behind the last checkpoint: the line comes again, once."""
     folder, written = str(tmp_path / "run"), []

@@ -143,8 +143,24 @@ def test_three_runs_are_too_few_for_a_joint_verdict(tmp_path):
     assert {(point.half, point.within) for point in item.points} == {(None, None)}
 
 
-@pytest.mark.parametrize("runs, most", [(4, 0.065), (6, 0.055), (10, 0.055)])
-@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.8, 0.95, 1.0])
+def _often(cases, quick):
+    """Mark all cases as slow but some."""
+    return [
+        case if case in quick else pytest.param(*case, marks=pytest.mark.slow) for case in cases
+    ]
+
+
+@pytest.mark.parametrize(
+    "runs, most, correlation",
+    _often(
+        [
+            (runs, most, correlation)
+            for runs, most in [(4, 0.065), (6, 0.055), (10, 0.055)]
+            for correlation in [0.0, 0.5, 0.8, 0.95, 1.0]
+        ],
+        quick=[(4, 0.065, 0.0), (6, 0.055, 0.5), (6, 0.055, 1.0)],
+    ),
+)
 def test_chance_makes_a_joint_verdict_no_more_often_than_it_says(runs, most, correlation):
     """Of many trainings that differ in nothing, however their points hang together."""
     rng, found, many = np.random.default_rng(7), 0, 1500
