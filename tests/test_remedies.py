@@ -113,6 +113,18 @@ dmr prepare folder images --out o --name cifar10
 dmr prepare folder images --out o --resize 32,32
     says write 32x32 (width x height)
     then dmr prepare folder images --out o --resize 32x32
+dmr prepare folder images --out o --fit pad
+    says with a --resize such as 32x32
+    then dmr prepare folder images --out o --fit pad --resize 32x32
+dmr prepare folder images --out o --resize 48x32
+    says name a square, or add --fit stretch
+    then dmr prepare folder images --out o --resize 48x32 --fit stretch
+dmr prepare folder images --out o --test-share 0.2
+    says is split; leave out --test-share
+    then dmr prepare folder images --out o
+dmr prepare folder images/train --out o
+    says add some, or, for a tree that is not split into train/ and test/, --test-share 0.2
+    then dmr prepare folder images/train --out o --test-share 0.2
 dmr prepare svhn --source svhn --out o --svhn-split authors
     says accept a partial set with --partial
     then dmr prepare svhn --source svhn --out o --svhn-split authors --partial
