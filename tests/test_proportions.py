@@ -16,6 +16,7 @@ from dmr_gluon.data.reader import RecordFile
 from dmr_gluon.datasets.folder import prepare_folder
 from dmr_gluon.deploy.bundle_writer import ExportOptions
 from dmr_gluon.deploy.export import export
+from dmr_gluon.deploy.load import load_bundle
 from dmr_gluon.errors import DMRError
 from dmr_gluon.paper.recipes import CIFAR
 from dmr_gluon.runs.trained_network import load_run
@@ -127,6 +128,9 @@ def test_evaluation_bundle_and_script_see_the_same(photos, how, tmp_path):
     programs = [program]
     if how == "pad":
         programs.append([sys.executable, str(tmp_path / "bundle" / "predict_onnx.py")])
+    bundle = load_bundle(tmp_path / "bundle")
+    by_path = sorted(dict(bundle.predict(path))["cat"] for path in paths)
+    np.testing.assert_allclose(by_path, sorted(evaluated[:, 0].tolist()), atol=2e-5)
     for program in programs:
         done = subprocess.run([*program, "--json", *paths], capture_output=True, text=True)
         lines = [json.loads(line) for line in done.stdout.splitlines()]

@@ -209,6 +209,15 @@ dmr train --table 2 --estimate
     says give it to the training script
     then MINE --estimate
 # Runs
+dmr eval runs/short --form folded
+    says is for bundles; leave it out
+    then dmr eval runs/short
+dmr eval bundle --epoch 1
+    says one epoch's network; leave it out
+    else dmr eval bundle
+dmr eval bundle
+    says ; add --data-dir
+    else dmr eval bundle --data-dir data/mine
 dmr eval images
     says name the folder that a training script wrote
     then dmr eval runs/short

@@ -1,7 +1,7 @@
 """The ``dmr`` command."""
 
 from ..version import __version__
-from . import compare, data, deploy, doctor, launch, networks, runs, verify
+from . import compare, data, deploy, doctor, evaluation, launch, networks, runs, verify
 from .program import Parser, run
 
 
@@ -24,7 +24,7 @@ def parse(arguments=None):
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
-    for module in (data, runs, compare, deploy, networks, verify, launch, doctor):
+    for module in (data, runs, evaluation, compare, deploy, networks, verify, launch, doctor):
         module.add_commands(commands)
     options, flags = parser.parse_known_args(arguments)
     if flags and options.command != "train":

@@ -1,4 +1,4 @@
-"""Subcommands of ``dmr`` for runs: train, status, eval, plot, convert."""
+"""Subcommands of ``dmr`` for runs: train, status, plot, convert."""
 
 import json
 import os
@@ -6,15 +6,15 @@ import sys
 import time
 from datetime import timedelta
 
-from ..errors import DMRError, last_line
-from .program import add_epoch, number
+from ..errors import DMRError
+from .program import number
 
 #: Seconds between two looks with ``--watch``.
 WATCH_SECONDS = 5
 
 
 def add_commands(commands):
-    """Add train, status, eval, plot and convert to the parser of ``dmr``."""
+    """Add train, status, plot and convert to the parser of ``dmr``."""
     parser = commands.add_parser(
         "train",
         function=_train,
@@ -43,14 +43,6 @@ def add_commands(commands):
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="print a JSON list")
     how.add_argument("--watch", action="store_true", help="repeat until Ctrl-C")
-
-    parser = commands.add_parser("eval", function=_eval, help="evaluate the network of a run")
-    parser.add_argument("run", metavar="RUN", help="folder of a run")
-    parser.add_argument("--data-dir", help="folder of the prepared set (default: that of the run)")
-    splits = "test (default), train, or validation (SVHN only)"
-    parser.add_argument("--split", default="test", help=splits)
-    add_epoch(parser)
-    parser.add_argument("--gpus", help="GPUs to use: 0, 0-7 or 0,2,4-6 (default: the CPU)")
 
     parser = commands.add_parser("plot", function=_plot, help="draw the learning curves of runs")
     parser.add_argument("runs", metavar="RUN", nargs="+", help="folders of runs")
@@ -162,46 +154,6 @@ def _number(value, form):
 def _age(seconds):
     """Return ``5:20:00`` or ``2 days, 3:00:00``."""
     return "-" if seconds is None else str(timedelta(seconds=int(seconds)))
-
-
-def _eval(options):
-    from ..paper.recipes import Recipe
-    from ..runs.directory import RunDirectory
-
-    run_directory = RunDirectory(options.run)
-    config = run_directory.config()  # refuses what is not a run, before MXNet is loaded
-    recipe = Recipe.from_json(config["recipe"])
-
-    from ..data.check import check_quickly
-    from ..data.datasets import open_as_trained
-    from ..devices import make_devices
-    from ..runs.trained_network import load_run
-    from ..runtime import mx
-    from ..training.evaluate import check_with_log, evaluate
-
-    try:
-        devices = make_devices(options.gpus)
-        prepared = open_as_trained(config["dataset"], options.data_dir)
-        check_quickly(prepared)
-        epoch = run_directory.model_epoch(options.epoch)  # read once: training may go on
-        net = load_run(run_directory, devices, epoch)
-        result = evaluate(net, prepared, recipe, devices, options.split)
-    except mx.base.MXNetError as error:
-        raise DMRError(
-            f"MXNet stopped: {last_line(error)}; if memory was short, use more GPUs (--gpus), or "
-            f"the CPU"
-        ) from error
-    # With five classes or fewer, the top-5 error is always 0.
-    top5 = f"top-5 error {result.top5_error:.2f}%, " if len(prepared.classes) > 5 else ""
-    print(
-        f"{options.split} error {result.error:.2f}% ({result.wrong} of {result.images} images), "
-        f"{top5}loss {result.loss:.4f}"
-    )
-    images = {name: split.sha256 for name, split in prepared.splits.items()}
-    if options.split == "test" and images == config["dataset"].get("sha256"):
-        note = check_with_log(result, run_directory, epoch)
-        if note:
-            print(f"note: {note}")
 
 
 def _plot(options):

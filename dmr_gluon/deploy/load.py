@@ -2,16 +2,27 @@
 
 import os
 import warnings
+from dataclasses import replace
 from functools import partial
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 
+from ..data.datasets import RecordDataset
+from ..data.preprocessing import Preparation
 from ..errors import DMRError, last_line
 from ..models.network import load_arrays
+from ..paper.recipes import CIFAR, Recipe
 from ..runtime import mx
 from ..standalone.logits_worker import in_portions
-from ..standalone.predict_onnx import check_example, onnx_logits
+from ..standalone.predict_onnx import (
+    Problem,
+    check_example,
+    fitted,
+    onnx_logits,
+    read_image,
+    to_batch,
+)
 from .bundle import problems_as_errors, read_bundle
 from .variants import CPU_ONLY
 
@@ -75,6 +86,84 @@ class Bundle:
             (n, classes), before the softmax.
         """
         return self._run(np.asarray(batch, np.float32))
+
+    def predict(
+        self, image: Union[str, "os.PathLike[str]", np.ndarray], top: int = 5
+    ) -> List[Tuple[str, float]]:
+        """Classify one image, preprocessed as in training.
+
+        Parameters
+        ----------
+        image : str or numpy.ndarray
+            The path of an image file; or pixels (height, width, 3) of uint8, RGB, of any size.
+        top : int
+            Number of labels to return.
+
+        Returns
+        -------
+        list of (str, float)
+            The most probable labels with their probabilities.
+
+        Raises
+        ------
+        DMRError
+            If the file cannot be read or is not an image.
+        """
+        about = self.description["input"]
+        if not isinstance(image, np.ndarray):
+            path = os.fspath(image)
+            try:
+                image = read_image(path)
+            except Problem as problem:
+                raise DMRError(f"{path} {problem}") from None
+        square = fitted(image, max(about["shape"]), about["short_side"], about.get("fit") or "crop")
+        logits = self.logits(to_batch([square], about))[0].astype(np.float64)
+        shares = np.exp(logits - logits.max())
+        shares /= shares.sum()
+        best = (-shares).argsort(kind="stable")[:top]
+        return [(self.classes[i], float(shares[i])) for i in best]
+
+    def classify(self, data: mx.nd.NDArray) -> mx.nd.NDArray:
+        """Map normalised images (n, 3, height, width) to logits, also if the graph normalises."""
+        images = data.asnumpy()
+        if self.description["input"]["values"] == "pixels":
+            images = self._preparation().pixels(images)
+        return mx.nd.array(self.logits(images))
+
+    def recipe(self) -> Recipe:
+        """Return a recipe with the image sizes of the network's evaluation."""
+        about = self._preparation()
+        sides = {}
+        if about.short_side:
+            sides = {
+                "train_short_side": (about.short_side,) * 2,
+                "eval_short_side": about.short_side,
+            }
+        return replace(CIFAR, image_size=about.image_size, **sides)
+
+    def as_trained(self, prepared: RecordDataset) -> RecordDataset:
+        """Return a prepared set with the mean and std of the network's training.
+
+        Raises
+        ------
+        DMRError
+            If the set has other classes.
+        """
+        about, classes = self._preparation(), self.classes
+        alike = [
+            own == name or own.startswith(f"{name} ")
+            for own, name in zip(classes, prepared.classes)
+        ]
+        if len(classes) != len(prepared.classes) or not all(alike):
+            raise DMRError(
+                f"{prepared.directory} has other classes than the bundle; name the right set with "
+                f"--data-dir"
+            )
+        return replace(prepared, mean=about.mean or (0,) * 3, std=about.std or (1,) * 3)
+
+    def _preparation(self):
+        about = self.description["input"]
+        return Preparation(max(about["shape"]), about["mean"], about["std"], about["short_side"])
 
     def check(self) -> None:
         """Run the worked example.

@@ -2,7 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Deque, Optional, Sequence
+from typing import Any, Callable, Deque, Optional, Sequence
 
 import numpy as np
 
@@ -48,19 +48,20 @@ class Evaluation:
 
 
 def evaluate(
-    net: mx.gluon.HybridBlock,
+    net: Callable[[mx.nd.NDArray], mx.nd.NDArray],
     prepared: RecordDataset,
     recipe: Recipe,
     devices: Sequence[mx.Context],
     split: str = "test",
     group: WorkerGroup = ALONE,
     threads: Optional[int] = None,
+    each: Optional[Callable[[np.ndarray, np.ndarray], None]] = None,
 ) -> Evaluation:
     """Evaluate a network on a split.
 
     Parameters
     ----------
-    net : HybridBlock
+    net : HybridBlock or callable
         Returns logits; initialised on ``devices``.
     prepared : RecordDataset
     recipe : Recipe
@@ -71,6 +72,8 @@ def evaluate(
         Workers that share the images.
     threads : int, optional
         Reading threads. Default: one per core.
+    each : callable, optional
+        Called with the labels and the logits of each batch, in the order of the records.
 
     Returns
     -------
@@ -97,10 +100,12 @@ def evaluate(
             waiting.append(([net(part) for part in parts], label))
             # Keep two batches in flight, so that reading and computing overlap.
             if len(waiting) > 2:
-                counts += _count(classes, *waiting.popleft())
+                outputs, labels = waiting.popleft()
+                counts += _count(classes, outputs, labels, each)
             bar.update(len(label))
         while waiting:
-            counts += _count(classes, *waiting.popleft())
+            outputs, labels = waiting.popleft()
+            counts += _count(classes, outputs, labels, each)
     *seen, wrong, wrong_top5, loss = group.sum("evaluation", counts)
     if tuple(seen) != prepared.split(split).per_class:
         raise DMRError(
@@ -110,7 +115,7 @@ def evaluate(
     return Evaluation(total, int(wrong), int(wrong_top5), float(loss) / total)
 
 
-def _count(classes, outputs, label):
+def _count(classes, outputs, label, each=None):
     """Return images of each class, errors, top-5 errors and summed loss of a batch, in one row."""
     wrong = label[(label < 0) | (label >= classes)]
     if len(wrong):
@@ -120,6 +125,8 @@ def _count(classes, outputs, label):
         )
     logits = np.concatenate([output.asnumpy() for output in outputs])[: len(label)]
     logits = logits.astype(np.float64)
+    if each:
+        each(label, logits)
     own = logits[np.arange(len(label)), label][:, None]
     # The rank of the true class. Ties are ordered as argmax orders them, and a NaN counts as wrong.
     before = np.arange(logits.shape[1]) < label[:, None]

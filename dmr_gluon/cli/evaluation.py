@@ -1,0 +1,110 @@
+"""The subcommand ``dmr eval``: evaluate a run or a bundle, and look at its errors."""
+
+import os
+
+from ..errors import DMRError, last_line
+from .program import add_epoch
+
+
+def add_commands(commands):
+    """Add eval to the parser of ``dmr``."""
+    text = "evaluate the network of a run or a bundle, and look at its errors"
+    parser = commands.add_parser("eval", function=_eval, help=text)
+    parser.add_argument("run", metavar="RUN", help="folder of a run or a bundle")
+    parser.add_argument("--data-dir", help="folder of the prepared set (default: that of the run)")
+    splits = "test (default), train, or validation (SVHN only)"
+    parser.add_argument("--split", default="test", help=splits)
+    add_epoch(parser)
+    parser.add_argument("--form", default="plain", help="form of the bundle (default: plain)")
+    parser.add_argument("--gpus", help="GPUs to use: 0, 0-7 or 0,2,4-6 (default: the CPU)")
+    out = parser.add_argument_group("errors")
+    out.add_argument("--per-class", action="store_true", help="list the errors of each class")
+    confusion = "draw the confusion matrix (.png, .svg, .pdf), and write it as .csv beside it"
+    out.add_argument("--confusion", metavar="FILE", help=confusion)
+    wrong = "write a picture of the most confident mistakes, and a list of all (.csv)"
+    out.add_argument("--wrong", metavar="DIR", help=wrong)
+
+
+def _eval(options):
+    from ..deploy.bundle import BUNDLE
+
+    if os.path.isfile(os.path.join(options.run, BUNDLE)):
+        _evaluate_bundle(options)
+    else:
+        _evaluate_run(options)
+
+
+def _evaluate_run(options):
+    from ..paper.recipes import Recipe
+    from ..runs.directory import RunDirectory
+
+    if options.form != "plain":
+        raise DMRError("--form is for bundles; leave it out")
+    run = RunDirectory(options.run)
+    config = run.config()  # refuses what is not a run, before MXNet is loaded
+    recipe = Recipe.from_json(config["recipe"])
+
+    from ..data.datasets import open_as_trained
+    from ..devices import make_devices
+    from ..runs.trained_network import load_run
+    from ..training.evaluate import check_with_log
+
+    devices = make_devices(options.gpus)
+    prepared = open_as_trained(config["dataset"], options.data_dir)
+    epoch = run.model_epoch(options.epoch)  # read once: training may go on
+    result = _evaluate(lambda: load_run(run, devices, epoch), prepared, recipe, devices, options)
+    images = {name: split.sha256 for name, split in prepared.splits.items()}
+    if options.split == "test" and images == config["dataset"].get("sha256"):
+        note = check_with_log(result, run, epoch)
+        if note:
+            print(f"note: {note}")
+
+
+def _evaluate_bundle(options):
+    if options.epoch is not None:
+        raise DMRError("--epoch is for runs; a bundle has one epoch's network; leave it out")
+    if options.data_dir is None:
+        raise DMRError("a bundle does not name its data; add --data-dir")
+
+    from ..data.datasets import open_prepared
+    from ..deploy.load import load_bundle
+    from ..devices import make_devices
+
+    devices = make_devices(options.gpus)[:1]
+    bundle = load_bundle(options.run, options.form, devices[0])
+    prepared = bundle.as_trained(open_prepared(options.data_dir))
+    _evaluate(lambda: bundle.classify, prepared, bundle.recipe(), devices, options)
+
+
+def _evaluate(load, prepared, recipe, devices, options):
+    """Evaluate the network that ``load()`` returns, print the result, and write what is asked."""
+    from ..analysis.mistakes import Predictions
+    from ..data.check import check_quickly
+    from ..runtime import mx
+    from ..training.evaluate import evaluate
+
+    check_quickly(prepared)
+    found = None
+    if options.per_class or options.confusion or options.wrong:
+        found = Predictions(prepared, options.split)
+    try:
+        each = found and found.add
+        result = evaluate(load(), prepared, recipe, devices, options.split, each=each)
+    except mx.base.MXNetError as error:
+        raise DMRError(
+            f"MXNet stopped: {last_line(error)}; if memory was short, use more GPUs (--gpus), or "
+            f"the CPU"
+        ) from error
+    # With five classes or fewer, the top-5 error is always 0.
+    top5 = f"top-5 error {result.top5_error:.2f}%, " if len(prepared.classes) > 5 else ""
+    print(
+        f"{options.split} error {result.error:.2f}% ({result.wrong} of {result.images} images), "
+        f"{top5}loss {result.loss:.4f}"
+    )
+    if options.per_class:
+        print("\n" + found.per_class())
+    for path in found.write_confusion(options.confusion) if options.confusion else ():
+        print(path)
+    for path in found.write_mistakes(options.wrong) if options.wrong else ():
+        print(path)
+    return result
