@@ -74,7 +74,7 @@ def test_a_share_of_each_class_is_drawn(photos, capsys):
         ([], "has no images in <class>/*; add some, or, for a tree that is not split"),
         (["--test-share", "1.5"], "--test-share must be between 0 and 1"),
         (["--test-share", "0.95"], "leaves no image of 'cat' for training"),
-        (["--test-share", "0.5", "--fit", "pad"], "with a --resize such as 32x32"),
+        (["--test-share", "0.5", "--fit", "pad"], "needs an exact size; add --resize 32x32"),
         (["--test-share", "0.5", "--resize", "48x32"], "add --fit stretch"),
     ],
 )

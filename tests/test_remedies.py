@@ -114,7 +114,7 @@ dmr prepare folder images --out o --resize 32,32
     says write 32x32 (width x height)
     then dmr prepare folder images --out o --resize 32x32
 dmr prepare folder images --out o --fit pad
-    says with a --resize such as 32x32
+    says needs an exact size; add --resize 32x32
     then dmr prepare folder images --out o --fit pad --resize 32x32
 dmr prepare folder images --out o --resize 48x32
     says name a square, or add --fit stretch

@@ -230,13 +230,9 @@ def _read_image(path):
 
 
 def _add_flags(parser, name):
-    parser.add_argument(
-        "--jpeg-quality",
-        type=whole_number("--jpeg-quality", 1, 100),
-        metavar="Q",
-        help="store the images as JPEGs of this quality, 1 to 100, as MXNet's im2rec does; the "
-        f"set is then called {name}-jpegQ (default: lossless)",
-    )
+    text = f"store JPEGs of this quality as im2rec does, and call the set {name}-jpegQ (1 to 100)"
+    quality = whole_number("--jpeg-quality", 1, 100)
+    parser.add_argument("--jpeg-quality", type=quality, metavar="Q", help=text)
 
 
 def _register(name):

@@ -56,14 +56,9 @@ class Encoding:
     def __post_init__(self):
         exact = isinstance(self.resize, tuple)
         if self.fit not in FITS or (self.fit == "pad" and not exact):
-            raise DMRError(
-                f"--fit {self.fit}: name {', '.join(FITS)}, with a --resize such as 32x32"
-            )
+            raise DMRError(f"--fit {self.fit} needs an exact size; add --resize 32x32")
         if exact and self.fit != "stretch" and len(set(self.resize)) > 1:
-            raise DMRError(
-                "--resize: only square images can be cropped or padded to; name a square, or add "
-                "--fit stretch"
-            )
+            raise DMRError("--resize: cropping gives squares; name a square, or add --fit stretch")
 
 
 @dataclass(frozen=True)

@@ -189,30 +189,15 @@ def _size(text):
 def _add_flags(parser):
     parser.add_argument("source", metavar="SRC", help="tree of train/<class>/* and test/<class>/*")
     parser.add_argument("--name", help="the set's name in logs and results (default: SRC's)")
-    parser.add_argument(
-        "--resize",
-        type=_size,
-        metavar="SIZE",
-        help="32x32: resize to this width and height; 480: resize the shorter side (default: no)",
-    )
-    parser.add_argument(
-        "--fit",
-        choices=FITS,
-        default="crop",
-        help="how images get the size 32x32: crop the centre (default), pad with black, or stretch",
-    )
-    parser.add_argument(
-        "--test-share",
-        type=float,
-        metavar="SHARE",
-        help="draw this share of each class for testing, such as 0.2, from a tree <class>/*",
-    )
+    text = "32x32: this height and width; 480: this shorter side (default: keep the size)"
+    parser.add_argument("--resize", type=_size, metavar="SIZE", help=text)
+    text = "how images get the size 32x32: crop the centre (default), pad with black, or stretch"
+    parser.add_argument("--fit", choices=FITS, default="crop", help=text)
+    text = "draw this share of each class for testing, such as 0.2, from a tree <class>/*"
+    parser.add_argument("--test-share", type=float, metavar="SHARE", help=text)
     parser.add_argument("--seed", type=int, default=1, help="decides which ones (default: 1)")
-    parser.add_argument(
-        "--ignore-orientation",
-        action="store_true",
-        help="do not rotate images according to EXIF",
-    )
+    text = "do not rotate images according to EXIF"
+    parser.add_argument("--ignore-orientation", action="store_true", help=text)
 
 
 def _prepare(source, out, name, resize, fit, ignore_orientation, overwrite, test_share, seed):

@@ -177,12 +177,9 @@ def _reader(path, offset, size):
 
 
 def _add_flags(parser):
-    parser.add_argument(
-        "--short-side",
-        type=whole_number("--short-side", 1, 10_000),
-        metavar="N",
-        help="resize to this shorter side: 480 (authors) or 256 (default: keep the size)",
-    )
+    text = "resize to this shorter side: 480 (authors) or 256 (default: keep the size)"
+    size = whole_number("--short-side", 1, 10_000)
+    parser.add_argument("--short-side", type=size, metavar="N", help=text)
 
 
 IMAGENET = Registration(

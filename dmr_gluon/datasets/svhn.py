@@ -138,12 +138,8 @@ _ARCHIVES = (
 
 
 def _add_flags(parser):
-    parser.add_argument(
-        "--svhn-split",
-        choices=("paper", "authors"),
-        default="paper",
-        help="paper: hold out 6,000 images for validation; authors: train on all",
-    )
+    text = "paper: hold out 6,000 images for validation; authors: train on all"
+    parser.add_argument("--svhn-split", choices=("paper", "authors"), default="paper", help=text)
 
 
 SVHN = Registration(

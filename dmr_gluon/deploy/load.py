@@ -14,15 +14,8 @@ from ..errors import DMRError, last_line
 from ..models.network import load_arrays
 from ..paper.recipes import CIFAR, Recipe
 from ..runtime import mx
+from ..standalone import predict_onnx
 from ..standalone.logits_worker import in_portions
-from ..standalone.predict_onnx import (
-    Problem,
-    check_example,
-    fitted,
-    onnx_logits,
-    read_image,
-    to_batch,
-)
 from .bundle import problems_as_errors, read_bundle
 from .variants import CPU_ONLY
 
@@ -56,7 +49,7 @@ class Bundle:
         entry = description["forms"][form]
         files = [os.path.join(path, name) for name in entry["files"]]
         if entry["runtime"] == "onnxruntime":
-            self._run = onnx_logits(*files)
+            self._run = predict_onnx.onnx_logits(*files)
         else:
             symbol, parameters = files
             self.net = _symbol_block(symbol, parameters, device)
@@ -113,11 +106,12 @@ class Bundle:
         if not isinstance(image, np.ndarray):
             path = os.fspath(image)
             try:
-                image = read_image(path)
-            except Problem as problem:
+                image = predict_onnx.read_image(path)
+            except predict_onnx.Problem as problem:
                 raise DMRError(f"{path} {problem}") from None
-        square = fitted(image, max(about["shape"]), about["short_side"], about.get("fit") or "crop")
-        logits = self.logits(to_batch([square], about))[0].astype(np.float64)
+        size, fit = max(about["shape"]), about.get("fit") or "crop"
+        square = predict_onnx.fitted(image, size, about["short_side"], fit)
+        logits = self.logits(predict_onnx.to_batch([square], about))[0].astype(np.float64)
         shares = np.exp(logits - logits.max())
         shares /= shares.sum()
         best = (-shares).argsort(kind="stable")[:top]
@@ -176,7 +170,7 @@ class Bundle:
         # GPUs may compute convolutions with ten bits of precision (TF32).
         factor = 1 if self._device.device_type == "cpu" else 100
         with problems_as_errors():
-            check_example(self.path, self.description, self.form, self.logits, factor)
+            predict_onnx.check_example(self.path, self.description, self.form, self.logits, factor)
 
 
 def load_bundle(
