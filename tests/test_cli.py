@@ -276,13 +276,13 @@ def test_eval_shows_a_top5_error_where_there_are_more_classes(
         ("data.check.check_quickly", None),
         ("training.evaluate.evaluate", Evaluation(10, 4, 1, 1.25)),
     ]:
-        monkeypatch.setattr(f"dmr_gluon.{name}", lambda *_, value=value: value)
+        monkeypatch.setattr(f"dmr_gluon.{name}", lambda *_, value=value, **options: value)
     done = printed(capsys, "eval", short_run)
     assert done == f"test error 40.00% (4 of 10 images), {shown}loss 1.2500\n"
 
 
 def test_eval_says_in_one_line_that_memory_was_short(short_run, monkeypatch):
-    def evaluate(*_):
+    def evaluate(*_, **options):
         raise mx.base.MXNetError("Traceback ...\ncudaMalloc failed: out of memory")
 
     monkeypatch.setattr("dmr_gluon.training.evaluate.evaluate", evaluate)

@@ -385,6 +385,7 @@ UNTRIED = {
     "MXNet is not installed; ": "installs packages",
     # The advice is more than a command.
     "name another --markdown": "a file that cannot be read; test_compare.py",
+    "has other classes than the bundle; ": "needs the right set; test_mistakes.py",
     "no weights of ": "of a call in Python; test_store.py",
     "name a folder that dmr publish wrote": "of a call in Python; test_store.py",
     "exists and belongs to no bundle": "as with a run in the place of the bundle",
