@@ -5,6 +5,7 @@ import json
 import os
 import re
 import struct
+import sys
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -107,6 +108,12 @@ class TestDigits:
 
 
 class TestFolder:
+    def test_the_manifest_has_the_command_that_made_it(self, folder, tmp_path, monkeypatch):
+        monkeypatch.setattr(sys, "argv", ["/bin/dmr", "prepare", "folder", "my pets", "--out", "o"])
+        prepare_folder(folder[0], tmp_path / "out", name="pets")
+        command = read_manifest(tmp_path / "out")["command"]
+        assert command == "dmr prepare folder 'my pets' --out o"
+
     def test_png_round_trip_is_lossless(self, folder, tmp_path):
         source, pixels = folder
         prepared = prepare_folder(source, tmp_path / "out", name="pets")
