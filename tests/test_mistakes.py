@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from run_folders import epoch_values
 
 from dmr_gluon.cli.main import _main
 from dmr_gluon.data.datasets import open_prepared
@@ -13,8 +14,11 @@ from dmr_gluon.deploy.bundle_writer import ExportOptions
 from dmr_gluon.deploy.export import export
 from dmr_gluon.deploy.load import load_bundle
 from dmr_gluon.errors import DMRError
+from dmr_gluon.runs import log as runlog
+from dmr_gluon.runs.directory import RunDirectory
 from dmr_gluon.runs.trained_network import load_run
 from dmr_gluon.runtime import mx
+from dmr_gluon.training.evaluate import Evaluation, check_with_log
 
 
 def evaluate(capsys, *arguments):
@@ -112,3 +116,26 @@ def test_a_file_that_is_no_image_is_refused(plain_bundle, tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(DMRError, match=r"notes.txt is damaged, or not an image"):
         load_bundle(plain_bundle).predict(tmp_path / "notes.txt")
+
+
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        (109, None),
+        (110, "records 109 wrong of 360 images for epoch 2; other devices"),
+        (108, "round differently"),
+        (112, None),
+    ],
+)
+def test_the_error_is_compared_with_the_log(tmp_path, wrong, words):
+    run = RunDirectory(str(tmp_path))
+    runlog.append(run.log, "start", recipe={})
+    runlog.append(run.log, "epoch", **{**epoch_values(2, 2, 30, 1), "test_error": 100 * 109 / 360})
+    result = Evaluation(360, wrong, 0, 1.0)
+    if wrong == 112:
+        with pytest.raises(DMRError, match="not 112: these are other parameters"):
+            check_with_log(result, run, 2)
+        return
+    note = check_with_log(result, run, 2)
+    assert (note is None) == (words is None) and (words is None or words in note)
+    assert "nothing to compare with" in check_with_log(result, run, 3)
