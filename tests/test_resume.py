@@ -508,6 +508,9 @@ class TestNotFinite:
         places = [(e["epoch"], e["step"]) for e in log if e["event"] == "steps"]
         assert places == [(n, step) for n in (1, 2) for step in range(1, STEPS + 1)]
         assert all(np.isfinite(line.train_loss) for line in epochs)
+        assert (log[-1]["event"], log[-1]["epochs"]) == ("end", 2)
+        whole = sum(sum(line.seconds.values()) for line in epochs)
+        assert whole <= log[-1]["seconds"] + 0.1
 
     def test_it_gives_up_after_three_rollbacks(self, recipe, few, tmp_path, poisoned, orders):
         options = RunOptions(data_dir=few, run_dir=str(tmp_path / "run"), on_nan="rollback")
