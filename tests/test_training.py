@@ -203,6 +203,7 @@ class TestRun:
         fit(short_recipe, RunOptions(data_dir=digits, run_dir=str(tmp_path / "again")))
         printed = capsys.readouterr().out
         # Said once: how large the files will be, and where the time went.
+        assert "cifar_dmrnet8: depth 8, 0.155 M parameters; digits: 1437 training" in printed
         assert printed.count("checkpoints of 1.2 MB") == printed.count("\ntime: ") == 1
         assert parameters(tmp_path / "again") == parameters(short_run)
 
