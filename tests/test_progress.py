@@ -30,8 +30,14 @@ def test_durations():
 
 def test_the_line_of_an_epoch():
     values = {
-        **{"epoch": 3, "lr": 0.01, "train_loss": 1.5, "train_error": 40, "test_error": 30.125},
-        **{"test_top5_error": 4.5, "images_per_second_overall": 812.4, "skipped_steps": 2},
+        "epoch": 3,
+        "lr": 0.01,
+        "train_loss": 1.5,
+        "train_error": 40,
+        "test_error": 30.125,
+        "test_top5_error": 4.5,
+        "images_per_second_overall": 812.4,
+        "skipped_steps": 2,
     }
     line = epoch_line(values, 400, 3723, top5=True)
     assert line.startswith("epoch   3/400  lr 0.01  train loss 1.5000 error 40.00%  ")
