@@ -15,7 +15,7 @@ import struct
 import cv2
 import numpy as np
 
-from ..standalone.predict_onnx import jpeg_frame
+from ..standalone.predict_onnx import jpeg_frame, scaled
 
 MAGIC = struct.pack("<I", 0xCED7230A)
 _HEAD = struct.Struct("<4sI")
@@ -224,11 +224,7 @@ def scaled_size(shape, short_side):
 
 def resize(image, size):
     """Resize to (height, width): by area when shrinking, else cubic, as in the authors' code."""
-    if image.shape[:2] == size:
-        return image
-    smaller = size[0] * size[1] < image.shape[0] * image.shape[1]
-    interpolation = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
-    return cv2.resize(image, size[::-1], interpolation=interpolation)
+    return image if image.shape[:2] == size else scaled(image, *size)
 
 
 def is_jpeg(image):

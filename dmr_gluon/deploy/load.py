@@ -109,11 +109,8 @@ class Bundle:
                 image = predict_onnx.read_image(path)
             except predict_onnx.Problem as problem:
                 raise DMRError(f"{path} {problem}") from None
-        size, fit = max(about["shape"]), about.get("fit") or "crop"
-        square = predict_onnx.fitted(image, size, about["short_side"], fit)
-        logits = self.logits(predict_onnx.to_batch([square], about))[0].astype(np.float64)
-        shares = np.exp(logits - logits.max())
-        shares /= shares.sum()
+        squares = [predict_onnx.squared(image, about)]
+        (shares,) = predict_onnx.probabilities(squares, about, self.logits)
         best = (-shares).argsort(kind="stable")[:top]
         return [(self.classes[i], float(shares[i])) for i in best]
 

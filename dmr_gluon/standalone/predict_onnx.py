@@ -159,10 +159,10 @@ def fitted(image, size, short_side=None, fit="crop"):
         top, left = (side - height) // 2, (side - width) // 2
         square[top : top + height, left : left + width] = image
         image = square
-    return _scaled(image, size, size)
+    return scaled(image, size, size)
 
 
-def _scaled(image, height, width):
+def scaled(image, height, width):
     """Scale an image, by area averaging when shrinking, else with cubic interpolation."""
     import cv2
 
@@ -179,9 +179,14 @@ def crop(image, size, short_side=None):
     image = image[top : height - top, left : width - left]
     scale = short_side / min(image.shape[:2])
     height, width = (max(short_side, round(side * scale)) for side in image.shape[:2])
-    image = _scaled(image, height, width)
+    image = scaled(image, height, width)
     top, left = (height - size) // 2, (width - size) // 2
     return image[top : top + size, left : left + size]
+
+
+def squared(image, about):
+    """Return an image of any size as bundle.json's ``input`` describes it: square, pixels."""
+    return fitted(image, max(about["shape"]), about["short_side"], about.get("fit") or "crop")
 
 
 def to_batch(images, about):
@@ -194,26 +199,34 @@ def to_batch(images, about):
     return np.ascontiguousarray(batch if about["layout"] == "NHWC" else batch.transpose(0, 3, 1, 2))
 
 
+def probabilities(squares, about, logits):
+    """Return (n, classes) for images from :func:`squared`; ``logits`` maps a batch to (n, classes).
+
+    Softmax, in double precision.
+    """
+    import numpy as np
+
+    found = logits(to_batch(squares, about)).astype(np.float64)
+    found = np.exp(found - found.max(axis=1, keepdims=True))
+    return found / found.sum(axis=1, keepdims=True)
+
+
 def predictions(paths, about, logits, options):
     """Yield for every image its path, its probabilities or None, and what is wrong with it.
 
     ``logits`` maps a batch to (n, classes).
     """
-    import numpy as np
-
-    size, batch_size = max(about["shape"]), options.batch_size
+    batch_size = options.batch_size
     for start in range(0, len(paths), batch_size):
         images, faults, some = {}, {}, paths[start : start + batch_size]
         for path in some:
             try:
                 image = read_image(path, not options.ignore_orientation)
-                images[path] = fitted(image, size, about["short_side"], about.get("fit") or "crop")
+                images[path] = squared(image, about)
             except Problem as problem:
                 faults[path] = str(problem)
         if images:
-            found = logits(to_batch(list(images.values()), about)).astype(np.float64)
-            found = np.exp(found - found.max(axis=1, keepdims=True))
-            images = dict(zip(images, found / found.sum(axis=1, keepdims=True)))
+            images = dict(zip(images, probabilities(list(images.values()), about, logits)))
         yield from ((path, images.get(path), faults.get(path)) for path in some)
 
 
