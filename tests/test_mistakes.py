@@ -92,6 +92,8 @@ def test_a_bundle_makes_the_same_errors(short_run, digits, tmp_path, capsys, pre
         ("bundle", ["--epoch", "1"], "--epoch is for runs"),
         ("bundle", ["--data-dir", "OTHER"], "has other classes than the bundle"),
         ("run", ["--confusion", "/no-such-folder/x.png"], "cannot be written"),
+        ("run", ["--confusion", "x.csv"], "x.csv"),
+        ("run", ["--wrong", "/proc/no-such"], "/proc/no-such cannot be written"),
     ],
 )
 def test_what_does_not_fit_is_refused(

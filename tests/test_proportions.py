@@ -75,7 +75,10 @@ def test_a_share_of_each_class_is_drawn(photos, capsys):
         (["--test-share", "1.5"], "--test-share must be between 0 and 1"),
         (["--test-share", "0.95"], "leaves no image of 'cat' for training"),
         (["--test-share", "0.5", "--fit", "pad"], "needs an exact size; add --resize 32x32"),
+        (["--test-share", "0.5", "--fit", "crop", "--resize", "40"], "needs an exact size"),
         (["--test-share", "0.5", "--resize", "48x32"], "add --fit stretch"),
+        (["--seed", "2"], "--seed does nothing without --test-share; leave it out"),
+        (["--test-share", "0.5", "--seed", "-1"], "--seed must be from 0 to 4,294,967,295"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_one_line(photos, flags, words):

@@ -119,6 +119,9 @@ dmr prepare folder images --out o --fit pad
 dmr prepare folder images --out o --resize 48x32
     says name a square, or add --fit stretch
     then dmr prepare folder images --out o --resize 48x32 --fit stretch
+dmr prepare folder images --out o --seed 2
+    says does nothing without --test-share; leave it out
+    then dmr prepare folder images --out o
 dmr prepare folder images --out o --test-share 0.2
     says is split; leave out --test-share
     then dmr prepare folder images --out o
@@ -386,6 +389,7 @@ UNTRIED = {
     # The advice is more than a command.
     "name another --markdown": "a file that cannot be read; test_compare.py",
     "has other classes than the bundle; ": "needs the right set; test_mistakes.py",
+    "a bundle runs on one GPU; ": "needs several GPUs",
     "no weights of ": "of a call in Python; test_store.py",
     "name a folder that dmr publish wrote": "of a call in Python; test_store.py",
     "exists and belongs to no bundle": "as with a run in the place of the bundle",

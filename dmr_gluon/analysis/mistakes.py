@@ -8,6 +8,7 @@ import numpy as np
 
 from ..data.reader import RecordFile
 from ..data.transforms import crop
+from ..errors import DMRError
 from ..runs.learning_curve import letters, write_picture
 from ..system.files import write_result
 from ..system.text_tables import counted, text_table
@@ -98,7 +99,10 @@ class Predictions:
             The two paths.
         """
         numbers = self.most_confident_mistakes()
-        os.makedirs(folder, exist_ok=True)
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except OSError as error:
+            raise DMRError(f"{folder} cannot be written ({error.strerror})") from error
         paths = [os.path.join(folder, name) for name in ("mistakes.png", "mistakes.csv")]
         write_picture(lambda: self._draw_mistakes(numbers[:SHOWN]), paths[0])
         rows = [["record", "true", "predicted", "probability"]]
@@ -159,4 +163,4 @@ class Predictions:
 def _write_csv(path, rows):
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows(rows)
-    write_result(path, out.getvalue()[:-1])  # which adds the last newline
+    write_result(path, out.getvalue().encode())

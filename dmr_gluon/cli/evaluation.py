@@ -70,7 +70,9 @@ def _evaluate_bundle(options):
     from ..deploy.load import load_bundle
     from ..devices import make_devices
 
-    devices = make_devices(options.gpus)[:1]
+    devices = make_devices(options.gpus)
+    if len(devices) > 1:
+        raise DMRError("a bundle runs on one GPU; name one with --gpus")
     bundle = load_bundle(options.run, options.form, devices[0])
     prepared = bundle.as_trained(open_prepared(options.data_dir))
     _evaluate(lambda: bundle.classify, prepared, bundle.recipe(), devices, options)

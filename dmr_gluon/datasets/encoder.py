@@ -41,9 +41,9 @@ class Encoding:
         and encode the others with 95.
     upright : bool
         Rotate photographs upright as EXIF says.
-    fit : str
+    fit : str, optional
         How an image gets an exact size, which is square unless it is stretched: ``crop`` its
-        centre, ``pad`` it with black, or ``stretch`` it.
+        centre (default), ``pad`` it with black, or ``stretch`` it.
     """
 
     # The repr of this class is part of a set's fingerprint: a new field changes all of them.
@@ -51,12 +51,14 @@ class Encoding:
     format: str = "auto"
     quality: Optional[int] = None
     upright: bool = True
-    fit: str = field(default="crop", repr=False)
+    fit: Optional[str] = field(default=None, repr=False)
 
     def __post_init__(self):
         exact = isinstance(self.resize, tuple)
-        if self.fit not in FITS or (self.fit == "pad" and not exact):
+        if self.fit is not None and not exact:
             raise DMRError(f"--fit {self.fit} needs an exact size; add --resize 32x32")
+        if exact and self.fit is None:
+            object.__setattr__(self, "fit", FITS[0])
         if exact and self.fit != "stretch" and len(set(self.resize)) > 1:
             raise DMRError("--resize: cropping gives squares; name a square, or add --fit stretch")
 
@@ -160,13 +162,15 @@ def _encode(source, encoding):
 
 
 def _encoded(source, content, pixels, encoding):
-    size, exact = encoding.resize, isinstance(encoding.resize, tuple)
+    size = encoding.resize
+    if isinstance(size, int):
+        size = form.scaled_size(pixels.shape, size)
     if size is None or size == pixels.shape[:2]:
         resized = pixels
-    elif exact and encoding.fit != "stretch":
+    elif encoding.fit in ("crop", "pad"):
         resized = fitted(pixels, size[0], fit=encoding.fit)
     else:
-        resized = form.resize(pixels, size if exact else form.scaled_size(pixels.shape, size))
+        resized = form.resize(pixels, size)
     keep = encoding.quality is None and resized is pixels
     from_jpeg, oddities = False, []
     if isinstance(content, bytes):
@@ -184,7 +188,7 @@ def _encoded(source, content, pixels, encoding):
             oddities.append("named JPEG, but of another format")
     count = resized.shape[0] * resized.shape[1]
     # A small image in an exact size is kept as prediction would see it.
-    lossless = exact and not keep and count <= png.MOST_PIXELS
+    lossless = encoding.fit and not keep and count <= png.MOST_PIXELS
     as_jpeg = encoding.format == "jpeg" or (
         encoding.format == "auto" and from_jpeg and not lossless
     )

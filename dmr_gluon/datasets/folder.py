@@ -12,7 +12,7 @@ from ..errors import DMRError
 from ..standalone.predict_onnx import EXTENSIONS, FITS
 from .archives import readable
 from .encoder import Encoding, Source
-from .registration import Registration
+from .registration import Registration, whole_number
 from .writer import write_set
 
 
@@ -62,7 +62,7 @@ def prepare_folder(
         classes, sources, fingerprint = folder_sources(source, encoding)
     else:
         classes, sources, fingerprint = _split_sources(source, encoding, test_share, seed)
-    more = {"fit": encoding.fit} if isinstance(encoding.resize, tuple) else {}
+    more = {"fit": encoding.fit} if encoding.fit else {}
     return write_set(name, fingerprint, lambda: (classes, sources, more), out, encoding, overwrite)
 
 
@@ -119,7 +119,7 @@ def _split_sources(source, encoding, share, seed):
 def _labelled(source, found, encoding, *more):
     """Return what :func:`folder_sources` does, from paths by split and class."""
     classes = sorted(found["train"])
-    if isinstance(encoding.resize, tuple):
+    if encoding.fit:
         more = (*more, encoding.fit)
     key = repr((encoding, classes, *more))
     fingerprint, sources = hashlib.sha256(key.encode(errors="replace")), {}
@@ -192,16 +192,20 @@ def _add_flags(parser):
     text = "32x32: this height and width; 480: this shorter side (default: keep the size)"
     parser.add_argument("--resize", type=_size, metavar="SIZE", help=text)
     text = "how images get the size 32x32: crop the centre (default), pad with black, or stretch"
-    parser.add_argument("--fit", choices=FITS, default="crop", help=text)
+    parser.add_argument("--fit", choices=FITS, help=text)
     text = "draw this share of each class for testing, such as 0.2, from a tree <class>/*"
     parser.add_argument("--test-share", type=float, metavar="SHARE", help=text)
-    parser.add_argument("--seed", type=int, default=1, help="decides which ones (default: 1)")
+    seed = whole_number("--seed", 0, 2**32 - 1)
+    parser.add_argument("--seed", type=seed, help="decides which ones (default: 1)")
     text = "do not rotate images according to EXIF"
     parser.add_argument("--ignore-orientation", action="store_true", help=text)
 
 
 def _prepare(source, out, name, resize, fit, ignore_orientation, overwrite, test_share, seed):
     encoding = Encoding(resize, upright=not ignore_orientation, fit=fit)
+    if seed is not None and test_share is None:
+        raise DMRError("--seed does nothing without --test-share; leave it out")
+    seed = 1 if seed is None else seed
     return prepare_folder(source, out, name, encoding, overwrite, test_share, seed)
 
 
