@@ -17,6 +17,7 @@ import time
 
 import numpy as np
 
+from dmr_gluon.models.complexity import image_size
 from dmr_gluon.models.names import get_spec
 from dmr_gluon.standalone.logits_worker import timed
 
@@ -43,7 +44,7 @@ def twin_name(name):
 def batch_of(name, count):
     """Return random images and labels for a network, always the same."""
     spec = get_spec(name)
-    size = 32 if spec.stem == "cifar" else 224
+    size = image_size(spec)
     random = np.random.RandomState(0)
     images = random.standard_normal((count, 3, size, size)).astype(np.float32)
     return images, random.randint(0, spec.classes, count)

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 
 from .data.datasets import MANIFEST, open_prepared
-from .errors import DMRError
+from .errors import DMRError, last_line
 from .system import cuda, machine
 from .system.program import command
 from .version import __version__
@@ -102,7 +102,8 @@ def try_mxnet(patience=300):
         if done.returncode < 0:
             error = f"ended by {signal.Signals(-done.returncode).name}"
         elif done.returncode:
-            error = done.stderr.decode(errors="replace").strip().splitlines()[-1]
+            said = done.stderr.decode(errors="replace")
+            error = last_line(said, f"ended by status {done.returncode}")
     except subprocess.TimeoutExpired as expired:
         output, error = expired.stdout or b"", f"no answer within {patience:g} s"
     answers = [json.loads(line) for line in output.splitlines() if line.startswith(b"{")]

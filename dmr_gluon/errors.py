@@ -37,9 +37,12 @@ class Stopped(Exception):
         self.signal = signal
 
 
-def last_line(error: BaseException) -> str:
-    """Return the last line of an error's text. Errors of MXNet begin with a stack trace."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+def last_line(said: object, otherwise: str = "") -> str:
+    """Return the last line of an error or a text: stack traces come before it.
+
+    Without any line, return ``otherwise``, or the name of the error's type.
+    """
+    return (str(said).strip().splitlines() or [otherwise or type(said).__name__])[-1]
 
 
 def flag_of(name: str) -> str:

@@ -78,8 +78,7 @@ def get_model(
     """
     spec = get_spec(str(name).lower(), classes=classes, **overrides)
     if pretrained:
-        path, content = _find_trained(spec, classes, pretrained, root)
-        spec = NetworkSpec.from_json(content["network"])
+        path, content, spec = _find_trained(spec, classes, pretrained, root)
     net = Network(spec, prefix=prefix)
     if norm_layer or norm_kwargs:
         replace_norms(net, norm_layer, norm_kwargs)
@@ -99,7 +98,7 @@ def get_model_list() -> List[str]:
 
 
 def _find_trained(spec, classes, pretrained, root):
-    """Return the path of a trained network's parameters and its bundle's description."""
+    """Return the path of a trained network's parameters, its bundle's description, and its spec."""
     from .deploy.store import PARAMETERS, find
 
     folder, content = find(spec.name, pretrained, root, classes)
@@ -111,7 +110,7 @@ def _find_trained(spec, classes, pretrained, root):
         )
     if replace(spec, classes=trained.classes) != trained:
         raise DMRError(f"{folder} is another network than {spec.name} with these arguments")
-    return os.path.join(folder, PARAMETERS), content
+    return os.path.join(folder, PARAMETERS), content, trained
 
 
 def _constructor(name):

@@ -200,6 +200,15 @@ def test_an_image_of_no_class_is_named(official, tmp_path):
         prepare_cifar("cifar10", str(tree), tmp_path / "out")
 
 
+def test_an_image_of_16_bits_is_refused(official, tmp_path):
+    tree = tmp_path / "tree"
+    save_tree(tree, official.truth)
+    path = next((tree / "train").rglob("*.png"))
+    cv2.imwrite(str(path), cv2.imread(str(path)).astype(np.uint16) * 257)
+    with pytest.raises(DMRError, match=f"{path.name}' is not 8-bit"):
+        prepare_cifar("cifar10", str(tree), tmp_path / "out", partial=True)
+
+
 def test_what_is_partial_is_taken_for_nothing_else(official, tmp_path, capsys):
     tree, out = tmp_path / "tree", tmp_path / "data" / "cifar10"
     save_tree(tree, official.truth)
@@ -254,7 +263,7 @@ def test_jpegs_of_the_set_say_so_in_their_name(official, tmp_path):
     for _, data in read_all(prepared, "test"):
         assert data[:2] == b"\xff\xd8" and decode(data).tobytes() not in pixels
     assert read_manifest(tmp_path / "out")["official"]["known_by"] == "content"
-    with pytest.raises(DMRError, match="--jpeg-quality must be from 1 to 100, not 0"):
+    with pytest.raises(DMRError, match="--jpeg-quality: must be from 1 to 100, not 0"):
         cli._main([*arguments, "--jpeg-quality", "0"])
 
 

@@ -185,6 +185,9 @@ class TestTrying:
     def test_one_that_crashes(self, tried):
         assert tried("import os; os.abort()")["error"] == "ended by SIGABRT"
 
+    def test_one_that_ends_without_a_word(self, tried):
+        assert tried("import os; os._exit(3)")["error"] == "ended by status 3"
+
     def test_one_that_hangs(self, tried):
         assert tried("import time; time.sleep(60)", 3)["error"] == "no answer within 3 s"
 

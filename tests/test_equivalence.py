@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from dmr_gluon.analysis.symbol_parity import randomise
 from dmr_gluon.errors import DMRError
 from dmr_gluon.models.equivalence import convert, convert_arrays, fold, unfold
 from dmr_gluon.models.serialization import save_model
-from dmr_gluon.paper.recipes import Recipe
+from dmr_gluon.paper.recipes import DIGITS, Recipe
 from dmr_gluon.runs import log as runlog
 from dmr_gluon.runs.directory import RunDirectory
 from dmr_gluon.runs.reader import read_runs
@@ -234,6 +235,21 @@ def test_a_converted_run_is_resumed_as_if_nothing_had_happened(short_run, tmp_pa
     # A whole epoch of rounding errors, from losses that fall by half in it.
     assert found.train_loss == pytest.approx(expected.train_loss, rel=0.02)
     assert found.test_loss == pytest.approx(expected.test_loss, rel=0.1)
+
+
+def test_a_checkpoint_with_each_devices_statistics_is_converted(digits, tmp_path):
+    """The one before the first epoch, as of a run whose later ones are damaged."""
+    run = RunDirectory(tmp_path / "run")
+    recipe = replace(DIGITS, model="cifar_dmrnet8", steps=2, batch_size=8)
+    fit(recipe, RunOptions(digits, run.path, cpus=2, keep=5))
+    for name in os.listdir(run.checkpoints):
+        if name != "epoch-0000.npz":
+            os.truncate(os.path.join(run.checkpoints, name), 100)
+    _, arrays, _ = checkpoint.read_newest(run.checkpoints)
+    assert arrays["statistics"].shape[1] == 2
+    convert_run(run.path, "grouped", str(tmp_path / "grouped"))
+    _, converted, _ = checkpoint.read_newest(str(tmp_path / "grouped" / "checkpoints"))
+    assert "parameter/stem_conv_weight" in converted
 
 
 def test_a_run_is_not_converted_into_its_own_form_or_over_anything(short_run, tmp_path):

@@ -11,6 +11,7 @@ import cv2
 import matplotlib
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 from matplotlib.cbook import is_math_text
 from matplotlib.text import Text
 
@@ -26,7 +27,7 @@ from dmr_gluon.paper.numbers import TABLE2_ERRORS, TABLE2_L
 from dmr_gluon.paper.recipes import OF_DATASET
 from dmr_gluon.runs.learning_curve import own_settings
 from dmr_gluon.runs.log import EpochRecord
-from dmr_gluon.runs.reader import FAILED, FINISHED, RUNNING, Run, Setup
+from dmr_gluon.runs.reader import FAILED, FINISHED, RUNNING, Run, Setup, read_runs
 
 #: Data sets' names that would do harm in a path, a page, a formula or XML, or have no glyphs.
 DRAWN = [
@@ -389,3 +390,14 @@ def test_a_folder_that_cannot_be_written_is_named(comparison, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DMRError, match="file.* cannot be written"):
         write_pictures(comparison, str(tmp_path / "file"))
+
+
+def test_a_log_without_any_test_error_is_drawn(tmp_path):
+    """Of the authors' code, in its first epoch, of many."""
+    text = (REPOSITORY / "results" / "authors" / "cross_d26w1_exp3.txt").read_text()
+    text = re.sub(r"(num_epochs\W+)5\b", r"\g<1>400", text[: text.index("Validation-accuracy")])
+    (tmp_path / "cut.txt").write_text(text[: text.rindex("\n") + 1])
+    pictures = pictures_of(compare(read_runs([str(tmp_path / "cut.txt")])))
+    (name,) = pictures
+    assert name == "curves-cifar10-400-epochs"
+    assert pictures[name].write("png")[0].startswith(b"\x89PNG")

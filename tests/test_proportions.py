@@ -78,7 +78,7 @@ def test_a_share_of_each_class_is_drawn(photos, capsys):
         (["--test-share", "0.5", "--fit", "crop", "--resize", "40"], "needs an exact size"),
         (["--test-share", "0.5", "--resize", "48x32"], "add --fit stretch"),
         (["--seed", "2"], "--seed does nothing without --test-share; leave it out"),
-        (["--test-share", "0.5", "--seed", "-1"], "--seed must be from 0 to 4,294,967,295"),
+        (["--test-share", "0.5", "--seed", "-1"], "--seed: must be from 0 to 4294967295, not -1"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_one_line(photos, flags, words):

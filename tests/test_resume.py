@@ -36,6 +36,7 @@ from dmr_gluon.system.signals import say
 from dmr_gluon.training import checkpoint, epoch, trainer
 from dmr_gluon.training import estimate as estimating
 from dmr_gluon.training import fit as fitting
+from dmr_gluon.training.checkpointer import Checkpointer
 from dmr_gluon.training.distributed import ALONE
 from dmr_gluon.training.fit import fit
 from dmr_gluon.training.identity import changes_at_resume
@@ -521,6 +522,12 @@ class TestNotFinite:
         assert orders == [[], [0], [0, 0], [0, 0, 0]]
         _, _, state = checkpoint.read_newest(RunDirectory(options.run_dir).checkpoints)
         assert state["reshuffled_at"] == [0, 0, 0]
+
+    def test_without_any_checkpoint_it_says_so(self, recipe, few, tmp_path, poisoned, monkeypatch):
+        poisoned(3, 1)
+        monkeypatch.setattr(Checkpointer, "restore", lambda _: None)
+        with pytest.raises(DMRError, match="the loss is nan .*; there is no checkpoint in .*run"):
+            fit(recipe, RunOptions(data_dir=few, run_dir=str(tmp_path / "run"), on_nan="rollback"))
 
     def test_weights_that_are_not_finite_are_never_saved(self, recipe, few, tmp_path, monkeypatch):
         """The loss of the last step is finite, and the step itself was what broke the weights."""

@@ -126,12 +126,12 @@ def _replace_hash(values, epoch, sha256):
 
 
 def _convert_checkpoint(arrays, spec, form):
-    """Convert every kind of array in a checkpoint."""
-    kinds, converted = {}, {}
-    for path, array in arrays.items():
-        kind, name = path.split("/", 1)
-        kinds.setdefault(kind, {})[name] = array
-    for kind, found in kinds.items():
+    """Convert every kind of array in a checkpoint of an epoch's end.
+
+    There all devices have the same running statistics, so each device's own are left out.
+    """
+    converted = {}
+    for kind, found in checkpoint.by_kind(arrays).items():
         for name, array in convert_arrays(found, spec, form).items():
             converted[f"{kind}/{name}"] = array
     return converted

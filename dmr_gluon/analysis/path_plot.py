@@ -7,9 +7,6 @@ from . import paths
 #: The three networks that the paper compares, and their numbers of blocks per L.
 NETWORKS = (("ResNet", RESIDUAL, 2), ("DILNet", INCEPTION_LIKE, 1), ("DMRNet", MERGE_AND_RUN, 1))
 
-#: L of the networks that Figure 3 shows.
-LENGTHS = (9, 24)
-
 
 def distributions(length):
     """Return (name, distribution) of the three networks for one L of Table 1, with B = K = 2."""

@@ -1,12 +1,13 @@
 """Compare counts with published numbers. Needs no MXNet."""
 
+import functools
 import json
 import os
 from dataclasses import dataclass
 
 from ..paper import numbers
 
-VERDICTS = EQUAL, KNOWN, DIFFERS = "equal", "known", "DIFFERS"
+EQUAL, KNOWN, DIFFERS = "equal", "known", "DIFFERS"
 
 #: Explanations of known differences, by their letters in the tables.
 NOTES = {
@@ -57,6 +58,7 @@ class Check:
     note: str = ""
 
 
+@functools.lru_cache(maxsize=None)
 def network_sizes():
     """Return the sizes of the paper's networks as counted in their graphs.
 

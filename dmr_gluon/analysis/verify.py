@@ -15,7 +15,7 @@ from ..paper import numbers as paper
 from ..runtime import mx
 from ..training.optimizer import NAG2016
 from ..training.step import TrainingStep
-from . import mapping, paths, symbol_parity
+from . import mapping, path_plot, paths, symbol_parity
 from .conversion import convert_training
 from .published import DIFFERS, EQUAL, KNOWN, Check, check_parameters, compare_millions
 
@@ -113,10 +113,9 @@ def check_paths() -> Iterator[Check]:
         count = "two residual blocks" if blocks == 2 else f"one {block.replace('_', '-')} block"
         ours = paths.of_paper(block, blocks).mean - 2
         yield _average(f"average length of {count}, B = 2", Fraction(*average), ours)
-    names = {RESIDUAL: "ResNet", INCEPTION_LIKE: "DILNet", MERGE_AND_RUN: "DMRNet"}
     for length in paper.FIGURE3_L:
-        for block, name in names.items():
-            ours = paths.of_paper(block, 2 * length if block == RESIDUAL else length).mean
+        for name, block, factor in path_plot.NETWORKS:
+            ours = paths.of_paper(block, factor * length).mean
             what = f"average path of the {name}, L = {length}"
             yield _average(what, _published_average(block, length), ours)
     printed = _published_average(MERGE_AND_RUN, 9)

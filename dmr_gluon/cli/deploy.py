@@ -5,8 +5,9 @@ import sys
 
 from ..errors import DMRError, Stopped
 from ..standalone.predict_onnx import add_arguments
+from ..system.settings import number
 from ..system.signals import handled
-from .program import add_epoch, number
+from .program import add_epoch
 
 
 def add_commands(commands):

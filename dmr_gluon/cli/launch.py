@@ -6,7 +6,7 @@ import sys
 
 from ..errors import DMRError
 from ..system.machine import check_threads
-from .program import number
+from ..system.settings import number
 
 
 def add_commands(commands):

@@ -90,6 +90,7 @@ def _paths(options):
     from ..analysis import path_plot
     from ..analysis.paths import of_network
     from ..models.names import get_spec
+    from ..paper.numbers import FIGURE3_L
     from ..system.text_tables import text_table
 
     if options.plot and options.names:
@@ -99,7 +100,7 @@ def _paths(options):
     else:
         found = [
             (f"{name}, L = {length}", distribution)
-            for length in path_plot.LENGTHS
+            for length in FIGURE3_L
             for name, distribution in path_plot.distributions(length)
         ]
     rows = [
@@ -125,7 +126,7 @@ def _paths(options):
     if options.plot:
         from ..runs.learning_curve import write_picture
 
-        write_picture(lambda: path_plot.draw(path_plot.LENGTHS), options.plot)
+        write_picture(lambda: path_plot.draw(FIGURE3_L), options.plot)
         print(options.plot)
 
 

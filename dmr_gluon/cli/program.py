@@ -1,7 +1,6 @@
 """Run a program: refusals in one line, and exit statuses."""
 
 import argparse
-import math
 import os
 import sys
 import traceback
@@ -37,20 +36,6 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         raise DMRError(f"{message}; see {self.prog} --help")
-
-
-def number(kind, least, most=math.inf):
-    """Return an argparse type: an int or a float within limits."""
-
-    def read(text):
-        value = kind(text)
-        if not least <= value <= most:  # also refuses NaN
-            limit = f"at least {least}" if most == math.inf else f"from {least} to {most}"
-            raise argparse.ArgumentTypeError(f"must be {limit}, not {text}")
-        return value
-
-    read.__name__ = kind.__name__
-    return read
 
 
 def run(main):

@@ -7,7 +7,7 @@ import time
 from datetime import timedelta
 
 from ..errors import DMRError
-from .program import number
+from ..system.settings import number
 
 #: Seconds between two looks with ``--watch``.
 WATCH_SECONDS = 5
@@ -118,11 +118,12 @@ def _status(options):
 
 
 def _table_of_runs(runs):
-    from ..system.text_tables import one_line, text_table
+    from ..standalone.predict_onnx import shown
+    from ..system.text_tables import text_table
 
     rows = [
         (
-            one_line(run.path, len(run.path)),
+            shown(run.path),
             run.state,
             _epoch(run),
             _number(run.train_loss, ".3f"),

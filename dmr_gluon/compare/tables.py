@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, is_dataclass
 from typing import List, Tuple
 
 from ..runs.reader import Run
-from ..system.text_tables import counted, markdown_table, one_line, text_table
+from ..standalone.predict_onnx import shown
+from ..system.text_tables import counted, markdown_table, text_table
 from .comparison import MEASURES
 from .groups import RunGroup, dataset_title
 from .points import TITLES
@@ -80,7 +81,7 @@ def as_markdown(comparison, pictures=()):
 
 def printable(text):
     """Make invisible characters visible, which names in logs may contain, except line ends."""
-    return "\n".join(one_line(line, len(line)) for line in text.split("\n"))
+    return "\n".join(map(shown, text.split("\n")))
 
 
 def _escaped(text):

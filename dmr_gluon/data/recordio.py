@@ -215,13 +215,6 @@ def decode(image):
     return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
-def scaled_size(shape, short_side):
-    """Return the (height, width) of an image scaled to a shorter side."""
-    height, width = shape[:2]
-    scale = short_side / min(height, width)
-    return max(short_side, round(height * scale)), max(short_side, round(width * scale))
-
-
 def resize(image, size):
     """Resize to (height, width): by area when shrinking, else cubic, as in the authors' code."""
     return image if image.shape[:2] == size else scaled(image, *size)
@@ -230,11 +223,6 @@ def resize(image, size):
 def is_jpeg(image):
     """Return whether an encoded image is a JPEG."""
     return image[:2] == _JPEG
-
-
-def is_complete_jpeg(image):
-    """Return whether a JPEG has its end marker, not counting that of a thumbnail."""
-    return image.find(b"\xff\xd9", jpeg_frame(image) or 0) >= 0
 
 
 def orientation(image):

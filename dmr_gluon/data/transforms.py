@@ -9,8 +9,8 @@ array to fill, (n, 3, height, width) of float32.
 import cv2
 import numpy as np
 
-from ..standalone.predict_onnx import crop
-from .recordio import resize, scaled_size
+from ..standalone.predict_onnx import crop, scaled_size
+from .recordio import resize
 
 #: Principal components of ImageNet's colours and the standard deviations along them (0-255):
 #: RGB, Krizhevsky et al. 2012, as in fb.resnet.torch and MXNet.

@@ -14,17 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ..data import recordio as form
 from ..data.content import DIGESTS, image_digest, require_official
 from ..data.datasets import partial_name
 from ..errors import DMRError
 from ..paper.dataset_facts import CIFAR_CLASSES
-from ..standalone.predict_onnx import EXTENSIONS
+from ..standalone.predict_onnx import EXTENSIONS, Problem, decode
 from ..system.machine import usable_cores
+from ..system.settings import number
 from . import archives
 from .encoder import Encoding, Source
 from .folder import stamp
-from .registration import Registration, whole_number
+from .registration import Registration
 from .writer import write_set
 
 _PAGE = "https://www.cs.toronto.edu/~kriz/"
@@ -222,8 +222,11 @@ def _label_in_tree(path, split_folder, classes, dataset):
 
 
 def _read_image(path):
-    with open(path, "rb") as file:
-        image = form.decode(file.read())
+    try:
+        with open(path, "rb") as file:
+            image = decode(file.read(), upright=False)
+    except Problem as problem:
+        raise DMRError(f"{path!r} {problem}") from None
     if image is None:
         raise DMRError(f"{path!r} is not a readable image; remove or replace it")
     return image
@@ -231,7 +234,7 @@ def _read_image(path):
 
 def _add_flags(parser, name):
     text = f"store JPEGs of this quality as im2rec does, and call the set {name}-jpegQ (1 to 100)"
-    quality = whole_number("--jpeg-quality", 1, 100)
+    quality = number(int, 1, 100)
     parser.add_argument("--jpeg-quality", type=quality, metavar="Q", help=text)
 
 

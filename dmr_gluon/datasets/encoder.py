@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ..data import png
 from ..data import recordio as form
 from ..errors import DMRError
-from ..standalone.predict_onnx import FITS, Problem, decode, fitted, jpeg_frame
+from ..standalone import predict_onnx
 from ..system.machine import usable_cores
 
 #: Seed of the order in which a split's images are written: fixed, so that preparing twice gives
@@ -41,9 +41,9 @@ class Encoding:
         and encode the others with 95.
     upright : bool
         Rotate photographs upright as EXIF says.
-    fit : str, optional
+    fit : str
         How an image gets an exact size, which is square unless it is stretched: ``crop`` its
-        centre (default), ``pad`` it with black, or ``stretch`` it.
+        centre, ``pad`` it with black, or ``stretch`` it.
     """
 
     # The repr of this class is part of a set's fingerprint: a new field changes all of them.
@@ -51,16 +51,18 @@ class Encoding:
     format: str = "auto"
     quality: Optional[int] = None
     upright: bool = True
-    fit: Optional[str] = field(default=None, repr=False)
+    fit: str = field(default="crop", repr=False)
 
     def __post_init__(self):
-        exact = isinstance(self.resize, tuple)
-        if self.fit is not None and not exact:
-            raise DMRError(f"--fit {self.fit} needs an exact size; add --resize 32x32")
-        if exact and self.fit is None:
-            object.__setattr__(self, "fit", FITS[0])
-        if exact and self.fit != "stretch" and len(set(self.resize)) > 1:
+        if self.fit not in predict_onnx.FITS:
+            raise DMRError(f"fit must be {', '.join(predict_onnx.FITS)}, not {self.fit!r}")
+        if self.exact and self.fit != "stretch" and len(set(self.resize)) > 1:
             raise DMRError("--resize: cropping gives squares; name a square, or add --fit stretch")
+
+    @property
+    def exact(self):
+        """Whether all images get one size."""
+        return isinstance(self.resize, tuple)
 
 
 @dataclass(frozen=True)
@@ -147,14 +149,15 @@ def encode_all(images, encoding, split):
 
 def _encode(source, encoding):
     try:
-        content = source.read()
-        pixels = decode(content, encoding.upright) if isinstance(content, bytes) else content
+        content = pixels = source.read()
+        if isinstance(content, bytes):
+            pixels = predict_onnx.decode(content, encoding.upright)
         if pixels is not None:
             return _encoded(source, content, np.ascontiguousarray(pixels), encoding)
         reason = "is not a readable image"
     except OSError as error:
         reason = f"cannot be read ({error.strerror})"
-    except Problem as problem:
+    except predict_onnx.Problem as problem:
         raise DMRError(f"{source.name!r} {problem}") from None
     except cv2.error:  # it exceeds the limits of OpenCV, of the format, or of a record
         reason = "is too large to be resized and encoded like this"
@@ -164,22 +167,22 @@ def _encode(source, encoding):
 def _encoded(source, content, pixels, encoding):
     size = encoding.resize
     if isinstance(size, int):
-        size = form.scaled_size(pixels.shape, size)
+        size = predict_onnx.scaled_size(pixels.shape, size)
     if size is None or size == pixels.shape[:2]:
         resized = pixels
-    elif encoding.fit in ("crop", "pad"):
-        resized = fitted(pixels, size[0], fit=encoding.fit)
+    elif encoding.exact and encoding.fit != "stretch":
+        resized = predict_onnx.fitted(pixels, size[0], fit=encoding.fit)
     else:
         resized = form.resize(pixels, size)
     keep = encoding.quality is None and resized is pixels
     from_jpeg, oddities = False, []
     if isinstance(content, bytes):
         from_jpeg = form.is_jpeg(content)
-        frame = jpeg_frame(content) if from_jpeg else None
+        frame = predict_onnx.jpeg_frame(content) if from_jpeg else None
         if frame is not None and content[frame + 9] == 4:  # colour components
             oddities.append("CMYK, encoded anew as RGB")  # not every decoder reads CMYK
             keep = False
-        if from_jpeg and not form.is_complete_jpeg(content):
+        if from_jpeg and not predict_onnx.is_complete_jpeg(content):
             oddities.append("a JPEG without its end")
         if form.orientation(content) != 1:
             oddities.append(_TURNED if encoding.upright else _LYING)
@@ -188,7 +191,7 @@ def _encoded(source, content, pixels, encoding):
             oddities.append("named JPEG, but of another format")
     count = resized.shape[0] * resized.shape[1]
     # A small image in an exact size is kept as prediction would see it.
-    lossless = encoding.fit and not keep and count <= png.MOST_PIXELS
+    lossless = encoding.exact and not keep and count <= png.MOST_PIXELS
     as_jpeg = encoding.format == "jpeg" or (
         encoding.format == "auto" and from_jpeg and not lossless
     )

@@ -10,14 +10,15 @@ import numpy as np
 from ..data.datasets import is_plain
 from ..errors import DMRError
 from ..standalone.predict_onnx import EXTENSIONS, FITS
+from ..system.settings import number
 from .archives import readable
 from .encoder import Encoding, Source
-from .registration import Registration, whole_number
+from .registration import Registration
 from .writer import write_set
 
 
 def prepare_folder(
-    source, out, name=None, encoding=Encoding(), overwrite=False, test_share=None, seed=1
+    source, out, name=None, encoding=Encoding(), overwrite=False, test_share=None, seed=None
 ):
     """Prepare any tree of ``train/<class>/*`` and ``test/<class>/*`` images, or of ``<class>/*``.
 
@@ -36,8 +37,8 @@ def prepare_folder(
     test_share : float, optional
         Share of each class, at least one image, that is drawn for testing from a tree
         ``<class>/*``. Default: the tree is split already.
-    seed : int
-        Decides which ones.
+    seed : int, optional
+        Decides which ones. Default: 1.
 
     Returns
     -------
@@ -58,11 +59,14 @@ def prepare_folder(
             f"{name!r} is reserved for an official data set or is not a file name; give another "
             f"with --name"
         )
-    if test_share is None:
-        classes, sources, fingerprint = folder_sources(source, encoding)
+    if test_share is not None:
+        found = _split_sources(source, encoding, test_share, 1 if seed is None else seed)
+    elif seed is not None:
+        raise DMRError("--seed does nothing without --test-share; leave it out")
     else:
-        classes, sources, fingerprint = _split_sources(source, encoding, test_share, seed)
-    more = {"fit": encoding.fit} if encoding.fit else {}
+        found = folder_sources(source, encoding)
+    classes, sources, fingerprint = found
+    more = {"fit": encoding.fit} if encoding.exact else {}
     return write_set(name, fingerprint, lambda: (classes, sources, more), out, encoding, overwrite)
 
 
@@ -119,7 +123,7 @@ def _split_sources(source, encoding, share, seed):
 def _labelled(source, found, encoding, *more):
     """Return what :func:`folder_sources` does, from paths by split and class."""
     classes = sorted(found["train"])
-    if encoding.fit:
+    if encoding.exact:
         more = (*more, encoding.fit)
     key = repr((encoding, classes, *more))
     fingerprint, sources = hashlib.sha256(key.encode(errors="replace")), {}
@@ -195,17 +199,16 @@ def _add_flags(parser):
     parser.add_argument("--fit", choices=FITS, help=text)
     text = "draw this share of each class for testing, such as 0.2, from a tree <class>/*"
     parser.add_argument("--test-share", type=float, metavar="SHARE", help=text)
-    seed = whole_number("--seed", 0, 2**32 - 1)
+    seed = number(int, 0, 2**32 - 1)
     parser.add_argument("--seed", type=seed, help="decides which ones (default: 1)")
     text = "do not rotate images according to EXIF"
     parser.add_argument("--ignore-orientation", action="store_true", help=text)
 
 
 def _prepare(source, out, name, resize, fit, ignore_orientation, overwrite, test_share, seed):
-    encoding = Encoding(resize, upright=not ignore_orientation, fit=fit)
-    if seed is not None and test_share is None:
-        raise DMRError("--seed does nothing without --test-share; leave it out")
-    seed = 1 if seed is None else seed
+    encoding = Encoding(resize, upright=not ignore_orientation, fit=fit or "crop")
+    if fit and not encoding.exact:
+        raise DMRError(f"--fit {fit} needs an exact size; add --resize 32x32")
     return prepare_folder(source, out, name, encoding, overwrite, test_share, seed)
 
 

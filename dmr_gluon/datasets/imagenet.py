@@ -17,10 +17,11 @@ from tqdm import tqdm
 
 from ..data.datasets import partial_name
 from ..errors import DMRError
+from ..system.settings import number
 from . import archives
 from .encoder import Encoding, Source
 from .folder import folder_sources, stamp
-from .registration import Registration, whole_number
+from .registration import Registration
 from .writer import write_set
 
 
@@ -178,7 +179,7 @@ def _reader(path, offset, size):
 
 def _add_flags(parser):
     text = "resize to this shorter side: 480 (authors) or 256 (default: keep the size)"
-    size = whole_number("--short-side", 1, 10_000)
+    size = number(int, 1, 10_000)
     parser.add_argument("--short-side", type=size, metavar="N", help=text)
 
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Callable, Tuple
 
 from ..data.datasets import RecordDataset
-from ..errors import DMRError
 from .archives import Archive
 
 
@@ -34,14 +33,3 @@ class Registration:
     add_flags: Callable[..., None] = lambda parser: None
     archives: Tuple[Archive, ...] = ()
     source: str = ""
-
-
-def whole_number(flag, low, high):
-    """Return an argparse type: an integer from ``low`` to ``high``."""
-
-    def parse(text):
-        if not (text.isdecimal() and low <= int(text) <= high):
-            raise DMRError(f"{flag} must be from {low:,} to {high:,}, not {text}")
-        return int(text)
-
-    return parse

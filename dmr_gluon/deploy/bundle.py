@@ -61,7 +61,7 @@ import os
 from ..errors import DMRError
 from ..standalone import predict_onnx
 from ..standalone.predict_onnx import BUNDLE, BUNDLE_FORMAT, Problem
-from ..system.files import write_atomically
+from ..system.files import digests_of, write_atomically
 
 #: Replaces bundle.json's own hash while the hash is computed.
 _ZEROS = "0" * 64
@@ -119,9 +119,9 @@ def write_description(folder, content, names):
     """
     files = {}
     for name in sorted(names):
-        with open(os.path.join(folder, name), "rb") as file:
-            data = file.read()
-        files[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        path = os.path.join(folder, name)
+        (sha256,) = digests_of(path, "sha256")
+        files[name] = {"bytes": os.path.getsize(path), "sha256": sha256}
     whole = {"format": BUNDLE_FORMAT, **content, "files": files, "sha256": _ZEROS}
     text = (json.dumps(whole, indent=1) + "\n").encode()
     sealed = text.replace(_ZEROS.encode(), hashlib.sha256(text).hexdigest().encode())

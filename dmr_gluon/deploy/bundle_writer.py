@@ -1,6 +1,7 @@
 """Write a bundle after comparing every variant with the network."""
 
 import contextlib
+import functools
 import os
 import shutil
 import tempfile
@@ -21,7 +22,7 @@ from ..system.files import write_atomically
 from ..system.timing import measure
 from ..version import __version__
 from .bundle import BUNDLE, read_bundle, write_description
-from .onnx_model import write_onnx
+from .onnx_model import require_onnx, write_onnx
 from .parity import TOLERANCE, compare, workers
 from .table import variants_table
 from .variants import INT8, ONNX, PLAIN, available, make
@@ -98,6 +99,8 @@ def write_bundle(net, out, preparation, options=ExportOptions(), images=None, te
         if name not in there:
             raise DMRError(f"{net.spec.name} has no form {name!r}; it has {', '.join(there)}")
     wanted = [name for name in there if options.measured or name in (PLAIN, *options.forms)]
+    if ONNX in wanted:
+        require_onnx()  # before the other variants take their time
     if images is None:
         if set(INT8) & set(wanted):
             raise DMRError(
@@ -196,7 +199,7 @@ class _Writer:
         if self.options.preprocess:
             preprocessing = self.preparation.mean, self.preparation.std
         if name in INT8:
-            calibration = self._taken(self.images.calibration(_CALIBRATION_IMAGES))
+            calibration = self._calibration
         symbol, arrays = make(name, self.net, preprocessing, calibration)
         if name == ONNX:
             shape, classes = self.description["input"]["shape"], len(self.description["classes"])
@@ -206,6 +209,10 @@ class _Writer:
         arrays = {key: mx.nd.array(one, dtype=one.dtype) for key, one in arrays.items()}
         save_symbol(symbol, arrays, self._path(stem))
         return {"files": [f"{stem}-symbol.json", f"{stem}-0000.params"], "runtime": "mxnet"}
+
+    @functools.cached_property
+    def _calibration(self):
+        return self._taken(self.images.calibration(_CALIBRATION_IMAGES))
 
     def _taken(self, data):
         """Convert normalised images to the graph's input."""

@@ -44,9 +44,9 @@ def export(
     DMRError
         For a run without a trained epoch, a damaged data set, a variant that the network does
         not have or that computes something else, or an ``out`` that cannot be written or holds
-        other files. Nothing of the new bundle is then left, and an older one is unchanged. Only
-        if the disk fails, or the process is killed, while files are moved into place, the bundle
-        left behind is refused as damaged until the next export.
+        other files of the same names. Nothing of the new bundle is then left, and an older one is
+        unchanged. Only if the disk fails, or the process is killed, while files are moved into
+        place, the bundle left behind is refused as damaged until the next export.
     """
     trained = RunDirectory(run)
     config = trained.config()

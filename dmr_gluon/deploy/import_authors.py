@@ -9,13 +9,12 @@ and ``side`` has no shortcuts: no network of this package equals them.
 import json
 import os
 import re
-from dataclasses import replace
 
 import numpy as np
 
 from ..data.preprocessing import Preparation
 from ..errors import DMRError, last_line
-from ..models.names import get_spec, name_of
+from ..models.names import get_spec
 from ..models.network import Network, load_arrays, misfit
 from ..paper.dataset_facts import PUBLISHED
 from ..runtime import mx
@@ -112,7 +111,7 @@ def _recognise(path, tensors):
         channels=(channels, 2 * channels, 4 * channels),
         branches=_count(r"g1_b1_([dp][1-9]\d*)_", tensors),
     )
-    net = Network(replace(spec, name=name_of(spec)))
+    net = Network(spec)
     parameters = net.collect_params()
     mapping = {name: _their_name(name, family) for name in parameters}
     fault = misfit(

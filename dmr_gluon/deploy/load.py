@@ -124,13 +124,10 @@ class Bundle:
     def recipe(self) -> Recipe:
         """Return a recipe with the image sizes of the network's evaluation."""
         about = self._preparation()
-        sides = {}
-        if about.short_side:
-            sides = {
-                "train_short_side": (about.short_side,) * 2,
-                "eval_short_side": about.short_side,
-            }
-        return replace(CIFAR, image_size=about.image_size, **sides)
+        recipe, side = replace(CIFAR, image_size=about.image_size), about.short_side
+        return (
+            replace(recipe, train_short_side=(side,) * 2, eval_short_side=side) if side else recipe
+        )
 
     def as_trained(self, prepared: RecordDataset) -> RecordDataset:
         """Return a prepared set with the mean and std of the network's training.
@@ -140,12 +137,9 @@ class Bundle:
         DMRError
             If the set has other classes.
         """
-        about, classes = self._preparation(), self.classes
-        alike = [
-            own == name or own.startswith(f"{name} ")
-            for own, name in zip(classes, prepared.classes)
-        ]
-        if len(classes) != len(prepared.classes) or not all(alike):
+        about, pairs = self._preparation(), zip(self.classes, prepared.classes)
+        alike = all(own == name or own.startswith(f"{name} ") for own, name in pairs)
+        if len(self.classes) != len(prepared.classes) or not alike:
             raise DMRError(
                 f"{prepared.directory} has other classes than the bundle; name the right set with "
                 f"--data-dir"

@@ -5,7 +5,6 @@ of its ``bundle.json``, which holds the hash of every other file. Nothing here n
 """
 
 import contextlib
-import hashlib
 import os
 import re
 import shutil
@@ -14,6 +13,7 @@ from typing import Any, Dict, Optional, Tuple, Union
 
 from ..errors import DMRError
 from ..standalone.predict_onnx import BUNDLE
+from ..system.files import digests_of
 from .bundle import read_bundle
 
 PARAMETERS = "model-0000.params"
@@ -52,9 +52,10 @@ def find(name, pretrained=True, root=None, classes=None):
     wanted = f"{name}-{'' if pretrained is True else str(pretrained).lower()[:8]}"
     there = _folders(root)
     found = [one for one in there if os.path.basename(one).startswith(wanted)]
-    if pretrained is True and classes is not None:
-        counts = {one: len(read_bundle(one, others=False)["classes"]) for one in found}
-        found = [one for one in found if counts[one] == classes] or found
+    if pretrained is True and classes is not None and found:
+        # The newest with so many classes; older ones need not be read, or intact.
+        bundles = ((one, read_bundle(one, others=False)) for one in reversed(found))
+        found = [next((one for one, b in bundles if len(b["classes"]) == classes), found[-1])]
     if not found or (pretrained is not True and len(found) > 1):
         names = ", ".join(map(os.path.basename, there)) or "nothing"
         raise DMRError(f"{root} has {len(found) or 'no'} {wanted}...; it has {names}")
@@ -137,8 +138,7 @@ def _describe(folder):
     """Read what identifies a bundle."""
     content = read_bundle(folder, others=False)
     name = content["network"]["name"]
-    with open(os.path.join(folder, BUNDLE), "rb") as file:
-        sha256 = hashlib.sha256(file.read()).hexdigest()
+    (sha256,) = digests_of(os.path.join(folder, BUNDLE), "sha256")
     return {
         "network": name,
         "classes": len(content["classes"]),

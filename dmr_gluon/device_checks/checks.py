@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 #: MEASURED: figures without a bound.
-VERDICTS = PASSED, MEASURED, FAILED = "ok", "measured", "FAILED"
+PASSED, MEASURED, FAILED = "ok", "measured", "FAILED"
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Check:
     ----------
     what, figures : str
     verdict : str
-        One of ``VERDICTS``.
+        ``ok``, ``measured`` or ``FAILED``.
     advice : str
         What to do. A failure gets the advice of its section (:data:`.runner.SECTIONS`).
     """

@@ -21,6 +21,7 @@ from ..models.serialization import prepare_to_run
 from ..paper.recipes import CIFAR
 from ..runtime import mx
 from ..system.program import command
+from ..training.checkpoint import read_statistics
 from ..training.distributed import ALONE, join
 from ..training.optimizer import NAG2016
 from ..training.step import LossScale, TrainingStep
@@ -165,9 +166,7 @@ def check_sync_bn(devices):
     found = train(together, count=2)
     expected = train(alone, count=2, images=IMAGES * len(devices))
     for step, result in ((together, found), (alone, expected)):
-        parameters = step.net.collect_params(".*_running_(mean|var)").values()
-        statistics = [parameter.list_data()[0].asnumpy() for parameter in parameters]
-        result["running statistics"] = np.concatenate(statistics)
+        result["running statistics"] = read_statistics(step.net)[0]
     what = f"sync-bn, 2 steps on {len(devices)} devices, against one"
     yield _compared(what, found, expected, _BOUNDS_OF_SYNC_BN)
 

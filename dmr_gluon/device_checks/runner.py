@@ -18,6 +18,7 @@ import traceback
 from dataclasses import asdict, dataclass, field, replace
 from typing import Callable, Dict
 
+from ..errors import last_line
 from ..runtime import mx
 from ..system.cuda import have_tf32
 from ..system.program import command
@@ -136,9 +137,8 @@ def _run(section, kind, numbers, patience):
             status, end = None, f"the time limit of {patience:g} s"
         if status != 0:
             errors.seek(0)
-            lines = errors.read().decode(errors="replace").strip().splitlines() or ["no message"]
-            failure = f"ended by {end}: {lines[-1]}"
-            yield Check(section.title, failure, FAILED, section.advice + _CRASH)
+            said = last_line(errors.read().decode(errors="replace"), "no message")
+            yield Check(section.title, f"ended by {end}: {said}", FAILED, section.advice + _CRASH)
 
 
 def _kill(process):

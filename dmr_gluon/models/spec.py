@@ -135,8 +135,8 @@ class NetworkSpec:
     def _conflict(self):
         """Describe the first contradiction between fields; return None if there is none."""
         kind, block = self.kind, self.block.replace("_", "-")
-        if len(self.blocks) != len(self.channels):
-            return f"blocks {self.blocks} and channels {self.channels} differ in length"
+        if len(self.blocks) != len(self.channels) or not self.blocks:
+            return f"blocks {self.blocks} and channels {self.channels} differ in length or are none"
         if self.bottleneck and any(channels % 4 for channels in self.channels):
             return f"bottleneck branches need channels divisible by 4, not {self.channels}"
         if self.bottleneck and (self.branch_layers, self.inner_width) != (2, 1):

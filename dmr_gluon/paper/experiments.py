@@ -128,8 +128,6 @@ _PLACES = {
     "table 5": _table5,
     "figure 6": _figure6,
 }
-TABLES = tuple(int(place.split()[1]) for place in _PLACES if "table" in place)
-FIGURES = tuple(int(place.split()[1]) for place in _PLACES if "figure" in place)
 
 
 def folder_of(cell):

@@ -103,9 +103,8 @@ def read_image(path, upright=True):
     except OSError as error:
         raise Problem(f"cannot be read ({error.strerror}); check its name and rights") from None
     pixels = decode(data, upright)
-    # Decoders fill up a JPEG without its end with grey. (A thumbnail in its head has one too.)
-    cut = data[:1] == b"\xff" and data.find(b"\xff\xd9", jpeg_frame(data) or 0) < 0
-    if pixels is None or cut:
+    # Decoders fill up a JPEG without its end with grey.
+    if pixels is None or (data[:1] == b"\xff" and not is_complete_jpeg(data)):
         raise Problem(_BROKEN)
     return pixels
 
@@ -132,6 +131,11 @@ def decode(data, upright):
     if odd:
         raise Problem("is not 8-bit, or is a TIFF with alpha or CMYK; convert it to an 8-bit PNG")
     return pixels[:, :, ::-1].copy()
+
+
+def is_complete_jpeg(data):
+    """Return whether a JPEG has its end marker, not counting that of a thumbnail in its head."""
+    return data.find(b"\xff\xd9", jpeg_frame(data) or 0) >= 0
 
 
 def jpeg_frame(data):
@@ -171,16 +175,20 @@ def scaled(image, height, width):
     return cv2.resize(image, (width, height), interpolation=method)
 
 
+def scaled_size(shape, short_side):
+    """Return the (height, width) of an image scaled to a shorter side."""
+    scale = short_side / min(shape[:2])
+    return tuple(max(short_side, round(side * scale)) for side in shape[:2])
+
+
 def crop(image, size, short_side=None):
     """Scale an image to a shorter side (default: ``size``) and crop a square from its centre."""
     (height, width), short_side = image.shape[:2], short_side or size
     top = max(0, (height - _MOST_ASPECT * width) // 2)
     left = max(0, (width - _MOST_ASPECT * height) // 2)
     image = image[top : height - top, left : width - left]
-    scale = short_side / min(image.shape[:2])
-    height, width = (max(short_side, round(side * scale)) for side in image.shape[:2])
-    image = scaled(image, height, width)
-    top, left = (height - size) // 2, (width - size) // 2
+    image = scaled(image, *scaled_size(image.shape, short_side))
+    top, left = ((side - size) // 2 for side in image.shape[:2])
     return image[top : top + size, left : left + size]
 
 

@@ -1,5 +1,7 @@
 """Declare dataclass fields with help texts and limits, from which flags are generated."""
 
+import argparse
+import math
 import operator
 import typing
 from dataclasses import MISSING, field, fields
@@ -90,3 +92,17 @@ def _is_of(kind, value):
     if kind not in (int, float):
         return type(value) is kind
     return type(value) in (int, kind) and abs(value) < _BEYOND_USE
+
+
+def number(kind, least, most=math.inf):
+    """Return an argparse type: an int or a float within limits."""
+
+    def read(text):
+        value = kind(text)
+        if not least <= value <= most:  # also refuses NaN
+            limit = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"must be {limit}, not {text}")
+        return value
+
+    read.__name__ = kind.__name__
+    return read

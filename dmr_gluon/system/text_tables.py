@@ -64,13 +64,3 @@ def replace_between(text, name, new):
 def counted(count, what):
     """Return ``1 run`` or ``2 runs``."""
     return f"{count} {what}{'' if count == 1 else 's'}"
-
-
-def one_line(text, most=60, ending="..."):
-    """Return a text in which every character is visible, with ``ending`` if it was cut.
-
-    Unprintable characters are written as Python writes them: control characters, those that turn
-    the direction of the text around them, and bytes of file names that are not UTF-8.
-    """
-    text = text if len(text) <= most else text[: most - len(ending)] + ending
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

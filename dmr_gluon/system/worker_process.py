@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 
-from ..errors import DMRError
+from ..errors import DMRError, last_line
 from .cuda import library_folders
 
 
@@ -86,5 +86,5 @@ class Process:
             name = signal.Signals(-status).name
             raise DMRError(f"{self._what} was ended by {name}; if memory ran out, try fewer images")
         self._errors.seek(0)
-        said = self._errors.read().decode(errors="replace").strip().splitlines()
-        raise DMRError(f"{self._what} cannot be run: {said[-1] if said else f'status {status}'}")
+        said = last_line(self._errors.read().decode(errors="replace"), f"status {status}")
+        raise DMRError(f"{self._what} cannot be run: {said}")

@@ -202,6 +202,16 @@ def _all(directory):
     return [path for _, path in sorted(dated, reverse=True)]
 
 
+def by_kind(arrays):
+    """Sort the arrays of a checkpoint that belong to parameters: by kind, then by name."""
+    kinds = defaultdict(dict)
+    for path, array in arrays.items():
+        kind, slash, name = path.partition("/")
+        if slash:  # not the devices' running statistics
+            kinds[kind][name] = array
+    return kinds
+
+
 def fill(arrays, step, lr, shard=WHOLE):
     """Fill a network and its trainer with the result of :func:`arrays_of`.
 
@@ -215,10 +225,7 @@ def fill(arrays, step, lr, shard=WHOLE):
         The worker whose running statistics to take. If the devices or workers are other ones,
         all get the mean.
     """
-    kinds = defaultdict(dict)
-    for name, array in arrays.items():
-        kind, _, name = name.partition("/")
-        kinds[kind][name] = array
+    kinds = by_kind(arrays)
     for name, parameter in step.net.collect_params().items():
         parameter.set_data(_nd(kinds["parameter"][name]))
     rows, devices = arrays.get("statistics"), len(step.devices)

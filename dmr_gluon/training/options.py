@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Optional
 
+from ..errors import DMRError
 from ..paper.recipes import KVSTORES
 from ..system.cuda import parse_gpus
 from ..system.settings import check_settings, setting
@@ -83,5 +84,7 @@ reading_threads, keep, on_nan, tensorboard, estimate : optional
 
     def __post_init__(self):
         check_settings(self)
+        if self.resume and not self.run_dir:
+            raise DMRError("--resume needs the run to continue: --run-dir RUN")
         if self.gpus is not None:
             parse_gpus(self.gpus)

@@ -177,7 +177,9 @@ class Training(StepsOfEpoch):
         """Roll back to the last checkpoint and continue with another shuffle, or give up."""
         mx.nd.waitall()
         done = self.plan.done(self.at)
-        path, self.at = self.checkpointer.restore()
+        path, self.at = self.checkpointer.restore() or (None, self.at)
+        if path is None:
+            raise DMRError(f"{trouble}; there is no checkpoint in {self.run.checkpoints} any more")
         if self.options.on_nan != "rollback" or self.rollbacks == _MOST_ROLLBACKS:
             tried = f", after {self.rollbacks} rollbacks" if self.rollbacks else ""
             raise DMRError(

@@ -72,9 +72,9 @@ def _limit(axes, measure, epochs):
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
-        axes.set_ylim(
-            0, max(2.5 * statistics.median(line.get_ydata()) for line in axes.get_lines())
-        )
+        medians = [statistics.median(line.get_ydata()) for line in axes.get_lines()]
+        if medians:
+            axes.set_ylim(0, 2.5 * max(medians))
 
 
 def _draw_group(axes, group, measure, look, label):
