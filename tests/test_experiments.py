@@ -172,6 +172,9 @@ class TestRefusals:
             (["3"], "unrecognized arguments: 3"),
             (["--epochs", "0"], "epochs must be at least 1"),
             (["--", "--lr", "x"], "invalid float value"),
+            (["--", "--lr", "1e20"], "lr must be below 1e.15, not 1e.20"),
+            (["--", "--gpus", ""], "--gpus is empty"),
+            (["--out", ""], "--out is empty"),
             (["--run-dir", "x"], "use --out"),
             (["--seed=3"], "use --seeds and --first-seed"),
             (["--resume"], "runs that were begun are continued"),
@@ -245,6 +248,23 @@ class TestSeries:
         assert "not comparable" not in printed
         last = runlog.read(os.path.join(run_of(tmp_path, 2), "log.jsonl"))[-1]
         assert (last["event"], last["reason"]) == ("failed", "the process was ended by SIGKILL")
+
+    def test_one_that_diverges_has_failed_though_it_exits_like_a_refusal(
+        self, tmp_path, data, stand_in
+    ):
+        stand_in(
+            "from test_status import fake_run\n"
+            "fake_run(path, [30.0], 400, seed=seed)\n"
+            "sys.exit(2)\n"
+        )
+        assert train(tmp_path, data) == 1
+        assert read_status(run_of(tmp_path, 1)).state == "failed"
+
+    def test_a_refusal_leaves_the_log_alone(self, tmp_path, data, stand_in):
+        stand_in("sys.exit(2)")
+        fake_run(run_of(tmp_path, 1), [30.0], epochs=400)
+        assert train(tmp_path, data) == 1
+        assert read_status(run_of(tmp_path, 1)).state != "failed"
 
     def test_flags_are_passed_on_and_begun_runs_continued(self, tmp_path, data, stand_in, capfd):
         stand_in("print(*flags[10:])")

@@ -18,14 +18,11 @@ def add_commands(commands):
     parser.add_argument("--out", required=True, metavar="BUNDLE", help="folder to write")
     add_epoch(parser)
     which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--forms",
-        default="",
-        metavar="FORM,...",
-        help="forms to write in addition to plain: bn-folded, folded (also folds the merge's "
-        "factor), fused (oneDNN), grouped, int8, int8-entropy, onnx; each is compared with the "
-        "network before it is written",
+    forms = (
+        "forms to write in addition to plain: bn-folded, folded (also folds the merge's factor), "
+        "fused (oneDNN), grouped, int8, int8-entropy, onnx; each is compared with the network first"
     )
+    which.add_argument("--forms", default="", metavar="FORM,...", help=forms)
     which.add_argument("--all", action="store_true", help="write all, and their speeds (forms.md)")
     pixels = "include normalisation in the graph, which then takes pixels (NHWC, 0 to 255)"
     parser.add_argument("--preprocess", action="store_true", help=pixels)
@@ -34,8 +31,7 @@ def add_commands(commands):
     images = "test images to compare on (default: 256, with INT8 10,000, with --all all of them)"
     parser.add_argument("--check-images", type=number(int, 1), metavar="N", help=images)
     limit = "percentage points of error that INT8 may add (default: 0.5)"
-    limits = number(float, 0, 100)
-    parser.add_argument("--int8-limit", type=limits, metavar="POINTS", help=limit)
+    parser.add_argument("--int8-limit", type=number(float, 0, 100), metavar="POINTS", help=limit)
 
     text = "classify images with a bundle's network"
     parser = commands.add_parser("predict", function=_predict, help=text)
@@ -43,7 +39,7 @@ def add_commands(commands):
     add_arguments(parser)
     parser.add_argument("--form", default="plain", help="form of the bundle (default: plain)")
     gpu = "GPU to use (default: the CPU)"
-    parser.add_argument("--gpu", type=number(int, 0), metavar="N", help=gpu)
+    parser.add_argument("--gpu", type=number(int, 0, 9999), metavar="N", help=gpu)
 
     text = "add a run's network to a store, for get_model(..., pretrained=True)"
     parser = commands.add_parser("publish", function=_publish, help=text)

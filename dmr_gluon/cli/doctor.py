@@ -13,12 +13,10 @@ def add_commands(commands):
         description="Check Python, packages, MXNet (which trains a step on the CPU and on every "
         "GPU), threads and prepared data sets. Exits with 1 if there is a problem.",
     )
-    parser.add_argument(
-        "--data-root", default="data", help="folder of the prepared sets (default: data)"
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="print JSON with versions, for bug reports"
-    )
+    root = "folder of the prepared sets (default: data)"
+    parser.add_argument("--data-root", default="data", help=root)
+    text = "print JSON with versions, for bug reports"
+    parser.add_argument("--json", action="store_true", help=text)
 
 
 def _doctor(options):

@@ -1,5 +1,6 @@
 """The ``dmr`` command."""
 
+from ..errors import DMRError
 from ..version import __version__
 from . import compare, data, deploy, doctor, evaluation, launch, networks, runs, verify
 from .program import Parser, run
@@ -28,7 +29,8 @@ def parse(arguments=None):
         module.add_commands(commands)
     options, flags = parser.parse_known_args(arguments)
     if flags and options.command != "train":
-        parser.error(f"unrecognized arguments: {' '.join(flags)}")
+        unknown = f"unrecognized arguments: {' '.join(flags)}"
+        raise DMRError(f"{unknown}; see dmr {options.command} --help")
     options.flags = [flag for flag in flags if flag != "--"]
     return options
 

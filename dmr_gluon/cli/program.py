@@ -32,7 +32,12 @@ class Parser(argparse.ArgumentParser):
         add_later, self._add_later = self._add_later, None
         if add_later:
             add_later(self)
-        return super().parse_known_args(args, namespace)
+        options, rest = super().parse_known_args(args, namespace)
+        for action in self._actions:
+            value = getattr(options, action.dest, None) if action.option_strings else None
+            if value == "" != action.default:  # such as of an unset variable
+                self.error(f"{action.option_strings[-1]} is empty")
+        return options, rest
 
     def error(self, message):
         raise DMRError(f"{message}; see {self.prog} --help")

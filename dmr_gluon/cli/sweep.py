@@ -188,12 +188,14 @@ class Series:
             return None
         begun = job.run.exists()
         print(f": continuing {path}" if begun else f": {path}", flush=True)
+        before = _size_of(job.run.log)
         code = self._wait(job, ["--resume"] if begun else [])
         state = job.status.state
         if self._signal is not None or state == RUNNING or (code == 0 and state == FINISHED):
             return None
         reason = _reason(code)
-        if code != DMRError.status:  # a refusal says nothing about the run
+        # A refusal says nothing about the run, and leaves its log alone.
+        if code != DMRError.status or _size_of(job.run.log) != before:
             _log_failure(job.run, reason)
         return reason
 
@@ -218,6 +220,10 @@ class Series:
             return
         child.terminate()
         say("\nstopping: the training saves its state; a second signal kills it", sys.stderr)
+
+
+def _size_of(path):
+    return os.path.getsize(path) if os.path.exists(path) else 0
 
 
 def _reason(code):

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from textwrap import fill
 
 from ..errors import DMRError
+from ..system.settings import number
 
 
 def add_commands(commands):
@@ -23,7 +24,8 @@ def add_commands(commands):
     parser.add_argument("--full", action="store_true", help=full)
     gpus = "check these GPUs instead; takes a few minutes (docs/gpus.md)"
     parser.add_argument("--gpus", metavar="0-7", help=gpus)
-    parser.add_argument("--cpus", type=int, metavar="N", help="the same checks on N CPU contexts")
+    cpus = "the same checks on N CPU contexts"
+    parser.add_argument("--cpus", type=number(int, 1), metavar="N", help=cpus)
     parser.add_argument("--json", action="store_true", help="print all checks as JSON")
 
 

@@ -193,13 +193,11 @@ def _split_of(entry, directory):
     paths = {}
     for key in ("records", "index"):
         path = paths[key] = os.path.join(directory, entry[key]["file"])
+        expected = entry[key]["bytes"]
         size = os.path.getsize(path) if os.path.isfile(path) else None
-        if size != entry[key]["bytes"]:
+        if size != expected:
             found = "is missing" if size is None else f"has {size} bytes"
-            raise DMRError(
-                f"{path} {found}, the manifest says {entry[key]['bytes']} bytes; prepare the data "
-                f"set again with --overwrite"
-            )
+            raise DMRError(f"{path} {found}, the manifest says {expected} bytes; {_AGAIN}")
     return Split(
         count=int(entry["count"]),
         per_class=tuple(map(int, entry["per_class"])),

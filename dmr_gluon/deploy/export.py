@@ -53,16 +53,11 @@ def export(
     epochs = trained.model_epoch(epoch)  # only once: the run may still be training
     net = load_run(trained, epoch=epochs)
     dataset, recipe = config["dataset"], Recipe.from_json(config["recipe"])
+    mean, std, fit = dataset["mean"], dataset["std"], dataset.get("fit") or "crop"
     return write_bundle(
         net,
         out,
-        Preparation(
-            recipe.image_size,
-            dataset["mean"],
-            dataset["std"],
-            recipe.eval_short_side,
-            dataset.get("fit") or "crop",
-        ),
+        Preparation(recipe.image_size, mean, std, recipe.eval_short_side, fit),
         options,
         _images_of(dataset, recipe, options, data_dir),
         epochs=epochs,

@@ -69,7 +69,7 @@ def share_cores(contexts):
     check_threads()
     if contexts > 1:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // contexts)))
-        os.environ.setdefault("MXNET_CPU_TEMP_COPY", str(_WORKSPACES * contexts))
+        os.environ.setdefault("MXNET_CPU_TEMP_COPY", str(min(9999, _WORKSPACES * contexts)))
 
 
 def processor():

@@ -66,6 +66,9 @@ def _check(item, value):
         if key in item.metadata and not holds(value, item.metadata[key]):
             words = "above" if key == "above" else f"at {key}"
             raise DMRError(f"{item.name} must be {words} {item.metadata[key]}, not {value}")
+    # What a run records must be readable again.
+    if item.metadata.get("source") and item.type in (int, float) and value >= _BEYOND_USE:
+        raise DMRError(f"{item.name} must be below {_BEYOND_USE:g}, not {value:g}")
 
 
 def check_types(instance):
