@@ -298,7 +298,7 @@ class TestRun:
     def test_a_loss_that_is_not_finite_stops_the_run(self, short_recipe, digits, tmp_path):
         with pytest.raises(DMRError, match="lower --lr"):
             fit(
-                replace(short_recipe, lr=1e30),
+                replace(short_recipe, lr=1e14),
                 RunOptions(data_dir=digits, run_dir=str(tmp_path / "run")),
             )
 
