@@ -29,6 +29,10 @@ _PUBLIC = {
     "evaluate": ".training.evaluate",
     "export": ".deploy.export",
     "load_bundle": ".deploy.load",
+    "Preparation": ".data.preprocessing",
+    "register_block": ".models.registry",
+    "register_mapping": ".models.registry",
+    "register_network": ".models.registry",
 }
 
 #: Public modules, loaded as lightly.
@@ -40,6 +44,7 @@ __all__ = ["__version__", *_PUBLIC, *_MODULES]
 if TYPE_CHECKING:  # mypy and editors are to notice a name that is not there
     from . import model_zoo as model_zoo
     from . import symbols as symbols
+    from .data.preprocessing import Preparation as Preparation
     from .deploy.export import export as export
     from .deploy.load import load_bundle as load_bundle
     from .deploy.store import publish as publish
@@ -53,6 +58,9 @@ if TYPE_CHECKING:  # mypy and editors are to notice a name that is not there
     from .models.names import get_spec as get_spec
     from .models.names import network as network
     from .models.network import Network as Network
+    from .models.registry import register_block as register_block
+    from .models.registry import register_mapping as register_mapping
+    from .models.registry import register_network as register_network
     from .models.spec import NetworkSpec as NetworkSpec
     from .paper.recipes import Recipe as Recipe
     from .training.evaluate import evaluate as evaluate

@@ -1,5 +1,8 @@
 """Exceptions that users are meant to see."""
 
+import os
+import traceback
+
 
 class DMRError(Exception):
     """An error that the user can fix.
@@ -43,6 +46,15 @@ def last_line(said: object, otherwise: str = "") -> str:
     Without any line, return ``otherwise``, or the name of the error's type.
     """
     return (str(said).strip().splitlines() or [otherwise or type(said).__name__])[-1]
+
+
+def located(error: BaseException) -> str:
+    """Return an error of a user's own code in one line: type, text, and where it was raised."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    text, file, line = last_line(error), place.filename, place.lineno
+    if isinstance(error, SyntaxError) and error.filename:
+        text, file, line = error.msg, error.filename, error.lineno
+    return f"{type(error).__name__}: {text} ({os.path.basename(file)}, line {line})"
 
 
 def flag_of(name: str) -> str:

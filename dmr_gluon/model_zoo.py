@@ -14,8 +14,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Union
 
 from .errors import DMRError
-from .models.names import example_names, get_spec
-from .models.network import Network, read_parameters
+from .models.custom import CustomNetwork, build
+from .models.names import example_names, read_spec
+from .models.network import TrainableNetwork, read_parameters
 from .models.norm_layers import replace_norms
 from .models.spec import NetworkSpec
 from .paper.numbers import NETWORKS
@@ -32,7 +33,7 @@ def get_model(
     norm_kwargs: Optional[Dict[str, Any]] = None,
     prefix: str = "",
     **overrides: Any,
-) -> Network:
+) -> TrainableNetwork:
     """Build a network by name; the arguments have the same meaning as GluonCV's.
 
     Parameters
@@ -60,11 +61,11 @@ def get_model(
         Prepended to every parameter's name. Two networks in one block need different ones.
     **overrides
         ``width``, ``branches``, ``mapping`` or another field of
-        :class:`~dmr_gluon.models.spec.NetworkSpec`.
+        :class:`~dmr_gluon.models.spec.NetworkSpec`; options of a registered network's builder.
 
     Returns
     -------
-    Network
+    Network, or CustomNetwork for a registered one
         Not initialised; ``net.initialize()`` uses the paper's initialisation. A trained one is
         initialised, and has its labels as ``classes`` and its ``bundle.json`` as ``bundle``. It
         takes images (NCHW) normalised with ``mean`` and ``std`` of ``bundle["input"]``, even if
@@ -76,14 +77,17 @@ def get_model(
         For an unknown name or override, an unsuitable layer, and for trained parameters that
         are missing or do not fit.
     """
-    spec = get_spec(str(name).lower(), classes=classes, **overrides)
+    base, call, options = str(name).partition("(")
+    spec = read_spec(base.lower() + call + options, classes=classes, **overrides)
     if pretrained:
         path, content, spec = _find_trained(spec, classes, pretrained, root)
-    net = Network(spec, prefix=prefix)
+    net = build(spec, prefix)
     if norm_layer or norm_kwargs:
         replace_norms(net, norm_layer, norm_kwargs)
     if pretrained:
         net.initialize(ctx=ctx or mx.cpu())
+        if isinstance(net, CustomNetwork):
+            net.infer_shapes(max(content["input"]["shape"]))
         advice = (
             "use a norm_layer with BatchNorm's parameters" if norm_layer else "publish it again"
         )
@@ -130,4 +134,4 @@ globals().update({name: _constructor(name) for name in get_model_list()})
 
 if TYPE_CHECKING:  # mypy and editors do not run the line above
 
-    def __getattr__(name: str) -> Callable[..., Network]: ...
+    def __getattr__(name: str) -> Callable[..., TrainableNetwork]: ...

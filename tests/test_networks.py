@@ -99,7 +99,9 @@ def test_what_differs_goes_into_the_name():
     assert get_spec("cifar_dmrnet14", branches=3, mapping="identity").name == (
         "cifar_dmrnet14_k3_identity"
     )
-    assert get_spec("cifar_dmrnet14", blocks=(1, 2, 1)).name == "cifar_dmrnet10_custom"
+    spec = get_spec("cifar_dmrnet14", blocks=(1, 2, 1), branches=2)
+    assert spec.name == "cifar_dmrnet14(blocks=(1, 2, 1))"
+    assert get_spec(spec.name) == spec
     assert get_spec("cifar_dmrnet14_k3", branches=2).name == "cifar_dmrnet14"
 
 

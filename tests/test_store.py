@@ -153,7 +153,7 @@ class TestLocal:
     def test_another_network_of_that_name_is_refused(self, store, tmp_path):
         other = network(name="cifar_dmrnet8", blocks=(1, 1, 2))
         publish(write(other, tmp_path / "custom"), store)
-        with pytest.raises(DMRError, match="another network"):
+        with pytest.raises(DMRError, match="has no cifar_dmrnet8_blocks_2_1_1-"):
             get_model("cifar_dmrnet8", blocks=(2, 1, 1), pretrained=True, root=store)
         net = get_model("cifar_dmrnet8", blocks=(1, 1, 2), pretrained=True, root=store)
         assert (logits(net) == logits(other)).all()

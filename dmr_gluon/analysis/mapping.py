@@ -5,6 +5,8 @@ from fractions import Fraction
 import numpy as np
 
 from ..errors import DMRError
+from ..models.spec import PAPERS
+from ..models.spec import mapping_matrix as matrix_of
 
 
 def mapping_matrix(branches, mapping="mean"):
@@ -15,13 +17,15 @@ def mapping_matrix(branches, mapping="mean"):
     branches : int
         K.
     mapping : str
-        ``mean`` (section 5) or ``identity``.
+        ``mean`` (section 5), ``identity``, or a registered one.
 
     Returns
     -------
     numpy.ndarray of Fraction
-        K x K: 1/K everywhere, or the identity.
+        K x K: 1/K everywhere, or the identity; of float for a registered mapping.
     """
+    if mapping not in PAPERS:
+        return matrix_of(mapping, branches)
     if mapping == "identity":
         return np.eye(branches, dtype=int) * Fraction(1)
     return np.full((branches, branches), Fraction(1, branches))

@@ -102,7 +102,14 @@ def of_network(spec: NetworkSpec, count_projections: bool = False) -> Distributi
     spec : NetworkSpec
     count_projections : bool
         Count a projection as a layer, as section 4.3 does and section 3.2 does not.
+
+    Raises
+    ------
+    DMRError
+        For a registered block or mapping, whose paths are not known.
     """
+    if not spec.papers:
+        raise DMRError(f"{spec.name}: paths are counted for the paper's blocks and mappings only")
     streams = spec.streams
     paths = {1: 1}  # to any one of the streams, which are all alike
     in_channels = spec.stem_channels

@@ -7,7 +7,7 @@ from ..errors import DMRError, Stopped
 from ..standalone.predict_onnx import add_arguments
 from ..system.settings import number
 from ..system.signals import handled
-from .program import add_epoch
+from .program import add_epoch, add_plugin
 
 
 def add_commands(commands):
@@ -17,6 +17,7 @@ def add_commands(commands):
     parser.add_argument("run", metavar="RUN", help="folder of a run")
     parser.add_argument("--out", required=True, metavar="BUNDLE", help="folder to write")
     add_epoch(parser)
+    add_plugin(parser)
     which = parser.add_mutually_exclusive_group()
     forms = (
         "forms to write in addition to plain: bn-folded, folded (also folds the merge's factor), "
@@ -46,6 +47,7 @@ def add_commands(commands):
     parser.add_argument("run", metavar="RUN", help="folder of a run or a bundle")
     parser.add_argument("store", metavar="STORE", help="folder of a store, created if missing")
     add_epoch(parser)
+    add_plugin(parser)
 
     text = "convert a checkpoint of the authors' code (2016) to a bundle"
     parser = commands.add_parser("import-authors", function=_import_authors, help=text)

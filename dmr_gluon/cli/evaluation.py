@@ -3,7 +3,7 @@
 import os
 
 from ..errors import DMRError, last_line
-from .program import add_epoch
+from .program import add_epoch, add_plugin
 
 
 def add_commands(commands):
@@ -15,6 +15,7 @@ def add_commands(commands):
     splits = "test (default), train, or validation (SVHN only)"
     parser.add_argument("--split", default="test", help=splits)
     add_epoch(parser)
+    add_plugin(parser)
     parser.add_argument("--form", default="plain", help="form of the bundle (default: plain)")
     parser.add_argument("--gpus", help="GPUs to use: 0, 0-7 or 0,2,4-6 (default: the CPU)")
     out = parser.add_argument_group("errors")

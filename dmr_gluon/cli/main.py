@@ -13,6 +13,10 @@ def main():
 
 def _main(arguments=None):
     options = parse(arguments)
+    if getattr(options, "plugin", None):
+        from ..runs.plugins import import_plugin
+
+        import_plugin(options.plugin)
     options.function(options)
 
 

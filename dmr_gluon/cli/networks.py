@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 from ..errors import DMRError
+from .program import add_plugin
 
 
 def add_commands(commands):
@@ -11,6 +12,7 @@ def add_commands(commands):
     parser = commands.add_parser("networks", function=_networks, help=text)
     parser.add_argument("name", metavar="NAME", nargs="?", help="a network, such as cifar_dmrnet56")
     parser.add_argument("--classes", type=int, help="default: 10; 1000 for ImageNet")
+    add_plugin(parser)
 
     text = "list the lengths of paths through the networks (section 3.2, Figure 3)"
     parser = commands.add_parser("paths", function=_paths, help=text)

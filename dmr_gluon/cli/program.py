@@ -107,3 +107,9 @@ def add_epoch(parser):
     """Add the flag that chooses among the kept networks of a run."""
     epoch = "epoch to use: the last (default) or the best; only these are kept"
     parser.add_argument("--epoch", type=int, help=epoch)
+
+
+def add_plugin(parser):
+    """Add the flag that imports a user's own blocks and networks."""
+    plugin = "Python file or module that registers blocks, mappings or networks"
+    parser.add_argument("--plugin", metavar="FILE", help=plugin)

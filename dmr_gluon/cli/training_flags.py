@@ -8,9 +8,10 @@ import typing
 
 from ..data.datasets import open_prepared, read_manifest
 from ..errors import DMRError, flag_of
-from ..models.names import get_spec
+from ..models.names import read_spec
 from ..paper.recipes import RECIPES, Recipe
 from ..runs.directory import RunDirectory, last_devices
+from ..runs.plugins import import_plugin
 from ..system.machine import share_cores
 from ..system.settings import settings_of
 from ..system.signals import say
@@ -60,12 +61,18 @@ def parse_training_flags(description, recipe, dataset, others=None, arguments=No
     """
     flags = parse(description, recipe, dataset, arguments)
     recipe, options = resolve(flags, recipe, dataset, others or {})
-    # All of this has to be set before MXNet is imported.
+    # All of this has to be set before MXNet is imported, which a plugin does.
     share_cores(options.cpus)
     if recipe.sync_bn:
         # SyncBatchNorm blocks an engine thread of its GPU until all GPUs arrive; a GPU has two, and
         # the BNs of parallel branches could take them in pairs that wait for each other.
         os.environ.setdefault("MXNET_GPU_WORKER_NTHREADS", "8")
+    if (
+        options.plugin and not options.resume
+    ):  # a resumed run imports the version that it began with
+        import_plugin(options.plugin)
+    if not options.resume:
+        read_spec(recipe.model)  # refuses a name that does not fit, before MXNet is loaded
     return recipe, options
 
 
@@ -152,7 +159,6 @@ def resolve(flags, recipe, dataset, others):
     if recipe.schedule == "cosine":
         for name in sorted({"lr_drops", "lr_factor"} & set(changes)):
             raise DMRError(f"{flag_of(name)} is for --schedule steps; leave it out with a cosine")
-    get_spec(recipe.model)  # refuses a name that does not fit, before MXNet is loaded
     return recipe, options
 
 

@@ -6,6 +6,7 @@ from typing import Optional, Tuple
 import cv2
 import numpy as np
 
+from ..paper.recipes import CIFAR
 from .loader import evaluation_batches
 
 
@@ -52,6 +53,18 @@ class Preparation:
             "std": self.std and list(self.std),
             "formula": "pixel from 0 to 255" if in_graph else "(pixel from 0 to 255 - mean) / std",
         }
+
+    def recipe(self):
+        """Return a recipe with these image sizes, for evaluation."""
+        sides = (self.short_side,) * 2 if self.short_side else None
+        pad = 0 if sides else CIFAR.pad
+        return replace(
+            CIFAR,
+            image_size=self.image_size,
+            pad=pad,
+            train_short_side=sides,
+            eval_short_side=self.short_side,
+        )
 
     def normalised(self, pixels):
         """Turn pixels into a network's input.

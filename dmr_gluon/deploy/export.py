@@ -1,31 +1,38 @@
 """Export a run as a bundle."""
 
 import os
-from typing import Any, Dict, Optional, Union
+from dataclasses import replace
+from typing import Any, Dict, Optional, Sequence, Union
 
 from ..data.check import check_quickly
-from ..data.datasets import open_as_trained, read_manifest
+from ..data.datasets import open_as_trained, open_prepared, read_manifest
 from ..data.preprocessing import Preparation, PreparedImages
+from ..errors import DMRError
+from ..models.custom import CustomNetwork, wrapped
 from ..paper.recipes import Recipe
 from ..runs.directory import RunDirectory
 from ..runs.trained_network import load_run, logged_epoch
+from ..runtime import mx
 from .bundle_writer import ExportOptions, write_bundle
 from .variants import INT8
 
 
 def export(
-    run: Union[str, "os.PathLike[str]"],
+    run: Any,
     out: Union[str, "os.PathLike[str]"],
     epoch: Optional[int] = None,
     options: ExportOptions = ExportOptions(),
     data_dir: Optional[str] = None,
+    classes: Optional[Sequence[str]] = None,
+    preprocessing: Optional[Preparation] = None,
 ) -> Dict[str, Any]:
-    """Write a run's trained network as a bundle, for use without this package.
+    """Write a trained network as a bundle, for use without this package.
 
     Parameters
     ----------
-    run : str
-        A run's folder.
+    run : str or HybridBlock
+        A run's folder; or a network, trained in whatever way, with ``classes`` and
+        ``preprocessing``.
     out : str
         The bundle's folder; created if missing.
     epoch : int, optional
@@ -33,6 +40,10 @@ def export(
     options : ExportOptions
     data_dir : str, optional
         The prepared set to check variants on. Default: the run's, if it still exists.
+    classes : sequence of str, optional
+        The labels of a network's outputs.
+    preprocessing : Preparation, optional
+        How images are prepared for a network.
 
     Returns
     -------
@@ -48,6 +59,10 @@ def export(
         unchanged. Only if the disk fails, or the process is killed, while files are moved into
         place, the bundle left behind is refused as damaged until the next export.
     """
+    if isinstance(run, mx.gluon.Block):
+        return _export_network(run, out, epoch, options, data_dir, classes, preprocessing)
+    if classes is not None or preprocessing is not None:
+        raise DMRError(f"{run} has its own classes and preprocessing; leave them out")
     trained = RunDirectory(run)
     config = trained.config()
     epochs = trained.model_epoch(epoch)  # only once: the run may still be training
@@ -65,6 +80,30 @@ def export(
         dataset=dataset["name"],
         training=logged_epoch(trained.log, epochs),
     )
+
+
+def _export_network(net, out, epoch, options, data_dir, classes, preparation):
+    if epoch is not None or not classes or preparation is None:
+        raise DMRError("a network is exported with classes and preprocessing, and without epoch")
+    net = wrapped(net, len(classes))
+    parameters = net.collect_params()
+    if any(one._data is None for one in parameters.values()):
+        raise DMRError(f"{net.spec.name} is not initialised; train it, or load its parameters")
+    images = None
+    if data_dir is not None:
+        prepared = open_prepared(data_dir)
+        check_quickly(prepared)
+        own = replace(prepared, mean=preparation.mean, std=preparation.std)
+        images = PreparedImages(own, preparation.recipe(), options.check_images)
+    devices = next(iter(parameters.values())).list_ctx()
+    facts = {"epochs": None, "classes": list(map(str, classes))}
+    try:
+        parameters.reset_ctx(mx.cpu())
+        if isinstance(net, CustomNetwork):
+            net.infer_shapes(preparation.image_size)
+        return write_bundle(net, out, preparation, options, images, **facts)
+    finally:
+        parameters.reset_ctx(devices)
 
 
 def _labels(dataset):

@@ -1,7 +1,6 @@
 """Load a bundle, after verifying its hashes and running its worked example."""
 
 import os
-import warnings
 from dataclasses import replace
 from functools import partial
 from typing import Any, Dict, List, Optional, Tuple, Union
@@ -11,8 +10,9 @@ import numpy as np
 from ..data.datasets import RecordDataset
 from ..data.preprocessing import Preparation
 from ..errors import DMRError, last_line
+from ..models.custom import symbol_block
 from ..models.network import load_arrays
-from ..paper.recipes import CIFAR, Recipe
+from ..paper.recipes import Recipe
 from ..runtime import mx
 from ..standalone import predict_onnx
 from ..standalone.logits_worker import in_portions
@@ -123,11 +123,7 @@ class Bundle:
 
     def recipe(self) -> Recipe:
         """Return a recipe with the image sizes of the network's evaluation."""
-        about = self._preparation()
-        recipe, side = replace(CIFAR, image_size=about.image_size), about.short_side
-        return (
-            replace(recipe, train_short_side=(side,) * 2, eval_short_side=side) if side else recipe
-        )
+        return self._preparation().recipe()
 
     def as_trained(self, prepared: RecordDataset) -> RecordDataset:
         """Return a prepared set with the mean and std of the network's training.
@@ -212,11 +208,7 @@ def load_bundle(
 
 
 def _symbol_block(path, params, device):
-    with open(path, encoding="utf-8") as file:
-        symbol = mx.sym.load_json(file.read())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the file does not say the input's type
-        net = mx.gluon.SymbolBlock(symbol, [mx.sym.var("data")])
+    net = symbol_block(path)
     net.collect_params().load_dict(
         load_arrays(params), device, cast_dtype=True, dtype_source="saved"
     )

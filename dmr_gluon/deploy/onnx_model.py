@@ -9,7 +9,7 @@ import warnings
 
 import numpy as np
 
-from ..errors import DMRError
+from ..errors import DMRError, last_line
 from ..runtime import mx
 
 #: The opset of the nodes that MXNet 1.9.1 writes, and its IR version.
@@ -49,6 +49,7 @@ def write_onnx(symbol, arrays, path, shape, classes):
     OSError
     """
     onnx = require_onnx()
+    onnx.checker.DEFAULT_CONTEXT.opset_imports = {"": _OPSET}  # the exporter checks its nodes
     parameters = {name: mx.nd.array(array) for name, array in arrays.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -57,8 +58,10 @@ def write_onnx(symbol, arrays, path, shape, classes):
                 symbol, parameters, [(1, *shape)], np.float32, path,
                 dynamic=True, dynamic_input_shapes=[("N", *shape)],
             )  # fmt: skip
-        except AttributeError as error:  # an unknown operator
-            raise DMRError(f"MXNet's ONNX exporter: {error}; leave out the form onnx") from error
+        except Exception as error:  # an unknown operator, or one that it exports wrongly
+            raise DMRError(
+                f"MXNet's ONNX exporter: {last_line(error)}; leave out the form onnx"
+            ) from error
     model = onnx.load(path)
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [entry for entry in model.graph.input if entry.name not in weights]

@@ -12,6 +12,7 @@ import tempfile
 from typing import Any, Dict, Optional, Tuple, Union
 
 from ..errors import DMRError
+from ..models.spec import file_name
 from ..standalone.predict_onnx import BUNDLE
 from ..system.files import digests_of
 from .bundle import read_bundle
@@ -49,7 +50,7 @@ def find(name, pretrained=True, root=None, classes=None):
             f"no weights of {name} are published; make a store of your own with dmr publish RUN "
             f"STORE, and name it with root=STORE or DMR_MODEL_STORE"
         )
-    wanted = f"{name}-{'' if pretrained is True else str(pretrained).lower()[:8]}"
+    wanted = f"{file_name(name)}-{'' if pretrained is True else str(pretrained).lower()[:8]}"
     there = _folders(root)
     found = [one for one in there if os.path.basename(one).startswith(wanted)]
     if pretrained is True and classes is not None and found:
@@ -63,20 +64,23 @@ def find(name, pretrained=True, root=None, classes=None):
 
 
 def publish(
-    source: Union[str, "os.PathLike[str]"],
+    source: Any,
     store: Union[str, "os.PathLike[str]"],
     epoch: Optional[int] = None,
+    **options: Any,
 ) -> Tuple[Dict[str, Any], bool]:
-    """Add the network of a run, or a bundle, to a store.
+    """Add the network of a run, a bundle, or a network of your own to a store.
 
     Parameters
     ----------
-    source : str
-        Folder of a run or a bundle.
+    source : str or HybridBlock
+        Folder of a run or a bundle, or a trained network.
     store : str
         Folder of the store; created if it does not exist.
     epoch : int, optional
-        Epoch of the run, as for :func:`dmr_gluon.deploy.export.export`.
+        Epoch of the run, as for :func:`dmr_gluon.export`.
+    **options
+        ``classes`` and ``preprocessing`` of a network, as for :func:`dmr_gluon.export`.
 
     Returns
     -------
@@ -94,7 +98,7 @@ def publish(
         os.makedirs(store, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=store, prefix=".new-") as temporary:
             new = os.path.join(temporary, "bundle")
-            _write_bundle(new, source, epoch)
+            _write_bundle(new, source, epoch, options)
             entry = _describe(new)
             folder = os.path.join(store, entry["folder"])
             if os.path.exists(folder):
@@ -119,9 +123,10 @@ def _folders(root):
     return sorted((os.path.join(root, one) for one in names), key=os.path.getmtime)
 
 
-def _write_bundle(folder, source, epoch):
-    """Copy a bundle, or export a run."""
-    if os.path.exists(os.path.join(source, BUNDLE)):
+def _write_bundle(folder, source, epoch, options):
+    """Copy a bundle, or export a run or a network."""
+    is_path = isinstance(source, (str, os.PathLike))
+    if is_path and os.path.exists(os.path.join(source, BUNDLE)):
         if epoch is not None:
             raise DMRError(f"{source} is a bundle of one epoch; leave out --epoch")
         files = read_bundle(source)["files"]  # verified before anything is copied
@@ -131,7 +136,7 @@ def _write_bundle(folder, source, epoch):
         return
     from .export import export
 
-    export(source, folder, epoch)
+    export(source, folder, epoch, **options)
 
 
 def _describe(folder):
@@ -145,5 +150,5 @@ def _describe(folder):
         "dataset": content["dataset"],
         "test_error": (content["training"] or {}).get("test_error"),
         "sha256": sha256,
-        "folder": f"{name}-{sha256[:8]}",
+        "folder": f"{file_name(name)}-{sha256[:8]}",
     }

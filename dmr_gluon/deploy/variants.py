@@ -22,6 +22,7 @@ from ..data.preprocessing import batch_size
 from ..errors import DMRError
 from ..models.equivalence import arrays_of, convert
 from ..models.network import Network
+from ..models.spec import NetworkSpec
 from ..runtime import mx
 from .folding import fold_bn, fold_scaling
 from .graph import Graph, Node
@@ -40,13 +41,15 @@ def available(spec):
 
     Parameters
     ----------
-    spec : NetworkSpec
+    spec : NetworkSpec or CustomSpec
 
     Returns
     -------
     tuple of str
     """
-    groupable = spec.parallel and spec.form == "branches"
+    groupable = (
+        isinstance(spec, NetworkSpec) and spec.papers and spec.parallel and spec.form == "branches"
+    )
     return tuple(name for name in VARIANTS if groupable or name != "grouped")
 
 

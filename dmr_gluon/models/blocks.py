@@ -14,6 +14,7 @@ from typing import Any, Dict, Optional
 
 from ..runtime import mx
 from .layers import BatchNorm, BatchNormRelu, convolution, relu
+from .spec import mapping_matrix
 
 
 class Branch(mx.gluon.HybridBlock):
@@ -137,6 +138,11 @@ def _identity(x):
     return x
 
 
+def _weighted_sum(weights, tensors):
+    terms = [x if w == 1 else x * float(w) for w, x in zip(weights, tensors) if w]
+    return reduce(add, terms) if terms else tensors[0] * 0.0
+
+
 class Plain(_Block):
     """A residual block without its skip connection: y = ReLU(H(x)) (section 4.3, Figure 6).
 
@@ -211,10 +217,11 @@ class MergeAndRun(_Block):
         K; 2 in the paper, any number in section 5.
     mapping : str
         ``mean``: M has 1/K everywhere (merge-and-run). ``identity``: M = I, branch k
-        keeps its own s_k(x_k) (Table 5).
+        keeps its own s_k(x_k) (Table 5). A registered one: y_k = ReLU(H_k(x_k) + sum over j of
+        M_kj s_j(x_j)), equation (4).
     last : bool
         The last block of a network returns one tensor (authors' code):
-        y = ReLU(H_1(x_1) + ... + H_K(x_K) + m), for both mappings.
+        y = ReLU(H_1(x_1) + ... + H_K(x_K) + m), for all mappings.
     """
 
     def __init__(
@@ -237,6 +244,8 @@ class MergeAndRun(_Block):
         m = [skip(x) for skip, x in zip(self.skips, streams)]
         if m and (self.mapping == "mean" or self.last):
             m = [self._merge(F, m)] * len(streams)
+        elif m and self.mapping != "identity":
+            m = [_weighted_sum(row, m) for row in mapping_matrix(self.mapping, len(m))]
         # Run: y_k = ReLU(H_k(x_k) + m).
         runs = [branch(x) for branch, x in zip(self.branches, streams)]
         if self.last:

@@ -20,14 +20,30 @@ network's depth in the paper, and a suffix for each deviation from the standard 
 ``cifar_dmrnet56_grouped``          the branches as grouped convolutions (Fig. 5)
 ``cifar_resnet14_inner2``           branches twice as wide inside (Figure 4)
 ==================================  ============================================
+
+Anything else that a :class:`~dmr_gluon.models.spec.NetworkSpec` describes is written as a call:
+``cifar_dmrnet14(blocks=(1, 2, 1))``. Registered blocks, mappings and networks have names of the
+same forms: ``cifar_my_block56``, ``cifar_dmrnet56_mymapping``, ``my_net(depth=3)``.
 """
 
+import ast
 import re
 from dataclasses import fields, replace
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from ..errors import DMRError
-from .spec import BLOCK_KINDS, FAMILIES, NetworkSpec, require_count, unknown
+from .spec import (
+    BLOCK_KINDS,
+    FAMILIES,
+    MAPPINGS,
+    PAPERS,
+    CustomSpec,
+    NetworkSpec,
+    Spec,
+    require_count,
+    tuples_from_lists,
+    unknown,
+)
 
 #: Blocks in each of the four stages of the ImageNet networks, by depth.
 #: ResNets: [7]'s Table 1. DMRNet-44: paper, section 4.5. DMRNet-29 and -71:
@@ -43,13 +59,27 @@ IJCAI_BLOCKS: Dict[str, Dict[int, Tuple[int, ...]]] = {
     "dmrnet": {50: (1, 2, 11, 2)},
 }
 
-_NAME = re.compile(r"(cifar_)?(plain|resnet|dilnet|dmrnet)([0-9]{1,9})((?:_[a-z]+[0-9]{0,9})*)")
-_SUFFIX = re.compile(r"(w|k|blocks|inner)([0-9]+)|identity|unshared|grouped|ijcai")
+#: The functions that build registered networks, see :func:`dmr_gluon.register_network`.
+BUILDERS: Dict[str, Callable[..., Any]] = {}
+
+_NAME = re.compile(r"(cifar_)?([a-z_]+?)([0-9]{1,9})((?:_[a-z]+[0-9]{0,9})*)")
+_SUFFIX = re.compile(r"(w|k|blocks|inner)([0-9]+)")
 
 
 def get_spec(
     name: str, classes: Optional[int] = None, width: int = 1, **overrides: Any
 ) -> NetworkSpec:
+    """Turn a name of one of the paper's networks, or of one like them, into its spec.
+
+    As :func:`read_spec`, except that registered networks are refused: they have no such spec.
+    """
+    spec = read_spec(name, classes, width, **overrides)
+    if isinstance(spec, CustomSpec):
+        raise DMRError(f"{name} is a registered network: only its builder knows what is inside")
+    return spec
+
+
+def read_spec(name: str, classes: Optional[int] = None, width: int = 1, **overrides: Any) -> Spec:
     """Turn a network's name into its spec.
 
     Parameters
@@ -63,11 +93,13 @@ def get_spec(
         ``_w4`` does; give one or the other.
     **overrides
         Any other field of :class:`NetworkSpec`, such as ``branches=3`` or
-        ``mapping='identity'``. The spec's name then includes it.
+        ``mapping='identity'``; arguments of a registered network's builder. The spec's name then
+        includes them.
 
     Returns
     -------
-    NetworkSpec
+    NetworkSpec or CustomSpec
+        The latter for registered networks.
 
     Raises
     ------
@@ -75,18 +107,53 @@ def get_spec(
         For an unknown name, an invalid depth (naming valid ones), or an override
         that does not exist or contradicts the network.
     """
-    spec = _read(str(name), width)
-    allowed = {field.name for field in fields(NetworkSpec)} - {"name", "stem"}
+    base, own = split_call(str(name))
+    overrides = tuples_from_lists({**own, **overrides})
+    if base in BUILDERS:
+        overrides = {**overrides, "width": width} if width != 1 else overrides
+        return CustomSpec(_call(base, overrides), 1000 if classes is None else classes)
+    width = overrides.pop("width", width)
+    standard = _read(base, width)
+    allowed = {field.name for field in fields(NetworkSpec)} - {"name", "stem", "classes"}
     for option in overrides:
         if option not in allowed:
             raise DMRError(unknown("network option", option, sorted(allowed | {"width"})))
-    classes = spec.classes if classes is None else classes
-    spec = replace(spec, classes=classes, **overrides)
-    return replace(spec, name=name_of(spec))
+    classes = standard.classes if classes is None else classes
+    spec = replace(standard, classes=classes, **overrides)
+    short = name_of(spec)
+    if not short.endswith("_custom"):
+        return replace(spec, name=short)
+    changed = {key: one for key, one in overrides.items() if one != getattr(standard, key)}
+    return replace(spec, name=_call(name_of(standard), changed))
 
 
-def name_of(spec: NetworkSpec) -> str:
-    """Return the name that :func:`get_spec` reads as this spec, or one ending in ``_custom``."""
+def split_call(name: str) -> Tuple[str, Dict[str, Any]]:
+    """Split ``my_net(depth=3)`` into ``my_net`` and {"depth": 3}."""
+    base = name.partition("(")[0]
+    if base == name:
+        return name, {}
+    try:
+        call = ast.parse(name, mode="eval").body
+        if not isinstance(call, ast.Call) or call.args or not isinstance(call.func, ast.Name):
+            raise ValueError
+        return base, {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
+    except (SyntaxError, ValueError):
+        raise DMRError(
+            f"model {name!r} cannot be read; write NAME or NAME(OPTION=VALUE, ...), such as "
+            f"'cifar_dmrnet14(blocks=(1, 2, 1))'"
+        ) from None
+
+
+def _call(base, options):
+    """Return the inverse of :func:`split_call`."""
+    listed = ", ".join(f"{key}={value!r}" for key, value in sorted(options.items()))
+    return f"{base}({listed})" if listed else base
+
+
+def name_of(spec: Spec) -> str:
+    """Return the name that :func:`read_spec` reads as this spec, or one ending in ``_custom``."""
+    if isinstance(spec, CustomSpec):
+        return spec.name
     cifar = spec.stem == "cifar"
     usual_branches = 2 if spec.parallel else 1
     width = spec.stem_channels // (16 if cifar else 64)
@@ -97,7 +164,7 @@ def name_of(spec: NetworkSpec) -> str:
         (spec.branches != usual_branches, f"_k{spec.branches}"),
         (spec.branch_layers != 2, f"_blocks{sum(spec.blocks)}"),
         (spec.inner_width != 1, f"_inner{spec.inner_width}"),
-        (spec.mapping == "identity", "_identity"),
+        (spec.mapping != "mean", f"_{spec.mapping}"),
         (spec.ends == "unshared", "_unshared"),
         (spec.form == "grouped", "_grouped"),
     ]
@@ -106,12 +173,16 @@ def name_of(spec: NetworkSpec) -> str:
         same = replace(_read(name), classes=spec.classes) == replace(spec, name=name)
     except DMRError:
         same = False
-    return name if same else f"{base}_custom"
+    if same:
+        return name
+    if "(" in spec.name and read_spec(spec.name, spec.classes) == spec:
+        return spec.name
+    return f"{base}_custom"
 
 
 def _read(name, width=1):
     match = _NAME.fullmatch(name)
-    if not match:
+    if not match or match[2] not in FAMILIES:
         raise DMRError(unknown("model", name, example_names()))
     cifar, family, depth = bool(match[1]), match[2], int(match[3])
     suffixes = _read_suffixes(name, match[4])
@@ -138,7 +209,7 @@ def _read(name, width=1):
         stem_channels=width * (16 if cifar else 64),
         bottleneck=not cifar,
         branches=suffixes.get("k", 2 if BLOCK_KINDS[block].parallel else 1),
-        mapping="identity" if "identity" in suffixes else "mean",
+        mapping=next((word for word in suffixes if word in MAPPINGS), "mean"),
         classes=10 if cifar else 1000,
         branch_layers=branch_layers,
         inner_width=suffixes.get("inner", 1),
@@ -151,16 +222,17 @@ def _read(name, width=1):
 
 def _read_suffixes(name, tail):
     """Parse ``_w4_identity`` into {"w": 4, "identity": True}."""
-    suffixes = {}
+    suffixes: Dict[str, int] = {}
+    words = [*(name for name in MAPPINGS if name != "mean"), "unshared", "grouped", "ijcai"]
     for suffix in tail.split("_")[1:]:
         match = _SUFFIX.fullmatch(suffix)
-        word = match[1] or suffix if match else None
-        if not match or word in suffixes:
+        word = match[1] if match else suffix
+        if word in suffixes or not (match or word in words):
             raise DMRError(
                 f"model {name!r}: _{suffix} is given twice or is not one of _wN, _kN, _blocksN, "
-                f"_innerN, _identity, _unshared, _grouped, _ijcai"
+                f"_innerN, {', '.join(f'_{word}' for word in words)}"
             )
-        suffixes[word] = int(match[2]) if match[2] else True
+        suffixes[word] = int(match[2]) if match else True
     return suffixes
 
 
@@ -190,7 +262,10 @@ def _long_blocks(name, cifar, family, depth, count):
 
 def _imagenet_blocks(name, family, depth, ijcai):
     """Look up the blocks in each stage."""
-    depths = (IJCAI_BLOCKS if ijcai else IMAGENET_BLOCKS).get(family, {})
+    table = IJCAI_BLOCKS if ijcai else IMAGENET_BLOCKS
+    if FAMILIES[family] not in PAPERS:
+        family = "dmrnet" if BLOCK_KINDS[family].parallel else "resnet"
+    depths = table.get(family, {})
     if depth not in depths:
         ending = "_ijcai" if ijcai else ""
         known = [f"{family}{one}{ending}" for one in depths] or ["resnet101", "dmrnet44"]
@@ -208,7 +283,7 @@ def example_names():
     names += ["cifar_dmrnet50_identity", "cifar_dmrnet50_unshared", "cifar_resnet26_blocks3"]
     for table, ending in ((IMAGENET_BLOCKS, ""), (IJCAI_BLOCKS, "_ijcai")):
         names += [f"{family}{depth}{ending}" for family in table for depth in table[family]]
-    return names
+    return [*names, *BUILDERS]
 
 
 #: The former name of :func:`get_spec`, which the package exports.

@@ -9,7 +9,7 @@ from ..runtime import mx
 from .blocks import InceptionLike, MergeAndRun, Plain, Residual
 from .grouped_blocks import GroupedInceptionLike, GroupedMergeAndRun
 from .layers import BatchNorm, GlobalAveragePool
-from .spec import INCEPTION_LIKE, MERGE_AND_RUN, PLAIN, RESIDUAL, NetworkSpec
+from .spec import INCEPTION_LIKE, MERGE_AND_RUN, PLAIN, RESIDUAL, NetworkSpec, Spec
 from .stem_and_head import Concatenate, head, stem
 
 nn = mx.gluon.nn
@@ -28,7 +28,97 @@ GROUPED_BLOCKS: Dict[str, Any] = {
 }
 
 
-class Network(mx.gluon.HybridBlock):
+class TrainableNetwork(mx.gluon.HybridBlock):
+    """What training, evaluation and export need of a network.
+
+    Maps normalised images (NCHW) to logits (batch, classes).
+
+    Attributes
+    ----------
+    spec : NetworkSpec or CustomSpec
+    """
+
+    spec: Spec
+    #: Set for trained networks; see :func:`dmr_gluon.model_zoo.get_model`.
+    classes: List[str]
+    bundle: Dict[str, Any]
+
+    _half = False
+    _portable = {"_half": False}
+
+    def logits(self, x):
+        """Map images of the network's own dtype to logits."""
+        raise NotImplementedError
+
+    def hybrid_forward(self, F, x):
+        if self._half:
+            return F.cast(self.logits(F.cast(x, "float16")), "float32")
+        return self.logits(x)
+
+    def fuse_for_cpu(self) -> None:
+        """Use the fastest operators on CPUs; outputs change only by rounding.
+
+        BN and the ReLU after it become one oneDNN operator, the pooling a plain mean, each sum
+        one operator, and a depthwise convolution divides in the merge. Other devices and
+        runtimes lack these operators: export with :meth:`portable_symbol`. Not for float16.
+        """
+        for layer in _layers(self):
+            if "fused" in getattr(layer, "_portable", ()):
+                layer.fused = True
+        self._clear_cached_op()
+
+    def compute_in_float16(self) -> None:
+        """Compute convolutions and FC in float16, BN in float32; input and logits stay float32.
+
+        Only for GPUs: MXNet has no float16 convolutions for CPUs.
+        """
+        self.cast("float16")  # Gluon's BN stays float32 by itself
+        self._half = True
+        self._clear_cached_op()
+
+    def synchronise_bn(self, devices: int) -> None:
+        """Compute BN's statistics in training over the images of this many GPUs together.
+
+        The GPUs then wait for each other in every BN, in forward and backward passes.
+
+        Raises
+        ------
+        DMRError
+            For a BN layer that is not this package's.
+        """
+        for layer in _layers(self):
+            if isinstance(layer, BatchNorm):
+                layer.devices = devices
+            elif isinstance(layer, nn.BatchNorm):
+                raise DMRError(
+                    f"--sync-bn: {layer.name} is MXNet's BatchNorm; build the network with "
+                    f"dmr_gluon.models.layers.BatchNorm, or leave out --sync-bn"
+                )
+        self._clear_cached_op()
+
+    def use_bn_momentum(self, momentum: float) -> None:
+        """Set the momentum of BN's running statistics, used in inference only."""
+        for layer in _layers(self):
+            if isinstance(layer, nn.BatchNorm):
+                layer._kwargs["momentum"] = momentum
+        self._clear_cached_op()
+
+    def portable_symbol(self) -> mx.sym.Symbol:
+        """Return the network as a symbol of portable operators, from ``data`` to logits.
+
+        Includes a replaced ``output`` and replaced BN layers, but not the changes of
+        :meth:`fuse_for_cpu`, :meth:`compute_in_float16` and :meth:`synchronise_bn`. The
+        symbol's text does not depend on other networks or on earlier traces.
+        """
+        with _in_portable_form(self), mx.name.NameManager():
+            symbol = self(mx.sym.var("data"))
+        for variable in symbol.get_internals():
+            if variable.attr("__dtype__") == _FLOAT16:
+                variable._set_attr(__dtype__=_FLOAT32)
+        return symbol
+
+
+class Network(TrainableNetwork):
     """Stem, stages of blocks, global average pooling, fully connected layer.
 
     Maps normalised images (NCHW) to logits (batch, classes).
@@ -45,12 +135,7 @@ class Network(mx.gluon.HybridBlock):
         Prepended to every parameter's name; empty by default.
     """
 
-    #: Set for trained networks; see :func:`dmr_gluon.model_zoo.get_model`.
-    classes: List[str]
-    bundle: Dict[str, Any]
-
-    _half = False
-    _portable = {"_half": False}
+    spec: NetworkSpec
 
     def __init__(self, spec: NetworkSpec, prefix: str = "") -> None:
         super().__init__(prefix=prefix)
@@ -80,48 +165,8 @@ class Network(mx.gluon.HybridBlock):
             self.features.add(GlobalAveragePool("pool_"))
             self.output = head(spec)
 
-    def hybrid_forward(self, F, x):
-        if self._half:
-            return F.cast(self.output(self.features(F.cast(x, "float16"))), "float32")
+    def logits(self, x):
         return self.output(self.features(x))
-
-    def fuse_for_cpu(self) -> None:
-        """Use the fastest operators on CPUs; outputs change only by rounding.
-
-        BN and the ReLU after it become one oneDNN operator, the pooling a plain mean, each sum
-        one operator, and a depthwise convolution divides in the merge. Other devices and
-        runtimes lack these operators: export with :meth:`portable_symbol`. Not for float16.
-        """
-        for layer in _layers(self):
-            if "fused" in getattr(layer, "_portable", ()):
-                layer.fused = True
-        self._clear_cached_op()
-
-    def compute_in_float16(self) -> None:
-        """Compute convolutions and FC in float16, BN in float32; input and logits stay float32.
-
-        Only for GPUs: MXNet has no float16 convolutions for CPUs.
-        """
-        self.cast("float16")  # Gluon's BN stays float32 by itself
-        self._half = True
-        self._clear_cached_op()
-
-    def synchronise_bn(self, devices: int) -> None:
-        """Compute BN's statistics in training over the images of this many GPUs together.
-
-        The GPUs then wait for each other in every BN, in forward and backward passes.
-        """
-        for layer in _layers(self):
-            if isinstance(layer, BatchNorm):
-                layer.devices = devices
-        self._clear_cached_op()
-
-    def use_bn_momentum(self, momentum: float) -> None:
-        """Set the momentum of BN's running statistics, used in inference only."""
-        for layer in _layers(self):
-            if isinstance(layer, mx.gluon.nn.BatchNorm):
-                layer._kwargs["momentum"] = momentum
-        self._clear_cached_op()
 
     def replace_output(self, classes: int) -> None:
         """Replace the classifier by an untrained one with another number of classes.
@@ -146,20 +191,6 @@ class Network(mx.gluon.HybridBlock):
             output.initialize(ctx=devices)
         output.cast(next(iter(self.output.collect_params().values())).dtype)
         self.output = output
-
-    def portable_symbol(self) -> mx.sym.Symbol:
-        """Return the network as a symbol of portable operators, from ``data`` to logits.
-
-        Includes a replaced ``output`` and replaced BN layers, but not the changes of
-        :meth:`fuse_for_cpu`, :meth:`compute_in_float16` and :meth:`synchronise_bn`. The
-        symbol's text does not depend on other networks or on earlier traces.
-        """
-        with _in_portable_form(self), mx.name.NameManager():
-            symbol = self(mx.sym.var("data"))
-        for variable in symbol.get_internals():
-            if variable.attr("__dtype__") == _FLOAT16:
-                variable._set_attr(__dtype__=_FLOAT32)
-        return symbol
 
 
 def load_arrays(path: str) -> Dict[str, mx.nd.NDArray]:
@@ -188,12 +219,12 @@ def misfit(
     return None
 
 
-def read_parameters(net: Network, path: str, otherwise: str) -> None:
+def read_parameters(net: TrainableNetwork, path: str, otherwise: str) -> None:
     """Load a network's parameters from one of MXNet's files, by name.
 
     Parameters
     ----------
-    net : Network
+    net : TrainableNetwork
         Initialised. Its prefix is not in the file's names.
     path : str
         Written by :func:`dmr_gluon.models.serialization.save_model`.

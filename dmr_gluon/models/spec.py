@@ -1,8 +1,9 @@
 """Describe a network as a value: :class:`NetworkSpec`. Needs no MXNet."""
 
 import difflib
+import re
 from dataclasses import dataclass, field
-from typing import NamedTuple, Tuple
+from typing import Any, Dict, NamedTuple, Tuple, Union
 
 from ..errors import DMRError
 from ..system.settings import check_settings, check_types
@@ -35,7 +36,8 @@ class BlockKind(NamedTuple):
 
 
 #: The classes are in :data:`dmr_gluon.models.network.BLOCKS`, under the same keys.
-BLOCK_KINDS = {
+#: :func:`dmr_gluon.register_block` adds to both.
+BLOCK_KINDS: Dict[str, BlockKind] = {
     PLAIN: BlockKind("plain", skip=False),
     RESIDUAL: BlockKind("resnet"),
     INCEPTION_LIKE: BlockKind("dilnet", parallel=True),
@@ -44,6 +46,43 @@ BLOCK_KINDS = {
 
 #: From the word in a network's name to its kind of block.
 FAMILIES = {kind.family: block for block, kind in BLOCK_KINDS.items()}
+
+#: The paper's mappings, which blocks implement themselves, and the functions from K to M (K x K)
+#: that :func:`dmr_gluon.register_mapping` adds.
+MAPPINGS: Dict[str, Any] = {"mean": None, "identity": None}
+#: The paper's own blocks and mappings.
+PAPERS = (*BLOCK_KINDS, *MAPPINGS)
+
+
+def mapping_matrix(mapping, branches):
+    """Return the matrix M of a registered mapping, equation (4).
+
+    Parameters
+    ----------
+    mapping : str
+    branches : int
+        K.
+
+    Returns
+    -------
+    numpy.ndarray
+        K x K.
+
+    Raises
+    ------
+    DMRError
+        If its function does not return a K x K matrix with M M = M, from which section 3.2
+        derives the flow of information.
+    """
+    import numpy as np
+
+    matrix = np.asarray(MAPPINGS[mapping](branches), np.float64)
+    if matrix.shape != (branches, branches) or not np.allclose(matrix @ matrix, matrix):
+        raise DMRError(
+            f"mapping {mapping!r}: for {branches} branches it must be a {branches} x {branches} "
+            f"matrix M with M M = M, not {matrix.tolist()}"
+        )
+    return matrix
 
 
 @dataclass(frozen=True)
@@ -55,8 +94,8 @@ class NetworkSpec:
     name : str
         The name that :func:`dmr_gluon.models.names.get_spec` reads, for logs and files.
     block : str
-        ``residual``, ``inception_like`` or ``merge_and_run`` (equations 1-3), or
-        ``plain``: a residual block without its skip connection.
+        ``residual``, ``inception_like`` or ``merge_and_run`` (equations 1-3),
+        ``plain`` (a residual block without its skip connection), or a registered one.
     stem : str
         ``cifar``: 3x3 convolution; ``imagenet``: 7x7 convolution of stride 2
         and 3x3 max pooling of stride 2. BN and ReLU follow the convolution.
@@ -74,8 +113,8 @@ class NetworkSpec:
         K, the number of parallel residual branches (section 5; the paper's
         experiments have K = 2). A residual block has exactly one.
     mapping : str
-        The skip connection of a merge-and-run block: ``mean`` (merge-and-run)
-        or ``identity`` (Table 5).
+        The skip connection of a merge-and-run block: ``mean`` (merge-and-run),
+        ``identity`` (Table 5), or a registered one.
     classes : int
         Number of outputs.
     branch_layers : int
@@ -104,14 +143,14 @@ class NetworkSpec:
 
     # The upper bounds are far beyond any use; they keep numbers within MXNet's integers.
     name: str
-    block: str = field(metadata={"choices": tuple(BLOCK_KINDS)})
+    block: str = field(metadata={"choices": BLOCK_KINDS})
     stem: str = field(metadata={"choices": ("cifar", "imagenet")})
     blocks: Tuple[int, ...] = field(metadata={"least": 1, "most": 500})
     channels: Tuple[int, ...] = field(metadata={"least": 1, "most": 65_536})
     stem_channels: int = field(metadata={"least": 1, "most": 65_536})
     bottleneck: bool
     branches: int = field(metadata={"least": 1, "most": 64})
-    mapping: str = field(metadata={"choices": ("mean", "identity")})
+    mapping: str = field(metadata={"choices": MAPPINGS})
     classes: int = field(metadata={"least": 1, "most": 1_000_000})
     branch_layers: int = field(default=2, metadata={"least": 1, "most": 1_000})
     inner_width: int = field(default=1, metadata={"least": 1, "most": 64})
@@ -151,7 +190,16 @@ class NetworkSpec:
             return f"mapping and ends are for merge-and-run networks, not for {block} blocks"
         if not self.projections and not kind.skip:
             return "a plain block has no skip connection; leave out projections=False"
+        if self.form == "grouped" and not self.papers:
+            return "form='grouped' is for the paper's blocks and mappings"
+        if self.mapping not in PAPERS:
+            mapping_matrix(self.mapping, self.branches)
         return None
+
+    @property
+    def papers(self) -> bool:
+        """Whether block and mapping are the paper's own, not registered ones."""
+        return {self.block, self.mapping} <= set(PAPERS)
 
     @property
     def kind(self) -> BlockKind:
@@ -184,8 +232,14 @@ class NetworkSpec:
         return self.kind.family
 
     @classmethod
-    def from_json(cls, fields_by_name: dict) -> "NetworkSpec":
+    def from_json(cls, fields_by_name: dict) -> "Spec":
         """Restore a spec from the JSON form of ``dataclasses.asdict``.
+
+        Returns
+        -------
+        NetworkSpec or CustomSpec
+            The latter for a network that a user's code builds, and for one with a block or
+            mapping that nobody has registered in this process.
 
         Raises
         ------
@@ -193,11 +247,50 @@ class NetworkSpec:
             If fields are unknown, missing or invalid.
         """
         try:
+            if set(fields_by_name) == {"name", "classes"}:
+                return CustomSpec(**fields_by_name)
+            block, mapping = fields_by_name["block"], fields_by_name["mapping"]
+            known = block in BLOCK_KINDS and mapping in MAPPINGS
+            if not known and is_identifier(block) and is_identifier(mapping):
+                return CustomSpec(fields_by_name["name"], fields_by_name["classes"])
             return cls(**tuples_from_lists(fields_by_name))
-        except (TypeError, AttributeError) as error:
+        except (TypeError, AttributeError, KeyError) as error:
             raise DMRError(
                 f"the network was not written by this version of dmr-gluon: {error}"
             ) from error
+
+
+@dataclass(frozen=True)
+class CustomSpec:
+    """A network of which only a user's code, or its own graph, knows the architecture.
+
+    Parameters
+    ----------
+    name : str
+        A registered network's name, with its arguments: ``my_net(depth=3)``; or any name that
+        was given to :func:`dmr_gluon.fit`.
+    classes : int
+        Number of outputs.
+    """
+
+    name: str
+    classes: int
+
+    def __post_init__(self):
+        check_types(self)
+
+
+def file_name(name):
+    """Return a network's name without what does not belong in the name of a file."""
+    return re.sub("[^a-z0-9_]+", "_", name.lower()).strip("_")
+
+
+Spec = Union[NetworkSpec, CustomSpec]
+
+
+def is_identifier(name):
+    """Return whether a name can be that of a registered block, mapping or network."""
+    return isinstance(name, str) and name.isidentifier() and name.isascii() and name.islower()
 
 
 def tuples_from_lists(fields_by_name):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Dict, Optional, Tuple
 
 from ..errors import DMRError
-from ..models.spec import NetworkSpec
+from ..models.spec import CustomSpec, NetworkSpec, Spec
 from ..paper.recipes import Recipe
 from ..system.text_tables import counted
 from . import log as runlog
@@ -32,7 +32,7 @@ class Setup:
     ----------
     dataset, network : str
         Names, such as ``cifar10``.
-    spec : NetworkSpec
+    spec : NetworkSpec, or CustomSpec for a user's own
     recipe : Recipe
     epochs : int
         Planned epochs.
@@ -50,7 +50,7 @@ class Setup:
 
     dataset: str
     network: str
-    spec: NetworkSpec
+    spec: Spec
     recipe: Recipe
     epochs: int
     images: Dict[str, int] = field(default_factory=dict)
@@ -225,6 +225,8 @@ def _run(path, events, running=False):
 
 def _setup(config):
     spec, recipe = NetworkSpec.from_json(config["network"]), Recipe.from_json(config["recipe"])
+    if isinstance(spec, NetworkSpec) and not spec.papers:  # registered in this process
+        spec = CustomSpec(spec.name, spec.classes)
     dataset, devices = config["dataset"], config.get("devices") or [None]
     # With sync_bn, all devices of a process share their statistics.
     parts = (1 if recipe.sync_bn else len(devices)) * recipe.accumulate * config.get("workers", 1)

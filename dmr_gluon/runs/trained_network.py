@@ -1,12 +1,18 @@
 """Load the trained network of a run."""
 
+import os
+
+import numpy as np
+
 from ..errors import DMRError
-from ..models.network import Network, read_parameters
+from ..models.custom import build, initialise, is_registered, load_graph
+from ..models.network import read_parameters
 from ..models.serialization import digest_of, prepare_to_run
 from ..models.spec import NetworkSpec
 from ..runtime import mx
 from . import log as runlog
 from .directory import RunDirectory
+from .plugins import import_recorded
 
 
 def load_run(run, devices=None, epoch=None):
@@ -31,13 +37,17 @@ def load_run(run, devices=None, epoch=None):
         If there is no run, no completed epoch, or a file is damaged or belongs to another run.
     """
     run = run if isinstance(run, RunDirectory) else RunDirectory(run)
-    spec = NetworkSpec.from_json(run.config()["network"])
+    config = run.config()
+    import_recorded(run, config)
+    spec, size = NetworkSpec.from_json(config["network"]), config["recipe"]["image_size"]
     epoch = run.model_epoch(epoch)
     path = f"{run.model_prefix}-{epoch:04d}.params"
     otherwise = f"--run-dir {run.path} --resume writes it anew from the checkpoint"
     devices = devices or [mx.cpu()]
-    net = Network(spec)
-    net.initialize(ctx=devices)
+    graph = f"{run.model_prefix}-symbol.json"
+    # Without the code that built it, the run's own graph is the network.
+    net = build(spec) if is_registered(spec) else load_graph(spec, graph)
+    initialise(net, size, devices)
     read_parameters(net, path, otherwise)
     logged = logged_epoch(run.log, epoch) or {}
     # Earlier versions did not log the hash.
@@ -46,8 +56,30 @@ def load_run(run, devices=None, epoch=None):
             f"{path} does not hold the parameters that this run had after epoch {epoch}, as "
             f"{run.log} identifies them: it is another run's, or was changed; {otherwise}"
         )
+    if os.path.exists(graph):
+        _require_same_graph(net, spec, graph, path, size)
     prepare_to_run(net, devices)
     return net
+
+
+def _require_same_graph(net, spec, graph, path, size):
+    """Refuse a network that computes something else than the graph that was trained."""
+    with open(graph, encoding="utf-8") as file:
+        if net.portable_symbol().tojson().strip() == file.read().strip():
+            return
+    # Other versions of this package may have written the same function otherwise.
+    trained, device = load_graph(spec, graph), mx.cpu()
+    initialise(trained, size, [device])
+    read_parameters(trained, path, "train it again")
+    image = mx.nd.array(np.random.RandomState(0).standard_normal((1, 3, size, size)))
+    own = net(image.as_in_context(next(iter(net.collect_params().values())).list_ctx()[0]))
+    expected, own = trained(image).asnumpy(), own.asnumpy()
+    if not np.allclose(own, expected, rtol=1e-2, atol=1e-2 * np.abs(expected).max()):
+        raise DMRError(
+            f"{graph} computes something else than {spec.name} as it is built here: its blocks "
+            f"were changed in the training's process; register them (dmr_gluon.register_block) "
+            f"and train again"
+        )
 
 
 def logged_epoch(log, epoch):

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..data.loader import WHOLE
 from ..errors import DMRError
+from ..models.network import misfit
 from ..runtime import mx
 from ..system.files import digest, write_atomically
 
@@ -224,8 +225,20 @@ def fill(arrays, step, lr, shard=WHOLE):
     shard : Shard
         The worker whose running statistics to take. If the devices or workers are other ones,
         all get the mean.
+
+    Raises
+    ------
+    DMRError
+        If a user's network is not the one of the checkpoint.
     """
     kinds = by_kind(arrays)
+    shapes = {name: one.shape for name, one in step.net.collect_params().items()}
+    fault = misfit(shapes, {name: one.shape for name, one in kinds["parameter"].items()})
+    if fault:
+        raise DMRError(
+            f"the network has other parameters than the checkpoint: {fault}; resume with the same "
+            f"network, built by a function"
+        )
     for name, parameter in step.net.collect_params().items():
         parameter.set_data(_nd(kinds["parameter"][name]))
     rows, devices = arrays.get("statistics"), len(step.devices)

@@ -60,6 +60,7 @@ class StepsOfEpoch:
                 at.lr = plan.lr(self.recipe, epoch, at.steps)
                 images = plan.images_in(at.steps)
                 more = at.steps + 1 < steps
+                self._seed_random_layers(epoch)
                 results = self.step.update(ahead.pop(), at.lr, images, fetch if more else None)
                 if at.steps == first:
                     self.step.check_replicas()
@@ -86,6 +87,17 @@ class StepsOfEpoch:
         # declare as a dependency of reading them.
         mx.nd.waitall()
         self.clock.lap("train")
+
+    def _seed_random_layers(self, epoch):
+        """Seed MXNet's generator, so that dropout in a user's network is the same after a resume.
+
+        The paper's networks draw nothing.
+        """
+        if getattr(self.step.net.spec, "papers", False):
+            return
+        where = [self.options.seed, epoch, self.at.steps, self.group.shard.index]
+        (seed,) = np.random.SeedSequence([*where, *self.at.reshuffled_at]).generate_state(1)
+        mx.random.seed(int(seed) // 2)
 
     def _later(self, results):
         """Gather loss, errors, signal and save request of all workers, asynchronously."""

@@ -1,18 +1,21 @@
 """Train a network: everything from a recipe to a finished run."""
 
 import contextlib
-from typing import Optional
+from dataclasses import replace
+from typing import Any, Callable, Optional, Union
 
 from ..data.check import check_quickly
 from ..data.datasets import open_prepared
 from ..data.loader import check_image_size
 from ..devices import training_devices
 from ..errors import DMRError, Failed, last_line
-from ..models.names import get_spec
-from ..models.network import Network
+from ..models.custom import build, initialise, is_registered, wrapped
+from ..models.names import read_spec
 from ..models.serialization import prepare_to_run
+from ..models.spec import NetworkSpec, file_name
 from ..paper.recipes import Recipe
 from ..runs.directory import RunDirectory, claim_run_directory
+from ..runs.plugins import import_plugin, import_recorded
 from ..runs.tensorboard import require_tensorboard
 from ..runtime import mx
 from ..system.signals import say
@@ -28,13 +31,22 @@ from .stopping import stop_signals
 from .trainer import Training
 
 
-def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
+def fit(
+    recipe: Recipe,
+    options: RunOptions,
+    network: Union[mx.gluon.HybridBlock, Callable[..., Any], None] = None,
+) -> Optional[str]:
     """Train a network, and leave a run directory behind.
 
     Parameters
     ----------
     recipe : Recipe
     options : RunOptions
+    network : HybridBlock or callable, optional
+        The network, or a function that builds it, given ``classes``. It maps normalised images
+        (batch, 3, height, width) to logits (batch, classes). What is initialised is trained from
+        its values. To resume such a run, give the same network again, preferably as a function:
+        then its parameters have the same names in every process. Default: ``recipe.model``.
 
     Returns
     -------
@@ -60,7 +72,9 @@ def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
         prepared = open_prepared(options.data_dir)
         check_quickly(prepared)
         check_image_size(prepared, recipe)
-        spec = get_spec(recipe.model, classes=len(prepared.classes))
+        net, plugin = _network(recipe, options, network, len(prepared.classes))
+        if network is not None:
+            recipe = replace(recipe, model=net.spec.name)
         group = join(options.kv_store, devices)
         if group.count > 1 and not (options.run_dir or options.estimate):
             raise DMRError("several workers need one run directory for all: name it --run-dir")
@@ -68,18 +82,18 @@ def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
         with stop_signals() as stop, contextlib.ExitStack() as held:
             if not options.estimate:
                 run = run or RunDirectory(
-                    claim_run_directory("runs", f"{prepared.name}-{recipe.model}")
+                    claim_run_directory("runs", f"{prepared.name}-{file_name(net.spec.name)}")
                 )
                 if group.first and not held.enter_context(run.lock()):
                     say(f"note: {run.path} cannot be locked: let no other process train it")
-            net = Network(spec)
             net.use_bn_momentum(recipe.bn_momentum)
             mx.random.seed(options.seed)
-            net.initialize(ctx=devices)
+            initialise(net, recipe.image_size, devices)
             prepare_to_run(net, devices)
             optimizer = make_optimizer(recipe)
             step = TrainingStep(net, optimizer, devices, options.kv_store, recipe, group)
-            config = configuration(recipe, options, spec, prepared, devices, group, plan)
+            config = configuration(recipe, options, net.spec, prepared, devices, group, plan)
+            config["plugin"] = plugin
             if group.first:
                 announce(recipe, net, run, plan, options, config)
             if run is None:
@@ -96,6 +110,26 @@ def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
             f"MXNet stopped: {last_line(error)}; {_kept(run)}; if memory was short, with a "
             f"smaller --batch-size in a new run"
         ) from error
+
+
+def _network(recipe, options, network, classes):
+    """Build the network; return it, and what the run records about its plugin."""
+    plugin = import_plugin(options.plugin) if options.plugin else None
+    if options.resume:
+        run = RunDirectory(options.run_dir)
+        begun = run.config()
+        if plugin and not begun.get("plugin"):
+            raise DMRError(f"{run.path} was started without a plugin; leave out --plugin")
+        import_recorded(run, begun)
+        plugin, spec = begun.get("plugin"), NetworkSpec.from_json(begun["network"])
+        if network is None and not is_registered(spec):
+            raise DMRError(
+                f"{run.path} trains {spec.name}, which was given to fit(network=...); resume it "
+                f"from Python with the same network"
+            )
+    if network is not None:
+        return wrapped(network, classes), plugin
+    return build(read_spec(recipe.model, classes=classes)), plugin
 
 
 def _kept(run):

@@ -21,7 +21,7 @@ class RunOptions:
     data_dir : str
         Folder of a prepared set.
     run_dir, resume, seed, gpus, cpus, kv_store, log_steps, checkpoint_steps, checkpoint_minutes, \
-reading_threads, keep, on_nan, tensorboard, estimate : optional
+reading_threads, keep, on_nan, plugin, tensorboard, estimate : optional
         As the flags of the training scripts; see ``--help``.
 
     Raises
@@ -74,6 +74,10 @@ reading_threads, keep, on_nan, tensorboard, estimate : optional
         "another shuffle, three times at most",
         default="stop",
         choices=("stop", "rollback"),
+    )
+    plugin: Optional[str] = setting(
+        "Python file or module that registers blocks, mappings or networks for --model",
+        default=None,
     )
     tensorboard: bool = setting("write TensorBoard curves to RUN-DIR", default=False)
     estimate: bool = setting(

@@ -9,6 +9,7 @@ from dataclasses import asdict
 import numpy as np
 
 from ..devices import uses_tf32
+from ..models.spec import NetworkSpec
 from ..paper.recipes import DIGITS, deviations
 from ..runtime import installed_wheels
 from ..system.machine import processor
@@ -24,7 +25,7 @@ def configuration(recipe, options, spec, prepared, devices, group, plan):
     ----------
     recipe : Recipe
     options : RunOptions
-    spec : NetworkSpec
+    spec : NetworkSpec or CustomSpec
     prepared : RecordDataset
     devices : list of Context
     group : WorkerGroup
@@ -91,9 +92,10 @@ def announce(recipe, net, run, plan, options, config):
     parameters = sum(int(np.prod(p.shape)) for p in trained_parameters(net))
     size, copies = parameters * 4 / 1e6, 2 + bool(recipe.ema_decay)
     each = f" of each of {workers} workers" if workers > 1 else ""
+    depth = f"depth {net.spec.depth}, " if isinstance(net.spec, NetworkSpec) else ""
     length = f"{plan.epochs} epochs" if recipe.steps is None else f"{plan.total} steps"
     say(
-        f"{recipe.model}: depth {net.spec.depth}, {parameters / 1e6:.3f} M parameters; "
+        f"{recipe.model}: {depth}{parameters / 1e6:.3f} M parameters; "
         f"{dataset['name']}: {dataset['train_images']} training and {dataset['test_images']} test "
         f"images, {len(dataset['classes'])} classes\n"
         f"recipe {recipe.name}: {length} of batches of {recipe.batch_size} on "

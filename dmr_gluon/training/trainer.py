@@ -12,6 +12,7 @@ from ..runs import learning_curve as plots
 from ..runs import log as runlog
 from ..runs.directory import last_devices
 from ..runs.log import EpochRecord
+from ..runs.plugins import keep_copy
 from ..runs.status import mean_seconds
 from ..runs.tensorboard import TensorBoard
 from ..runtime import mx
@@ -49,6 +50,8 @@ class Training(StepsOfEpoch):
             self.run.require_empty()
             self.run.create(self.config)
             runlog.append(self.run.log, "start", **self.config)
+        if self.group.first:
+            keep_copy(self.run, self.config["plugin"])
         self.checkpointer.check_equal()
         self.clock.lap("start")
         if not (self.at.epoch or self.at.steps):

@@ -3,6 +3,7 @@
 import itertools
 
 from ...analysis import paths
+from ...models.spec import CustomSpec
 from ...paper.numbers import FIGURE6, TABLE2_ERRORS, TABLE2_L
 from ...runs.learning_curve import letters
 from ...runs.reader import AUTHORS
@@ -93,7 +94,9 @@ def path_series(groups):
 
 
 def average_path(spec):
-    """Return the average path length as Figure 6 counts it, including projections."""
+    """Return the average path length as Figure 6 counts it, with projections; None if unknown."""
+    if isinstance(spec, CustomSpec):
+        return None
     return paths.of_network(spec, count_projections=True).mean
 
 

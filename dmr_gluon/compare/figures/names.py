@@ -3,7 +3,7 @@
 import re
 
 from ...models.names import name_of
-from ...models.spec import PLAIN, RESIDUAL
+from ...models.spec import PLAIN, RESIDUAL, CustomSpec
 from ...system.text_tables import counted
 from ..groups import dataset_title
 
@@ -12,12 +12,16 @@ _FAMILIES = {"plain": "Plain", "resnet": "ResNet", "dilnet": "DILNet", "dmrnet":
 
 def kind_of(spec):
     """Return a network's name without its depth, such as ``dmrnet_w4``."""
+    if isinstance(spec, CustomSpec):
+        return spec.name
     return re.sub(r"\d+", "", name_of(spec).replace("cifar_", ""), count=1)
 
 
 def name_title(name):
     """Return the name of a network or kind for legends, such as ``DMRNet-32 w4``."""
     family, depth, rest = re.match(r"(?:cifar_)?([a-z]+)(\d*)(.*)", name).groups()
+    if family not in _FAMILIES or "(" in rest:
+        return name  # a user's own
     return _FAMILIES[family] + (f"-{depth}" if depth else "") + rest.replace("_", " ")
 
 
@@ -26,7 +30,7 @@ def layers_of(spec):
 
     Networks of one L have about the same number of parameters.
     """
-    if spec.stem != "cifar":
+    if isinstance(spec, CustomSpec) or spec.stem != "cifar":
         return None
     return (spec.depth - 2) / (2 if spec.block in (PLAIN, RESIDUAL) else 1)
 
