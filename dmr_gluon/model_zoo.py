@@ -97,6 +97,39 @@ def get_model_list() -> List[str]:
     return sorted({published.name for published in NETWORKS} | set(example_names()))
 
 
+def register_in_gluoncv(*names: str) -> List[str]:
+    """Make ``gluoncv.model_zoo.get_model`` build our networks, for GluonCV's own scripts.
+
+    They take the arguments of :func:`get_model`; others, such as ``last_gamma``, are refused.
+
+    Parameters
+    ----------
+    *names : str
+        Names besides those of :func:`get_model_list`, such as ``cifar_dmrnet26_k4``.
+
+    Returns
+    -------
+    list of str
+        The names that GluonCV knows now.
+
+    Raises
+    ------
+    DMRError
+        If a name is invalid, or GluonCV is missing.
+    """
+    try:
+        from gluoncv.model_zoo import model_zoo as gluoncv_zoo
+    except ImportError as error:
+        raise DMRError(
+            f"GluonCV cannot be imported ({error}); pip install 'dmr-gluon[gluoncv]' (in a clone: "
+            f"'.[gluoncv]')"
+        ) from error
+    lower = [name.lower() for name in names]  # as GluonCV looks them up
+    constructors = {name: _constructor(get_spec(name).name) for name in [*get_model_list(), *lower]}
+    gluoncv_zoo._models.update(constructors)
+    return list(constructors)
+
+
 def _find_trained(spec, classes, pretrained, root):
     """Return the path of a trained network's parameters, its bundle's description, and its spec."""
     from .deploy.store import PARAMETERS, find

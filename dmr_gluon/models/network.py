@@ -11,6 +11,7 @@ from .grouped_blocks import GroupedInceptionLike, GroupedMergeAndRun
 from .layers import BatchNorm, GlobalAveragePool
 from .spec import INCEPTION_LIKE, MERGE_AND_RUN, PLAIN, RESIDUAL, NetworkSpec
 from .stem_and_head import Concatenate, head, stem
+from .summary import parameters_in, summary
 
 nn = mx.gluon.nn
 
@@ -84,6 +85,10 @@ class Network(mx.gluon.HybridBlock):
         if self._half:
             return F.cast(self.output(self.features(F.cast(x, "float16"))), "float32")
         return self.output(self.features(x))
+
+    def __repr__(self) -> str:
+        head = f"{self.spec.name}: depth {self.spec.depth}, {parameters_in(self)} parameters"
+        return f"{head}\n{summary(self)}"
 
     def fuse_for_cpu(self) -> None:
         """Use the fastest operators on CPUs; outputs change only by rounding.

@@ -1,21 +1,23 @@
 """Train a network: everything from a recipe to a finished run."""
 
 import contextlib
-from typing import Optional
+from typing import Any, Optional, Sequence
 
 from ..data.check import check_quickly
 from ..data.datasets import open_prepared
 from ..data.loader import check_image_size
 from ..devices import training_devices
-from ..errors import DMRError, Failed, last_line
+from ..errors import DMRError, Failed, Stopped, last_line
 from ..models.names import get_spec
 from ..models.network import Network
 from ..models.serialization import prepare_to_run
 from ..paper.recipes import Recipe
 from ..runs.directory import RunDirectory, claim_run_directory
+from ..runs.reader import Run, read_run
 from ..runs.tensorboard import require_tensorboard
 from ..runtime import mx
 from ..system.signals import say
+from .callbacks import STOPPED_BY_CALLBACK, functions_of
 from .distributed import join
 from .estimate import estimate
 from .optimizer import make_optimizer
@@ -28,18 +30,24 @@ from .stopping import stop_signals
 from .trainer import Training
 
 
-def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
+def fit(recipe: Recipe, options: RunOptions, callbacks: Sequence[Any] = ()) -> Optional[Run]:
     """Train a network, and leave a run directory behind.
 
     Parameters
     ----------
     recipe : Recipe
     options : RunOptions
+    callbacks : list
+        Objects with the methods ``on_step(state)``, ``on_epoch(state)`` or both, and functions,
+        which are called as ``on_epoch``. They get a :class:`~.callbacks.StepState` or
+        :class:`~.callbacks.EpochState`. If one returns True, the run is saved and stopped, and
+        can be resumed. In a job of several workers, only the first one's callbacks are called.
 
     Returns
     -------
-    str or None
-        The run's folder; None after an estimate.
+    Run or None
+        The run with its epochs, which is also accepted as the path of its folder. None after an
+        estimate, and on all workers but the first.
 
     Raises
     ------
@@ -47,11 +55,12 @@ def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
         For anything that the user can fix: missing data or GPUs, a folder with another run, a loss
         that is not finite.
     Failed
-        For other failures in the middle of a run: a full disk, a damaged record, an MXNet error.
+        For other failures in the middle of a run: a full disk, a damaged record, an MXNet error,
+        an exception in a callback.
     Stopped
         After SIGTERM, SIGHUP or Ctrl-C, once everything is saved.
     """
-    clock = Clock()
+    clock, functions = Clock(), functions_of(callbacks)
     if options.tensorboard:
         require_tensorboard()
     run = RunDirectory(options.run_dir) if options.run_dir and not options.estimate else None
@@ -84,8 +93,16 @@ def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
                 announce(recipe, net, run, plan, options, config)
             if run is None:
                 return estimate(step, recipe, prepared, plan, options)
-            Training(recipe, options, prepared, plan, step, run, stop, clock, config).go()
-            return run.path
+            training = Training(
+                recipe, options, prepared, plan, step, run, stop, clock, config, functions
+            )
+            try:
+                training.go()
+            except Stopped as stopped:
+                if stopped.signal != STOPPED_BY_CALLBACK:
+                    raise
+                say(stopped)
+        return read_run(run.path) if group.first else None
     except BrokenPipeError:
         raise  # the reader of the output has gone
     except OSError as error:
