@@ -10,9 +10,10 @@ run; Nesterov's momentum is that of MXNet in 2016; weight decay applies to all p
 import argparse
 import logging
 import math
+import sys
 
 import dmr_gluon.training.optimizer  # noqa: F401, registers nag2016
-from dmr_gluon import recipes, symbols
+from dmr_gluon import DMRError, recipes, symbols
 from dmr_gluon.data import RecordIter
 from dmr_gluon.runtime import mx
 
@@ -79,4 +80,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except DMRError as error:
+        sys.exit(f"error: {error}")

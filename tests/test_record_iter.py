@@ -216,6 +216,8 @@ def test_the_example_as_a_program(few, tmp_path, command):
     assert "Validation-accuracy" in done.stderr
     symbol, parameters, _ = mx.model.load_checkpoint(str(tmp_path / "cifar_resnet8"), 1)
     assert set(parameters) < set(symbol.list_arguments())
+    done = command(*program, "--model", "cifar_dmrnet57", cwd=tmp_path)
+    assert done.stderr.startswith("error: model 'cifar_dmrnet57'") and done.returncode == 1
 
 
 class TestImageDataset:
