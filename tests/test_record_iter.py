@@ -202,11 +202,11 @@ def test_the_example_has_the_losses_of_fit(
     module = module_cifar.train(few, model, 2, 10, devices, seed=5, **more)
     assert len(ours.steps) == 20 and [step[2] for step in ours.steps].count(6) == 2
     assert len({round(step[3], 9) for step in ours.steps}) == 4
-    np.testing.assert_allclose(theirs.steps, ours.steps, rtol=1e-5)
+    np.testing.assert_allclose(theirs.steps, ours.steps, rtol=1e-10)
     # Which includes the running statistics.
     images = module_cifar.RecordIter(few, 10, "test")
     loss = dict(module.score(images, "ce"))["cross-entropy"]
-    assert loss == pytest.approx(run.epochs[2].test_loss, rel=1e-5)
+    assert loss == pytest.approx(run.epochs[2].test_loss, rel=1e-6)
 
 
 def test_the_example_as_a_program(few, tmp_path, command):
