@@ -19,6 +19,7 @@ _PUBLIC = {
     "RunOptions": ".training.options",
     "Network": ".models.network",
     "get_model": ".model_zoo",
+    "register_in_gluoncv": ".model_zoo",
     "Backbone": ".models.backbone",
     "publish": ".deploy.store",
     "Plain": ".models.blocks",
@@ -36,12 +37,18 @@ _PUBLIC = {
 }
 
 #: Public modules, loaded as lightly.
-_MODULES = ("model_zoo", "symbols")
+_MODULES = {
+    "data": ".data",
+    "model_zoo": ".model_zoo",
+    "recipes": ".paper.recipes",
+    "symbols": ".symbols",
+}
 
 __all__ = ["__version__", *_PUBLIC, *_MODULES]
 
 
 if TYPE_CHECKING:  # mypy and editors are to notice a name that is not there
+    from . import data as data
     from . import model_zoo as model_zoo
     from . import symbols as symbols
     from .data.preprocessing import Preparation as Preparation
@@ -50,6 +57,7 @@ if TYPE_CHECKING:  # mypy and editors are to notice a name that is not there
     from .deploy.store import publish as publish
     from .errors import DMRError as DMRError
     from .model_zoo import get_model as get_model
+    from .model_zoo import register_in_gluoncv as register_in_gluoncv
     from .models.backbone import Backbone as Backbone
     from .models.blocks import InceptionLike as InceptionLike
     from .models.blocks import MergeAndRun as MergeAndRun
@@ -62,6 +70,7 @@ if TYPE_CHECKING:  # mypy and editors are to notice a name that is not there
     from .models.registry import register_mapping as register_mapping
     from .models.registry import register_network as register_network
     from .models.spec import NetworkSpec as NetworkSpec
+    from .paper import recipes as recipes
     from .paper.recipes import Recipe as Recipe
     from .training.evaluate import evaluate as evaluate
     from .training.fit import fit as fit
@@ -71,7 +80,7 @@ else:
 
     def __getattr__(name):
         if name in _MODULES:
-            return importlib.import_module("." + name, __name__)
+            return importlib.import_module(_MODULES[name], __name__)
         if name not in _PUBLIC:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(importlib.import_module(_PUBLIC[name], __name__), name)

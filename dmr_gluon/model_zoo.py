@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence,
 from .errors import DMRError
 from .models.custom import CustomNetwork, build
 from .models.names import example_names, read_spec
-from .models.network import TrainableNetwork, read_parameters
+from .models.network import Network, read_parameters
 from .models.norm_layers import replace_norms
 from .models.spec import NetworkSpec
 from .paper.numbers import NETWORKS
@@ -33,7 +33,7 @@ def get_model(
     norm_kwargs: Optional[Dict[str, Any]] = None,
     prefix: str = "",
     **overrides: Any,
-) -> TrainableNetwork:
+) -> Network:
     """Build a network by name; the arguments have the same meaning as GluonCV's.
 
     Parameters
@@ -81,7 +81,7 @@ def get_model(
     spec = read_spec(base.lower() + call + options, classes=classes, **overrides)
     if pretrained:
         path, content, spec = _find_trained(spec, classes, pretrained, root)
-    net = build(spec, prefix)
+    net: Any = build(spec, prefix)
     if norm_layer or norm_kwargs:
         replace_norms(net, norm_layer, norm_kwargs)
     if pretrained:
@@ -99,6 +99,41 @@ def get_model(
 def get_model_list() -> List[str]:
     """Return the constructors' names; for further valid names see :mod:`.models.names`."""
     return sorted({published.name for published in NETWORKS} | set(example_names()))
+
+
+def register_in_gluoncv(*names: str) -> List[str]:
+    """Make ``gluoncv.model_zoo.get_model`` build our networks, for GluonCV's own scripts.
+
+    They take the arguments of :func:`get_model`; others, such as ``last_gamma``, are refused.
+
+    Parameters
+    ----------
+    *names : str
+        Names besides those of :func:`get_model_list`, such as ``cifar_dmrnet26_k4``.
+
+    Returns
+    -------
+    list of str
+        The names that GluonCV knows now.
+
+    Raises
+    ------
+    DMRError
+        If a name is invalid, or GluonCV is missing.
+    """
+    try:
+        from gluoncv.model_zoo import model_zoo as gluoncv_zoo
+    except ImportError as error:
+        raise DMRError(
+            f"GluonCV cannot be imported ({error}); pip install 'dmr-gluon[gluoncv]' (in a clone: "
+            f"'.[gluoncv]')"
+        ) from error
+    lower = [name.lower() for name in names]  # as GluonCV looks them up
+    constructors = {
+        name: _constructor(read_spec(name).name) for name in [*get_model_list(), *lower]
+    }
+    gluoncv_zoo._models.update(constructors)
+    return list(constructors)
 
 
 def _find_trained(spec, classes, pretrained, root):
@@ -134,4 +169,4 @@ globals().update({name: _constructor(name) for name in get_model_list()})
 
 if TYPE_CHECKING:  # mypy and editors do not run the line above
 
-    def __getattr__(name: str) -> Callable[..., TrainableNetwork]: ...
+    def __getattr__(name: str) -> Callable[..., Network]: ...

@@ -44,6 +44,30 @@ def digits(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def few(tmp_path_factory):
+    """Folder of a few of the digits: 96 training images and 36 test images."""
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    from dmr_gluon.datasets.encoder import Encoding, Source
+    from dmr_gluon.datasets.writer import write_set
+
+    digits = load_digits()
+    images = np.kron(digits.images * 15, np.ones((4, 4))).astype(np.uint8)
+    sources = [
+        Source(str(i), int(label), lambda i=i: np.repeat(images[i][:, :, None], 3, axis=2))
+        for i, label in enumerate(digits.target[:132])
+    ]
+    splits = {"train": sources[:96], "test": sources[96:]}
+    classes = [str(digit) for digit in range(10)]
+    return once(
+        tmp_path_factory,
+        "few",
+        lambda out: write_set("few", "1", lambda: (classes, splits, {}), out, Encoding(), False),
+    )
+
+
+@pytest.fixture(scope="session")
 def short_recipe():
     """Two epochs of the smallest network."""
     from dmr_gluon.paper.recipes import DIGITS

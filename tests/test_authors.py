@@ -120,7 +120,7 @@ def predict(prefix, images):
         pytest.param("dmrnet", (1, 1, 1), 2, 100, "cifar_dmrnet8_w2", marks=pytest.mark.slow),
         pytest.param("plain", (2, 2, 2), 1, 10, "cifar_plain8", marks=pytest.mark.slow),
         # Their depths that do not divide by three give stages of unequal length.
-        ("resnet", (1, 2, 1), 1, 10, "cifar_resnet10_custom"),
+        ("resnet", (1, 2, 1), 1, 10, "cifar_resnet8(blocks=(1, 2, 1))"),
     ],
 )
 def test_a_checkpoint_is_recognised_and_predicts_the_same(

@@ -1,6 +1,7 @@
 """Our networks inside GluonCV's detectors and tools."""
 
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ from conftest import REPOSITORY
 from test_blocks import assert_close, images, parameters_of
 from test_store import write
 
-from dmr_gluon import Backbone, get_model
+from dmr_gluon import Backbone, Network, get_model, model_zoo, register_in_gluoncv
 from dmr_gluon.deploy.store import publish
+from dmr_gluon.errors import DMRError
 from dmr_gluon.runtime import mx  # before gluoncv: it puts back what MXNet misses in NumPy
 
 gluoncv = pytest.importorskip("gluoncv")
@@ -129,6 +131,55 @@ class TestFeatures:
         assert [one.shape[1:] for one in pyramid(batch())] == [(8, 16, 16), (8, 8, 8), (8, 4, 4)]
 
 
+class TestRegistered:
+    @pytest.fixture(scope="class", autouse=True)
+    def names(self):
+        return register_in_gluoncv("cifar_dmrnet8", "cifar_dmrnet26_k4", "CIFAR_DMRNET20")
+
+    def test_gluoncv_knows_our_names_and_keeps_its_own(self, names):
+        assert set(model_zoo.get_model_list()) < set(names)
+        assert {*names, "cifar_resnet20_v1", "resnet50_v1"} <= set(
+            gluoncv.model_zoo.get_model_list()
+        )
+        zoo = gluoncv.model_zoo
+        assert zoo.get_model("dmrnet44").spec == get_model("dmrnet44").spec
+        assert zoo.get_model("cifar_dmrnet26_k4").spec.branches == 4
+        assert zoo.get_model("cifar_dmrnet20", classes=7).spec.classes == 7
+        assert not isinstance(zoo.get_model("cifar_resnet20_v1"), Network)
+
+    def test_gluoncvs_arguments(self, tmp_path):
+        net = get_model("cifar_dmrnet8", classes=3)
+        net.initialize()
+        publish(write(net, tmp_path / "bundle"), str(tmp_path / "store"))
+        trained = gluoncv.model_zoo.get_model(
+            "cifar_dmrnet8", pretrained=True, root=str(tmp_path / "store"), ctx=[mx.cpu(1)]
+        )
+        assert trained.collect_params()["head_fc_weight"].list_ctx() == [mx.cpu(1)]
+        found, expected = parameters_of(trained), parameters_of(net)
+        assert all((found[name] == expected[name]).all() for name in expected)
+        frozen = {"norm_layer": mx.gluon.nn.BatchNorm, "norm_kwargs": {"use_global_stats": True}}
+        net = gluoncv.model_zoo.get_model("cifar_dmrnet8", pretrained=False, **frozen)
+        assert "use_global_stats=True" in str(net.features[0][1])
+
+    def test_what_gluoncvs_scripts_pass_for_other_networks_is_refused(self):
+        for name in ("last_gamma", "use_se", "batch_norm"):
+            with pytest.raises(DMRError, match=f"unknown network option '{name}'"):
+                gluoncv.model_zoo.get_model("dmrnet44", **{name: True})
+
+    def test_what_is_no_network_is_not_registered(self):
+        with pytest.raises(DMRError, match="56 or 62"):
+            register_in_gluoncv("cifar_dmrnet57")
+        assert "cifar_dmrnet57" not in gluoncv.model_zoo.get_model_list()
+
+
+def test_without_gluoncv_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gluoncv.model_zoo", None)
+    with pytest.raises(
+        DMRError, match=r"GluonCV cannot be imported .*pip install 'dmr-gluon\[gluon"
+    ):
+        register_in_gluoncv()
+
+
 def test_gluoncvs_norm_layers():
     from gluoncv.nn.block import BatchNormCudnnOff
 
@@ -154,12 +205,14 @@ def test_gluoncvs_export_of_our_networks(tmp_path):
     assert_close(loaded(mx.nd.array(images(2, 3, 32, 32))), expected)
 
 
-def test_the_examples_of_the_documentation(tmp_path, monkeypatch):
+def test_the_examples_of_the_documentation(tmp_path, monkeypatch, few):
     net = get_model("cifar_dmrnet56")
     net.initialize()
     publish(write(net, tmp_path / "bundle"), str(tmp_path / "store"))
     monkeypatch.chdir(tmp_path)
     text = (REPOSITORY / "docs" / "gluoncv.md").read_text()
     blocks = re.findall("```python\n(.*?)```", text, flags=re.DOTALL)
-    assert len(blocks) == 7
+    assert len(blocks) == 10
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine").symlink_to(few)
     exec("\n".join(blocks), {})

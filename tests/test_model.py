@@ -171,3 +171,59 @@ def test_initialisation_is_the_papers():
     bound = (1 / values["head_fc_weight"].shape[1]) ** 0.5
     assert 0.95 * bound < np.abs(values["head_fc_weight"]).max() <= bound
     assert (values["stem_bn_gamma"] == 1).all() and (values["head_fc_bias"] == 0).all()
+
+
+SHOWN = """\
+cifar_dmrnet20: depth 20, 543,834 parameters
+  stem                            conv 3x3 3->16, BN, ReLU                                 464
+  stage1_block1 to stage1_block3  3 x MergeAndRun                                   9,344 each
+    branch1, branch2              conv 3x3 16->16, BN, ReLU, conv 3x3 16->16, BN    4,672 each
+  stage2_block1                   MergeAndRun                                           29,056
+    branch1, branch2              conv 3x3/2 16->32, BN, ReLU, conv 3x3 32->32, BN 13,952 each
+    proj1, proj2                  conv 1x1/2 16->32, BN                               576 each
+  stage2_block2, stage2_block3    2 x MergeAndRun                                  37,120 each
+    branch1, branch2              conv 3x3 32->32, BN, ReLU, conv 3x3 32->32, BN   18,560 each
+  stage3_block1                   MergeAndRun                                          115,456
+    branch1, branch2              conv 3x3/2 32->64, BN, ReLU, conv 3x3 64->64, BN 55,552 each
+    proj1, proj2                  conv 1x1/2 32->64, BN                             2,176 each
+  stage3_block2                   MergeAndRun                                          147,968
+    branch1, branch2              conv 3x3 64->64, BN, ReLU, conv 3x3 64->64, BN   73,984 each
+  stage3_block3                   MergeAndRun; one output                              147,968
+    branch1, branch2              conv 3x3 64->64, BN, ReLU, conv 3x3 64->64, BN   73,984 each
+  pool                            global average pooling                                     0
+  head_fc                         FC 64->10                                                650"""
+
+
+class TestPrinted:
+    def test_equal_neighbours_are_one_line(self):
+        found = str(get_model("cifar_dmrnet20"))
+        assert [line.split() for line in found.splitlines()] == [
+            line.split() for line in SHOWN.splitlines()
+        ]
+        for name in ("cifar_dmrnet56", "resnet152", "cifar_plain110"):
+            lines = str(get_model(name)).splitlines()
+            assert len(lines) < 30 and len({len(line) for line in lines[1:]}) == 1
+
+    @pytest.mark.parametrize(
+        "name", ["dmrnet44", "cifar_dmrnet14_unshared", "cifar_dmrnet14_grouped", "dmrnet50_ijcai"]
+    )
+    def test_the_counts_add_up(self, name):
+        head, *lines = str(get_model(name)).splitlines()
+        total = 0
+        for line in lines:
+            if not line.startswith("    "):
+                count = int(re.search(r"([0-9,]+)(?: each)?$", line)[1].replace(",", ""))
+                names = line.split("  ")[1]
+                first, last = re.findall(r"\d+", names)[-1:], re.search(r"(\d+)\D*(?:,| to)", names)
+                times = int(first[0]) - int(last[1]) + 1 if "each" in line else 1
+                total += times * count
+        assert total == int(re.search("([0-9,]+) parameters", head)[1].replace(",", ""))
+
+    def test_what_was_changed_is_shown(self):
+        net = get_model("cifar_dmrnet8", prefix="a_", norm_layer=mx.gluon.nn.GroupNorm)
+        with net.name_scope():
+            net.output = mx.gluon.nn.Dense(100)
+        shown = str(net)
+        assert re.search("bn1 +GroupNorm", shown) and re.search(r"dense\d+ +FC \?->100 +\?", shown)
+        assert "cifar_dmrnet8: depth 8, ? parameters" in shown
+        assert "; identity mapping" in str(get_model("cifar_dmrnet14_identity"))

@@ -55,7 +55,7 @@ def test_no_training_fails_because_of_its_picture(
     monkeypatch.setattr(plots, "learning_curve", fails)
     run = str(tmp_path / "run")
     recipe = replace(short_recipe, epochs=1, steps=2)
-    assert fit(recipe, RunOptions(data_dir=digits, run_dir=run)) == run
+    assert fit(recipe, RunOptions(data_dir=digits, run_dir=run)).path == run
     assert runlog.read(log_of(run))[-1]["event"] == "end"
     assert not {"curve.png", "progress.json"} & set(os.listdir(run))
     last = capsys.readouterr().out.splitlines()[-1]

@@ -383,6 +383,7 @@ UNTRIED = {
     "; name one of them with --source": "needs the archive of CIFAR; test_content.py",
     "the digits come with scikit-learn": "installs packages",
     "the form onnx needs": "installs packages",
+    "GluonCV cannot be imported": "installs packages",
     "needs tensorboardX (": "installs packages",
     "MXNet 1.9.1 needs NumPy 1; ": "installs packages",
     "MXNet is not installed; ": "installs packages",

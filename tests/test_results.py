@@ -392,7 +392,7 @@ class TestBesideThePaper:
     def test_a_network_that_no_name_says(self, tmp_path):
         path = write_run(tmp_path / "run", epochs=400)
         custom = get_spec("cifar_dmrnet14", channels=(16, 32, 48))
-        assert name_of(custom) == "cifar_dmrnet14_custom"
+        assert name_of(custom) == "cifar_dmrnet14(channels=(16, 32, 48))"  # once _custom
         for name in ("config.json", "log.jsonl"):
             with open(os.path.join(path, name)) as file:
                 text = file.read()

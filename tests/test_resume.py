@@ -21,8 +21,6 @@ import pytest
 from conftest import REPOSITORY
 
 from dmr_gluon.data.datasets import open_prepared
-from dmr_gluon.datasets.encoder import Encoding, Source
-from dmr_gluon.datasets.writer import write_set
 from dmr_gluon.errors import DMRError, Failed, Stopped
 from dmr_gluon.paper.recipes import RECIPES
 from dmr_gluon.runs import directory as runs_module
@@ -48,24 +46,6 @@ from dmr_gluon.training.stopping import stop_signals
 
 #: Of an epoch: 96 images in batches of 16.
 STEPS = 6
-
-
-@pytest.fixture(scope="module")
-def few(tmp_path_factory):
-    """Folder of a few of the digits."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images = np.kron(digits.images * 15, np.ones((4, 4))).astype(np.uint8)
-    sources = [
-        Source(str(i), int(label), lambda i=i: np.repeat(images[i][:, :, None], 3, axis=2))
-        for i, label in enumerate(digits.target[:132])
-    ]
-    splits = {"train": sources[:96], "test": sources[96:]}
-    out = str(tmp_path_factory.mktemp("few") / "out")
-    classes = [str(digit) for digit in range(10)]
-    write_set("few", "1", lambda: (classes, splits, {}), out, Encoding(), False)
-    return out
 
 
 def result(path):

@@ -1,12 +1,12 @@
 """Preprocess images, and provide those that exported networks are verified and calibrated with."""
 
 from dataclasses import dataclass, replace
-from typing import Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import cv2
 import numpy as np
 
-from ..paper.recipes import CIFAR
+from ..paper.recipes import CIFAR, Recipe
 from .loader import evaluation_batches
 
 
@@ -37,7 +37,7 @@ class Preparation:
     short_side: Optional[int] = None
     fit: str = "crop"
 
-    def describe(self, in_graph):
+    def describe(self, in_graph: bool) -> Dict[str, Any]:
         """Return the entry ``input`` of ``bundle.json``."""
         size = self.image_size
         return {
@@ -54,7 +54,7 @@ class Preparation:
             "formula": "pixel from 0 to 255" if in_graph else "(pixel from 0 to 255 - mean) / std",
         }
 
-    def recipe(self):
+    def recipe(self) -> Recipe:
         """Return a recipe with these image sizes, for evaluation."""
         sides = (self.short_side,) * 2 if self.short_side else None
         pad = 0 if sides else CIFAR.pad
@@ -66,7 +66,7 @@ class Preparation:
             eval_short_side=self.short_side,
         )
 
-    def normalised(self, pixels):
+    def normalised(self, pixels: np.ndarray) -> np.ndarray:
         """Turn pixels into a network's input.
 
         Parameters
@@ -82,7 +82,7 @@ class Preparation:
         mean, std = self._mean_and_std()
         return (pixels.transpose(0, 3, 1, 2) - mean) / std
 
-    def pixels(self, data):
+    def pixels(self, data: np.ndarray) -> np.ndarray:
         """Turn a network's input back into pixels: the inverse of :meth:`normalised`.
 
         Parameters

@@ -53,7 +53,7 @@ class CustomNetwork(TrainableNetwork):
         """The block's own ``output``, as in GluonCV's networks, or None."""
         return getattr(self.body, "output", None)
 
-    def logits(self, x):
+    def _logits(self, x):
         return self.body(x)
 
     def initialize(self, init: Any = None, ctx: Any = None, **options: Any) -> None:

@@ -11,6 +11,7 @@ from .grouped_blocks import GroupedInceptionLike, GroupedMergeAndRun
 from .layers import BatchNorm, GlobalAveragePool
 from .spec import INCEPTION_LIKE, MERGE_AND_RUN, PLAIN, RESIDUAL, NetworkSpec, Spec
 from .stem_and_head import Concatenate, head, stem
+from .summary import parameters_in, summary
 
 nn = mx.gluon.nn
 
@@ -46,14 +47,14 @@ class TrainableNetwork(mx.gluon.HybridBlock):
     _half = False
     _portable = {"_half": False}
 
-    def logits(self, x):
+    def _logits(self, x):
         """Map images of the network's own dtype to logits."""
         raise NotImplementedError
 
     def hybrid_forward(self, F, x):
         if self._half:
-            return F.cast(self.logits(F.cast(x, "float16")), "float32")
-        return self.logits(x)
+            return F.cast(self._logits(F.cast(x, "float16")), "float32")
+        return self._logits(x)
 
     def fuse_for_cpu(self) -> None:
         """Use the fastest operators on CPUs; outputs change only by rounding.
@@ -165,8 +166,12 @@ class Network(TrainableNetwork):
             self.features.add(GlobalAveragePool("pool_"))
             self.output = head(spec)
 
-    def logits(self, x):
+    def _logits(self, x):
         return self.output(self.features(x))
+
+    def __repr__(self) -> str:
+        head = f"{self.spec.name}: depth {self.spec.depth}, {parameters_in(self)} parameters"
+        return f"{head}\n{summary(self)}"
 
     def replace_output(self, classes: int) -> None:
         """Replace the classifier by an untrained one with another number of classes.

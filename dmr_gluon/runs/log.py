@@ -8,7 +8,8 @@ event         fields
               ``changes``: [old, new] for each changed field of the recipe;
               ``moved``: the same for devices and workers; ``processor`` and
               ``threads`` as in ``start``
-``stop``      saved and stopped by ``signal`` after ``epoch`` and ``step``
+``stop``      saved and stopped after ``epoch`` and ``step``, by ``signal`` or ``by`` a
+              callback
 ``rollback``  ``reason``: what was not finite; ``at``: updates until then;
               ``step``: updates up to the restored checkpoint
 ``steps``     means since the start of an epoch (``--log-steps``): ``epoch``
@@ -64,7 +65,7 @@ class EpochRecord:
         Hash of the parameters and running statistics; eval and export check it.
     seconds : dict of str to float
         Time by activity: ``train``, ``data`` (waiting for batches), ``evaluate``, ``save``,
-        ``log``, ``start`` (from program start to the first step).
+        ``log``, ``callbacks``, ``start`` (from program start to the first step).
     images_per_second, images_per_second_overall : float, optional
         Training images per second of training, and of the whole epoch.
     """

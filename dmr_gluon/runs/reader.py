@@ -60,9 +60,9 @@ class Setup:
     environment: Dict[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
-    """One training.
+    """One training. Functions that take the path of a run accept it instead.
 
     Parameters
     ----------
@@ -108,6 +108,23 @@ class Run:
     def last(self):
         """Last completed epoch, or 0."""
         return max(self.epochs, default=0)
+
+    @property
+    def best(self) -> Optional[EpochRecord]:
+        """The epoch with the lowest test error so far, the first of equals, or None."""
+        measured = [row for row in self.epochs.values() if row.test_error is not None]
+        return min(measured, key=lambda row: (row.test_error, row.epoch)) if measured else None
+
+    def __fspath__(self) -> str:
+        return self.path
+
+    def __str__(self) -> str:
+        return self.path
+
+    def __repr__(self) -> str:
+        error = self.epochs[self.last].test_error if self.epochs else None
+        after = "" if error is None else f", test error {error:.2f}%"
+        return f"<Run {self.path}: {self.state} after epoch {self.last}{after}>"
 
     def final(self, measure):
         """Return a measure after the last epoch of a finished run, as in the paper, or None."""

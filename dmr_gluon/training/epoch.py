@@ -13,6 +13,7 @@ from ..data.loader import training_batches
 from ..runs import log as runlog
 from ..runtime import mx
 from ..system.files import write_atomically
+from .callbacks import STOPPED_BY_CALLBACK, StepState, wants_stop
 from .progress import progress_bar
 from .state import NotFinite
 
@@ -130,7 +131,19 @@ class StepsOfEpoch:
         if self.group.first and every and step % every == 0:
             place = {"epoch": at.epoch + 1, "step": step, "images": at.images}
             runlog.append(self.run.log, "steps", **place, **at.means())
+        if self.on_step:
+            mean, error = loss / images, 100 * int(wrong) / images
+            if self.ask(self.on_step, StepState(at.epoch + 1, step, lr, images, mean, error)):
+                # Several workers stop at one step: the others are told with a later step's loss.
+                signal = self.stop.received if self.group.kv is None else signal
         return int(signal), bool(save)
+
+    def ask(self, functions, state):
+        """Call the user's functions; note if one stops the run, and return whether one did."""
+        stop = wants_stop(functions, state)
+        if stop:
+            self.stop.received = self.stop.received or STOPPED_BY_CALLBACK
+        return stop
 
     def _collect_all(self, waiting, bar):
         signals = [self._collect(*each, bar)[0] for each in waiting]

@@ -2,13 +2,13 @@
 
 import contextlib
 from dataclasses import replace
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional, Sequence, Union
 
 from ..data.check import check_quickly
 from ..data.datasets import open_prepared
 from ..data.loader import check_image_size
 from ..devices import training_devices
-from ..errors import DMRError, Failed, last_line
+from ..errors import DMRError, Failed, Stopped, last_line
 from ..models.custom import build, initialise, is_registered, wrapped
 from ..models.names import read_spec
 from ..models.serialization import prepare_to_run
@@ -16,9 +16,11 @@ from ..models.spec import NetworkSpec, file_name
 from ..paper.recipes import Recipe
 from ..runs.directory import RunDirectory, claim_run_directory
 from ..runs.plugins import import_plugin, import_recorded
+from ..runs.reader import Run, read_run
 from ..runs.tensorboard import require_tensorboard
 from ..runtime import mx
 from ..system.signals import say
+from .callbacks import STOPPED_BY_CALLBACK, functions_of
 from .distributed import join
 from .estimate import estimate
 from .optimizer import make_optimizer
@@ -35,7 +37,8 @@ def fit(
     recipe: Recipe,
     options: RunOptions,
     network: Union[mx.gluon.HybridBlock, Callable[..., Any], None] = None,
-) -> Optional[str]:
+    callbacks: Sequence[Any] = (),
+) -> Optional[Run]:
     """Train a network, and leave a run directory behind.
 
     Parameters
@@ -47,11 +50,17 @@ def fit(
         (batch, 3, height, width) to logits (batch, classes). What is initialised is trained from
         its values. To resume such a run, give the same network again, preferably as a function:
         then its parameters have the same names in every process. Default: ``recipe.model``.
+    callbacks : list
+        Objects with the methods ``on_step(state)``, ``on_epoch(state)`` or both, and functions,
+        which are called as ``on_epoch``. They get a :class:`~.callbacks.StepState` or
+        :class:`~.callbacks.EpochState`. If one returns True, the run is saved and stopped, and
+        can be resumed. In a job of several workers, only the first one's callbacks are called.
 
     Returns
     -------
-    str or None
-        The run's folder; None after an estimate.
+    Run or None
+        The run with its epochs, which is also accepted as the path of its folder. None after an
+        estimate, and on all workers but the first.
 
     Raises
     ------
@@ -59,11 +68,12 @@ def fit(
         For anything that the user can fix: missing data or GPUs, a folder with another run, a loss
         that is not finite.
     Failed
-        For other failures in the middle of a run: a full disk, a damaged record, an MXNet error.
+        For other failures in the middle of a run: a full disk, a damaged record, an MXNet error,
+        an exception in a callback.
     Stopped
         After SIGTERM, SIGHUP or Ctrl-C, once everything is saved.
     """
-    clock = Clock()
+    clock, functions = Clock(), functions_of(callbacks)
     if options.tensorboard:
         require_tensorboard()
     run = RunDirectory(options.run_dir) if options.run_dir and not options.estimate else None
@@ -92,14 +102,23 @@ def fit(
             prepare_to_run(net, devices)
             optimizer = make_optimizer(recipe)
             step = TrainingStep(net, optimizer, devices, options.kv_store, recipe, group)
-            config = configuration(recipe, options, net.spec, prepared, devices, group, plan)
-            config["plugin"] = plugin
+            config = configuration(
+                recipe, options, net.spec, prepared, devices, group, plan, plugin
+            )
             if group.first:
                 announce(recipe, net, run, plan, options, config)
             if run is None:
                 return estimate(step, recipe, prepared, plan, options)
-            Training(recipe, options, prepared, plan, step, run, stop, clock, config).go()
-            return run.path
+            training = Training(
+                recipe, options, prepared, plan, step, run, stop, clock, config, functions
+            )
+            try:
+                training.go()
+            except Stopped as stopped:
+                if stopped.signal != STOPPED_BY_CALLBACK:
+                    raise
+                say(stopped)
+        return read_run(run.path) if group.first else None
     except BrokenPipeError:
         raise  # the reader of the output has gone
     except OSError as error:

@@ -1,7 +1,8 @@
 """How a recipe is run. Each field of :class:`RunOptions` with a help text is also a flag."""
 
+import os
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Union
 
 from ..errors import DMRError
 from ..paper.recipes import KVSTORES
@@ -18,7 +19,7 @@ class RunOptions:
 
     Parameters
     ----------
-    data_dir : str
+    data_dir : str or path-like
         Folder of a prepared set.
     run_dir, resume, seed, gpus, cpus, kv_store, log_steps, checkpoint_steps, checkpoint_minutes, \
 reading_threads, keep, on_nan, plugin, tensorboard, estimate : optional
@@ -30,8 +31,8 @@ reading_threads, keep, on_nan, plugin, tensorboard, estimate : optional
         For a value beyond its limits.
     """
 
-    data_dir: str
-    run_dir: Optional[str] = setting(
+    data_dir: Union[str, "os.PathLike[str]"]
+    run_dir: Union[str, "os.PathLike[str]", None] = setting(
         "folder for log, checkpoints and model; default: the next free runs/SET-MODEL-001",
         default=None,
     )
@@ -88,6 +89,9 @@ reading_threads, keep, on_nan, plugin, tensorboard, estimate : optional
 
     def __post_init__(self):
         check_settings(self)
+        for name in ("data_dir", "run_dir"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, os.fspath(getattr(self, name)))
         if self.resume and not self.run_dir:
             raise DMRError("--resume needs the run to continue: --run-dir RUN")
         if self.gpus is not None:

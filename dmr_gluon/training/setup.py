@@ -18,7 +18,7 @@ from ..version import __version__
 from .flat_parameters import trained_parameters
 
 
-def configuration(recipe, options, spec, prepared, devices, group, plan):
+def configuration(recipe, options, spec, prepared, devices, group, plan, plugin=None):
     """Return the contents of a run's ``config.json``.
 
     Parameters
@@ -30,6 +30,8 @@ def configuration(recipe, options, spec, prepared, devices, group, plan):
     devices : list of Context
     group : WorkerGroup
     plan : Plan
+    plugin : dict, optional
+        As :func:`dmr_gluon.runs.plugins.import_plugin` returns it.
 
     Returns
     -------
@@ -41,6 +43,7 @@ def configuration(recipe, options, spec, prepared, devices, group, plan):
         "recipe": asdict(recipe),
         "unlike_the_paper": {name: list(pair) for name, pair in deviations(recipe).items()},
         "network": asdict(spec),
+        "plugin": plugin,
         "dataset": {
             "name": prepared.name,
             "directory": os.path.abspath(prepared.directory),

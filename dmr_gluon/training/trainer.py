@@ -17,6 +17,7 @@ from ..runs.status import mean_seconds
 from ..runs.tensorboard import TensorBoard
 from ..runtime import mx
 from ..system.signals import say
+from .callbacks import STOPPED_BY_CALLBACK, EpochState
 from .checkpointer import Checkpointer
 from .epoch import StepsOfEpoch
 from .evaluate import evaluate
@@ -31,7 +32,9 @@ _MOST_ROLLBACKS = 3
 class Training(StepsOfEpoch):
     """Train one run from its start, or from its latest checkpoint, to its end."""
 
-    def __init__(self, recipe, options, prepared, plan, step, run, stop, clock, config):
+    def __init__(
+        self, recipe, options, prepared, plan, step, run, stop, clock, config, callbacks=([], [])
+    ):
         self.recipe, self.options, self.prepared, self.plan = recipe, options, prepared, plan
         self.step, self.run, self.stop, self.clock, self.config = step, run, stop, clock, config
         self.group = step.group
@@ -41,6 +44,7 @@ class Training(StepsOfEpoch):
         self.rollbacks = 0
         self.board = None
         self.epochs: List[EpochRecord] = []  # the first worker's, as they are logged
+        self.on_step, self.on_epoch = callbacks if self.group.first else ([], [])
 
     def go(self):
         """Train to the end."""
@@ -145,6 +149,10 @@ class Training(StepsOfEpoch):
             many = len(self.prepared.classes) > 10  # with fewer it says little
             say(epoch_line(values, self.plan.epochs, left, top5=many))
         self.clock.lap("log")
+        if self.on_epoch:
+            with step.averaged(), step.flat.apart():
+                self.ask(self.on_epoch, EpochState(self.epochs[-1], step.net, self.run.path))
+            self.clock.lap("callbacks")
         signal = int(self.group.gather("signal", [self.stop.received]).max())
         if signal and at.epoch < self.plan.epochs:
             self.leave(signal)
@@ -167,13 +175,15 @@ class Training(StepsOfEpoch):
 
     def leave(self, signal):
         """Log the stop and end; everything is saved."""
-        at = self.at
+        at, cause, by = self.at, {"signal": signal}, ""
+        if signal == STOPPED_BY_CALLBACK:
+            cause, by = {"by": "callback"}, " by a callback"
         if self.group.first:
-            done = self.plan.done(at)
-            runlog.append(self.run.log, "stop", signal=signal, epoch=at.epoch, step=done)
+            runlog.append(self.run.log, "stop", **cause, epoch=at.epoch, step=self.plan.done(at))
             self.beat(now=True)
         raise Stopped(
-            signal, f"stopped after {at}, and saved; go on with --run-dir {self.run.path} --resume"
+            signal,
+            f"stopped{by} after {at}, and saved; go on with --run-dir {self.run.path} --resume",
         )
 
     def _go_back(self, trouble):
