@@ -108,7 +108,7 @@ class RecordFile:
         return images, labels
 
 
-def _decode(encoded, upright):
+def _decode(encoded, upright=False):
     """Return the pixels of any encoded image, RGB."""
     if form.is_jpeg(encoded) and not (upright and form.orientation(encoded) != 1):
         try:
