@@ -326,7 +326,7 @@ class TestIndex:
 
     def test_lines_that_are_not_right(self, tiny):
         lines = tiny.read("idx").splitlines(True)
-        wrong = [b"5 x\n", b"\n", b"5\t-9\n", b"", lines[3], b"4" + lines[5][1:], b"5\t7\t1\n"]
+        wrong = [b"5 x\n", b"\n", b"5\t-9\n", lines[3], b"5\t7\t1\n"]
         wrong += [b"7" * 18 + b"\t1\n", b"5\t" + b"9" * 18 + b"\n", b"5\t" + b"9" * 30 + b"\n"]
         for line in wrong:
             tiny.write("idx", b"".join([*lines[:5], line, *lines[6:]]), adopt=True)
@@ -335,6 +335,10 @@ class TestIndex:
 
     def test_an_index_of_other_records(self, tiny):
         lines = tiny.read("idx").splitlines(True)
+        tiny.write("idx", b"".join([*lines[:5], *lines[6:]]), adopt=True)
+        tiny.refused("has 23 records, the manifest says 24")
+        tiny.write("idx", b"".join([*lines[:5], b"4" + lines[5][1:], *lines[6:]]), adopt=True)
+        tiny.refused("record 5 at byte .*its header is damaged, or that of record 5")
         tiny.write("idx", b"".join(lines[:20]), adopt=True)
         tiny.refused("has 20 records, the manifest says 24")
         tiny.write("idx", b"".join([*lines, b"24\t99999\n"]), adopt=True)

@@ -91,7 +91,7 @@ def test_a_record_file_without_its_index_is_refused(script, digits, tmp_path):
     "arguments, words",
     [
         ([], "required: COMMAND; see dmr --help"),
-        (["prepare"], "{digits, folder, cifar10, "),
+        (["prepare"], "{digits, folder, recordio, cifar10, "),
         (["prepare", "digits"], "--out"),
         (["prepare", "folder", "/no-such-folder", "--out", "x"], "has no images"),
         (["prepare", "folder", ".", "--out", "x", "--resize", "0"], "--resize 0"),

@@ -94,7 +94,7 @@ class TestEncoding:
         images = [picture((32, 32), seed) for seed in range(4)]
         with records_of([png.encode(image) for image in images]) as records:
             iterator = mx.io.ImageRecordIter(
-                path_imgrec=records.path, data_shape=(3, 32, 32), batch_size=4
+                path_imgrec=records.paths[0], data_shape=(3, 32, 32), batch_size=4
             )
             found = next(iterator).data[0].asnumpy()
         assert (found == np.stack(images).transpose(0, 3, 1, 2)).all()

@@ -162,7 +162,7 @@ def test_when_it_is_stopped_what_waits_is_not_worked_off(where, tmp_path, monkey
 
     images._make, read = slowly, images.read
     if where == "writing":
-        monkeypatch.setattr(writing._HashedFile, "write", stop)
+        monkeypatch.setattr(writing.HashedFile, "write", stop)
     with pytest.raises(Stopped) as stopped:
         images.write(out)
     assert len(read) < 100

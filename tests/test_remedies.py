@@ -125,6 +125,16 @@ dmr prepare folder images --out o --seed 2
 dmr prepare folder images --out o --test-share 0.2
     says is split; leave out --test-share
     then dmr prepare folder images --out o
+dmr prepare recordio --train data/mine/train.rec --out data/mine
+    says where a later preparation could replace it; choose another --out
+    then dmr prepare recordio --train data/mine/train.rec --out o
+dmr prepare recordio --train data/mine/train.rec --classes x.log --out o
+    says ; name all classes with --classes, or
+    then dmr prepare recordio --train data/mine/train.rec --classes names.txt --out o
+dmr prepare recordio --train data/mine/train.rec --out o && rm data/mine/train.rec && dmr show o
+    says bytes; put it back, or prepare the data set again with --overwrite
+    then dmr prepare recordio --train data/photos/train.rec --out o --overwrite
+    then dmr show o
 dmr prepare folder images/train --out o
     says add some, or, for a tree that is not split into train/ and test/, --test-share 0.2
     then dmr prepare folder images/train --out o --test-share 0.2
@@ -301,6 +311,7 @@ def origin(digits, short_run, plain_bundle, tmp_path_factory):
     (folder / "x.log").write_text(
         "2016-11-25 08:00:00,000 Node[0] Epoch[0] Validation-accuracy=0.9\n"
     )
+    (folder / "names.txt").write_text("a\nb\n")
     (folder / "svhn").mkdir()
     for part in ("train", "extra", "test"):
         pixels = random.randint(0, 256, (32, 32, 3, 20)).astype(np.uint8)

@@ -196,6 +196,8 @@ def _pair_verdict(one, other):
     common = _paths(one.counted) & _paths(other.counted)
     if common:  # the tests need independent samples
         text = f"{len(common)} of the runs are on both sides"
+    elif 0 in images:
+        text = "trained without test images"
     elif None not in images and images[0] != images[1]:
         text = f"tested on {images[0]:,} and on {images[1]:,} images"
     else:

@@ -160,6 +160,8 @@ def _group(runs):
             counted.append(run)
     setup = runs[0].setup
     remarks = [f"{run.name}: {remark}" for run in runs for remark in run.remarks]
+    if setup.images.get("test") == 0:
+        remarks.append("trained without test images; there is no error to compare")
     if published_name(setup.dataset):
         if setup.bn_images not in (None, BN_IMAGES):
             remarks.insert(0, f"BN over {setup.bn_images} images, the paper's over {BN_IMAGES}")

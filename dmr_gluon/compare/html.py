@@ -9,7 +9,6 @@ import json
 import os
 from html import escape
 
-from ..runs.reader import FINISHED
 from ..system.text_tables import counted
 from .figures.drawing import pictures_of
 from .groups import shown
@@ -112,7 +111,7 @@ def _details(group):
             shown(run.setup.seed),
             run.state,
             f"{run.last}/{setup.epochs}",
-            f"{run.final('test_error'):.2f}" if run.state == FINISHED else "-",
+            "-" if run.final("test_error") is None else f"{run.final('test_error'):.2f}",
             reasons.get(run.path, "-"),
         )
         for run in group.runs

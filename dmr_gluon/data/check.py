@@ -5,6 +5,7 @@
 same: prepare the set again. Needs no MXNet.
 """
 
+import functools
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -107,9 +108,9 @@ def check_quickly(prepared):
     DMRError
         At the first problem, naming the file and the record.
     """
-    for split in prepared.splits.values():
+    for file in (file for split in prepared.splits.values() for file in split.files):
         try:
-            _check_headers(split, len(prepared.classes))
+            _check_headers(file, len(prepared.classes))
         except (OSError, form.Broken) as error:
             raise DMRError(
                 f"{error}; prepare the data set again with --overwrite "
@@ -118,7 +119,7 @@ def check_quickly(prepared):
 
 
 def _check_headers(split, classes):
-    """Check the index, the records' headers and the counts of the classes.
+    """Check the index, the records' headers and the counts of the classes of one file.
 
     Returns
     -------
@@ -131,7 +132,7 @@ def _check_headers(split, classes):
         At the first problem.
     OSError
     """
-    offsets = form.read_index(split.index).tolist()
+    numbers, offsets = (column.tolist() for column in form.read_index(split.index))
     if len(offsets) != split.count:
         raise form.Broken(
             f"{split.index} has {len(offsets)} records, the manifest says {split.count}"
@@ -151,7 +152,7 @@ def _check_headers(split, classes):
                 end, _ = form.find_record(file, start, min(limit, offsets[-1]))
                 if end != limit:
                     raise form.Broken(f"it ends at byte {end}, the next one begins at {limit}")
-                per_class[form.read_header(file, start, key, classes)] += 1
+                per_class[form.read_header(file, start, numbers[key], classes)] += 1
             except form.Broken as broken:
                 where = f"{split.records}, record {key} at byte {start}"
                 raise form.Broken(f"{where}: {broken}") from broken
@@ -161,20 +162,18 @@ def _check_headers(split, classes):
 
 
 def _check_split(split: Split, classes, size):
-    """Return the problems of one split: damaged images, or else files that differ."""
+    """Return the problems of one split: those of the first of its files that has any."""
+    found = (_check_file(file, classes, size) for file in split.files)
+    return next(filter(None, found), [])
+
+
+def _check_file(split: Split, classes, size):
+    """Return the problems of one file: damaged images, or else files that differ."""
     offsets, sha256, problems = _check_headers(split, classes), hashlib.sha256(), []
-    bar = tqdm(total=split.count, desc=split.records, unit=" records", disable=None, leave=False)
-    with bar, open(split.records, "rb") as file, ThreadPoolExecutor(usable_cores()) as pool:
-        for first in range(0, split.count, _BLOCK):
-            limits = offsets[first : first + _BLOCK + 1]
-            records = [file.read(end - start) for start, end in zip(limits, limits[1:])]
-            faults = pool.map(_image_fault, records, [size] * len(records))
-            for record in records:
-                sha256.update(record)
-            for key, fault in enumerate(faults, start=first):
-                if fault:
-                    problems.append(f"record {key} at byte {offsets[key]}: {fault}")
-            bar.update(len(records))
+    fault_of = functools.partial(_image_fault, size=size, upright=split.upright)
+    for key, fault in enumerate(examine(split.records, offsets, fault_of, sha256)):
+        if fault:
+            problems.append(f"record {key} at byte {offsets[key]}: {fault}")
     if len(problems) > _MAX_NAMED:
         problems[_MAX_NAMED:] = [f"{len(problems) - _MAX_NAMED} more damaged images"]
     if problems:
@@ -186,13 +185,44 @@ def _check_split(split: Split, classes, size):
     return [f"{path} {differ}" for path in found if found[path] != expected[path]]
 
 
-def _image_fault(record, size) -> Optional[str]:
+def examine(path, offsets, function, sha256):
+    """Read the records of a file in order, and examine them on all cores.
+
+    Parameters
+    ----------
+    path : str
+    offsets : sequence of int
+        Where each record begins, and where the last one ends.
+    function : callable
+        Called with the bytes of a record. Must be thread-safe.
+    sha256 : hash
+        Updated with all bytes.
+
+    Yields
+    ------
+    object
+        What the function returns for each record.
+    """
+    count = len(offsets) - 1
+    bar = tqdm(total=count, desc=path, unit=" records", disable=None, leave=False)
+    with bar, open(path, "rb") as file, ThreadPoolExecutor(usable_cores()) as pool:
+        for first in range(0, count, _BLOCK):
+            limits = offsets[first : first + _BLOCK + 1]
+            records = [file.read(end - start) for start, end in zip(limits, limits[1:])]
+            results = pool.map(function, records)
+            for record in records:
+                sha256.update(record)
+            yield from results
+            bar.update(len(records))
+
+
+def _image_fault(record, size, upright) -> Optional[str]:
     """Return the fault of a record's image, or None."""
     try:
         _, image = form.split_record(record)
     except form.Broken as broken:
         return str(broken)
-    pixels = form.decode(image)
+    pixels = form.decode(image, upright)
     if pixels is None:
         return "its image cannot be decoded"
     height, width = pixels.shape[:2]

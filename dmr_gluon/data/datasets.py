@@ -1,7 +1,8 @@
 """Open prepared data sets.
 
 A prepared set is a folder with ``manifest.json`` and, for each split, a RecordIO file
-and its index. Needs no MXNet.
+and its index. RecordIO made by im2rec stays where it is: the manifest has its absolute
+path. Needs no MXNet.
 """
 
 import json
@@ -23,9 +24,11 @@ _AGAIN = "prepare the data set again with --overwrite"
 
 @dataclass(frozen=True)
 class Split:
-    """One RecordIO file and its index (paths), with their SHA-256.
+    """One RecordIO file and its index (paths), with their SHA-256; or several such parts.
 
-    ``count`` images, of which ``per_class[i]`` have the label i.
+    ``count`` images, of which ``per_class[i]`` have the label i. A split in several parts has no
+    paths of its own; its images are those of the parts, one part after the other. ``upright``:
+    rotate images as EXIF says while reading; sets that are copied were rotated in preparation.
     """
 
     records: str
@@ -34,6 +37,13 @@ class Split:
     per_class: Tuple[int, ...]
     sha256: str
     index_sha256: str = ""
+    upright: bool = False
+    parts: Tuple["Split", ...] = ()
+
+    @property
+    def files(self) -> Tuple["Split", ...]:
+        """The parts; the split itself if it is one file."""
+        return self.parts or (self,)
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,8 @@ class RecordDataset:
     image_size : tuple of int, optional
         (height, width), if it is the same for all images.
     splits : dict of Split
-        ``train`` and ``test``; also ``validation`` in SVHN's split of the paper.
+        ``train`` and ``test``; also ``validation`` in SVHN's split of the paper. A set made from
+        RecordIO may lack ``test``; it is for training only.
     official : dict, optional
         How an official set was identified: ``known_by`` is ``content`` (then ``digests`` has those
         of its splits), ``archives`` (by their MD5) or ``counts``.
@@ -73,6 +84,10 @@ class RecordDataset:
     official: Optional[Dict[str, Any]] = None
     words: Optional[Tuple[str, ...]] = None
     fit: Optional[str] = None
+
+    def count(self, name: str) -> int:
+        """Return the number of images of a split, 0 if the set does not have it."""
+        return self.splits[name].count if name in self.splits else 0
 
     def split(self, name: str) -> Split:
         """Return one split by name."""
@@ -190,6 +205,16 @@ def _dataset_of(manifest, directory):
 
 def _split_of(entry, directory):
     """Build a split from its entry in the manifest, after checking the sizes of its files."""
+    if "parts" in entry:
+        parts = tuple(_split_of(part, directory) for part in entry["parts"])
+        return Split(
+            records="",
+            index="",
+            count=sum(part.count for part in parts),
+            per_class=tuple(map(sum, zip(*(part.per_class for part in parts)))),
+            sha256="+".join(part.sha256 for part in parts),
+            parts=parts,
+        )
     paths = {}
     for key in ("records", "index"):
         path = paths[key] = os.path.join(directory, entry[key]["file"])
@@ -197,12 +222,14 @@ def _split_of(entry, directory):
         size = os.path.getsize(path) if os.path.isfile(path) else None
         if size != expected:
             found = "is missing" if size is None else f"has {size} bytes"
-            raise DMRError(f"{path} {found}, the manifest says {expected} bytes; {_AGAIN}")
+            back = "put it back, or " if size is None and os.path.isabs(entry[key]["file"]) else ""
+            raise DMRError(f"{path} {found}, the manifest says {expected} bytes; {back}{_AGAIN}")
     return Split(
         count=int(entry["count"]),
         per_class=tuple(map(int, entry["per_class"])),
         sha256=entry["records"]["sha256"],
         index_sha256=entry["index"]["sha256"],
+        upright=bool(entry.get("upright")),
         **paths,
     )
 

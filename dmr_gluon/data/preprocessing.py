@@ -123,6 +123,8 @@ class _Images:
 class PreparedImages(_Images):
     """Images of a prepared set, preprocessed as in evaluation.
 
+    Without a test split, training images are used instead.
+
     Parameters
     ----------
     prepared : RecordDataset
@@ -136,12 +138,14 @@ class PreparedImages(_Images):
     def __init__(self, prepared, recipe, count=None):
         self._prepared = prepared
         self._recipe = replace(recipe, batch_size=batch_size(recipe.image_size))
-        whole = prepared.split("test").count
+        self._test = "test" if prepared.count("test") else "train"
+        whole = prepared.count(self._test)
         self.count = whole if count is None else min(count, whole)
-        self.origin = f"the first test image of {prepared.name}"
+        kind = "test" if self._test == "test" else "training"
+        self.origin = f"the first {kind} image of {prepared.name}"
 
     def _batches(self, split, count):
-        left = count
+        left, split = count, self._test if split == "test" else split
         for data, labels in evaluation_batches(self._prepared, self._recipe, split):
             yield data[:left], labels[:left]
             left -= len(data)

@@ -1,5 +1,6 @@
-"""Read images from a RecordIO file in any order, ahead of their use. Needs no MXNet."""
+"""Read images from RecordIO files in any order, ahead of their use. Needs no MXNet."""
 
+import contextlib
 import os
 from collections import deque, namedtuple
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ Batch = namedtuple("Batch", "data label")
 #: Values that one thread prepares at a time, about: 64 images of 32x32.
 _BLOCK = 64 * 3 * 32 * 32
 #: What a damaged index or record raises: offsets beyond any file, memory or integer.
-_DAMAGE = (ValueError, OverflowError, OSError, MemoryError)
+_DAMAGE = (IndexError, ValueError, OverflowError, OSError, MemoryError)
 #: Batches that are prepared before they are asked for.
 _AHEAD = 3
 
@@ -39,19 +40,27 @@ class RecordFile:
     """
 
     def __init__(self, split):
-        self.path = split.records
-        try:
-            self._offsets = form.read_index(split.index)
-            self._file = open(split.records, "rb", buffering=0)  # noqa: SIM115, closed by __exit__
-        except (OSError, form.Broken) as error:
-            raise DMRError(f"{error}; prepare the data set again with --overwrite") from error
-        self._offsets = np.append(self._offsets, os.fstat(self._file.fileno()).st_size)
+        self.paths = [part.records for part in split.files]
+        self._upright = split.files[0].upright
+        self._files, places = [], []
+        with contextlib.ExitStack() as opened:
+            try:
+                for number, part in enumerate(split.files):
+                    _, offsets = form.read_index(part.index)
+                    file = opened.enter_context(open(part.records, "rb", buffering=0))
+                    ends = np.append(offsets[1:], os.fstat(file.fileno()).st_size)[: len(offsets)]
+                    places.append(np.stack([np.full_like(offsets, number), offsets, ends], axis=1))
+                    self._files.append(file.fileno())
+            except (OSError, form.Broken) as error:
+                raise DMRError(f"{error}; prepare the data set again with --overwrite") from error
+            self._opened = opened.pop_all()
+        self._places = np.concatenate(places)  # of each record: its file, offset and end
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self._file.close()
+        self._opened.close()
 
     def images(self, numbers):
         """Return images and their labels. Thread-safe.
@@ -71,20 +80,20 @@ class RecordFile:
         DMRError
             If a record is damaged or missing.
         """
-        images, labels, plain = [None] * len(numbers), [], {}
+        images, labels, plain, file = [None] * len(numbers), [], {}, 0
         for place, number in enumerate(numbers):
             try:
-                start, end = self._offsets[number : number + 2].tolist()
-                record = os.pread(self._file.fileno(), end - start, start)
+                file, start, end = self._places[number].tolist()
+                record = os.pread(self._files[file], end - start, start)
                 label, encoded = form.split_record(record)
                 size, rows = png.rows_of(encoded)
                 if size is None:
-                    images[place] = _decode(encoded)
+                    images[place] = _decode(encoded, self._upright)
                 else:
                     plain.setdefault(size, []).append((place, rows))
             except (form.Broken, *_DAMAGE) as error:
                 raise DMRError(
-                    f"{self.path} is damaged: record {number} cannot be read "
+                    f"{self.paths[file]} is damaged: record {number} cannot be read "
                     f"({getattr(error, 'strerror', None) or error}); prepare the data set again "
                     f"with --overwrite ('dmr check' says more)"
                 ) from error
@@ -99,15 +108,15 @@ class RecordFile:
         return images, labels
 
 
-def _decode(encoded):
+def _decode(encoded, upright=False):
     """Return the pixels of any encoded image, RGB."""
-    if form.is_jpeg(encoded):
+    if form.is_jpeg(encoded) and not (upright and form.orientation(encoded) != 1):
         try:
             # The same pixels as OpenCV's; photographs in half of the time.
             return simplejpeg.decode_jpeg(encoded)
         except (ValueError, MemoryError):
             pass  # OpenCV reads some JPEGs that simplejpeg refuses
-    image = form.decode(encoded)
+    image = form.decode(encoded, upright)
     if image is None:
         raise form.Broken("its image cannot be decoded")
     return image

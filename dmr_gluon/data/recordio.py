@@ -69,7 +69,7 @@ def index_line(number, offset):
 
 
 def read_index(path):
-    """Return the offsets of the records from an index.
+    """Return the numbers and the offsets of the records from an index.
 
     Parameters
     ----------
@@ -77,13 +77,13 @@ def read_index(path):
 
     Returns
     -------
-    numpy.ndarray
-        int64, increasing.
+    numpy.ndarray, numpy.ndarray
+        int64; the offsets are increasing.
 
     Raises
     ------
     Broken
-        If the lines are not those of records 0, 1, 2, ... in the order of the file.
+        If the lines are not a number and an offset each, in the order of the file.
     OSError
     """
     with open(path, "rb") as file:
@@ -92,10 +92,10 @@ def read_index(path):
         raise Broken(f"{path} is damaged")
     numbers = np.fromstring(content, np.int64, sep=" ")
     keys, offsets = numbers[::2], numbers[1::2]
-    in_order = len(keys) == len(offsets) == content.count(b"\n")
-    if not in_order or (keys != np.arange(len(keys))).any() or (np.diff(offsets) <= 0).any():
+    whole = len(keys) == len(offsets) == content.count(b"\n")
+    if not whole or (np.diff(offsets) <= 0).any():
         raise Broken(f"{path} is damaged")
-    return offsets
+    return keys, offsets
 
 
 def read_at(file, position, length):
@@ -168,6 +168,38 @@ def read_header(file, position, number, classes):
     return int(label)
 
 
+def read_any_header(file, position):
+    """Return the number and the label in the header of a record that another program wrote.
+
+    Parameters
+    ----------
+    file : file
+    position : int
+        Where the record begins; :func:`find_record` has found it.
+
+    Returns
+    -------
+    int, int
+
+    Raises
+    ------
+    Broken
+        If the record has several labels, or its label is no class.
+    """
+    content = read_at(file, position + _HEAD.size, _HEADER.size)
+    flag, label, number, second = _HEADER.unpack(content)
+    if second or number >> 63 or flag >> 16:
+        raise Broken("its header is damaged")
+    if flag:
+        raise Broken(
+            f"it has a list of labels ({flag}), but training needs one number "
+            f"(im2rec without --pack-label)"
+        )
+    if not (0 <= label < _MAX_LABEL and label == int(label)):  # NaN fails too
+        raise Broken(f"its label {label:.7g} is not a whole number from 0 on")
+    return number, int(label)
+
+
 def split_record(record):
     """Split the bytes of one record into its label and its encoded image (a view).
 
@@ -192,15 +224,15 @@ def split_record(record):
     return int(label), memoryview(content)[_HEADER.size :]
 
 
-def decode(image):
+def decode(image, upright=False):
     """Decode an image.
-
-    EXIF is ignored, as by ImageRecordIter and the reference pipelines: ``dmr prepare`` has already
-    turned the images upright.
 
     Parameters
     ----------
     image : bytes-like
+    upright : bool
+        Rotate it as EXIF says. Default: ignore EXIF, because ``dmr prepare`` has already rotated
+        the images that it writes.
 
     Returns
     -------
@@ -208,8 +240,8 @@ def decode(image):
         (height, width, 3) of uint8, RGB; None if it cannot be decoded.
     """
     try:
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        pixels = cv2.imdecode(np.frombuffer(image, np.uint8), flags)
+        flags = 0 if upright else cv2.IMREAD_IGNORE_ORIENTATION
+        pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR | flags)
     except (cv2.error, MemoryError):  # no bytes, for instance, or a size beyond OpenCV's limit
         return None
     return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)

@@ -43,15 +43,17 @@ def draw(prepared, recipe=None, seed=1, epoch=1):
     recipe = replace(recipe or recipe_of(prepared), batch_size=ROWS * COLUMNS)
     halves = {
         f"training, epoch {epoch}, seed {seed}": training_batches(prepared, recipe, seed, epoch),
-        "evaluation": evaluation_batches(prepared, recipe),
     }
+    if prepared.count("test"):
+        halves["evaluation"] = evaluation_batches(prepared, recipe)
     preparation = Preparation(recipe.image_size, prepared.mean, prepared.std)
     classes = prepared.words or prepared.classes
     names = [name if len(name) <= 14 else name[:13] + "…" for name in map(letters, classes)]
-    figure = Figure(figsize=(13, 7.6), dpi=100, constrained_layout=True)
+    figure = Figure(figsize=(6.5 * len(halves), 7.6), dpi=100, constrained_layout=True)
     about = f"{letters(prepared.name)}: {len(classes)} classes, recipe {recipe.name}"
     figure.suptitle(about)
-    for half, (title, batches) in zip(figure.subfigures(1, 2), halves.items()):
+    (areas,) = figure.subfigures(1, len(halves), squeeze=False)
+    for half, (title, batches) in zip(areas, halves.items()):
         batch = next(iter(batches))
         batches.close()
         half.suptitle(title, fontsize=11)

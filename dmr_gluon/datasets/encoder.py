@@ -182,11 +182,8 @@ def _encoded(source, content, pixels, encoding):
         if frame is not None and content[frame + 9] == 4:  # colour components
             oddities.append("CMYK, encoded anew as RGB")  # not every decoder reads CMYK
             keep = False
-        if from_jpeg and not predict_onnx.is_complete_jpeg(content):
-            oddities.append("a JPEG without its end")
-        if form.orientation(content) != 1:
-            oddities.append(_TURNED if encoding.upright else _LYING)
-            keep = keep and not encoding.upright
+        oddities += oddities_of(content, encoding.upright)
+        keep = keep and _TURNED not in oddities
         if not from_jpeg and source.name.lower().endswith((".jpg", ".jpeg")):
             oddities.append("named JPEG, but of another format")
     count = resized.shape[0] * resized.shape[1]
@@ -203,9 +200,25 @@ def _encoded(source, content, pixels, encoding):
         data = _compressed(resized, ".png", cv2.IMWRITE_PNG_COMPRESSION, 9)
     else:
         data = png.encode(resized)
-    mean, std = (part[:, 0] for part in cv2.meanStdDev(resized))
+    return measured(source.label, data, resized, oddities)
+
+
+def oddities_of(content, upright):
+    """Return the oddities of an image file, for the manifest."""
+    oddities = []
+    if form.is_jpeg(content) and not predict_onnx.is_complete_jpeg(content):
+        oddities.append("a JPEG without its end")
+    if form.orientation(content) != 1:
+        oddities.append(_TURNED if upright else _LYING)
+    return oddities
+
+
+def measured(label, data, pixels, oddities):
+    """Return an encoded image with the statistics of its pixels (height, width, 3)."""
+    count = pixels.shape[0] * pixels.shape[1]
+    mean, std = (part[:, 0] for part in cv2.meanStdDev(pixels))
     squares = count * (std**2 + mean**2)
-    return Encoded(source.label, data, resized.shape[:2], count * mean, squares, tuple(oddities))
+    return Encoded(label, data, pixels.shape[:2], count * mean, squares, tuple(oddities))
 
 
 def _compressed(pixels, extension, *options):

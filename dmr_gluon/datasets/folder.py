@@ -50,15 +50,8 @@ def prepare_folder(
         If the tree has another form, an image is unreadable, the name is no file name or reserved,
         or ``out`` holds something else.
     """
-    from .registry import DATASETS  # imports this module
-
     source = os.path.abspath(source)
-    name = name or os.path.basename(source)
-    if name in DATASETS or not is_plain(name):
-        raise DMRError(
-            f"{name!r} is reserved for an official data set or is not a file name; give another "
-            f"with --name"
-        )
+    name = own_name(name or os.path.basename(source))
     if test_share is not None:
         found = _split_sources(source, encoding, test_share, 1 if seed is None else seed)
     elif seed is not None:
@@ -68,6 +61,18 @@ def prepare_folder(
     classes, sources, fingerprint = found
     more = {"fit": encoding.fit} if encoding.exact else {}
     return write_set(name, fingerprint, lambda: (classes, sources, more), out, encoding, overwrite)
+
+
+def own_name(name):
+    """Return the name of a user's own set; refuse an official set's, and what is no file name."""
+    from .registry import DATASETS  # imports this module
+
+    if name in DATASETS or not is_plain(name):
+        raise DMRError(
+            f"{name!r} is reserved for an official data set or is not a file name; give another "
+            f"with --name"
+        )
+    return name
 
 
 def folder_sources(source, encoding, test="test"):

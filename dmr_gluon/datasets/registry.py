@@ -7,9 +7,11 @@ from .cifar import CIFAR10, CIFAR100
 from .digits import DIGITS
 from .folder import FOLDER
 from .imagenet import IMAGENET
+from .recordio import RECORDIO
 from .svhn import SVHN
 
-DATASETS = {entry.name: entry for entry in (DIGITS, FOLDER, CIFAR10, CIFAR100, SVHN, IMAGENET)}
+_ALL = DIGITS, FOLDER, RECORDIO, CIFAR10, CIFAR100, SVHN, IMAGENET
+DATASETS = {entry.name: entry for entry in _ALL}
 
 
 def preparing_command(directory, name=None):
@@ -26,7 +28,7 @@ def preparing_command(directory, name=None):
     str
     """
     called = name or os.path.basename(os.path.abspath(directory))
-    if called in DATASETS and called != "folder":
+    if called in DATASETS and called not in (FOLDER.name, RECORDIO.name):
         what = called
     else:
         what = f"folder SRC --name {quoted(name)}" if name else "folder SRC"

@@ -6,6 +6,7 @@ complete set or none. The same command then skips finished splits and completes 
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -33,7 +34,7 @@ WORK, _FINISHED = ".preparing", "finished.json"
 _PATIENCE = 5
 
 
-def write_set(name, fingerprint, read, out, encoding, overwrite):
+def write_set(name, fingerprint, read, out, encoding, overwrite, write_split=None):
     """Write all splits and the manifest, unless the same set is there already.
 
     Parameters
@@ -49,6 +50,10 @@ def write_set(name, fingerprint, read, out, encoding, overwrite):
     encoding : Encoding
     overwrite : bool
         Replace another prepared set.
+    write_split : function, optional
+        Writes a split in another way: called with the path of its files without extension, the
+        number of classes, and what ``read`` returned for the split. Returns what
+        :meth:`Statistics.describe` does. Default: encode the images.
 
     Returns
     -------
@@ -73,7 +78,8 @@ def write_set(name, fingerprint, read, out, encoding, overwrite):
         versions = {"dmr_gluon": __version__, "numpy": np.__version__, "opencv": cv2.__version__}
         key = {"dataset": name, "fingerprint": fingerprint, "versions": versions}
         work = os.path.join(out, WORK)
-        splits = _write_splits(classes, sources, work, encoding, key)
+        write_split = write_split or functools.partial(_encode_split, encoding=encoding)
+        splits = _write_splits(len(classes), sources, work, write_split, key)
         sizes = [split["image_size"] for split in splits.values()]
         oddities = sum((Counter(split["oddities"]) for split in splits.values()), Counter())
         manifest = {
@@ -143,7 +149,7 @@ def _is_there(name, fingerprint, out):
     return True
 
 
-def _write_splits(classes, sources, work, encoding, key):
+def _write_splits(classes, sources, work, write_split, key):
     """Write all splits that no earlier run with the same key has finished; describe each."""
     path, finished = os.path.join(work, _FINISHED), {}
     with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8") as file:
@@ -157,8 +163,7 @@ def _write_splits(classes, sources, work, encoding, key):
             if split in finished:
                 print(f"{split}: finished by an earlier run")
                 continue
-            with contextlib.closing(encode_all(images, encoding, split)) as encoded:
-                finished[split] = _write_split(os.path.join(work, split), len(classes), encoded)
+            finished[split] = write_split(os.path.join(work, split), classes, images)
             write_atomically(path, json.dumps([key, finished]))
     except BaseException as error:
         # Images that are replaced make another set; an unfinished split may fill the disk.
@@ -168,37 +173,54 @@ def _write_splits(classes, sources, work, encoding, key):
     return finished
 
 
-def _write_split(path, classes, encoded):
-    """Write PATH.rec and PATH.idx; return the manifest's entry and statistics."""
-    per_class, pixels, total, squares = [0] * classes, 0, 0.0, 0.0
-    sizes, oddities = set(), Counter()
-    with _HashedFile(f"{path}.rec") as records, _HashedFile(f"{path}.idx") as index:
+def _encode_split(path, classes, images, encoding):
+    """Encode images; write PATH.rec and PATH.idx; return the manifest's entry and statistics."""
+    statistics, encoded = Statistics(classes), encode_all(images, encoding, os.path.basename(path))
+    with contextlib.closing(encoded), HashedFile(f"{path}.rec") as records, HashedFile(
+        f"{path}.idx"
+    ) as index:
         for number, image in enumerate(encoded):
             index.write(form.index_line(number, records.bytes))
             records.write(form.record(image.label, number, image.data))
-            per_class[image.label] += 1
-            pixels += image.size[0] * image.size[1]
-            total, squares = total + image.total, squares + image.squares
-            sizes.add(image.size)
-            oddities.update(image.oddities)
-    mean = total / pixels
-    variance = np.maximum(squares / pixels - mean**2, 0)
-    std = np.where(variance > 0, np.sqrt(variance), 1.0)  # a constant channel is not scaled
-    return {
-        "entry": {
-            "count": sum(per_class),
-            "per_class": per_class,
-            "records": records.entry(),
-            "index": index.entry(),
-        },
-        "mean": [round(float(value), 3) for value in mean],
-        "std": [round(float(value), 3) for value in std],
-        "image_size": list(sizes.pop()) if len(sizes) == 1 else None,
-        "oddities": oddities,
-    }
+            statistics.add(image)
+    return statistics.describe(records=records.entry(), index=index.entry())
 
 
-class _HashedFile:
+class Statistics:
+    """Count and measure the images of a split.
+
+    Parameters
+    ----------
+    classes : int
+    """
+
+    def __init__(self, classes):
+        self.per_class, self.pixels, self.total, self.squares = [0] * classes, 0, 0.0, 0.0
+        self.sizes, self.oddities = set(), Counter()
+
+    def add(self, image):
+        """Add one :class:`~.encoder.Encoded`."""
+        self.per_class[image.label] += 1
+        self.pixels += image.size[0] * image.size[1]
+        self.total, self.squares = self.total + image.total, self.squares + image.squares
+        self.sizes.add(image.size)
+        self.oddities.update(image.oddities)
+
+    def describe(self, **files):
+        """Return the split's entry in the manifest, with these files, and its statistics."""
+        mean = self.total / self.pixels
+        variance = np.maximum(self.squares / self.pixels - mean**2, 0)
+        std = np.where(variance > 0, np.sqrt(variance), 1.0)  # a constant channel is not scaled
+        return {
+            "entry": {"count": sum(self.per_class), "per_class": self.per_class, **files},
+            "mean": [round(float(value), 3) for value in mean],
+            "std": [round(float(value), 3) for value in std],
+            "image_size": list(*self.sizes) if len(self.sizes) == 1 else None,
+            "oddities": self.oddities,
+        }
+
+
+class HashedFile:
     """Write a file and hash it in one pass; a context manager that ends with the file on disk."""
 
     def __init__(self, path):
@@ -230,9 +252,12 @@ def _publish(out):
     if not os.path.exists(os.path.join(work, MANIFEST)):
         return
     with contextlib.suppress(DMRError):  # there is no set, or a damaged one
-        for split in open_prepared(out).splits.values():
-            os.remove(split.records)
-            os.remove(split.index)
+        open_prepared(out)
+        for split in read_manifest(out)["splits"].values():
+            for part in split.get("parts", [split]):
+                for file in (part["records"]["file"], part["index"]["file"]):
+                    if not os.path.isabs(file):  # im2rec's own files stay
+                        os.remove(os.path.join(out, file))
     for path in (os.path.join(work, _FINISHED), os.path.join(out, MANIFEST)):
         with contextlib.suppress(FileNotFoundError):
             os.remove(path)

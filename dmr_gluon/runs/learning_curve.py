@@ -156,7 +156,8 @@ def learning_curve(folders):
         look = style(number, turn)
         options = {"color": look.colour, "linestyle": look.line, "marker": look.marker}
         options.update(markevery=max(1, len(run.epochs) // 10), markersize=3.5, linewidth=1.2)
-        error = f"{run.epochs[run.last].test_error:.2f}% after epoch {run.last}"
+        error = run.epochs[run.last].test_error
+        error = "no test images" if error is None else f"{error:.2f}% after epoch {run.last}"
         setup = run.setup
         label = f"{run.name}: {setup.network}, {setup.dataset}, seed {setup.seed}, {error}"
         left.plot(*run.series("train_loss"), **options)

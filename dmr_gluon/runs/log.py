@@ -15,11 +15,13 @@ event         fields
 ``steps``     means since the start of an epoch (``--log-steps``): ``epoch``
               (from 1), ``step`` (within the epoch, from 1), ``images``,
               ``train_loss``, ``train_error``
-``epoch``     the fields of :class:`EpochRecord`; in float16 also ``loss_scale``
-              and ``skipped_steps``, whose gradients were not finite
+``epoch``     the fields of :class:`EpochRecord`, without those of tests if there are
+              no test images; in float16 also ``loss_scale`` and ``skipped_steps``,
+              whose gradients were not finite
 ``end``       totals over all epochs: ``epochs``, ``seconds``, ``seconds_by``
               activity, ``images_per_second_overall``; ``test_error`` of the last
-              epoch; ``best``: epoch and error of the best one
+              epoch; ``best``: epoch and error of the best one (of the last one, and
+              null, without test images)
 ``failed``    ``reason``: why the training process ended; written by ``dmr train``
 ============  ==================================================================
 
@@ -39,7 +41,7 @@ from ..system.files import write_atomically
 #: Numbers required on a line; earlier versions did not write the other fields.
 _REQUIRED = {
     "steps": ("epoch", "step", "images", "train_loss", "train_error"),
-    "epoch": ("epoch", "images", "train_loss", "train_error", "test_loss", "test_error"),
+    "epoch": ("epoch", "images", "train_loss", "train_error"),
 }
 
 
@@ -173,6 +175,8 @@ def _is_event(event):
         return False
     numbers = [event.get(name) for name in _REQUIRED.get(event["event"], ())]
     if event["event"] == "epoch":
+        if "test_loss" in event or "test_error" in event:
+            numbers += event.get("test_loss"), event.get("test_error")
         seconds = event.get("seconds")
         numbers += seconds.values() if isinstance(seconds, dict) else [None]
     return all(type(n) in (int, float) and math.isfinite(n) and n >= 0 for n in numbers)

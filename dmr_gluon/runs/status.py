@@ -91,10 +91,11 @@ def _read(path):
     values = {"epoch": run.last, "epochs": run.setup.epochs, "last_activity": run.updated}
     if records:
         last = records[-1]
+        errors = [record.test_error for record in records if record.test_error is not None]
         values.update(
             train_loss=last.train_loss,
             test_error=last.test_error,
-            best_error=min(record.test_error for record in records),
+            best_error=min(errors, default=None),
             top5_error=last.test_top5_error,
             images_per_second=last.images_per_second,
             seconds_left=mean_seconds(records) * (run.setup.epochs - last.epoch),

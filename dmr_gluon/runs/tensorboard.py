@@ -84,7 +84,9 @@ class TensorBoard:
             If it cannot be written.
         """
         curves = [
-            self._summary.Value(tag=tag, simple_value=values[field]) for tag, field in TAGS.items()
+            self._summary.Value(tag=tag, simple_value=values[field])
+            for tag, field in TAGS.items()
+            if field in values  # without test images, there are no tests
         ]
         self._write(values["step"], summary=self._summary(value=curves))
 

@@ -45,7 +45,7 @@ def estimate(step, recipe, prepared, plan, options):
             [step.net(part) for part in parts]
             mx.nd.waitall()
     per_batch = time.monotonic() - started
-    test = prepared.split("test").count / (len(label) * group.count)
+    test = prepared.count("test") / (len(label) * group.count)
     per_epoch = min(plan.batch * plan.per_epoch, plan.count)
     training = per_epoch / plan.per_epoch / rate * plan.total
     evaluation = per_batch * test * plan.epochs

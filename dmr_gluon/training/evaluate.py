@@ -109,7 +109,7 @@ def evaluate(
     *seen, wrong, wrong_top5, loss = group.sum("evaluation", counts)
     if tuple(seen) != prepared.split(split).per_class:
         raise DMRError(
-            f"{prepared.split(split).records}: its labels are not those that the manifest "
+            f"{prepared.directory}: the labels of {split} are not those that the manifest "
             f"counts; prepare the data set again"
         )
     return Evaluation(total, int(wrong), int(wrong_top5), float(loss) / total)

@@ -48,14 +48,23 @@ def progress_bar(title, total, done=0, shown=True):
 
 def epoch_line(values, epochs, seconds_left, top5=False):
     """Format one epoch's log event as a line."""
-    top5 = f"top-5 {values['test_top5_error']:.2f}%  " if top5 else ""
+    tested = f"test error {values['test_error']:.2f}%  " if "test_error" in values else ""
+    if tested and top5:
+        tested += f"top-5 {values['test_top5_error']:.2f}%  "
     skipped = f"skipped {values['skipped_steps']}  " if values.get("skipped_steps") else ""
     return (
         f"epoch {values['epoch']:>{len(str(epochs))}}/{epochs}  lr {values['lr']:g}  "
         f"train loss {values['train_loss']:.4f} error {values['train_error']:.2f}%  "
-        f"test error {values['test_error']:.2f}%  {top5}{skipped}"
+        f"{tested}{skipped}"
         f"{speed(values['images_per_second_overall'])} img/s  left {duration(seconds_left)}"
     )
+
+
+def last_error(record):
+    """Name the error of an :class:`EpochRecord`: the test error if there is one."""
+    if record.test_error is None:
+        return f"training error {record.train_error:.2f}% (no test images)"
+    return f"test error {record.test_error:.2f}%"
 
 
 class Clock:

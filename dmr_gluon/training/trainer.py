@@ -22,7 +22,7 @@ from .checkpointer import Checkpointer
 from .epoch import StepsOfEpoch
 from .evaluate import evaluate
 from .identity import changes_at_resume
-from .progress import duration, epoch_line, speed
+from .progress import duration, epoch_line, last_error, speed
 from .state import NotFinite, TrainingState
 
 #: Rollbacks after which a run gives up.
@@ -108,14 +108,7 @@ class Training(StepsOfEpoch):
         if not at.averaged:
             self.checkpointer.average_running_statistics()
             at.averaged = True
-        threads = self.options.reading_threads
-        with step.averaged(), step.flat.apart():
-            evaluation = evaluate(
-                step.net, self.prepared, self.recipe, step.devices, "test", self.group, threads
-            )
-        self.clock.lap("evaluate")
-        if not math.isfinite(evaluation.loss):
-            raise NotFinite(f"the test loss is {evaluation.loss} after epoch {epoch}")
+        tested = self._test(epoch) if self.prepared.count("test") else {}
         parameters = self.checkpointer.digest()
         self.clock.lap("save")
         seconds = self.clock.rounded()
@@ -126,9 +119,7 @@ class Training(StepsOfEpoch):
             "lr": at.lr,
             "images": at.images,
             **at.means(),
-            "test_loss": evaluation.loss,
-            "test_error": evaluation.error,
-            "test_top5_error": evaluation.top5_error,
+            **tested,
             "parameters_sha256": parameters,
             "seconds": seconds,
             "images_per_second": round(at.images / max(1e-3, seconds["train"]), 1),
@@ -139,8 +130,9 @@ class Training(StepsOfEpoch):
             step.loss_scale.skipped = 0
         self.at = at = at.next_epoch()
         at.values = values
-        if at.best is None or values["test_error"] < at.best["test_error"]:
-            at.best = {"epoch": epoch, "test_error": values["test_error"]}
+        error = values.get("test_error")  # without test images, the last epoch counts as the best
+        if at.best is None or error is None or error < at.best["test_error"]:
+            at.best = {"epoch": epoch, "test_error": error}
         self.save()
         if self.group.first:
             self.checkpointer.save_model(at)
@@ -156,6 +148,22 @@ class Training(StepsOfEpoch):
         signal = int(self.group.gather("signal", [self.stop.received]).max())
         if signal and at.epoch < self.plan.epochs:
             self.leave(signal)
+
+    def _test(self, epoch):
+        """Evaluate on the test images; return the results for the line of the epoch."""
+        step, threads = self.step, self.options.reading_threads
+        with step.averaged(), step.flat.apart():
+            evaluation = evaluate(
+                step.net, self.prepared, self.recipe, step.devices, "test", self.group, threads
+            )
+        self.clock.lap("evaluate")
+        if not math.isfinite(evaluation.loss):
+            raise NotFinite(f"the test loss is {evaluation.loss} after epoch {epoch}")
+        return {
+            "test_loss": evaluation.loss,
+            "test_error": evaluation.error,
+            "test_top5_error": evaluation.top5_error,
+        }
 
     def _log_epoch(self, values):
         runlog.append(self.run.log, "epoch", **values)
@@ -220,7 +228,7 @@ class Training(StepsOfEpoch):
         for record in self.epochs:
             seconds.update(record.seconds)
         whole, images = sum(seconds.values()), sum(record.images for record in self.epochs)
-        error = self.epochs[-1].test_error
+        last = self.epochs[-1]
         runlog.append(
             self.run.log,
             "end",
@@ -228,7 +236,7 @@ class Training(StepsOfEpoch):
             seconds=round(whole, 1),
             seconds_by={name: round(value, 1) for name, value in seconds.items()},
             images_per_second_overall=round(images / whole, 1),
-            test_error=error,
+            test_error=last.test_error,
             best=self.at.best,
         )
         picture = plots.draw_curve_of(self.run)
@@ -236,7 +244,7 @@ class Training(StepsOfEpoch):
             os.remove(self.run.file("progress.json"))
         shares = ", ".join(f"{name} {value / whole:.1%}" for name, value in seconds.most_common())
         say(
-            f"done: test error {error:.2f}% after {len(self.epochs)} epochs, "
+            f"done: {last_error(last)} after {len(self.epochs)} epochs, "
             f"{speed(images / whole)} training images per second with evaluation and saving "
             f"included, {duration(whole)} in all\n"
             f"time: {shares}\n"

@@ -54,7 +54,8 @@ def draw_curves(groups, colours):
             _limit(axes, measure, setup.epochs)
         if layers:
             row[0].set_title(f"L = {layers:g}", loc="left")
-        row[-1].legend(loc="upper right")  # where falling curves leave room
+        axes = row[-1] if row[-1].get_lines() else row[0]  # without test images
+        axes.legend(loc="upper right")  # where falling curves leave room
     for axes in grid[-1]:
         axes.set_xlabel("epoch")
     return figure
