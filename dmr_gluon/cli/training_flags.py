@@ -9,7 +9,7 @@ import typing
 from ..data.datasets import open_prepared, read_manifest
 from ..errors import DMRError, flag_of
 from ..models.names import get_spec
-from ..paper.recipes import RECIPES, Recipe
+from ..paper.recipes import CIFAR, RECIPES, Recipe, recipe_for
 from ..runs.directory import RunDirectory, last_devices
 from ..system.machine import share_cores
 from ..system.settings import settings_of
@@ -40,8 +40,8 @@ def parse_training_flags(description, recipe, dataset, others=None, arguments=No
     Parameters
     ----------
     description : str
-    recipe : Recipe
-        The script's default.
+    recipe : Recipe or None
+        The script's default; None chooses one by what the set contains.
     dataset : str
         The data set that is read from ``data/NAME`` when none is named.
     others : dict, optional
@@ -85,10 +85,13 @@ def parse(description, recipe, dataset, arguments=None):
     for item in settings_of(RunOptions):
         _add_flag(where, RunOptions, item, item.default)
     group = parser.add_argument_group("recipe", "defaults: the paper's")
-    text = "the paper's (default) or that of the authors' code; the flags below change its fields"
+    text = (
+        "the paper's (default), that of the authors' code, or one for fine-tuning; the flags below "
+        "change its fields"
+    )
     group.add_argument("--recipe", choices=tuple(RECIPES), help=text)
     for item in settings_of(Recipe):
-        _add_flag(group, Recipe, item, getattr(recipe, item.name))
+        _add_flag(group, Recipe, item, getattr(recipe or CIFAR, item.name))
     return vars(parser.parse_args(arguments))
 
 
@@ -126,6 +129,8 @@ def resolve(flags, recipe, dataset, others):
         if flags["recipe"] and not restarted:
             raise DMRError("--resume continues with the run's own recipe; leave out --recipe")
         begun = run.config()
+        if restarted:  # it has begun from there already
+            options.pop("init_from", None)
         recipe = Recipe.from_json(begun["recipe"])
         options = {**_options_of(begun, options), **options}
         if not (data_dir or named):
@@ -139,21 +144,50 @@ def resolve(flags, recipe, dataset, others):
             f"no prepared data set: {data_dir} has no manifest.json; make it with "
             f"'{preparing_command(data_dir, named)}', or name the folder of another set"
         )
-    found = open_prepared(data_dir).name
+    prepared = open_prepared(data_dir)
+    found = prepared.name
     if named and named != found:
         raise DMRError(f"{data_dir} holds the data set {found!r}, not {named!r}; leave out one")
     if not resume:
-        kind = others.get(found, recipe).name
-        choice = flags["recipe"] or "paper"
-        if kind not in RECIPES[choice]:
-            raise DMRError(f"there is no recipe {choice!r} for the {kind}; leave out --recipe")
-        recipe = RECIPES[choice][kind]
+        if recipe is None:
+            recipe = _chosen(prepared, flags)
+        else:
+            recipe = _named(flags["recipe"] or "paper", others.get(found, recipe).name)
+        changes = {**_model_of(options.init_from), **changes}
     recipe = dataclasses.replace(recipe, **changes)
     if recipe.schedule == "cosine":
         for name in sorted({"lr_drops", "lr_factor"} & set(changes)):
             raise DMRError(f"{flag_of(name)} is for --schedule steps; leave it out with a cosine")
     get_spec(recipe.model)  # refuses a name that does not fit, before MXNet is loaded
     return recipe, options
+
+
+def _named(choice, kind):
+    """Return a recipe by the value of ``--recipe``."""
+    if kind not in RECIPES[choice]:
+        raise DMRError(f"there is no recipe {choice!r} for the {kind}; leave out --recipe")
+    return RECIPES[choice][kind]
+
+
+def _chosen(prepared, flags):
+    """Choose a recipe by what a set contains, unless it was named, and say why."""
+    choice, images = flags["recipe"], prepared.split("train").count
+    fine_tune = choice == "finetune" or (choice is None and "init_from" in flags)
+    recipe, why = recipe_for(prepared.name, prepared.image_size, images, fine_tune)
+    if choice not in (None, "finetune"):
+        return _named(choice, recipe.name)
+    say(f"recipe {recipe.name}: {why}")
+    return recipe
+
+
+def _model_of(named):
+    """Return the network of trained weights as a change of the recipe, if it is known."""
+    if named is None:
+        return {}
+    from ..runs.weights import find_weights
+
+    network = find_weights(named).network
+    return {"model": network} if network else {}
 
 
 def _options_of(begun, named):
@@ -176,7 +210,7 @@ def _add_flag(group, owner, item, default):
         text += f" [{source}]"
     if source or default not in (None, False):
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-        text += f" (default: {'none' if shown is None else shown})"
+        text += f" (default: {'none' if shown in (None, '') else shown})"
     common = {"dest": item.name, "default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
     if kind is bool:
         either = group.add_mutually_exclusive_group()

@@ -221,6 +221,8 @@ def _deviations(one, other):
     ours, theirs = one.setup, other.setup
     if ours.dataset != theirs.dataset:
         yield f"{dataset_title(ours.dataset)} and {dataset_title(theirs.dataset)}"
+    if ours.initial_weights != theirs.initial_weights:
+        yield f"from {ours.initial_weights} and from {theirs.initial_weights}"
     for name, value in vars(ours.recipe).items():
         its = getattr(theirs.recipe, name)
         if name == "shuffle_chunk" and one.runs[0].format != other.runs[0].format:

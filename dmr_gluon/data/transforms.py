@@ -67,6 +67,30 @@ class Draws:
         return rows
 
 
+def mixup_share(alpha, seed, epoch, step, reshuffled=0):
+    """Draw the share of the first image in each pair of one batch, for mixup.
+
+    Parameters
+    ----------
+    alpha : float
+        The share has the distribution Beta(alpha, alpha); 0: no mixup.
+    seed, epoch, step : int
+        The epoch is counted from 1, the step from 0.
+    reshuffled : int
+        How often the epoch has been reshuffled.
+
+    Returns
+    -------
+    float
+        At least 1/2, so that the first image is the main one: every pair occurs in both orders.
+    """
+    if not alpha:
+        return 1.0
+    seeds = np.random.SeedSequence((seed, epoch, reshuffled), spawn_key=(0, step))
+    share = np.random.default_rng(seeds).beta(alpha, alpha)
+    return float(max(share, 1 - share))
+
+
 class Normalise:
     """Compute (pixel - mean) / std only: the evaluation of unscaled images."""
 
@@ -126,11 +150,15 @@ class CentreCrop(Normalise):
 
 
 class ScaleCropMirrorColour(Normalise):
-    """ImageNet's augmentation, as in [7] or as in the authors' code.
+    """ImageNet's augmentation, as in [7], as in the authors' code, or by random resized crops.
 
     Draw the shorter side, change the aspect ratio (authors), crop a square, mirror half of them,
-    shift hue, saturation and lightness (authors), add colour noise ([7]).
+    shift hue, saturation and lightness (authors), add colour noise ([7]). With ``crop_area``, a
+    random part of the image is scaled to the square instead.
     """
+
+    #: Attempts to draw a part that fits, as in torchvision.
+    ATTEMPTS = 10
 
     def __init__(self, prepared, recipe, draws, places):
         super().__init__(prepared)
@@ -141,13 +169,20 @@ class ScaleCropMirrorColour(Normalise):
         self.noise = (
             (recipe.pca_noise * noise * _COLOUR_DEVIATIONS) @ _COLOUR_COMPONENTS.T
         ).astype(np.float32)
+        if recipe.crop_area:
+            self.attempts = draws.columns(
+                lambda random, n: random.random((n, self.ATTEMPTS, 2), dtype=np.float32)
+            )
 
     def __call__(self, images, batch, rows, out):
         recipe, size = self.recipe, self.recipe.image_size
         for image, place, target in zip(images, self.places[batch][rows], out):
             side, stretch, top, left, mirror, *colour = self.uniform[place].tolist()
-            low, high = recipe.train_short_side
-            if recipe.aspect_change:
+            low, high = recipe.train_short_side or (0, 0)
+            if recipe.crop_area:
+                part = self._random_part(image, self.attempts[place].tolist(), top, left)
+                seen = resize(part, (size, size))
+            elif recipe.aspect_change:
                 seen = self._stretched(image, low + side * (high - low), stretch, top, left)
             else:
                 height, width = scaled_size(image.shape, low + int(side * (high - low + 1)))
@@ -162,6 +197,27 @@ class ScaleCropMirrorColour(Normalise):
                 seen = self._move_colours(seen, colour)
             noise = self.noise[place].reshape(3, 1, 1)
             self._normalise(seen, target, self.mean - noise)
+
+    def _random_part(self, image, attempts, top, left):
+        """Return a part of random area and aspect ratio, as torchvision's RandomResizedCrop.
+
+        The area is uniform, the logarithm of the aspect ratio too. If no attempt fits into the
+        image, it is the largest central part with an allowed aspect ratio.
+        """
+        height, width = image.shape[:2]
+        (least, most), (narrow, wide) = self.recipe.crop_area, self.recipe.crop_ratio
+        for share, exponent in attempts:
+            area = height * width * (least + share * (most - least))
+            ratio = narrow * (wide / narrow) ** exponent
+            across, down = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
+            if 0 < across <= width and 0 < down <= height:
+                break
+        else:
+            across = min(width, max(1, round(height * wide)))
+            down = min(height, max(1, round(width / narrow)))
+            top = left = 0.5
+        row, column = int(top * (height - down + 1)), int(left * (width - across + 1))
+        return image[row : row + down, column : column + across]
 
     def _stretched(self, image, short_side, stretch, top, left):
         """Scale the image, change its aspect ratio about its centre, and crop it, in one step.

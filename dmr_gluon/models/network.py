@@ -92,7 +92,7 @@ class Network(mx.gluon.HybridBlock):
         one operator, and a depthwise convolution divides in the merge. Other devices and
         runtimes lack these operators: export with :meth:`portable_symbol`. Not for float16.
         """
-        for layer in _layers(self):
+        for layer in layers_of(self):
             if "fused" in getattr(layer, "_portable", ()):
                 layer.fused = True
         self._clear_cached_op()
@@ -111,14 +111,14 @@ class Network(mx.gluon.HybridBlock):
 
         The GPUs then wait for each other in every BN, in forward and backward passes.
         """
-        for layer in _layers(self):
+        for layer in layers_of(self):
             if isinstance(layer, BatchNorm):
                 layer.devices = devices
         self._clear_cached_op()
 
     def use_bn_momentum(self, momentum: float) -> None:
         """Set the momentum of BN's running statistics, used in inference only."""
-        for layer in _layers(self):
+        for layer in layers_of(self):
             if isinstance(layer, mx.gluon.nn.BatchNorm):
                 layer._kwargs["momentum"] = momentum
         self._clear_cached_op()
@@ -188,6 +188,29 @@ def misfit(
     return None
 
 
+def named_arrays(path: str, otherwise: str) -> Dict[str, mx.nd.NDArray]:
+    """Read a ``.params`` file's arrays by name, without MXNet's ``arg:`` and ``aux:``.
+
+    Parameters
+    ----------
+    path : str
+    otherwise : str
+        Advice for the error message.
+
+    Raises
+    ------
+    DMRError
+        If the file cannot be read or is damaged.
+    """
+    try:
+        return {name.rpartition(":")[2]: array for name, array in load_arrays(path).items()}
+    except OSError as error:
+        raise DMRError(f"{path} cannot be read ({error.strerror}); {otherwise}") from error
+    # The exception depends on which byte is damaged; a name may no longer be text.
+    except (mx.base.MXNetError, IndexError, AttributeError, ValueError, AssertionError) as error:
+        raise DMRError(f"{path} is damaged; {otherwise}") from error
+
+
 def read_parameters(net: Network, path: str, otherwise: str) -> None:
     """Load a network's parameters from one of MXNet's files, by name.
 
@@ -205,13 +228,7 @@ def read_parameters(net: Network, path: str, otherwise: str) -> None:
     DMRError
         If the file cannot be read, is damaged, or belongs to another network.
     """
-    try:
-        arrays = {name.split(":", 1)[1]: array for name, array in load_arrays(path).items()}
-    except OSError as error:
-        raise DMRError(f"{path} cannot be read ({error.strerror}); {otherwise}") from error
-    # The exception depends on which byte is damaged; a name may no longer be text.
-    except (mx.base.MXNetError, IndexError, AttributeError, ValueError, AssertionError) as error:
-        raise DMRError(f"{path} is damaged; {otherwise}") from error
+    arrays = named_arrays(path, otherwise)
     parameters = {name[len(net.prefix) :]: one for name, one in net.collect_params().items()}
     # Compare both ways: a deeper network has every array of a shallower one.
     expected, found = ({n: one.shape for n, one in side.items()} for side in (parameters, arrays))
@@ -226,11 +243,11 @@ def read_parameters(net: Network, path: str, otherwise: str) -> None:
 _FLOAT32, _FLOAT16 = "0", "2"
 
 
-def _layers(block):
+def layers_of(block):
     """Yield a block and everything inside it."""
     yield block
     for child in block._children.values():
-        yield from _layers(child)
+        yield from layers_of(child)
 
 
 @contextlib.contextmanager
@@ -242,7 +259,7 @@ def _in_portable_form(net):
             undo.callback(setattr, thing, name, getattr(thing, name))
             setattr(thing, name, value)
 
-        for layer in _layers(net):
+        for layer in layers_of(net):
             for name, value in getattr(layer, "_portable", {}).items():
                 change(layer, name, value)
         for parameter in net.collect_params().values():

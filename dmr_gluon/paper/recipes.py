@@ -3,6 +3,7 @@
 The flags of the training scripts are generated from the fields of :class:`Recipe`.
 """
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Any, Dict, Optional, Tuple
 
@@ -76,6 +77,20 @@ class Recipe:
         least=0,
         most=255,
     )
+    crop_area: Optional[Tuple[float, ...]] = setting(
+        "range of a random crop's share of the image's area, instead of train_short_side",
+        "not in the paper; Szegedy et al. 2015 (0.08,1)",
+        default=None,
+        above=0,
+        most=1,
+    )
+    crop_ratio: Tuple[float, ...] = setting(
+        "range of that crop's width divided by its height; it is then scaled to a square",
+        "not in the paper; Szegedy et al. 2015",
+        default=(0.75, 4 / 3),
+        above=0,
+        most=10,
+    )
     shuffle_chunk: Optional[int] = setting(
         "shuffle only within chunks of this many records; none: shuffle the whole epoch",
         "not in the paper; authors' code: chunks of 8 MB, about 3,500 records of CIFAR",
@@ -109,6 +124,31 @@ class Recipe:
     label_smoothing: float = setting(
         "weight of label smoothing", "not in the paper", default=0.0, least=0, most=0.9
     )
+    mixup: float = setting(
+        "alpha of mixup, the convex combination of pairs of images and of their losses; 0: off",
+        "not in the paper; Zhang et al. 2018",
+        default=0.0,
+        least=0,
+        most=10,
+    )
+    class_weights: bool = setting(
+        "weight losses by the inverse frequency of their class", "not in the paper", default=False
+    )
+    freeze: Tuple[str, ...] = setting(
+        "parts of the network that stay as they are, running statistics included: stem, stage1, "
+        "..., or features, which is all but the classifier",
+        "not in the paper",
+        default=(),
+    )
+    head_lr_factor: float = setting(
+        "factor of the classifier's learning rate", "not in the paper", default=1.0, above=0
+    )
+    patience: Optional[int] = setting(
+        "stop after this many epochs without a lower test error; none: never",
+        "not in the paper",
+        default=None,
+        least=1,
+    )
     ema_decay: float = setting(
         "decay per step of the moving average of the weights that is evaluated; 0: off",
         "not in the paper",
@@ -137,6 +177,15 @@ class Recipe:
         if self.warmup_epochs >= self.epochs:
             raise DMRError(f"warmup_epochs {self.warmup_epochs:g} leaves none of {self.epochs}")
         train_sides, eval_side = self.train_short_side, self.eval_short_side
+        _check_range("crop_ratio", self.crop_ratio)
+        if self.crop_area is not None:
+            _check_range("crop_area", self.crop_area)
+            if train_sides is not None or self.aspect_change or eval_side is None:
+                raise DMRError(
+                    "crop_area scales images by itself; with it, give eval_short_side, and set "
+                    "train_short_side to none and aspect_change to 0"
+                )
+            train_sides = eval_side, eval_side
         if (train_sides is None) != (eval_side is None):
             raise DMRError("give both train_short_side and eval_short_side, or neither")
         if train_sides is None or eval_side is None:
@@ -144,10 +193,7 @@ class Recipe:
                 if getattr(self, name) not in (0, (0, 0, 0)):
                     raise DMRError(f"{name} needs train_short_side (scaled images)")
             return
-        if len(train_sides) != 2 or train_sides[0] > train_sides[1]:
-            raise DMRError(
-                f"train_short_side must be two numbers, smaller first, not {train_sides}"
-            )
+        _check_range("train_short_side", train_sides)
         if self.pad:
             raise DMRError(
                 "pad is for images that are not scaled; set pad to 0, or leave out "
@@ -186,6 +232,11 @@ class Recipe:
                 f"the recipe was not written by this version of dmr-gluon: {error}"
             ) from error
         return recipe
+
+
+def _check_range(name, pair):
+    if len(pair) != 2 or pair[0] > pair[1]:
+        raise DMRError(f"{name} must be two numbers, smaller first, not {pair}")
 
 
 CIFAR = Recipe(
@@ -227,9 +278,34 @@ IMAGENET = replace(
     pca_noise=0.1,
 )
 
+
+def fine_tuning(recipe: Recipe) -> Recipe:
+    """Return the recipe that adapts a trained network to a set of 100 to 100,000 images.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One of the paper's, which provides image sizes and mirroring.
+    """
+    return replace(
+        recipe,
+        name=f"finetune-{recipe.name}",
+        epochs=30,
+        batch_size=32,
+        lr=0.01,
+        nesterov=True,
+        schedule="cosine",
+        warmup_epochs=1.0,
+        train_short_side=None,
+        crop_area=(0.35, 1.0) if recipe.eval_short_side else None,
+        pca_noise=0.0,
+        train_images=None,
+    )
+
+
 #: Recipes by the value of ``--recipe``, then by name. On CIFAR, the authors' code follows the paper
 #: and settles what it leaves open. On SVHN, it also uses other images
-#: (``dmr prepare svhn --svhn-split authors``).
+#: (``dmr prepare svhn --svhn-split authors``). Fine-tuning is not in the paper.
 RECIPES = {
     "paper": {recipe.name: recipe for recipe in (CIFAR, SVHN, DIGITS, IMAGENET)},
     "authors": {
@@ -247,6 +323,7 @@ RECIPES = {
             colour_shift=(36, 50, 50),
         ),
     },
+    "finetune": {one.name: fine_tuning(one) for one in (CIFAR, SVHN, DIGITS, IMAGENET)},
 }
 
 #: The paper's recipe for each data set.
@@ -259,8 +336,58 @@ OF_DATASET = {
 }
 
 
+#: Images of another size are photographs, to be scaled; these are trained on as they are.
+_LARGEST_UNSCALED = 96
+#: Of a training from random weights on a set of one's own: the updates that it should have, its
+#: fewest and most epochs, and the number of photographs from which ImageNet's recipe suits it.
+_UPDATES, _FEWEST_EPOCHS, _MOST_EPOCHS, _AS_IMAGENET = 60_000, 60, 300, 300_000
+
+
+def recipe_for(
+    dataset: str, image_size: Optional[Tuple[int, int]], images: int, fine_tune: bool
+) -> Tuple[Recipe, str]:
+    """Choose a recipe by what a prepared set contains.
+
+    Parameters
+    ----------
+    dataset : str
+        Its name.
+    image_size : (int, int) or None
+        Height and width, if all its images have the same.
+    images : int
+        Number of training images.
+    fine_tune : bool
+        Whether the network begins from trained weights.
+
+    Returns
+    -------
+    Recipe
+    str
+        The reason, for the user.
+    """
+    height, width = image_size or (0, 0)
+    unscaled = 0 < height == width <= _LARGEST_UNSCALED
+    if dataset in OF_DATASET:
+        recipe, why = OF_DATASET[dataset], f"for {dataset}"
+    elif unscaled:
+        recipe, why = CIFAR, f"for {images:,} images of {width}x{height}"
+        recipe = replace(recipe, image_size=width, pad=width // 8)
+    else:
+        recipe, why = IMAGENET, f"for {images:,} photographs"
+    if fine_tune:
+        recipe, why = fine_tuning(recipe), f"{why} and trained weights"
+    elif dataset not in OF_DATASET and (unscaled or images < _AS_IMAGENET):
+        # The learning rate per image stays the same.
+        batch, lr = CIFAR.batch_size, recipe.lr * CIFAR.batch_size / recipe.batch_size
+        epochs = math.ceil(_UPDATES * batch / images)
+        epochs = min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, epochs))
+        recipe = replace(recipe, batch_size=batch, lr=lr, epochs=epochs)
+        why = f"{why}, for {epochs} epochs"
+    return recipe, why
+
+
 def deviations(recipe: Recipe) -> Dict[str, Tuple[Any, Any]]:
-    """Compare a recipe with the paper's for the same data.
+    """Compare a recipe with the paper's for the same data, or a fine-tuning recipe with itself.
 
     The model is not compared: the paper trains many. Where the paper leaves a setting open, the
     authors' value is no deviation.
@@ -274,7 +401,8 @@ def deviations(recipe: Recipe) -> Dict[str, Tuple[Any, Any]]:
     dict of str to (value, value)
         The recipe's value and the paper's, for each field that deviates.
     """
-    paper = RECIPES["paper"].get(recipe.name, recipe)
+    tuned = {one.name: one for one in RECIPES["finetune"].values()}
+    paper = {**RECIPES["paper"], **tuned}.get(recipe.name, recipe)
     authors = RECIPES["authors"].get(recipe.name, paper)
     found = {}
     for item in fields(recipe):

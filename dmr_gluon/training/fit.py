@@ -8,22 +8,25 @@ from ..data.datasets import open_prepared
 from ..data.loader import check_image_size
 from ..devices import training_devices
 from ..errors import DMRError, Failed, last_line
+from ..models.freezing import freeze
 from ..models.names import get_spec
 from ..models.network import Network
 from ..models.serialization import prepare_to_run
 from ..paper.recipes import Recipe
 from ..runs.directory import RunDirectory, claim_run_directory
 from ..runs.tensorboard import require_tensorboard
+from ..runs.weights import find_weights
 from ..runtime import mx
 from ..system.signals import say
 from .distributed import join
 from .estimate import estimate
+from .initial_weights import begin_from, normalised_as
 from .optimizer import make_optimizer
 from .options import RunOptions
 from .plan import Plan
 from .progress import Clock
 from .setup import announce, configuration
-from .step import TrainingStep
+from .step import TrainingStep, balanced
 from .stopping import stop_signals
 from .trainer import Training
 
@@ -60,11 +63,30 @@ def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
         prepared = open_prepared(options.data_dir)
         check_quickly(prepared)
         check_image_size(prepared, recipe)
+        weights = find_weights(options.init_from) if options.init_from else None
+        # A resumed run needs its checkpoint only, and what is known about its beginning.
+        began = run.config().get("init_from") if options.resume and run else None
+        if weights:
+            prepared = normalised_as(prepared, weights.mean, weights.std)
+        elif began and run:
+            about = run.config()["dataset"]
+            prepared = normalised_as(prepared, about["mean"], about["std"])
         spec = get_spec(recipe.model, classes=len(prepared.classes))
         group = join(options.kv_store, devices)
         if group.count > 1 and not (options.run_dir or options.estimate):
             raise DMRError("several workers need one run directory for all: name it --run-dir")
         plan = Plan.of(recipe, prepared, len(devices) * recipe.accumulate * group.count)
+        net = Network(spec)
+        net.use_bn_momentum(recipe.bn_momentum)
+        mx.random.seed(options.seed)
+        net.initialize(ctx=devices)
+        prepare_to_run(net, devices)
+        if weights:
+            began = begin_from(weights, net, prepared.classes)
+        if recipe.freeze:
+            freeze(net, recipe.freeze)
+        for parameter in net.output.collect_params().values():
+            parameter.lr_mult = recipe.head_lr_factor
         with stop_signals() as stop, contextlib.ExitStack() as held:
             if not options.estimate:
                 run = run or RunDirectory(
@@ -72,14 +94,11 @@ def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
                 )
                 if group.first and not held.enter_context(run.lock()):
                     say(f"note: {run.path} cannot be locked: let no other process train it")
-            net = Network(spec)
-            net.use_bn_momentum(recipe.bn_momentum)
-            mx.random.seed(options.seed)
-            net.initialize(ctx=devices)
-            prepare_to_run(net, devices)
             optimizer = make_optimizer(recipe)
-            step = TrainingStep(net, optimizer, devices, options.kv_store, recipe, group)
-            config = configuration(recipe, options, spec, prepared, devices, group, plan)
+            step = TrainingStep(
+                net, optimizer, devices, options.kv_store, recipe, group, balanced(prepared)
+            )
+            config = configuration(recipe, options, spec, prepared, devices, group, plan, began)
             if group.first:
                 announce(recipe, net, run, plan, options, config)
             if run is None:

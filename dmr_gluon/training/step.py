@@ -16,21 +16,45 @@ from .state import NotFinite
 class _LossAndErrors(mx.gluon.HybridBlock):
     """Softmax cross-entropy per image, its sum, and the number of misclassified images.
 
-    With smoothing s the target is 1 - s for the label plus s spread evenly over all classes.
+    With smoothing s the target is 1 - s for the label plus s spread evenly over all classes. Class
+    weights multiply the loss of each image by its class's.
     """
 
-    def __init__(self, smoothing=0.0):
+    def __init__(self, smoothing=0.0, class_weights=None):
         super().__init__(prefix="")
         self.smoothing = smoothing
+        if class_weights is not None:
+            self.weights = self.params.get_constant("class_weights", class_weights)
 
-    def hybrid_forward(self, F, logits, label):
+    def hybrid_forward(self, F, logits, label, weights=None):
         log_probability = F.log_softmax(logits)
         loss = -F.pick(log_probability, label)
         if self.smoothing:
             everywhere = -F.mean(log_probability, axis=1)
             loss = (1 - self.smoothing) * loss + self.smoothing * everywhere
+        if weights is not None:
+            loss = loss * F.take(weights, label)
         wrong = F.argmax(logits, axis=1) != label
         return loss, loss.sum(), wrong.sum()
+
+
+def balanced(prepared):
+    """Return class weights N / (K n) for n of N training images in one of K classes.
+
+    Their mean over all training images is 1. A class without images has the weight 0.
+
+    Parameters
+    ----------
+    prepared : RecordDataset
+
+    Returns
+    -------
+    numpy.ndarray
+        (K,), float32.
+    """
+    counts = np.array(prepared.split("train").per_class, np.float64)
+    weights = counts.sum() / (len(counts) * np.maximum(counts, 1))
+    return np.where(counts, weights, 0).astype(np.float32)
 
 
 class TrainingStep:
@@ -52,12 +76,24 @@ class TrainingStep:
     recipe : Recipe
         Its ``accumulate`` (parts that each device computes in sequence, with the result of as
         many times more devices, BN included), ``label_smoothing``, ``sync_bn`` (BN's statistics
-        over all devices' parts), ``dtype`` and ``ema_decay`` are used. Default: none of them.
+        over all devices' parts), ``dtype``, ``ema_decay`` and ``class_weights`` are used. Default:
+        none of them.
     group : WorkerGroup
         The workers.
+    class_weights : numpy.ndarray, optional
+        (classes,), for a recipe with ``class_weights``; see :func:`balanced`.
     """
 
-    def __init__(self, net, optimizer, devices, kv_store="device", recipe=CIFAR, group=ALONE):
+    def __init__(
+        self,
+        net,
+        optimizer,
+        devices,
+        kv_store="device",
+        recipe=CIFAR,
+        group=ALONE,
+        class_weights=None,
+    ):
         self.net, self.devices, self.kv_store = net, devices, kv_store
         self.accumulate, self.group = recipe.accumulate, group
         self.loss_scale = LossScale() if recipe.dtype == "float16" else None
@@ -84,7 +120,9 @@ class TrainingStep:
         self.trainer._init_params()
         mx.nd.waitall()
         self.average = WeightAverage(self.flat, recipe.ema_decay) if recipe.ema_decay else None
-        self._losses = _LossAndErrors(recipe.label_smoothing)
+        weights = class_weights if recipe.class_weights else None
+        self._losses = _LossAndErrors(recipe.label_smoothing, weights)
+        self._losses.initialize(ctx=devices)
         self._losses.hybridize(static_alloc=True, static_shape=True)
 
     def place(self, data, label):
@@ -115,7 +153,7 @@ class TrainingStep:
         """
         return self.update(self.place(data, label), lr, len(label) if total is None else total)
 
-    def update(self, parts, lr, total, meanwhile=None):
+    def update(self, parts, lr, total, meanwhile=None, share=1.0):
         """Make one update with a placed batch.
 
         Parameters
@@ -126,6 +164,9 @@ class TrainingStep:
             Images of this step over all workers.
         meanwhile : callable, optional
             Called in float16 before waiting for the check that gradients are finite.
+        share : float
+            Mixup: the share of each image and of its loss. The rest is that of its partner, which
+            has the same place counted from the end of the part. Default: no mixup.
 
         Returns
         -------
@@ -143,7 +184,7 @@ class TrainingStep:
             self.flat.forget_gradients()
         for i in range(self.accumulate):
             with mx.autograd.record():
-                mine = [self._losses(self.net(x), y) for x, y in parts[i :: self.accumulate]]
+                mine = [self._forward(x, y, share) for x, y in parts[i :: self.accumulate]]
             losses = [loss for loss, _, _ in mine]
             if self.loss_scale:
                 heads = [mx.nd.full(loss.shape, scale, ctx=loss.context) for loss in losses]
@@ -163,6 +204,16 @@ class TrainingStep:
         if self.loss_scale.after(all(bool(flag.asscalar()) for flag in flags)):
             self.trainer.update(total * scale)
         return results
+
+    def _forward(self, x, y, share):
+        """Return the losses of a part, their sum, and the number of wrong answers."""
+        if share == 1:
+            return self._losses(self.net(x), y)
+        logits = self.net(share * x + (1 - share) * x.flip(axis=0))
+        own, _, wrong = self._losses(logits, y)
+        partners, _, _ = self._losses(logits, y.flip(axis=0))
+        losses = share * own + (1 - share) * partners
+        return losses, losses.sum(), wrong
 
     def averaged(self):
         """Context in which the network has the averages of its weights, if there are any."""
