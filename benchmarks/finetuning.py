@@ -5,7 +5,7 @@
 The source network is trained on the other eight classes and has never seen the two. Every seed
 draws its own images, and trains three times on them, with the same recipe and the same number of
 epochs: from random weights, from the source, and from the source with everything but the classifier
-frozen. Tested are all test images of the two classes. Finished runs in the folder are kept, so that
+frozen. All are tested on the same 500 images of each class. Finished runs in the folder are kept, so that
 the program continues where it stopped.
 """
 
@@ -74,9 +74,8 @@ def subset(prepared, work, name, classes, images=None, seed=0):
     folder, out = os.path.join(work, "images", name), os.path.join(work, "data", name)
     if os.path.exists(os.path.join(out, "manifest.json")):
         return out
-    random = np.random.RandomState(seed)
-    for part, most in (("train", images), ("test", None)):
-        split = prepared.split(part)
+    for part, most in (("train", images), ("test", 500)):
+        split, random = prepared.split(part), np.random.RandomState(seed if part == "train" else 0)
         with RecordFile(split) as records:
             pixels, labels = records.images(range(split.count))
         for label, class_name in enumerate(prepared.classes):

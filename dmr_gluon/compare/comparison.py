@@ -163,6 +163,8 @@ def _row(group, place, measure, error=None, deviation=None):
 def cells_of(setup):
     """Return the places in the paper that have a training's network and data set.
 
+    There are none for a training from trained weights.
+
     Parameters
     ----------
     setup : Setup
@@ -171,6 +173,8 @@ def cells_of(setup):
     -------
     list of Cell
     """
+    if setup.init_from:
+        return []
     # The grouped form is the same function (Figure 5).
     name = name_of(dataclasses.replace(setup.spec, form="branches"))
     wanted = name, published_name(setup.dataset)

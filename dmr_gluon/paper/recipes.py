@@ -295,7 +295,6 @@ def fine_tuning(recipe: Recipe) -> Recipe:
         lr=0.01,
         nesterov=True,
         schedule="cosine",
-        warmup_epochs=1.0,
         train_short_side=None,
         crop_area=(0.35, 1.0) if recipe.eval_short_side else None,
         pca_noise=0.0,
