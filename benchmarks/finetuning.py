@@ -4,9 +4,9 @@
 
 The source network is trained on the other eight classes and has never seen the two. Every seed
 draws its own images, and trains three times on them, with the same recipe and the same number of
-epochs: from random weights, from the source, and from the source with everything but the classifier
-frozen. All are tested on the same 500 images of each class. Finished runs in the folder are kept, so that
-the program continues where it stopped.
+epochs: from random weights, from the source, and from the source with everything but the
+classifier frozen. All are tested on the same 500 images of each class. Finished runs in the folder
+are kept, so that the program continues where it stopped.
 """
 
 import argparse

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from ..errors import DMRError, flag_of
 from ..system.settings import number
+from ..system.signals import say
 
 #: Seconds between two looks with ``--watch``.
 WATCH_SECONDS = 5
@@ -103,14 +104,22 @@ def _train(options):
 
 
 def _train_on_own(options):
-    from .training_flags import train
+    from ..data.datasets import open_prepared
+    from ..paper.recipe_choice import recipe_for
+    from ..paper.recipes import CIFAR
+    from .training_flags import parse, train
 
     defaults = {"row": (), "network": (), "dataset": (), "seeds": 1, "first_seed": 1}
     for name, default in {**defaults, "out": "runs", "data_root": "data", "list": False}.items():
         if getattr(options, name) != default:
             raise DMRError(f"{flag_of(name)} is for the paper's tables; leave it out of --data-dir")
-    arguments = ["--data-dir", options.data_dir, *options.flags]
-    train("Train on a prepared set.", None, options.data_dir, arguments=arguments)
+    arguments, title = ["--data-dir", options.data_dir, *options.flags], "Train on a prepared set."
+    flags, prepared = parse(title, CIFAR, "", arguments), open_prepared(options.data_dir)
+    images, fine_tune = prepared.split("train").count, "init_from" in flags and not flags["recipe"]
+    recipe, why = recipe_for(prepared.name, prepared.image_size, images, fine_tune)
+    if not (flags["recipe"] or "resume" in flags):
+        say(f"recipe {recipe.name}: {why}")
+    train(title, recipe, prepared.name, arguments=arguments)
 
 
 def _status(options):

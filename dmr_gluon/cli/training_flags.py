@@ -9,7 +9,7 @@ import typing
 from ..data.datasets import open_prepared, read_manifest
 from ..errors import DMRError, flag_of
 from ..models.names import get_spec
-from ..paper.recipes import CIFAR, RECIPES, Recipe, recipe_for
+from ..paper.recipes import RECIPES, Recipe
 from ..runs.directory import RunDirectory, last_devices
 from ..system.machine import share_cores
 from ..system.settings import settings_of
@@ -40,8 +40,8 @@ def parse_training_flags(description, recipe, dataset, others=None, arguments=No
     Parameters
     ----------
     description : str
-    recipe : Recipe or None
-        The script's default; None chooses one by what the set contains.
+    recipe : Recipe
+        The script's default.
     dataset : str
         The data set that is read from ``data/NAME`` when none is named.
     others : dict, optional
@@ -91,7 +91,7 @@ def parse(description, recipe, dataset, arguments=None):
     )
     group.add_argument("--recipe", choices=tuple(RECIPES), help=text)
     for item in settings_of(Recipe):
-        _add_flag(group, Recipe, item, getattr(recipe or CIFAR, item.name))
+        _add_flag(group, Recipe, item, getattr(recipe, item.name))
     return vars(parser.parse_args(arguments))
 
 
@@ -144,15 +144,16 @@ def resolve(flags, recipe, dataset, others):
             f"no prepared data set: {data_dir} has no manifest.json; make it with "
             f"'{preparing_command(data_dir, named)}', or name the folder of another set"
         )
-    prepared = open_prepared(data_dir)
-    found = prepared.name
+    found = open_prepared(data_dir).name
     if named and named != found:
         raise DMRError(f"{data_dir} holds the data set {found!r}, not {named!r}; leave out one")
     if not resume:
-        if recipe is None:
-            recipe = _chosen(prepared, flags)
-        else:
-            recipe = _named(flags["recipe"] or "paper", others.get(found, recipe).name)
+        recipe, choice = others.get(found, recipe), flags["recipe"]
+        if choice and recipe.name not in RECIPES[choice]:
+            raise DMRError(
+                f"there is no recipe {choice!r} for the {recipe.name}; leave out --recipe"
+            )
+        recipe = RECIPES[choice][recipe.name] if choice else recipe
         changes = {**_model_of(options.init_from), **changes}
     recipe = dataclasses.replace(recipe, **changes)
     if recipe.schedule == "cosine":
@@ -160,24 +161,6 @@ def resolve(flags, recipe, dataset, others):
             raise DMRError(f"{flag_of(name)} is for --schedule steps; leave it out with a cosine")
     get_spec(recipe.model)  # refuses a name that does not fit, before MXNet is loaded
     return recipe, options
-
-
-def _named(choice, kind):
-    """Return a recipe by the value of ``--recipe``."""
-    if kind not in RECIPES[choice]:
-        raise DMRError(f"there is no recipe {choice!r} for the {kind}; leave out --recipe")
-    return RECIPES[choice][kind]
-
-
-def _chosen(prepared, flags):
-    """Choose a recipe by what a set contains, unless it was named, and say why."""
-    choice, images = flags["recipe"], prepared.split("train").count
-    fine_tune = choice == "finetune" or (choice is None and "init_from" in flags)
-    recipe, why = recipe_for(prepared.name, prepared.image_size, images, fine_tune)
-    if choice not in (None, "finetune"):
-        return _named(choice, recipe.name)
-    say(f"recipe {recipe.name}: {why}")
-    return recipe
 
 
 def _model_of(named):

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from ..standalone.predict_onnx import crop, scaled_size
+from .random_crop import ATTEMPTS, random_part
 from .recordio import resize
 
 #: Principal components of ImageNet's colours and the standard deviations along them (0-255):
@@ -65,30 +66,6 @@ class Draws:
             drawn = draw(random, self.count - at)
             rows = drawn if rows is None else np.concatenate([rows[:at], drawn])
         return rows
-
-
-def mixup_share(alpha, seed, epoch, step, reshuffled=0):
-    """Draw the share of the first image in each pair of one batch, for mixup.
-
-    Parameters
-    ----------
-    alpha : float
-        The share has the distribution Beta(alpha, alpha); 0: no mixup.
-    seed, epoch, step : int
-        The epoch is counted from 1, the step from 0.
-    reshuffled : int
-        How often the epoch has been reshuffled.
-
-    Returns
-    -------
-    float
-        At least 1/2, so that the first image is the main one: every pair occurs in both orders.
-    """
-    if not alpha:
-        return 1.0
-    seeds = np.random.SeedSequence((seed, epoch, reshuffled), spawn_key=(0, step))
-    share = np.random.default_rng(seeds).beta(alpha, alpha)
-    return float(max(share, 1 - share))
 
 
 class Normalise:
@@ -157,9 +134,6 @@ class ScaleCropMirrorColour(Normalise):
     random part of the image is scaled to the square instead.
     """
 
-    #: Attempts to draw a part that fits, as in torchvision.
-    ATTEMPTS = 10
-
     def __init__(self, prepared, recipe, draws, places):
         super().__init__(prepared)
         self.recipe, self.places = recipe, places
@@ -171,7 +145,7 @@ class ScaleCropMirrorColour(Normalise):
         ).astype(np.float32)
         if recipe.crop_area:
             self.attempts = draws.columns(
-                lambda random, n: random.random((n, self.ATTEMPTS, 2), dtype=np.float32)
+                lambda random, n: random.random((n, ATTEMPTS, 2), dtype=np.float32)
             )
 
     def __call__(self, images, batch, rows, out):
@@ -180,7 +154,9 @@ class ScaleCropMirrorColour(Normalise):
             side, stretch, top, left, mirror, *colour = self.uniform[place].tolist()
             low, high = recipe.train_short_side or (0, 0)
             if recipe.crop_area:
-                part = self._random_part(image, self.attempts[place].tolist(), top, left)
+                part = random_part(
+                    image, recipe.crop_area, self.attempts[place].tolist(), top, left
+                )
                 seen = resize(part, (size, size))
             elif recipe.aspect_change:
                 seen = self._stretched(image, low + side * (high - low), stretch, top, left)
@@ -197,27 +173,6 @@ class ScaleCropMirrorColour(Normalise):
                 seen = self._move_colours(seen, colour)
             noise = self.noise[place].reshape(3, 1, 1)
             self._normalise(seen, target, self.mean - noise)
-
-    def _random_part(self, image, attempts, top, left):
-        """Return a part of random area and aspect ratio, as torchvision's RandomResizedCrop.
-
-        The area is uniform, the logarithm of the aspect ratio too. If no attempt fits into the
-        image, it is the largest central part with an allowed aspect ratio.
-        """
-        height, width = image.shape[:2]
-        (least, most), (narrow, wide) = self.recipe.crop_area, self.recipe.crop_ratio
-        for share, exponent in attempts:
-            area = height * width * (least + share * (most - least))
-            ratio = narrow * (wide / narrow) ** exponent
-            across, down = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
-            if 0 < across <= width and 0 < down <= height:
-                break
-        else:
-            across = min(width, max(1, round(height * wide)))
-            down = min(height, max(1, round(width / narrow)))
-            top = left = 0.5
-        row, column = int(top * (height - down + 1)), int(left * (width - across + 1))
-        return image[row : row + down, column : column + across]
 
     def _stretched(self, image, short_side, stretch, top, left):
         """Scale the image, change its aspect ratio about its centre, and crop it, in one step.

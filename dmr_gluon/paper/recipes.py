@@ -3,7 +3,6 @@
 The flags of the training scripts are generated from the fields of :class:`Recipe`.
 """
 
-import math
 from dataclasses import dataclass, fields, replace
 from typing import Any, Dict, Optional, Tuple
 
@@ -78,18 +77,11 @@ class Recipe:
         most=255,
     )
     crop_area: Optional[Tuple[float, ...]] = setting(
-        "range of a random crop's share of the image's area, instead of train_short_side",
-        "not in the paper; Szegedy et al. 2015 (0.08,1)",
+        "range of random resized crops' area, relative to the image; replaces train_short_side",
+        "not in the paper",
         default=None,
         above=0,
         most=1,
-    )
-    crop_ratio: Tuple[float, ...] = setting(
-        "range of that crop's width divided by its height; it is then scaled to a square",
-        "not in the paper; Szegedy et al. 2015",
-        default=(0.75, 4 / 3),
-        above=0,
-        most=10,
     )
     shuffle_chunk: Optional[int] = setting(
         "shuffle only within chunks of this many records; none: shuffle the whole epoch",
@@ -125,18 +117,13 @@ class Recipe:
         "weight of label smoothing", "not in the paper", default=0.0, least=0, most=0.9
     )
     mixup: float = setting(
-        "alpha of mixup, the convex combination of pairs of images and of their losses; 0: off",
-        "not in the paper; Zhang et al. 2018",
-        default=0.0,
-        least=0,
-        most=10,
+        "alpha of mixup, which blends pairs of images", "not in the paper", default=0.0, least=0
     )
     class_weights: bool = setting(
         "weight losses by the inverse frequency of their class", "not in the paper", default=False
     )
     freeze: Tuple[str, ...] = setting(
-        "parts of the network that stay as they are, running statistics included: stem, stage1, "
-        "..., or features, which is all but the classifier",
+        "parts that are not trained: stem, stage1, ..., or features (all but the classifier)",
         "not in the paper",
         default=(),
     )
@@ -177,7 +164,6 @@ class Recipe:
         if self.warmup_epochs >= self.epochs:
             raise DMRError(f"warmup_epochs {self.warmup_epochs:g} leaves none of {self.epochs}")
         train_sides, eval_side = self.train_short_side, self.eval_short_side
-        _check_range("crop_ratio", self.crop_ratio)
         if self.crop_area is not None:
             _check_range("crop_area", self.crop_area)
             if train_sides is not None or self.aspect_change or eval_side is None:
@@ -287,19 +273,10 @@ def fine_tuning(recipe: Recipe) -> Recipe:
     recipe : Recipe
         One of the paper's, which provides image sizes and mirroring.
     """
-    return replace(
-        recipe,
-        name=f"finetune-{recipe.name}",
-        epochs=30,
-        batch_size=32,
-        lr=0.01,
-        nesterov=True,
-        schedule="cosine",
-        train_short_side=None,
-        crop_area=(0.35, 1.0) if recipe.eval_short_side else None,
-        pca_noise=0.0,
-        train_images=None,
-    )
+    crops: Dict[str, Any] = {"train_short_side": None, "crop_area": (0.35, 1.0), "pca_noise": 0.0}
+    own = replace(recipe, epochs=30, batch_size=32, lr=0.01, schedule="cosine", nesterov=True)
+    own = replace(own, name=f"finetune-{recipe.name}", train_images=None)
+    return replace(own, **crops) if recipe.eval_short_side else own
 
 
 #: Recipes by the value of ``--recipe``, then by name. On CIFAR, the authors' code follows the paper
@@ -333,56 +310,6 @@ OF_DATASET = {
     "imagenet": IMAGENET,
     "digits": DIGITS,
 }
-
-
-#: Images of another size are photographs, to be scaled; these are trained on as they are.
-_LARGEST_UNSCALED = 96
-#: Of a training from random weights on a set of one's own: the updates that it should have, its
-#: fewest and most epochs, and the number of photographs from which ImageNet's recipe suits it.
-_UPDATES, _FEWEST_EPOCHS, _MOST_EPOCHS, _AS_IMAGENET = 60_000, 60, 300, 300_000
-
-
-def recipe_for(
-    dataset: str, image_size: Optional[Tuple[int, int]], images: int, fine_tune: bool
-) -> Tuple[Recipe, str]:
-    """Choose a recipe by what a prepared set contains.
-
-    Parameters
-    ----------
-    dataset : str
-        Its name.
-    image_size : (int, int) or None
-        Height and width, if all its images have the same.
-    images : int
-        Number of training images.
-    fine_tune : bool
-        Whether the network begins from trained weights.
-
-    Returns
-    -------
-    Recipe
-    str
-        The reason, for the user.
-    """
-    height, width = image_size or (0, 0)
-    unscaled = 0 < height == width <= _LARGEST_UNSCALED
-    if dataset in OF_DATASET:
-        recipe, why = OF_DATASET[dataset], f"for {dataset}"
-    elif unscaled:
-        recipe, why = CIFAR, f"for {images:,} images of {width}x{height}"
-        recipe = replace(recipe, image_size=width, pad=width // 8)
-    else:
-        recipe, why = IMAGENET, f"for {images:,} photographs"
-    if fine_tune:
-        recipe, why = fine_tuning(recipe), f"{why} and trained weights"
-    elif dataset not in OF_DATASET and (unscaled or images < _AS_IMAGENET):
-        # The learning rate per image stays the same.
-        batch, lr = CIFAR.batch_size, recipe.lr * CIFAR.batch_size / recipe.batch_size
-        epochs = math.ceil(_UPDATES * batch / images)
-        epochs = min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, epochs))
-        recipe = replace(recipe, batch_size=batch, lr=lr, epochs=epochs)
-        why = f"{why}, for {epochs} epochs"
-    return recipe, why
 
 
 def deviations(recipe: Recipe) -> Dict[str, Tuple[Any, Any]]:

@@ -10,11 +10,11 @@ from datetime import datetime, timezone
 import numpy as np
 
 from ..data.loader import training_batches
-from ..data.transforms import mixup_share
 from ..runs import log as runlog
 from ..runtime import mx
 from ..system.files import write_atomically
 from .progress import progress_bar
+from .small_sets import mixup_share
 from .state import NotFinite
 
 #: Seconds between two updates of ``progress.json``.
@@ -61,12 +61,10 @@ class StepsOfEpoch:
                 at.lr = plan.lr(self.recipe, epoch, at.steps)
                 images = plan.images_in(at.steps)
                 more = at.steps + 1 < steps
-                share = mixup_share(
-                    self.recipe.mixup, self.options.seed, epoch, at.steps, len(at.reshuffled_at)
-                )
-                results = self.step.update(
-                    ahead.pop(), at.lr, images, fetch if more else None, share
-                )
+                place = epoch, at.steps, len(at.reshuffled_at)
+                share = mixup_share(self.recipe.mixup, self.options.seed, *place)
+                after = fetch if more else None
+                results = self.step.update(ahead.pop(), at.lr, images, after, share)
                 if at.steps == first:
                     self.step.check_replicas()
                 at.steps += 1

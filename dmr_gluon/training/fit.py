@@ -8,7 +8,6 @@ from ..data.datasets import open_prepared
 from ..data.loader import check_image_size
 from ..devices import training_devices
 from ..errors import DMRError, Failed, last_line
-from ..models.freezing import freeze
 from ..models.names import get_spec
 from ..models.network import Network
 from ..models.serialization import prepare_to_run
@@ -20,13 +19,14 @@ from ..runtime import mx
 from ..system.signals import say
 from .distributed import join
 from .estimate import estimate
-from .initial_weights import begin_from, normalised_as
+from .initial_weights import fine_tune, normalised_as
 from .optimizer import make_optimizer
 from .options import RunOptions
 from .plan import Plan
 from .progress import Clock
 from .setup import announce, configuration
-from .step import TrainingStep, balanced
+from .small_sets import balanced
+from .step import TrainingStep
 from .stopping import stop_signals
 from .trainer import Training
 
@@ -64,13 +64,8 @@ def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
         check_quickly(prepared)
         check_image_size(prepared, recipe)
         weights = find_weights(options.init_from) if options.init_from else None
-        # A resumed run needs its checkpoint only, and what is known about its beginning.
-        began = run.config().get("init_from") if options.resume and run else None
-        if weights:
-            prepared = normalised_as(prepared, weights.mean, weights.std)
-        elif began and run:
-            about = run.config()["dataset"]
-            prepared = normalised_as(prepared, about["mean"], about["std"])
+        begun = run.config() if options.resume and run else {}
+        prepared = normalised_as(prepared, weights, begun)
         spec = get_spec(recipe.model, classes=len(prepared.classes))
         group = join(options.kv_store, devices)
         if group.count > 1 and not (options.run_dir or options.estimate):
@@ -81,12 +76,7 @@ def fit(recipe: Recipe, options: RunOptions) -> Optional[str]:
         mx.random.seed(options.seed)
         net.initialize(ctx=devices)
         prepare_to_run(net, devices)
-        if weights:
-            began = begin_from(weights, net, prepared.classes)
-        if recipe.freeze:
-            freeze(net, recipe.freeze)
-        for parameter in net.output.collect_params().values():
-            parameter.lr_mult = recipe.head_lr_factor
+        began = fine_tune(net, recipe, weights, prepared.classes) or begun.get("init_from")
         with stop_signals() as stop, contextlib.ExitStack() as held:
             if not options.estimate:
                 run = run or RunDirectory(

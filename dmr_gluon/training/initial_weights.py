@@ -1,16 +1,58 @@
-"""Begin a training from trained weights."""
+"""Prepare a network for fine-tuning: trained weights, frozen parts, a faster classifier."""
 
 from dataclasses import replace
 
 from ..errors import DMRError
+from ..models.freezing import freeze
 from ..models.network import misfit, named_arrays
 from ..runs.trained_network import load_run
 from ..system.files import digest
 
 
-def normalised_as(prepared, mean, std):
-    """Return a prepared set with the mean and std that a network was trained with, if known."""
+def normalised_as(prepared, weights, begun):
+    """Return a prepared set with the mean and std that a network was trained with, if known.
+
+    Parameters
+    ----------
+    prepared : RecordDataset
+    weights : Weights or None
+    begun : dict
+        ``config.json`` of a run that is resumed, and needs its weights no longer; else empty.
+
+    Returns
+    -------
+    RecordDataset
+    """
+    if begun.get("init_from"):
+        mean, std = begun["dataset"]["mean"], begun["dataset"]["std"]
+    else:
+        mean, std = weights and weights.mean, weights and weights.std
     return replace(prepared, mean=tuple(mean), std=tuple(std)) if mean and std else prepared
+
+
+def fine_tune(net, recipe, weights, classes):
+    """Take trained weights, if there are any, and do what a recipe says of parts of the network.
+
+    Parameters
+    ----------
+    net : Network
+        Initialised.
+    recipe : Recipe
+        Its ``freeze`` and ``head_lr_factor`` are used.
+    weights : Weights or None
+    classes : sequence of str
+
+    Returns
+    -------
+    dict or None
+        As :func:`begin_from`.
+    """
+    began = begin_from(weights, net, classes) if weights else None
+    if recipe.freeze:
+        freeze(net, recipe.freeze)
+    for parameter in net.output.collect_params().values():
+        parameter.lr_mult = recipe.head_lr_factor
+    return began
 
 
 def begin_from(weights, net, classes):

@@ -9,7 +9,7 @@ from dataclasses import asdict
 import numpy as np
 
 from ..devices import uses_tf32
-from ..paper.recipes import DIGITS, OF_DATASET, deviations
+from ..paper.recipes import DIGITS, deviations
 from ..runtime import installed_wheels
 from ..system.machine import processor
 from ..system.signals import say
@@ -121,12 +121,9 @@ def announce(recipe, net, run, plan, options, config):
 
 def _deviations(recipe):
     """Return the deviations from the paper's recipe in words."""
-    found, usual = deviations(recipe), "the paper's"
-    if recipe.name not in {one.name for one in OF_DATASET.values()} - {DIGITS.name}:
-        usual = "the digits' own" if recipe.name == DIGITS.name else "its own defaults"
-    if not found and recipe.name == DIGITS.name:
-        return "made for the digits, which the paper does not have"
+    found, own = deviations(recipe), recipe.name == DIGITS.name or "finetune" in recipe.name
     if not found:
-        return "as in the paper" if usual == "the paper's" else "which is not in the paper"
+        return "not in the paper" if own else "as in the paper"
+    usual = "its own defaults" if own else "the paper's"
     pairs = (f"{name} {new} ({old})" for name, (new, old) in found.items())
     return f"unlike {usual}: {', '.join(pairs)}"

@@ -10,6 +10,7 @@ from ..paper.recipes import CIFAR
 from ..runtime import mx
 from .distributed import ALONE
 from .flat_parameters import FlatParameters
+from .small_sets import mixup
 from .state import NotFinite
 
 
@@ -38,25 +39,6 @@ class _LossAndErrors(mx.gluon.HybridBlock):
         return loss, loss.sum(), wrong.sum()
 
 
-def balanced(prepared):
-    """Return class weights N / (K n) for n of N training images in one of K classes.
-
-    Their mean over all training images is 1. A class without images has the weight 0.
-
-    Parameters
-    ----------
-    prepared : RecordDataset
-
-    Returns
-    -------
-    numpy.ndarray
-        (K,), float32.
-    """
-    counts = np.array(prepared.split("train").per_class, np.float64)
-    weights = counts.sum() / (len(counts) * np.maximum(counts, 1))
-    return np.where(counts, weights, 0).astype(np.float32)
-
-
 class TrainingStep:
     """One update, data-parallel over devices and workers.
 
@@ -80,19 +62,13 @@ class TrainingStep:
         none of them.
     group : WorkerGroup
         The workers.
-    class_weights : numpy.ndarray, optional
-        (classes,), for a recipe with ``class_weights``; see :func:`balanced`.
+    weights : numpy.ndarray, optional
+        Of the losses by class, (classes,), for a recipe with ``class_weights``; see
+        :func:`.small_sets.balanced`.
     """
 
     def __init__(
-        self,
-        net,
-        optimizer,
-        devices,
-        kv_store="device",
-        recipe=CIFAR,
-        group=ALONE,
-        class_weights=None,
+        self, net, optimizer, devices, kv_store="device", recipe=CIFAR, group=ALONE, weights=None
     ):
         self.net, self.devices, self.kv_store = net, devices, kv_store
         self.accumulate, self.group = recipe.accumulate, group
@@ -120,7 +96,7 @@ class TrainingStep:
         self.trainer._init_params()
         mx.nd.waitall()
         self.average = WeightAverage(self.flat, recipe.ema_decay) if recipe.ema_decay else None
-        weights = class_weights if recipe.class_weights else None
+        weights = weights if recipe.class_weights else None
         self._losses = _LossAndErrors(recipe.label_smoothing, weights)
         self._losses.initialize(ctx=devices)
         self._losses.hybridize(static_alloc=True, static_shape=True)
@@ -184,7 +160,9 @@ class TrainingStep:
             self.flat.forget_gradients()
         for i in range(self.accumulate):
             with mx.autograd.record():
-                mine = [self._forward(x, y, share) for x, y in parts[i :: self.accumulate]]
+                mine = [
+                    mixup(self.net, self._losses, *p, share) for p in parts[i :: self.accumulate]
+                ]
             losses = [loss for loss, _, _ in mine]
             if self.loss_scale:
                 heads = [mx.nd.full(loss.shape, scale, ctx=loss.context) for loss in losses]
@@ -204,16 +182,6 @@ class TrainingStep:
         if self.loss_scale.after(all(bool(flag.asscalar()) for flag in flags)):
             self.trainer.update(total * scale)
         return results
-
-    def _forward(self, x, y, share):
-        """Return the losses of a part, their sum, and the number of wrong answers."""
-        if share == 1:
-            return self._losses(self.net(x), y)
-        logits = self.net(share * x + (1 - share) * x.flip(axis=0))
-        own, _, wrong = self._losses(logits, y)
-        partners, _, _ = self._losses(logits, y.flip(axis=0))
-        losses = share * own + (1 - share) * partners
-        return losses, losses.sum(), wrong
 
     def averaged(self):
         """Context in which the network has the averages of its weights, if there are any."""
