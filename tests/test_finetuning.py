@@ -118,7 +118,9 @@ class TestWeights:
         known = kind in ("run", "bundle", "store")
         assert began["kind"] == (kind if known else "file") and began["sha256"] == digest_of(source)
         assert digest_of(net) == digest_of(source) and not began["left"]
-        assert began["why"] == ("the classes are the same" if known else "its classes are unknown")
+        assert began["why"] == (
+            "the same classes" if known else "its classes are unknown, its shape fits"
+        )
         assert (weights.network, began["normalised"]) == (known and "cifar_dmrnet8" or None, known)
 
     @pytest.mark.parametrize("classes", [DIGITS[:2], DIGITS[::-1]], ids=["fewer", "others"])

@@ -112,7 +112,7 @@ def _train_on_own(options):
     defaults = {"row": (), "network": (), "dataset": (), "seeds": 1, "first_seed": 1}
     for name, default in {**defaults, "out": "runs", "data_root": "data", "list": False}.items():
         if getattr(options, name) != default:
-            raise DMRError(f"{flag_of(name)} is for the paper's tables; leave it out of --data-dir")
+            raise DMRError(f"{flag_of(name)} is for the paper's tables; leave it out")
     arguments, title = ["--data-dir", options.data_dir, *options.flags], "Train on a prepared set."
     flags, prepared = parse(title, CIFAR, "", arguments), open_prepared(options.data_dir)
     images, fine_tune = prepared.split("train").count, "init_from" in flags and not flags["recipe"]

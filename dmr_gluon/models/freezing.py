@@ -5,6 +5,12 @@ from ..runtime import mx
 from .network import layers_of
 
 
+def classifier_of(net):
+    """Return the names of the classifier's parameters; none if a network has no ``output``."""
+    output = getattr(net, "output", None)
+    return [] if output is None else list(output.collect_params())
+
+
 def freeze(net, parts):
     """Freeze parts of a network: parameters and BN's running statistics.
 
@@ -25,7 +31,7 @@ def freeze(net, parts):
         If the network has no such part, or nothing is left to train.
     """
     parameters = net.collect_params()
-    head = set(net.output.collect_params())
+    head = classifier_of(net)
     words = {name: name[len(net.prefix) :].split("_")[0] for name in parameters}
     for part in parts:
         if part not in ("features", *words.values()):

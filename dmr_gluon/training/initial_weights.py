@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from ..errors import DMRError
-from ..models.freezing import freeze
+from ..models.freezing import classifier_of, freeze
 from ..models.network import misfit, named_arrays
 from ..runs.trained_network import load_run
 from ..system.files import digest
@@ -50,8 +50,11 @@ def fine_tune(net, recipe, weights, classes):
     began = begin_from(weights, net, classes) if weights else None
     if recipe.freeze:
         freeze(net, recipe.freeze)
-    for parameter in net.output.collect_params().values():
-        parameter.lr_mult = recipe.head_lr_factor
+    head, parameters = classifier_of(net), net.collect_params()
+    if recipe.head_lr_factor != 1 and not head:
+        raise DMRError("head_lr_factor needs a network whose attribute output is its classifier")
+    for name in head:
+        parameters[name].lr_mult = recipe.head_lr_factor
     return began
 
 
@@ -84,22 +87,21 @@ def begin_from(weights, net, classes):
     arrays, parameters = _arrays_of(weights, net), net.collect_params()
     shapes = {name: array.shape for name, array in arrays.items()}
     expected = {name: parameter.shape for name, parameter in parameters.items()}
-    left, why = [], "the classes are the same"
-    head = list(net.output.collect_params())
+    head = classifier_of(net)
     if weights.classes is None:
-        why = "its classes are unknown"
         same = all(shapes.get(name) == expected[name] for name in head)
+        why = "its classes are unknown, its shape fits" if same else "another shape"
     else:
         same = weights.has_classes(classes)
-    if not same:
-        left, why = head, "other classes"
+        why = "the same classes" if same else "other classes"
+    left = [] if same else head
     fault = misfit(
         *({n: s for n, s in side.items() if n not in left} for side in (expected, shapes))
     )
     if fault:
         raise DMRError(
-            f"{weights.named} does not fit {net.spec.name}: {fault}; begin from another, or train "
-            f"its network with --model {weights.network or 'NAME'}"
+            f"{weights.named} does not fit {getattr(net, 'spec', net).name}: {fault}; begin from "
+            f"another, or train its network with --model {weights.network or 'NAME'}"
         )
     for name in parameters:
         if name not in left:
@@ -119,11 +121,7 @@ def begin_from(weights, net, classes):
 def described(began):
     """Return what :func:`begin_from` took, in words."""
     network = began["network"] or "of an unknown network"
-    head = (
-        f"the classifier is new ({began['why']})"
-        if began["left"]
-        else (f"the classifier too ({began['why']})")
-    )
+    head = f"the classifier {'is new' if began['left'] else 'too'} ({began['why']})"
     known = "as in its training" if began["normalised"] else "with the set's own mean and std"
     return (
         f"begins from {began['named']} ({began['kind']}, {network}, {began['sha256'][:8]}): "
