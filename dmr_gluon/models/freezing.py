@@ -2,7 +2,6 @@
 
 from ..errors import DMRError
 from ..runtime import mx
-from .network import layers_of
 
 
 def classifier_of(net):
@@ -45,9 +44,12 @@ def freeze(net, parts):
         raise DMRError("all parts of the network are frozen; leave out one of them")
     for name in net.frozen:
         parameters[name].grad_req = "null"
-    for layer in layers_of(net):
+
+    def use_running_statistics(layer):
         if isinstance(layer, mx.gluon.nn.BatchNorm) and layer.running_mean.name in net.frozen:
             # Evaluation is the same without; exported networks are to have BN's usual options.
             layer._portable = {**getattr(layer, "_portable", {}), "_kwargs": layer._kwargs}
             layer._kwargs = {**layer._kwargs, "use_global_stats": True}
+
+    net.apply(use_running_statistics)
     net._clear_cached_op()

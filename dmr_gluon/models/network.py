@@ -92,7 +92,7 @@ class Network(mx.gluon.HybridBlock):
         one operator, and a depthwise convolution divides in the merge. Other devices and
         runtimes lack these operators: export with :meth:`portable_symbol`. Not for float16.
         """
-        for layer in layers_of(self):
+        for layer in _layers(self):
             if "fused" in getattr(layer, "_portable", ()):
                 layer.fused = True
         self._clear_cached_op()
@@ -111,14 +111,14 @@ class Network(mx.gluon.HybridBlock):
 
         The GPUs then wait for each other in every BN, in forward and backward passes.
         """
-        for layer in layers_of(self):
+        for layer in _layers(self):
             if isinstance(layer, BatchNorm):
                 layer.devices = devices
         self._clear_cached_op()
 
     def use_bn_momentum(self, momentum: float) -> None:
         """Set the momentum of BN's running statistics, used in inference only."""
-        for layer in layers_of(self):
+        for layer in _layers(self):
             if isinstance(layer, mx.gluon.nn.BatchNorm):
                 layer._kwargs["momentum"] = momentum
         self._clear_cached_op()
@@ -243,11 +243,11 @@ def read_parameters(net: Network, path: str, otherwise: str) -> None:
 _FLOAT32, _FLOAT16 = "0", "2"
 
 
-def layers_of(block):
+def _layers(block):
     """Yield a block and everything inside it."""
     yield block
     for child in block._children.values():
-        yield from layers_of(child)
+        yield from _layers(child)
 
 
 @contextlib.contextmanager
@@ -259,7 +259,7 @@ def _in_portable_form(net):
             undo.callback(setattr, thing, name, getattr(thing, name))
             setattr(thing, name, value)
 
-        for layer in layers_of(net):
+        for layer in _layers(net):
             for name, value in getattr(layer, "_portable", {}).items():
                 change(layer, name, value)
         for parameter in net.collect_params().values():
