@@ -286,6 +286,13 @@ class TestFreezing:
         for name, one in gradients[0].items():
             np.testing.assert_allclose(gradients[1][name], one, rtol=0, atol=1e-4 * abs(one).max())
 
+    def test_a_part_may_be_a_single_block(self):
+        net = new_network(name="cifar_dmrnet14")
+        freeze(net, ["stage1_block1", "head"])
+        assert {name.rsplit("_branch")[0].rsplit("_proj")[0] for name in net.frozen} == {
+            "stage1_block1", "head_fc_weight", "head_fc_bias",
+        }  # fmt: skip
+
     def test_parts_that_are_not_there_and_all_of_them_are_refused(self):
         known = "the parts features, stem, stage1, stage2, stage3, head"
         with pytest.raises(DMRError, match=f"'stage4': the network has {known}"):

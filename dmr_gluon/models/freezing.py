@@ -21,26 +21,25 @@ def freeze(net, parts):
     net : Network
         Afterwards, its attribute ``frozen`` is the set of the frozen names.
     parts : sequence of str
-        First words of parameters' names, such as ``stem`` and ``stage1``, or ``features``:
-        everything but the classifier.
+        Beginnings of parameters' names, such as ``stem``, ``stage1`` or ``stage2_block1``, or
+        ``features``: everything but the classifier.
 
     Raises
     ------
     DMRError
         If the network has no such part, or nothing is left to train.
     """
-    parameters = net.collect_params()
-    head = classifier_of(net)
-    words = {name: name[len(net.prefix) :].split("_")[0] for name in parameters}
+    parameters, head = net.collect_params(), classifier_of(net)
+    names = {name: name[len(net.prefix) :] for name in parameters}
+    net.frozen = set()
     for part in parts:
-        if part not in ("features", *words.values()):
-            known = ", ".join(dict.fromkeys(["features", *words.values()]))
-            raise DMRError(f"cannot freeze {part!r}: the network has the parts {known}")
-    every = "features" in parts
-    net.frozen = {
-        name for name, word in words.items() if word in parts or (every and name not in head)
-    }
-    if len(net.frozen) == len(words):
+        inside = {name for name, own in names.items() if own.startswith(f"{part}_")}
+        found = set(names) - set(head) if part == "features" else inside
+        if not found:
+            known = ", ".join(dict.fromkeys(own.split("_")[0] for own in names.values()))
+            raise DMRError(f"cannot freeze {part!r}: the network has the parts features, {known}")
+        net.frozen |= found
+    if len(net.frozen) == len(names):
         raise DMRError("all parts of the network are frozen; leave out one of them")
     for name in net.frozen:
         parameters[name].grad_req = "null"
