@@ -84,6 +84,19 @@ def tuned(pair, short_run, tmp_path_factory):
     return fit(TUNED, RunOptions(data_dir=pair, run_dir=run, init_from=short_run))
 
 
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Six small photographs of different sizes, prepared."""
+    random, folder = np.random.RandomState(0), tmp_path_factory.mktemp("photographs")
+    for number in range(6):
+        for split in ("train", "test"):
+            path = folder / "photos" / split / "a" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shape = (20 + number, 40 - number, 3)
+            cv2.imwrite(str(path), random.randint(0, 256, shape).astype(np.uint8))
+    return prepare_folder(folder / "photos", str(folder / "out"))
+
+
 def new_network(classes=10, name="cifar_dmrnet8"):
     net = get_model(name, classes=classes)
     mx.random.seed(3)
@@ -398,15 +411,8 @@ class TestCrops:
         assert set(self.parts(20, 400, 50)) == {(0, 187, 20, 27)}
         assert set(self.parts(400, 20, 50)) == {(187, 0, 27, 20)}
 
-    def test_a_set_of_photographs_is_cropped_by_seed_and_epoch_alone(self, tmp_path):
-        random = np.random.RandomState(0)
-        for number in range(6):
-            for split in ("train", "test"):
-                path = tmp_path / "photos" / split / "a" / f"{number}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                shape = (20 + number, 40 - number, 3)
-                cv2.imwrite(str(path), random.randint(0, 256, shape).astype(np.uint8))
-        prepared = prepare_folder(tmp_path / "photos", str(tmp_path / "out"))
+    def test_a_set_of_photographs_is_cropped_by_seed_and_epoch_alone(self, photographs):
+        prepared = photographs
         recipe = replace(self.recipe, batch_size=4)
         epochs = [
             np.concatenate(
@@ -466,6 +472,18 @@ class TestRecipes:
         assert "the classifier is new (other classes); images are normalised as in its" in said
         config = RunDirectory(tmp_path / "run").config()
         assert config["recipe"]["model"] == "cifar_dmrnet8" and config["epochs"] == 1
+
+    def test_photographs_are_scaled_to_the_size_that_the_source_knows(self, short_run, photographs):
+        for flags, expected in (
+            ([], (32, 37)),
+            (["--image-size", "64", "--eval-short-side", "80"], (64, 80)),
+        ):
+            arguments = ["--data-dir", photographs.directory, "--init-from", short_run, *flags]
+            recipe, _ = parse_training_flags(
+                "", RECIPES["finetune"]["imagenet"], "", arguments=arguments
+            )
+            assert (recipe.image_size, recipe.eval_short_side) == expected
+            assert recipe.model == "cifar_dmrnet8"
 
     def test_a_restarted_job_has_begun_already(self, pair, short_run, tuned, monkeypatch):
         monkeypatch.setenv("DMR_ATTEMPT", "1")

@@ -154,23 +154,17 @@ def resolve(flags, recipe, dataset, others):
                 f"there is no recipe {choice!r} for the {recipe.name}; leave out --recipe"
             )
         recipe = RECIPES[choice][recipe.name] if choice else recipe
-        changes = {**_model_of(options.init_from), **changes}
+        if options.init_from:
+            from ..runs.weights import find_weights
+
+            weights = find_weights(options.init_from)
+            changes = {**weights.changes(recipe, named=changes), **changes}
     recipe = dataclasses.replace(recipe, **changes)
     if recipe.schedule == "cosine":
         for name in sorted({"lr_drops", "lr_factor"} & set(changes)):
             raise DMRError(f"{flag_of(name)} is for --schedule steps; leave it out with a cosine")
     get_spec(recipe.model)  # refuses a name that does not fit, before MXNet is loaded
     return recipe, options
-
-
-def _model_of(named):
-    """Return the network of trained weights as a change of the recipe, if it is known."""
-    if named is None:
-        return {}
-    from ..runs.weights import find_weights
-
-    network = find_weights(named).network
-    return {"model": network} if network else {}
 
 
 def _options_of(begun, named):

@@ -30,6 +30,8 @@ class Weights:
         Labels in the order of the outputs.
     mean, std : tuple of float, optional
         R, G, B in 0-255, with which the images of the training were normalised.
+    image_size : int, optional
+        Height and width of the network's input.
     """
 
     named: str
@@ -39,6 +41,31 @@ class Weights:
     classes: Optional[Tuple[str, ...]] = None
     mean: Optional[Tuple[float, ...]] = None
     std: Optional[Tuple[float, ...]] = None
+    image_size: Optional[int] = None
+
+    def changes(self, recipe, named=()):
+        """Return what a recipe takes over: the network, and the size of random resized crops.
+
+        Parameters
+        ----------
+        recipe : Recipe
+        named : collection of str
+            Fields that the user has set.
+
+        Returns
+        -------
+        dict
+            Values by field.
+        """
+        found = {"model": self.network} if self.network else {}
+        if (
+            recipe.crop_area
+            and self.image_size
+            and not {"image_size", "eval_short_side"} & {*named}
+        ):
+            short_side = round(self.image_size * 256 / 224)
+            found.update(image_size=self.image_size, eval_short_side=short_side)
+        return found
 
     def has_classes(self, classes):
         """Return whether these are the classes; ImageNet's labels are followed by a word."""
@@ -74,7 +101,7 @@ def find_weights(named):
         config = RunDirectory(named).config()
         network, data = NetworkSpec.from_json(config["network"]).name, config["dataset"]
         about = (tuple(data[name]) for name in ("classes", "mean", "std"))
-        return Weights(named, "run", named, network, *about)
+        return Weights(named, "run", named, network, *about, config["recipe"]["image_size"])
     if os.path.isfile(named):
         return Weights(named, "file", named)
     if os.environ.get("DMR_MODEL_STORE") and re.fullmatch(r"[a-z0-9_]+(-[0-9a-f]+)?", named):
@@ -91,4 +118,4 @@ def _of_bundle(named, kind, folder, content):
     statistics = (about[name] and tuple(about[name]) for name in ("mean", "std"))
     network, classes = content["network"]["name"], tuple(content["classes"])
     path = os.path.join(folder, PARAMETERS)
-    return Weights(named, kind, path, network, classes, *statistics)
+    return Weights(named, kind, path, network, classes, *statistics, max(about["shape"]))
