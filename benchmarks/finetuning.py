@@ -16,6 +16,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
+from dmr_gluon.cli.program import run
 from dmr_gluon.compare.statistics import Sample, between
 from dmr_gluon.data.datasets import open_prepared
 from dmr_gluon.data.reader import RecordFile
@@ -24,6 +25,7 @@ from dmr_gluon.paper.recipes import CIFAR, RECIPES
 from dmr_gluon.runs.directory import RunDirectory
 from dmr_gluon.runs.reader import FINISHED, read_run
 from dmr_gluon.system.machine import share_cores
+from dmr_gluon.system.settings import number
 from dmr_gluon.system.text_tables import markdown_table
 from dmr_gluon.training.fit import fit
 from dmr_gluon.training.options import RunOptions
@@ -37,8 +39,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cifar10", help="folder of the prepared set")
     parser.add_argument("work", help="folder for sets and runs")
-    parser.add_argument("--images", type=int, default=100, help="of each class (default: 100)")
-    parser.add_argument("--seeds", type=int, default=5, help="default: 5")
+    many = number(int, 2)
+    parser.add_argument("--images", type=many, default=100, help="of each class (default: 100)")
+    parser.add_argument("--seeds", type=many, default=5, help="default: 5")
     options = parser.parse_args()
     share_cores(1)
     prepared, work = open_prepared(options.cifar10), options.work
@@ -53,9 +56,9 @@ def main():
     for seed in range(1, options.seeds + 1):
         name = f"pair-{options.images}-{seed}"
         data = subset(prepared, work, name, PAIR, options.images, seed)
-        for number, (way, (recipe, weights)) in enumerate(ways.items()):
-            run = train(recipe, data, work, f"{name}-{number}", seed, weights)
-            errors[way].append(read_run(run).final("test_error"))
+        for place, (way, (recipe, weights)) in enumerate(ways.items()):
+            folder = train(recipe, data, work, f"{name}-{place}", seed, weights)
+            errors[way].append(read_run(folder).final("test_error"))
     error = read_run(source).final("test_error")
     print(f"the source: {SOURCE.epochs} epochs on {len(others)} classes, test error {error:.2f}%\n")
     samples = {way: Sample.of(found) for way, found in errors.items()}
@@ -92,15 +95,15 @@ def subset(prepared, work, name, classes, images=None, seed=0):
 
 def train(recipe, data, work, name, seed, weights=None):
     """Train, or continue, a run; return its folder."""
-    run = os.path.join(work, "runs", name)
-    begun = RunDirectory(run).exists()
-    if begun and read_run(run).state == FINISHED:
-        return run
+    folder = os.path.join(work, "runs", name)
+    begun = RunDirectory(folder).exists()
+    if begun and read_run(folder).state == FINISHED:
+        return folder
     # A new run alone begins from the weights: a resumed one has its checkpoints.
     more = {"resume": True} if begun else {"init_from": weights}
-    fit(recipe, RunOptions(data_dir=data, run_dir=run, seed=seed, **more))
-    return run
+    fit(recipe, RunOptions(data_dir=data, run_dir=folder, seed=seed, **more))
+    return folder
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
