@@ -103,7 +103,7 @@ def get_model_list() -> List[str]:
 
 def _find_trained(spec, classes, pretrained, root):
     """Return the path of a trained network's parameters, its bundle's description, and its spec."""
-    from .deploy.store import PARAMETERS, find
+    from .runs.bundles import PARAMETERS, find
 
     folder, content = find(spec.name, pretrained, root, classes)
     trained = NetworkSpec.from_json(content["network"])

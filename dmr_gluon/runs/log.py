@@ -18,7 +18,8 @@ event         fields
               and ``skipped_steps``, whose gradients were not finite
 ``end``       totals over all epochs: ``epochs``, ``seconds``, ``seconds_by``
               activity, ``images_per_second_overall``; ``test_error`` of the last
-              epoch; ``best``: epoch and error of the best one
+              epoch; ``best``: epoch and error of the best one; ``stopped_early``
+              if epochs without a lower test error ended it
 ``failed``    ``reason``: why the training process ended; written by ``dmr train``
 ============  ==================================================================
 
