@@ -138,7 +138,7 @@ def register_in_gluoncv(*names: str) -> List[str]:
 
 def _find_trained(spec, classes, pretrained, root):
     """Return the path of a trained network's parameters, its bundle's description, and its spec."""
-    from .deploy.store import PARAMETERS, find
+    from .runs.bundles import PARAMETERS, find
 
     folder, content = find(spec.name, pretrained, root, classes)
     trained = NetworkSpec.from_json(content["network"])

@@ -129,19 +129,22 @@ def test_every_field_is_a_flag(digits):
         "--colour-shift": "0,0,0", "--accumulate": "2", "--schedule": "steps",
         "--warmup-epochs": "1.5", "--label-smoothing": "0.1", "--ema-decay": "0.99",
         "--dtype": "float16", "--steps": "50", "--shuffle-chunk": "3000",
-        "--bn-momentum": "0.99",
+        "--bn-momentum": "0.99", "--crop-area": "none", "--mixup": "0.2",
+        "--freeze": "stem,stage1", "--head-lr-factor": "10", "--patience": "5",
     }  # fmt: skip
     flags = [word for pair in values.items() for word in pair]
-    flags += ["--no-mirror", "--no-nesterov", "--sync-bn"]
+    flags += ["--no-mirror", "--no-nesterov", "--sync-bn", "--class-weights"]
     recipe, _ = parse(["--data-dir", digits, *flags])
     assert recipe == replace(
         CIFAR, model="cifar_resnet20", epochs=7, batch_size=9, lr=0.2, lr_drops=(0.25, 0.5),
         lr_factor=0.5, momentum=0.8, weight_decay=0.001, image_size=40, pad=2, mirror=False,
         nesterov=False, accumulate=2, warmup_epochs=1.5, label_smoothing=0.1,
         ema_decay=0.99, dtype="float16", steps=50, sync_bn=True,
-        shuffle_chunk=3000, bn_momentum=0.99,
+        shuffle_chunk=3000, bn_momentum=0.99, mixup=0.2, freeze=("stem", "stage1"),
+        head_lr_factor=10, patience=5, class_weights=True,
     )  # fmt: skip
-    named = {flag[2:].replace("-", "_") for flag in values} | {"mirror", "nesterov", "sync_bn"}
+    named = {flag[2:].replace("-", "_") for flag in values}
+    named |= {"mirror", "nesterov", "sync_bn", "class_weights"}
     assert named == {field.name for field in dataclasses.fields(Recipe)} - {"name", "train_images"}
 
 

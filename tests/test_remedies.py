@@ -191,16 +191,35 @@ LOST --run-dir runs/lost
     says a lower --lr with --resume
     then LOST --run-dir runs/other --lr 0.1
     then train_cifar.py --run-dir runs/lost --resume --lr 0.1
+# Fine-tuning
+MINE --resume --run-dir runs/short --init-from bundle
+    says checkpoint; leave out --init-from
+    then train_cifar.py --resume --run-dir runs/short
+train_cifar.py --data-dir data/mine --steps 1 --init-from runs/short --model cifar_dmrnet14
+    says another, or train its network with --model
+    then train_cifar.py --data-dir data/mine --steps 1 --init-from runs/short --model cifar_dmrnet8
+    then train_cifar.py --data-dir data/mine --steps 1 --init-from runs/short
+CROPS --data-dir data/photos --crop-area 0.35,1
+    says give eval_short_side, and set train_short_side to none and aspect_change to 0
+    then CROPS --data-dir data/photos --crop-area 0.35,1 --train-short-side none
+MINE --freeze body
+    says the network has the parts features, stem, stage1, stage2, stage3, head
+    then MINE --freeze features
+MINE --freeze features,head
+    says leave out one of them
+    then MINE --freeze features
 # dmr train
-dmr train --data-dir data/mine
-    says of your own with 'python train_cifar.py --data-dir DIR'
-    then MINE
-dmr train --table 2 --data-dir data/mine
-    says the paper's sets with --data-root
-    else dmr train --table 2 --data-root data
+dmr train --data-dir data/mine --seeds 3
+    says is for the paper's tables; leave it out
+    then dmr train --data-dir data/mine --model cifar_dmrnet8 --steps 1
+dmr train --table 2 --init-from runs/short
+    says use it with --data-dir, or with the training scripts
+    then dmr train --data-dir data/mine --init-from runs/short --steps 1
+    then MINE --init-from runs/short
 dmr train
-    says say what to train: --table 2 or --figure 6; --list shows what there is
+    says say what to train: --table 2 or --figure 6 (--list shows what there is), or
     then dmr train --list
+    then dmr train --data-dir data/mine --model cifar_dmrnet8 --steps 1
     else dmr train --table 2
     else dmr train --figure 6
 dmr train --list --epochs 3

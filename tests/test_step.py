@@ -347,11 +347,13 @@ class TestBuckets:
         ]
         assert set(moved) == set(before)
 
-    def test_multipliers_of_one_parameter_are_refused(self):
+    def test_a_learning_rate_of_its_own_has_arrays_of_its_own_a_weight_decay_is_refused(self):
         net = get_model("cifar_dmrnet8")
         net.initialize()
         net.output.weight.lr_mult = 10
-        with pytest.raises(ValueError, match="head_fc_weight has an lr_mult"):
+        assert [bucket.lr_mult for bucket in FlatParameters(net).arrays] == [1, 10]
+        net.output.weight.wd_mult = 10
+        with pytest.raises(ValueError, match="head_fc_weight has a wd_mult"):
             TrainingStep(net, make_optimizer(CIFAR), ONE)
 
     def test_fewer_images_than_devices_are_refused(self):

@@ -6,8 +6,9 @@ import sys
 import time
 from datetime import timedelta
 
-from ..errors import DMRError
+from ..errors import DMRError, flag_of
 from ..system.settings import number
+from ..system.signals import say
 
 #: Seconds between two looks with ``--watch``.
 WATCH_SECONDS = 5
@@ -18,14 +19,16 @@ def add_commands(commands):
     parser = commands.add_parser(
         "train",
         function=_train,
-        help="train the networks of the paper's tables, with several seeds each",
+        help="train the networks of the paper's tables, or a network on a set of your own",
         description="Train the networks of a table or figure, one after another. Finished runs "
-        "are skipped and interrupted runs are resumed. Other flags are passed to the training, "
+        "are skipped and interrupted runs are resumed. With --data-dir, train one network on that "
+        "set, with a recipe chosen by what it contains. Other flags are passed to the training, "
         "such as --gpus 0,1; 'python -m dmr_gluon.cli.sweep cifar10 --help' lists them.",
     )
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--table", type=int, metavar="N", help="of the paper: 2, 3, 4 or 5")
     place.add_argument("--figure", type=int, metavar="N", help="of the paper: 6")
+    place.add_argument("--data-dir", metavar="DIR", help="folder of a prepared set of your own")
     rows = "L=54 or 54; depth=32 in Tables 3 and 4 (default: all)"
     parser.add_argument("--row", nargs="+", default=(), help=rows)
     networks = "dmrnet, resnet, ..., or a network's name (default: all)"
@@ -64,11 +67,17 @@ def _train(options):
     from ..system.text_tables import text_table
     from .sweep import Job, Series, check, refuse_own
 
+    if options.data_dir is not None:
+        _train_on_own(options)
+        return
     refuse_own(options.flags)
     places = {"table": options.table, "figure": options.figure}
     named = [f"{kind} {number}" for kind, number in places.items() if number is not None]
     if not named and not options.list:
-        raise DMRError("say what to train: --table 2 or --figure 6; --list shows what there is")
+        raise DMRError(
+            "say what to train: --table 2 or --figure 6 (--list shows what there is), or "
+            "--data-dir with a set of your own"
+        )
     cells = select(*named, rows=options.row, datasets=options.dataset, networks=options.network)
     if options.list:
         if options.flags:
@@ -92,6 +101,25 @@ def _train(options):
         print(f"failed: {job.run.path}: {reason}")
     if failed:
         sys.exit(1)
+
+
+def _train_on_own(options):
+    from ..data.datasets import open_prepared
+    from ..paper.recipe_choice import recipe_for
+    from ..paper.recipes import CIFAR
+    from .training_flags import parse, train
+
+    defaults = {"row": (), "network": (), "dataset": (), "seeds": 1, "first_seed": 1}
+    for name, default in {**defaults, "out": "runs", "data_root": "data", "list": False}.items():
+        if getattr(options, name) != default:
+            raise DMRError(f"{flag_of(name)} is for the paper's tables; leave it out")
+    arguments, title = ["--data-dir", options.data_dir, *options.flags], "Train on a prepared set."
+    flags, prepared = parse(title, CIFAR, "", arguments), open_prepared(options.data_dir)
+    images, fine_tune = prepared.split("train").count, "init_from" in flags and not flags["recipe"]
+    recipe, why = recipe_for(prepared.name, prepared.image_size, images, fine_tune)
+    if not (flags["recipe"] or "resume" in flags):
+        say(f"recipe {recipe.name}: {why}")
+    train(title, recipe, prepared.name, arguments=arguments)
 
 
 def _status(options):

@@ -33,9 +33,9 @@ _OWN_FLAGS = {
     "--run-dir": "use --out",
     "--resume": "leave it out: runs that were begun are continued",
     "--model": "use --network",
-    "--data-dir": "name the folder that holds the paper's sets with --data-root, or train on a set "
-    "of your own with 'python train_cifar.py --data-dir DIR'",
     "--seed": "use --seeds and --first-seed",
+    "--init-from": "the paper trains from random weights: use it with --data-dir, or with the "
+    "training scripts",
     "--estimate": "give it to the training script, such as train_cifar.py",
 }
 

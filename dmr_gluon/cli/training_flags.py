@@ -92,7 +92,10 @@ def parse(description, recipe, dataset, arguments=None):
     for item in settings_of(RunOptions):
         _add_flag(where, RunOptions, item, item.default)
     group = parser.add_argument_group("recipe", "defaults: the paper's")
-    text = "the paper's (default) or that of the authors' code; the flags below change its fields"
+    text = (
+        "the paper's (default), that of the authors' code, or one for fine-tuning; the flags below "
+        "change its fields"
+    )
     group.add_argument("--recipe", choices=tuple(RECIPES), help=text)
     for item in settings_of(Recipe):
         _add_flag(group, Recipe, item, getattr(recipe, item.name))
@@ -133,6 +136,8 @@ def resolve(flags, recipe, dataset, others):
         if flags["recipe"] and not restarted:
             raise DMRError("--resume continues with the run's own recipe; leave out --recipe")
         begun = run.config()
+        if restarted:  # it has begun from there already
+            options.pop("init_from", None)
         recipe = Recipe.from_json(begun["recipe"])
         options = {**_options_of(begun, options), **options}
         if not (data_dir or named):
@@ -150,11 +155,17 @@ def resolve(flags, recipe, dataset, others):
     if named and named != found:
         raise DMRError(f"{data_dir} holds the data set {found!r}, not {named!r}; leave out one")
     if not resume:
-        kind = others.get(found, recipe).name
-        choice = flags["recipe"] or "paper"
-        if kind not in RECIPES[choice]:
-            raise DMRError(f"there is no recipe {choice!r} for the {kind}; leave out --recipe")
-        recipe = RECIPES[choice][kind]
+        recipe, choice = others.get(found, recipe), flags["recipe"]
+        if choice and recipe.name not in RECIPES[choice]:
+            raise DMRError(
+                f"there is no recipe {choice!r} for the {recipe.name}; leave out --recipe"
+            )
+        recipe = RECIPES[choice][recipe.name] if choice else recipe
+        if options.init_from:
+            from ..runs.weights import find_weights
+
+            weights = find_weights(options.init_from)
+            changes = {**weights.changes(recipe, named=changes), **changes}
     recipe = dataclasses.replace(recipe, **changes)
     if recipe.schedule == "cosine":
         for name in sorted({"lr_drops", "lr_factor"} & set(changes)):
@@ -182,7 +193,7 @@ def _add_flag(group, owner, item, default):
         text += f" [{source}]"
     if source or default not in (None, False):
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-        text += f" (default: {'none' if shown is None else shown})"
+        text += f" (default: {'none' if shown in (None, '') else shown})"
     common = {"dest": item.name, "default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
     if kind is bool:
         either = group.add_mutually_exclusive_group()

@@ -164,6 +164,8 @@ def _row(group, place, measure, error=None, deviation=None):
 def cells_of(setup):
     """Return the places in the paper that have a training's network and data set.
 
+    There are none for a training from trained weights.
+
     Parameters
     ----------
     setup : Setup
@@ -172,7 +174,7 @@ def cells_of(setup):
     -------
     list of Cell
     """
-    if isinstance(setup.spec, CustomSpec):
+    if isinstance(setup.spec, CustomSpec) or setup.init_from:
         return []  # whatever its name is
     # The grouped form is the same function (Figure 5).
     name = name_of(dataclasses.replace(setup.spec, form="branches"))
@@ -226,6 +228,8 @@ def _deviations(one, other):
     ours, theirs = one.setup, other.setup
     if ours.dataset != theirs.dataset:
         yield f"{dataset_title(ours.dataset)} and {dataset_title(theirs.dataset)}"
+    if ours.initial_weights != theirs.initial_weights:
+        yield f"from {ours.initial_weights} and from {theirs.initial_weights}"
     for name, value in vars(ours.recipe).items():
         its = getattr(theirs.recipe, name)
         if name == "shuffle_chunk" and one.runs[0].format != other.runs[0].format:

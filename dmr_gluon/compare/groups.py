@@ -117,10 +117,12 @@ def deviations(setup):
     -------
     tuple of str
     """
-    name = published_name(setup.dataset)
+    name, found = published_name(setup.dataset), []
+    if setup.init_from:
+        found.append(f"began from {setup.initial_weights}")
     if name is None:
-        return (f"the paper has no data set {setup.dataset}",)
-    paper, published, found = recipes.OF_DATASET[name], PUBLISHED[name], []
+        return (f"the paper has no data set {setup.dataset}", *found)
+    paper, published = recipes.OF_DATASET[name], PUBLISHED[name]
     # A recipe for another data set is compared with this one's.
     fields = recipes.deviations(dataclasses.replace(setup.recipe, name=paper.name))
     fields.pop("train_images", None)  # counted below
@@ -192,7 +194,8 @@ def _key(run):
     setup = run.setup
     recipe = {**dataclasses.asdict(setup.recipe), "model": None}  # the network has several names
     data = (setup.dataset, sorted(setup.images.items()))
-    how = (setup.network, setup.spec, recipe, setup.epochs, setup.bn_images)
+    began = setup.init_from and setup.init_from["sha256"]
+    how = (setup.network, setup.spec, recipe, setup.epochs, setup.bn_images, began)
     return repr((run.format, data, how, run.changes))
 
 

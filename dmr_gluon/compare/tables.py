@@ -101,7 +101,8 @@ def as_json(comparison):
 def _plain(value):
     if isinstance(value, RunGroup):
         setup = value.setup
-        return {"dataset": setup.dataset, "network": setup.network, "epochs": setup.epochs}
+        about = {name: getattr(setup, name) for name in ("dataset", "network", "epochs")}
+        return {**about, "init_from": setup.init_from and setup.init_from["sha256"]}
     if isinstance(value, Run):
         found = {"path": value.path, "seed": value.setup.seed, "state": value.state}
         return {**found, "epoch": value.last, "test_error": value.final("test_error")}

@@ -59,7 +59,7 @@ def training_batches(
         np.arange(first, split.count)[share_of(min(size, split.count - first), shard)]
         for first in range(start * size, split.count, size)
     ]
-    whole = recipe.train_short_side is None
+    whole = recipe.eval_short_side is None
     transform = (PadCropMirror if whole else ScaleCropMirrorColour)(prepared, recipe, draws, places)
     numbers = [draws.order[place] for place in places]
     return batches(split, numbers, _shape(recipe), transform, threads)
@@ -116,7 +116,7 @@ def check_image_size(prepared, recipe):
     DMRError
     """
     height, width = prepared.image_size or (0, 0)
-    if recipe.train_short_side is not None or height == width == recipe.image_size:
+    if recipe.eval_short_side is not None or height == width == recipe.image_size:
         return
     size = f"{recipe.image_size}x{recipe.image_size}"
     remedy = f"give --image-size {height}"

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from ..standalone.predict_onnx import crop, scaled_size
+from .random_crop import ATTEMPTS, random_part
 from .recordio import resize
 
 #: Principal components of ImageNet's colours and the standard deviations along them (0-255):
@@ -126,10 +127,11 @@ class CentreCrop(Normalise):
 
 
 class ScaleCropMirrorColour(Normalise):
-    """ImageNet's augmentation, as in [7] or as in the authors' code.
+    """ImageNet's augmentation, as in [7], as in the authors' code, or by random resized crops.
 
     Draw the shorter side, change the aspect ratio (authors), crop a square, mirror half of them,
-    shift hue, saturation and lightness (authors), add colour noise ([7]).
+    shift hue, saturation and lightness (authors), add colour noise ([7]). With ``crop_area``, a
+    random part of the image is scaled to the square instead.
     """
 
     def __init__(self, prepared, recipe, draws, places):
@@ -141,13 +143,22 @@ class ScaleCropMirrorColour(Normalise):
         self.noise = (
             (recipe.pca_noise * noise * _COLOUR_DEVIATIONS) @ _COLOUR_COMPONENTS.T
         ).astype(np.float32)
+        if recipe.crop_area:
+            self.attempts = draws.columns(
+                lambda random, n: random.random((n, ATTEMPTS, 2), dtype=np.float32)
+            )
 
     def __call__(self, images, batch, rows, out):
         recipe, size = self.recipe, self.recipe.image_size
         for image, place, target in zip(images, self.places[batch][rows], out):
             side, stretch, top, left, mirror, *colour = self.uniform[place].tolist()
-            low, high = recipe.train_short_side
-            if recipe.aspect_change:
+            low, high = recipe.train_short_side or (0, 0)
+            if recipe.crop_area:
+                part = random_part(
+                    image, recipe.crop_area, self.attempts[place].tolist(), top, left
+                )
+                seen = resize(part, (size, size))
+            elif recipe.aspect_change:
                 seen = self._stretched(image, low + side * (high - low), stretch, top, left)
             else:
                 height, width = scaled_size(image.shape, low + int(side * (high - low + 1)))

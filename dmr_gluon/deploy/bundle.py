@@ -53,53 +53,17 @@ others                further variants of the network, see :mod:`.variants`; ``f
     of this file, with zeros in place of these 64 digits
 """
 
-import contextlib
 import hashlib
 import json
 import os
 
-from ..errors import DMRError
-from ..standalone import predict_onnx
-from ..standalone.predict_onnx import BUNDLE, BUNDLE_FORMAT, Problem
+from ..runs.bundles import problems_as_errors as problems_as_errors
+from ..runs.bundles import read_bundle as read_bundle
+from ..standalone.predict_onnx import BUNDLE, BUNDLE_FORMAT
 from ..system.files import digests_of, write_atomically
 
 #: Replaces bundle.json's own hash while the hash is computed.
 _ZEROS = "0" * 64
-
-
-@contextlib.contextmanager
-def problems_as_errors():
-    """Raise the standalone program's Problem as a DMRError."""
-    try:
-        yield
-    except Problem as problem:
-        raise DMRError(str(problem)) from None
-
-
-def read_bundle(folder, others=True):
-    """Read ``bundle.json`` after verifying its hash.
-
-    Parameters
-    ----------
-    folder : str
-    others : bool
-        Verify the hash of every other file too.
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    DMRError
-        For a missing or damaged file, by its name.
-    """
-    folder = os.fspath(folder)
-    with problems_as_errors():
-        content = predict_onnx.read_bundle(folder, others)
-    if any(os.path.dirname(name) for name in content["files"]):  # names to copy, or to remove
-        raise DMRError(f"{folder} lists files outside of it; export the run again")
-    return content
 
 
 def write_description(folder, content, names):

@@ -224,6 +224,29 @@ def misfit(
     return None
 
 
+def named_arrays(path: str, otherwise: str) -> Dict[str, mx.nd.NDArray]:
+    """Read a ``.params`` file's arrays by name, without MXNet's ``arg:`` and ``aux:``.
+
+    Parameters
+    ----------
+    path : str
+    otherwise : str
+        Advice for the error message.
+
+    Raises
+    ------
+    DMRError
+        If the file cannot be read or is damaged.
+    """
+    try:
+        return {name.rpartition(":")[2]: array for name, array in load_arrays(path).items()}
+    except OSError as error:
+        raise DMRError(f"{path} cannot be read ({error.strerror}); {otherwise}") from error
+    # The exception depends on which byte is damaged; a name may no longer be text.
+    except (mx.base.MXNetError, IndexError, AttributeError, ValueError, AssertionError) as error:
+        raise DMRError(f"{path} is damaged; {otherwise}") from error
+
+
 def read_parameters(net: TrainableNetwork, path: str, otherwise: str) -> None:
     """Load a network's parameters from one of MXNet's files, by name.
 
@@ -241,13 +264,7 @@ def read_parameters(net: TrainableNetwork, path: str, otherwise: str) -> None:
     DMRError
         If the file cannot be read, is damaged, or belongs to another network.
     """
-    try:
-        arrays = {name.split(":", 1)[1]: array for name, array in load_arrays(path).items()}
-    except OSError as error:
-        raise DMRError(f"{path} cannot be read ({error.strerror}); {otherwise}") from error
-    # The exception depends on which byte is damaged; a name may no longer be text.
-    except (mx.base.MXNetError, IndexError, AttributeError, ValueError, AssertionError) as error:
-        raise DMRError(f"{path} is damaged; {otherwise}") from error
+    arrays = named_arrays(path, otherwise)
     parameters = {name[len(net.prefix) :]: one for name, one in net.collect_params().items()}
     # Compare both ways: a deeper network has every array of a shallower one.
     expected, found = ({n: one.shape for n, one in side.items()} for side in (parameters, arrays))

@@ -76,6 +76,13 @@ class Recipe:
         least=0,
         most=255,
     )
+    crop_area: Optional[Tuple[float, ...]] = setting(
+        "range of random resized crops' area, relative to the image; replaces train_short_side",
+        "not in the paper",
+        default=None,
+        above=0,
+        most=1,
+    )
     shuffle_chunk: Optional[int] = setting(
         "shuffle only within chunks of this many records; none: shuffle the whole epoch",
         "not in the paper; authors' code: chunks of 8 MB, about 3,500 records of CIFAR",
@@ -109,6 +116,26 @@ class Recipe:
     label_smoothing: float = setting(
         "weight of label smoothing", "not in the paper", default=0.0, least=0, most=0.9
     )
+    mixup: float = setting(
+        "alpha of mixup, which blends pairs of images", "not in the paper", default=0.0, least=0
+    )
+    class_weights: bool = setting(
+        "weight losses by the inverse frequency of their class", "not in the paper", default=False
+    )
+    freeze: Tuple[str, ...] = setting(
+        "parts that are not trained: stem, stage1, ..., or features (all but the classifier)",
+        "not in the paper",
+        default=(),
+    )
+    head_lr_factor: float = setting(
+        "factor of the classifier's learning rate", "not in the paper", default=1.0, above=0
+    )
+    patience: Optional[int] = setting(
+        "stop after this many epochs without a lower test error; none: never",
+        "not in the paper",
+        default=None,
+        least=1,
+    )
     ema_decay: float = setting(
         "decay per step of the moving average of the weights that is evaluated; 0: off",
         "not in the paper",
@@ -137,6 +164,14 @@ class Recipe:
         if self.warmup_epochs >= self.epochs:
             raise DMRError(f"warmup_epochs {self.warmup_epochs:g} leaves none of {self.epochs}")
         train_sides, eval_side = self.train_short_side, self.eval_short_side
+        if self.crop_area is not None:
+            _check_range("crop_area", self.crop_area)
+            if train_sides is not None or self.aspect_change or eval_side is None:
+                raise DMRError(
+                    "crop_area scales images by itself; with it, give eval_short_side, and set "
+                    "train_short_side to none and aspect_change to 0"
+                )
+            train_sides = eval_side, eval_side
         if (train_sides is None) != (eval_side is None):
             raise DMRError("give both train_short_side and eval_short_side, or neither")
         if train_sides is None or eval_side is None:
@@ -144,10 +179,7 @@ class Recipe:
                 if getattr(self, name) not in (0, (0, 0, 0)):
                     raise DMRError(f"{name} needs train_short_side (scaled images)")
             return
-        if len(train_sides) != 2 or train_sides[0] > train_sides[1]:
-            raise DMRError(
-                f"train_short_side must be two numbers, smaller first, not {train_sides}"
-            )
+        _check_range("train_short_side", train_sides)
         if self.pad:
             raise DMRError(
                 "pad is for images that are not scaled; set pad to 0, or leave out "
@@ -186,6 +218,11 @@ class Recipe:
                 f"the recipe was not written by this version of dmr-gluon: {error}"
             ) from error
         return recipe
+
+
+def _check_range(name, pair):
+    if len(pair) != 2 or pair[0] > pair[1]:
+        raise DMRError(f"{name} must be two numbers, smaller first, not {pair}")
 
 
 CIFAR = Recipe(
@@ -227,9 +264,24 @@ IMAGENET = replace(
     pca_noise=0.1,
 )
 
+
+def fine_tuning(recipe: Recipe) -> Recipe:
+    """Return the recipe that adapts a trained network to a set of 100 to 100,000 images.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        One of the paper's, which provides image sizes and mirroring.
+    """
+    crops: Dict[str, Any] = {"train_short_side": None, "crop_area": (0.35, 1.0), "pca_noise": 0.0}
+    own = replace(recipe, epochs=30, batch_size=32, lr=0.01, schedule="cosine", nesterov=True)
+    own = replace(own, name=f"finetune-{recipe.name}", train_images=None)
+    return replace(own, **crops) if recipe.eval_short_side else own
+
+
 #: Recipes by the value of ``--recipe``, then by name. On CIFAR, the authors' code follows the paper
 #: and settles what it leaves open. On SVHN, it also uses other images
-#: (``dmr prepare svhn --svhn-split authors``).
+#: (``dmr prepare svhn --svhn-split authors``). Fine-tuning is not in the paper.
 RECIPES = {
     "paper": {recipe.name: recipe for recipe in (CIFAR, SVHN, DIGITS, IMAGENET)},
     "authors": {
@@ -247,6 +299,7 @@ RECIPES = {
             colour_shift=(36, 50, 50),
         ),
     },
+    "finetune": {one.name: fine_tuning(one) for one in (CIFAR, SVHN, DIGITS, IMAGENET)},
 }
 
 #: The paper's recipe for each data set.
@@ -260,7 +313,7 @@ OF_DATASET = {
 
 
 def deviations(recipe: Recipe) -> Dict[str, Tuple[Any, Any]]:
-    """Compare a recipe with the paper's for the same data.
+    """Compare a recipe with the paper's for the same data, or a fine-tuning recipe with itself.
 
     The model is not compared: the paper trains many. Where the paper leaves a setting open, the
     authors' value is no deviation.
@@ -274,7 +327,8 @@ def deviations(recipe: Recipe) -> Dict[str, Tuple[Any, Any]]:
     dict of str to (value, value)
         The recipe's value and the paper's, for each field that deviates.
     """
-    paper = RECIPES["paper"].get(recipe.name, recipe)
+    tuned = {one.name: one for one in RECIPES["finetune"].values()}
+    paper = {**RECIPES["paper"], **tuned}.get(recipe.name, recipe)
     authors = RECIPES["authors"].get(recipe.name, paper)
     found = {}
     for item in fields(recipe):

@@ -21,7 +21,8 @@ event         fields
 ``end``       totals over all epochs: ``epochs``, ``seconds``, ``seconds_by``
               activity, ``images_per_second_overall``; ``test_error`` of the last
               epoch; ``best``: epoch and error of the best one (of the last one, and
-              null, without test images)
+              null, without test images); ``stopped_early`` if epochs without a lower
+              test error ended it
 ``failed``    ``reason``: why the training process ended; written by ``dmr train``
 ============  ==================================================================
 

@@ -5,7 +5,7 @@
 
 import os
 from dataclasses import dataclass, field
-from typing import Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from ..errors import DMRError
 from ..models.spec import CustomSpec, NetworkSpec, Spec
@@ -41,6 +41,8 @@ class Setup:
     bn_images : int, optional
         Number of images over which BN computes its statistics.
     seed : int, optional
+    init_from : dict, optional
+        The trained weights that it began from: ``named``, ``network``, ``sha256`` and others.
     known_by : str, optional
         How the images were identified as an official set: ``content``, ``archives`` (their MD5)
         or ``counts``; None if the log does not say.
@@ -56,8 +58,17 @@ class Setup:
     images: Dict[str, int] = field(default_factory=dict)
     bn_images: Optional[int] = None
     seed: Optional[int] = None
+    init_from: Optional[Dict[str, Any]] = None
     known_by: Optional[str] = None
     environment: Dict[str, object] = field(default_factory=dict)
+
+    @property
+    def initial_weights(self):
+        """What the training began from, in words."""
+        if not self.init_from:
+            return "random weights"
+        network = self.init_from["network"] or self.init_from["named"]
+        return f"trained weights {self.init_from['sha256'][:8]} ({network})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,7 +81,8 @@ class Run:
     format : str
         ``dmr_gluon`` or ``authors``.
     state : str
-        ``finished`` (its last epoch is logged), ``running``, ``stopped`` or ``failed``.
+        ``finished`` (its last epoch is logged, or it stopped early), ``running``, ``stopped`` or
+        ``failed``.
     setup : Setup
     epochs : dict of int to EpochRecord
         By epoch, from 1.
@@ -130,7 +142,7 @@ class Run:
         """Return a measure after the last epoch of a finished run, as in the paper, or None."""
         if self.state != FINISHED:
             return None
-        return getattr(self.epochs[self.setup.epochs], measure)
+        return getattr(self.epochs[self.last], measure)
 
     def series(self, measure):
         """Return the epochs that have a measure, and its values."""
@@ -215,7 +227,13 @@ def _run(path, events, running=False):
     if rollbacks:
         remarks.append(f"rolled back from a loss that was not finite: {counted(rollbacks, 'time')}")
     last = events[-1] if events else {}
-    if any(record.epoch == setup.epochs for record in epochs):
+    early = bool(last.get("stopped_early") and epochs)
+    if early:
+        remarks.append(
+            f"stopped early, after epoch {epochs[-1].epoch}: its test error chose the end, and is "
+            f"optimistic"
+        )
+    if early or any(record.epoch == setup.epochs for record in epochs):
         state = FINISHED
     elif running:
         state = RUNNING
@@ -256,6 +274,7 @@ def _setup(config):
         images={name: dataset[f"{name}_images"] for name in ("train", "test")},
         bn_images=max(1, recipe.batch_size // parts),
         seed=config.get("seed"),
+        init_from=config.get("init_from"),
         known_by=(dataset.get("official") or {}).get("known_by"),
         environment={name: config[name] for name in _ENVIRONMENT if name in config},
     )

@@ -62,8 +62,10 @@ def arrays_of(step, group=None):
 
 
 def running_statistics(net):
-    """Return BN's running means and variances, the parameters without gradients."""
-    return [p for p in net.collect_params().values() if p.grad_req == "null"]
+    """Return BN's running means and variances, except those that are frozen."""
+    frozen = getattr(net, "frozen", ())
+    parameters = net.collect_params().values()
+    return [p for p in parameters if p.grad_req == "null" and p.name not in frozen]
 
 
 def read_statistics(net):
@@ -256,7 +258,7 @@ def fill(arrays, step, lr, shard=WHOLE):
                 updater.states[index] = velocity if master is None else (velocity, master)
                 updater.states_synced[index] = True
             if hasattr(updater.optimizer, "velocity_lr"):
-                updater.optimizer.velocity_lr[index, device] = lr
+                updater.optimizer.velocity_lr[index, device] = lr * bucket.lr_mult
     if step.average:
         averages = zip(step.flat.join(kinds["average"]), step.flat.arrays)
         step.average.averages = [_nd(array, bucket.list_ctx()[0]) for array, bucket in averages]

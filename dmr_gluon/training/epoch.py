@@ -15,6 +15,7 @@ from ..runtime import mx
 from ..system.files import write_atomically
 from .callbacks import STOPPED_BY_CALLBACK, StepState, wants_stop
 from .progress import progress_bar
+from .small_sets import mixup_share
 from .state import NotFinite
 
 #: Seconds between two updates of ``progress.json``.
@@ -62,7 +63,10 @@ class StepsOfEpoch:
                 images = plan.images_in(at.steps)
                 more = at.steps + 1 < steps
                 self._seed_random_layers(epoch)
-                results = self.step.update(ahead.pop(), at.lr, images, fetch if more else None)
+                place = epoch, at.steps, len(at.reshuffled_at)
+                share = mixup_share(self.recipe.mixup, self.options.seed, *place)
+                after = fetch if more else None
+                results = self.step.update(ahead.pop(), at.lr, images, after, share)
                 if at.steps == first:
                     self.step.check_replicas()
                 at.steps += 1

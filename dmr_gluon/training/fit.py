@@ -18,16 +18,19 @@ from ..runs.directory import RunDirectory, claim_run_directory
 from ..runs.plugins import import_plugin, import_recorded
 from ..runs.reader import Run, read_run
 from ..runs.tensorboard import require_tensorboard
+from ..runs.weights import find_weights
 from ..runtime import mx
 from ..system.signals import say
 from .callbacks import STOPPED_BY_CALLBACK, functions_of
 from .distributed import join
 from .estimate import estimate
+from .initial_weights import fine_tune, normalised_as
 from .optimizer import make_optimizer
 from .options import RunOptions
 from .plan import Plan
 from .progress import Clock
 from .setup import announce, configuration
+from .small_sets import balanced
 from .step import TrainingStep
 from .stopping import stop_signals
 from .trainer import Training
@@ -82,6 +85,9 @@ def fit(
         prepared = open_prepared(options.data_dir)
         check_quickly(prepared)
         check_image_size(prepared, recipe)
+        weights = find_weights(options.init_from) if options.init_from else None
+        begun = run.config() if options.resume and run else {}
+        prepared = normalised_as(prepared, weights, begun)
         net, plugin = _network(recipe, options, network, len(prepared.classes))
         if network is not None:
             recipe = replace(recipe, model=net.spec.name)
@@ -89,6 +95,11 @@ def fit(
         if group.count > 1 and not (options.run_dir or options.estimate):
             raise DMRError("several workers need one run directory for all: name it --run-dir")
         plan = Plan.of(recipe, prepared, len(devices) * recipe.accumulate * group.count)
+        net.use_bn_momentum(recipe.bn_momentum)
+        mx.random.seed(options.seed)
+        initialise(net, recipe.image_size, devices)
+        prepare_to_run(net, devices)
+        began = fine_tune(net, recipe, weights, prepared.classes) or begun.get("init_from")
         with stop_signals() as stop, contextlib.ExitStack() as held:
             if not options.estimate:
                 run = run or RunDirectory(
@@ -96,14 +107,12 @@ def fit(
                 )
                 if group.first and not held.enter_context(run.lock()):
                     say(f"note: {run.path} cannot be locked: let no other process train it")
-            net.use_bn_momentum(recipe.bn_momentum)
-            mx.random.seed(options.seed)
-            initialise(net, recipe.image_size, devices)
-            prepare_to_run(net, devices)
             optimizer = make_optimizer(recipe)
-            step = TrainingStep(net, optimizer, devices, options.kv_store, recipe, group)
+            step = TrainingStep(
+                net, optimizer, devices, options.kv_store, recipe, group, balanced(prepared)
+            )
             config = configuration(
-                recipe, options, net.spec, prepared, devices, group, plan, plugin
+                recipe, options, net.spec, prepared, devices, group, plan, plugin, began
             )
             if group.first:
                 announce(recipe, net, run, plan, options, config)

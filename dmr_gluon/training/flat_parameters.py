@@ -40,7 +40,7 @@ class FlatParameters:
     Raises
     ------
     ValueError
-        If parameters have learning rates or weight decays of their own.
+        If a parameter has a weight decay of its own.
 
     Attributes
     ----------
@@ -51,8 +51,8 @@ class FlatParameters:
     def __init__(self, net, add=False, devices=1):
         self._parameters = trained_parameters(net)
         for parameter in self._parameters:
-            if (parameter.lr_mult, parameter.wd_mult) != (1, 1):
-                raise ValueError(f"{parameter.name} has an lr_mult or wd_mult other than 1")
+            if parameter.wd_mult != 1:
+                raise ValueError(f"{parameter.name} has a wd_mult other than 1")
         self._places = places_of(self._parameters, devices)
         numbers = sorted({number for number, _ in self._places})
         self.arrays = [self._make(number, add) for number in numbers]
@@ -68,6 +68,7 @@ class FlatParameters:
         size, zero = start + _size(last), mx.init.Zero()
         bucket = mx.gluon.Parameter(f"bucket{number}", shape=size, dtype=last.dtype, init=zero)
         bucket.initialize(ctx=last.list_ctx())
+        bucket.lr_mult = last.lr_mult
         for parameter, start in inside:
             for i, (all_data, all_gradients) in enumerate(
                 zip(bucket.list_data(), bucket.list_grad())
@@ -147,7 +148,7 @@ def trained_parameters(net):
 
 
 def places_of(parameters, devices=1):
-    """Assign each parameter a bucket (of one dtype) and its first element there.
+    """Assign each parameter a bucket (of one dtype and lr_mult) and its first element there.
 
     Parameters
     ----------
@@ -164,13 +165,13 @@ def places_of(parameters, devices=1):
     if devices > 1:
         most = min(most, sum(map(_size, parameters)) // (_FOR_EACH_DEVICE * devices))
     for parameter in parameters:
-        dtype = np.dtype(parameter.dtype)
-        number, end = latest.get(dtype, (None, 0))
+        kind = np.dtype(parameter.dtype), parameter.lr_mult
+        number, end = latest.get(kind, (None, 0))
         if number is None or end + _size(parameter) > most:
             number, end, count = count, 0, count + 1
         places.append((number, end))
         end += -(-_size(parameter) // _ALIGNMENT) * _ALIGNMENT
-        latest[dtype] = number, end
+        latest[kind] = number, end
     return places
 
 

@@ -23,6 +23,7 @@ def identity(config):
         "network": config["network"],
         "seed": config["seed"],
         "sha256": config["dataset"].get("sha256"),
+        "init_from": (config.get("init_from") or {}).get("sha256"),
     }
 
 

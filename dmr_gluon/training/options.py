@@ -15,14 +15,14 @@ class RunOptions:
     """Where and how to run a recipe.
 
     The seed and the number of devices change the result (each device has its own BN statistics),
-    and so does ``on_nan`` when it rolls back. Nothing else does.
+    and so do ``init_from``, and ``on_nan`` when it rolls back. Nothing else does.
 
     Parameters
     ----------
     data_dir : str or path-like
         Folder of a prepared set.
-    run_dir, resume, seed, gpus, cpus, kv_store, log_steps, checkpoint_steps, checkpoint_minutes, \
-reading_threads, keep, on_nan, plugin, tensorboard, estimate : optional
+    run_dir, resume, init_from, seed, gpus, cpus, kv_store, log_steps, checkpoint_steps, \
+checkpoint_minutes, reading_threads, keep, on_nan, plugin, tensorboard, estimate : optional
         As the flags of the training scripts; see ``--help``.
 
     Raises
@@ -38,6 +38,11 @@ reading_threads, keep, on_nan, plugin, tensorboard, estimate : optional
     )
     resume: bool = setting(
         "continue the run in --run-dir, with its recipe, seed, data set and devices", default=False
+    )
+    init_from: Optional[str] = setting(
+        "begin from trained weights: a run, a bundle, a name in the store (DMR_MODEL_STORE) or a "
+        ".params file; the classifier is replaced where the classes differ",
+        default=None,
     )
     seed: int = setting("seed of initialisation, shuffling and augmentation", default=1, least=0)
     gpus: Optional[str] = setting(
@@ -94,5 +99,9 @@ reading_threads, keep, on_nan, plugin, tensorboard, estimate : optional
                 object.__setattr__(self, name, os.fspath(getattr(self, name)))
         if self.resume and not self.run_dir:
             raise DMRError("--resume needs the run to continue: --run-dir RUN")
+        if self.resume and self.init_from:
+            raise DMRError(
+                "--resume continues from the run's own checkpoint; leave out --init-from"
+            )
         if self.gpus is not None:
             parse_gpus(self.gpus)

@@ -15,10 +15,10 @@ from ..runtime import installed_wheels
 from ..system.machine import processor
 from ..system.signals import say
 from ..version import __version__
-from .flat_parameters import trained_parameters
+from .initial_weights import described
 
 
-def configuration(recipe, options, spec, prepared, devices, group, plan, plugin=None):
+def configuration(recipe, options, spec, prepared, devices, group, plan, plugin=None, began=None):
     """Return the contents of a run's ``config.json``.
 
     Parameters
@@ -32,6 +32,8 @@ def configuration(recipe, options, spec, prepared, devices, group, plan, plugin=
     plan : Plan
     plugin : dict, optional
         As :func:`dmr_gluon.runs.plugins.import_plugin` returns it.
+    began : dict, optional
+        What :func:`~.initial_weights.begin_from` returned.
 
     Returns
     -------
@@ -57,6 +59,7 @@ def configuration(recipe, options, spec, prepared, devices, group, plan, plugin=
             "official": prepared.official,
             "fit": prepared.fit,
         },
+        "init_from": began,
         "seed": options.seed,
         "epochs": plan.epochs,
         "log_steps": options.log_steps,
@@ -92,7 +95,8 @@ def announce(recipe, net, run, plan, options, config):
         Of :func:`configuration`.
     """
     dataset, devices, workers = config["dataset"], config["devices"], config["workers"]
-    parameters = sum(int(np.prod(p.shape)) for p in trained_parameters(net))
+    every = net.collect_params().values()
+    parameters = sum(int(np.prod(p.shape)) for p in every if p._differentiable)
     size, copies = parameters * 4 / 1e6, 2 + bool(recipe.ema_decay)
     each = f" of each of {workers} workers" if workers > 1 else ""
     depth = f"depth {net.spec.depth}, " if isinstance(net.spec, NetworkSpec) else ""
@@ -106,6 +110,13 @@ def announce(recipe, net, run, plan, options, config):
         f"run directory {run.path if run else '(none)'}: models of {size:.1f} MB (last and best), "
         f"checkpoints of {size * copies:.1f} MB (last {options.keep} and best)"
     )
+    if config["init_from"]:
+        say(described(config["init_from"]))
+    if plan.batch > plan.count:
+        say(
+            f"note: a batch of {plan.batch} exceeds the {plan.count} training images: an epoch is "
+            f"one step of {plan.count}; give a smaller --batch-size for more"
+        )
     if config["tf32"]:
         say(
             "note: these GPUs compute float32 convolutions as TF32, with ten bits of precision; "
@@ -115,9 +126,9 @@ def announce(recipe, net, run, plan, options, config):
 
 def _deviations(recipe):
     """Return the deviations from the paper's recipe in words."""
-    found, own = deviations(recipe), recipe.name == DIGITS.name
+    found, own = deviations(recipe), recipe.name == DIGITS.name or "finetune" in recipe.name
     if not found:
-        return "made for the digits, which the paper does not have" if own else "as in the paper"
-    usual = "the digits' own" if own else "the paper's"
+        return "not in the paper" if own else "as in the paper"
+    usual = "its own defaults" if own else "the paper's"
     pairs = (f"{name} {new} ({old})" for name, (new, old) in found.items())
     return f"unlike {usual}: {', '.join(pairs)}"

@@ -10,25 +10,31 @@ from ..paper.recipes import CIFAR
 from ..runtime import mx
 from .distributed import ALONE
 from .flat_parameters import FlatParameters
+from .small_sets import mixup
 from .state import NotFinite
 
 
 class _LossAndErrors(mx.gluon.HybridBlock):
     """Softmax cross-entropy per image, its sum, and the number of misclassified images.
 
-    With smoothing s the target is 1 - s for the label plus s spread evenly over all classes.
+    With smoothing s the target is 1 - s for the label plus s spread evenly over all classes. Class
+    weights multiply the loss of each image by its class's.
     """
 
-    def __init__(self, smoothing=0.0):
+    def __init__(self, smoothing=0.0, class_weights=None):
         super().__init__(prefix="")
         self.smoothing = smoothing
+        if class_weights is not None:
+            self.weights = self.params.get_constant("class_weights", class_weights)
 
-    def hybrid_forward(self, F, logits, label):
+    def hybrid_forward(self, F, logits, label, weights=None):
         log_probability = F.log_softmax(logits)
         loss = -F.pick(log_probability, label)
         if self.smoothing:
             everywhere = -F.mean(log_probability, axis=1)
             loss = (1 - self.smoothing) * loss + self.smoothing * everywhere
+        if weights is not None:
+            loss = loss * F.take(weights, label)
         wrong = F.argmax(logits, axis=1) != label
         return loss, loss.sum(), wrong.sum()
 
@@ -52,12 +58,18 @@ class TrainingStep:
     recipe : Recipe
         Its ``accumulate`` (parts that each device computes in sequence, with the result of as
         many times more devices, BN included), ``label_smoothing``, ``sync_bn`` (BN's statistics
-        over all devices' parts), ``dtype`` and ``ema_decay`` are used. Default: none of them.
+        over all devices' parts), ``dtype``, ``ema_decay`` and ``class_weights`` are used. Default:
+        none of them.
     group : WorkerGroup
         The workers.
+    weights : numpy.ndarray, optional
+        Of the losses by class, (classes,), for a recipe with ``class_weights``; see
+        :func:`.small_sets.balanced`.
     """
 
-    def __init__(self, net, optimizer, devices, kv_store="device", recipe=CIFAR, group=ALONE):
+    def __init__(
+        self, net, optimizer, devices, kv_store="device", recipe=CIFAR, group=ALONE, weights=None
+    ):
         self.net, self.devices, self.kv_store = net, devices, kv_store
         self.accumulate, self.group = recipe.accumulate, group
         self.loss_scale = LossScale() if recipe.dtype == "float16" else None
@@ -84,7 +96,9 @@ class TrainingStep:
         self.trainer._init_params()
         mx.nd.waitall()
         self.average = WeightAverage(self.flat, recipe.ema_decay) if recipe.ema_decay else None
-        self._losses = _LossAndErrors(recipe.label_smoothing)
+        weights = weights if recipe.class_weights else None
+        self._losses = _LossAndErrors(recipe.label_smoothing, weights)
+        self._losses.initialize(ctx=devices)
         self._losses.hybridize(static_alloc=True, static_shape=True)
 
     def place(self, data, label):
@@ -115,7 +129,7 @@ class TrainingStep:
         """
         return self.update(self.place(data, label), lr, len(label) if total is None else total)
 
-    def update(self, parts, lr, total, meanwhile=None):
+    def update(self, parts, lr, total, meanwhile=None, share=1.0):
         """Make one update with a placed batch.
 
         Parameters
@@ -126,6 +140,9 @@ class TrainingStep:
             Images of this step over all workers.
         meanwhile : callable, optional
             Called in float16 before waiting for the check that gradients are finite.
+        share : float
+            Mixup: the share of each image and of its loss. The rest is that of its partner, which
+            has the same place counted from the end of the part. Default: no mixup.
 
         Returns
         -------
@@ -143,7 +160,9 @@ class TrainingStep:
             self.flat.forget_gradients()
         for i in range(self.accumulate):
             with mx.autograd.record():
-                mine = [self._losses(self.net(x), y) for x, y in parts[i :: self.accumulate]]
+                mine = [
+                    mixup(self.net, self._losses, *p, share) for p in parts[i :: self.accumulate]
+                ]
             losses = [loss for loss, _, _ in mine]
             if self.loss_scale:
                 heads = [mx.nd.full(loss.shape, scale, ctx=loss.context) for loss in losses]

@@ -60,7 +60,7 @@ class Training(StepsOfEpoch):
         self.clock.lap("start")
         if not (self.at.epoch or self.at.steps):
             self.save()
-        while self.at.epoch < self.plan.epochs:
+        while not self.ended():
             try:
                 self.train_epoch()
                 self._end_epoch()
@@ -71,16 +71,22 @@ class Training(StepsOfEpoch):
         if self.group.first:
             self._finish()
 
+    def ended(self):
+        """Return whether all epochs are completed, or the last ones brought no lower test error."""
+        at, patience = self.at, self.recipe.patience
+        stale = at.epoch - at.best["epoch"] if at.best else 0
+        return at.epoch == self.plan.epochs or bool(patience and stale >= patience)
+
     def _resume(self):
         """Restore the newest checkpoint, and complete what a sudden stop left undone."""
         run, config, begun = self.run, self.config, self.run.config()
         changes, moved = changes_at_resume(run, begun, config)
         self.at = at = self.checkpointer.resume()
         self.clock.seconds.update(at.seconds)
-        ended = at.epoch == self.plan.epochs
+        ended = self.ended()
         if changes and ended:
             raise DMRError(
-                f"{run.path} has all its epochs already, and {flag_of(min(changes))} would "
+                f"{run.path} has ended already, and {flag_of(min(changes))} would "
                 f"change nothing; leave it out"
             )
         if not self.group.first:
@@ -146,7 +152,7 @@ class Training(StepsOfEpoch):
                 self.ask(self.on_epoch, EpochState(self.epochs[-1], step.net, self.run.path))
             self.clock.lap("callbacks")
         signal = int(self.group.gather("signal", [self.stop.received]).max())
-        if signal and at.epoch < self.plan.epochs:
+        if signal and not self.ended():
             self.leave(signal)
 
     def _test(self, epoch):
@@ -220,8 +226,11 @@ class Training(StepsOfEpoch):
 
     def _finish(self):
         """Log and print the result."""
+        early = self.at.epoch < self.plan.epochs
         if runlog.read(self.run.log)[-1]["event"] == "end":
-            say(f"{self.run.path} has all its {self.plan.epochs} epochs already; nothing to do")
+            which = f"stopped early after {self.at.epoch} of" if early else "all"
+            have = f"has {which} its {self.plan.epochs} epochs already"
+            say(f"{self.run.path} {have}; nothing to do")
             return
         self.clock.lap("log")
         seconds = Counter(self.clock.seconds)
@@ -238,11 +247,18 @@ class Training(StepsOfEpoch):
             images_per_second_overall=round(images / whole, 1),
             test_error=last.test_error,
             best=self.at.best,
+            **({"stopped_early": True} if early else {}),
         )
         picture = plots.draw_curve_of(self.run)
         with contextlib.suppress(FileNotFoundError):
             os.remove(self.run.file("progress.json"))
         shares = ", ".join(f"{name} {value / whole:.1%}" for name, value in seconds.most_common())
+        if early:
+            say(
+                f"stopped early: no lower test error than that of epoch {self.at.best['epoch']} "
+                f"({self.at.best['test_error']:.2f}%) for {self.recipe.patience} epochs; that "
+                f"model is kept too. The test set has chosen the end, so its error is optimistic"
+            )
         say(
             f"done: {last_error(last)} after {len(self.epochs)} epochs, "
             f"{speed(images / whole)} training images per second with evaluation and saving "

@@ -1,0 +1,105 @@
+"""Read the description of a bundle, and find a bundle in a store. Needs no MXNet.
+
+:mod:`dmr_gluon.deploy.bundle` describes a bundle's files, :mod:`dmr_gluon.deploy.store` a store.
+"""
+
+import contextlib
+import os
+import re
+
+from ..errors import DMRError
+from ..models.spec import file_name
+from ..standalone import predict_onnx
+from ..standalone.predict_onnx import Problem
+
+#: The parameters of the variant ``plain``.
+PARAMETERS = "model-0000.params"
+
+
+@contextlib.contextmanager
+def problems_as_errors():
+    """Raise the standalone program's Problem as a DMRError."""
+    try:
+        yield
+    except Problem as problem:
+        raise DMRError(str(problem)) from None
+
+
+def read_bundle(folder, others=True):
+    """Read ``bundle.json`` after verifying its hash.
+
+    Parameters
+    ----------
+    folder : str
+    others : bool
+        Verify the hash of every other file too.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    DMRError
+        For a missing or damaged file, by its name.
+    """
+    folder = os.fspath(folder)
+    with problems_as_errors():
+        content = predict_onnx.read_bundle(folder, others)
+    if any(os.path.dirname(name) for name in content["files"]):  # names to copy, or to remove
+        raise DMRError(f"{folder} lists files outside of it; export the run again")
+    return content
+
+
+def find(name, pretrained=True, root=None, classes=None):
+    """Find a network's bundle in a store and verify its hashes.
+
+    Parameters
+    ----------
+    name : str
+        Name of the network.
+    pretrained : True or str
+        True selects the bundle published last; a string, the bundle whose hash starts with it.
+    root : str, optional
+        Folder of the store. Default: the environment variable DMR_MODEL_STORE.
+    classes : int, optional
+        With ``pretrained=True``, prefer bundles with this number of classes.
+
+    Returns
+    -------
+    str, dict
+        The bundle's folder and the content of its ``bundle.json``.
+
+    Raises
+    ------
+    DMRError
+        If no bundle matches, or several begin with that hash, or a file is missing or damaged.
+    """
+    root = os.path.expanduser(os.fspath(root or os.environ.get("DMR_MODEL_STORE") or ""))
+    if not root:
+        raise DMRError(
+            f"no weights of {name} are published; make a store of your own with dmr publish RUN "
+            f"STORE, and name it with root=STORE or DMR_MODEL_STORE"
+        )
+    wanted = f"{file_name(name)}-{'' if pretrained is True else str(pretrained).lower()[:8]}"
+    there = _folders(root)
+    found = [one for one in there if os.path.basename(one).startswith(wanted)]
+    if pretrained is True and classes is not None and found:
+        # The newest with so many classes; older ones need not be read, or intact.
+        bundles = ((one, read_bundle(one, others=False)) for one in reversed(found))
+        found = [next((one for one, b in bundles if len(b["classes"]) == classes), found[-1])]
+    if not found or (pretrained is not True and len(found) > 1):
+        names = ", ".join(map(os.path.basename, there)) or "nothing"
+        raise DMRError(f"{root} has {len(found) or 'no'} {wanted}...; it has {names}")
+    return found[-1], read_bundle(found[-1])
+
+
+def _folders(root):
+    """Return the folders of all bundles in the order of publication."""
+    try:
+        names = [one for one in os.listdir(root) if re.fullmatch("[a-z0-9_]+-[0-9a-f]{8}", one)]
+    except OSError as error:
+        raise DMRError(
+            f"{root} is not a store ({error.strerror}); name a folder that dmr publish wrote"
+        ) from error
+    return sorted((os.path.join(root, one) for one in names), key=os.path.getmtime)
