@@ -59,7 +59,8 @@ def configuration(
     options = RunOptions(data_dir=prepared.directory, seed=seed)
     names = [f"gpu({i})" for i in range(devices)]
     group = SimpleNamespace(count=workers)
-    return real(recipe, options, spec, prepared, names, group, plan), plan.epochs
+    origin = {"plugin": None, "init_from": None}
+    return real(recipe, options, spec, prepared, names, group, plan, origin), plan.epochs
 
 
 def epoch_values(number, epochs, error, seed):

@@ -36,7 +36,7 @@ from dmr_gluon.runs.trained_network import load_run
 from dmr_gluon.runs.weights import find_weights
 from dmr_gluon.runtime import mx
 from dmr_gluon.training.fit import fit
-from dmr_gluon.training.initial_weights import begin_from
+from dmr_gluon.training.network import begin_from
 from dmr_gluon.training.optimizer import make_optimizer
 from dmr_gluon.training.options import RunOptions
 from dmr_gluon.training.small_sets import balanced, mixup_share
@@ -81,7 +81,8 @@ def pair(tmp_path_factory):
 def tuned(pair, short_run, tmp_path_factory):
     """Folder of a run that was not stopped."""
     run = str(tmp_path_factory.mktemp("tuned") / "run")
-    return fit(TUNED, RunOptions(data_dir=pair, run_dir=run, init_from=short_run))
+    fit(TUNED, RunOptions(data_dir=pair, run_dir=run, init_from=short_run))
+    return run
 
 
 @pytest.fixture(scope="module")

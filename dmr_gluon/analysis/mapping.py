@@ -5,8 +5,8 @@ from fractions import Fraction
 import numpy as np
 
 from ..errors import DMRError
+from ..models.custom_spec import mapping_matrix as matrix_of
 from ..models.spec import PAPERS
-from ..models.spec import mapping_matrix as matrix_of
 
 
 def mapping_matrix(branches, mapping="mean"):

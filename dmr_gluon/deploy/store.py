@@ -11,7 +11,7 @@ import tempfile
 from typing import Any, Dict, Optional, Tuple, Union
 
 from ..errors import DMRError
-from ..models.spec import file_name
+from ..models.custom_spec import file_name
 from ..runs.bundles import read_bundle
 from ..standalone.predict_onnx import BUNDLE
 from ..system.files import digests_of

@@ -13,8 +13,8 @@ from operator import add
 from typing import Any, Dict, Optional
 
 from ..runtime import mx
+from .custom_spec import mapping_matrix
 from .layers import BatchNorm, BatchNormRelu, convolution, relu
-from .spec import mapping_matrix
 
 
 class Branch(mx.gluon.HybridBlock):

@@ -5,9 +5,9 @@ from typing import Any, Callable, Sequence, Union
 
 from ..errors import DMRError, located
 from ..runtime import mx
-from .names import BUILDERS, split_call
+from .custom_spec import BUILDERS, CustomSpec, split_call
 from .network import Network, TrainableNetwork
-from .spec import CustomSpec, Spec
+from .spec import Spec
 
 
 class CustomNetwork(TrainableNetwork):
@@ -42,11 +42,6 @@ class CustomNetwork(TrainableNetwork):
         if not isinstance(body, mx.gluon.HybridBlock):
             raise DMRError(f"{spec.name} must be a HybridBlock, not {type(body).__name__}")
         self.body = body
-
-    @property
-    def features(self) -> Any:
-        """The block's own ``features``, as in GluonCV's networks, or None."""
-        return getattr(self.body, "features", None)
 
     @property
     def output(self) -> Any:

@@ -26,18 +26,16 @@ Anything else that a :class:`~dmr_gluon.models.spec.NetworkSpec` describes is wr
 same forms: ``cifar_my_block56``, ``cifar_dmrnet56_mymapping``, ``my_net(depth=3)``.
 """
 
-import ast
 import re
 from dataclasses import fields, replace
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from ..errors import DMRError
+from .custom_spec import BUILDERS, MAPPINGS, CustomSpec, call_text, split_call
 from .spec import (
     BLOCK_KINDS,
     FAMILIES,
-    MAPPINGS,
     PAPERS,
-    CustomSpec,
     NetworkSpec,
     Spec,
     require_count,
@@ -58,9 +56,6 @@ IJCAI_BLOCKS: Dict[str, Dict[int, Tuple[int, ...]]] = {
     "resnet": {98: (2, 4, 22, 4)},
     "dmrnet": {50: (1, 2, 11, 2)},
 }
-
-#: The functions that build registered networks, see :func:`dmr_gluon.register_network`.
-BUILDERS: Dict[str, Callable[..., Any]] = {}
 
 _NAME = re.compile(r"(cifar_)?([a-z_]+?)([0-9]{1,9})((?:_[a-z]+[0-9]{0,9})*)")
 _SUFFIX = re.compile(r"(w|k|blocks|inner)([0-9]+)")
@@ -111,7 +106,7 @@ def read_spec(name: str, classes: Optional[int] = None, width: int = 1, **overri
     overrides = tuples_from_lists({**own, **overrides})
     if base in BUILDERS:
         overrides = {**overrides, "width": width} if width != 1 else overrides
-        return CustomSpec(_call(base, overrides), 1000 if classes is None else classes)
+        return CustomSpec(call_text(base, overrides), 1000 if classes is None else classes)
     width = overrides.pop("width", width)
     standard = _read(base, width)
     allowed = {field.name for field in fields(NetworkSpec)} - {"name", "stem", "classes"}
@@ -124,30 +119,7 @@ def read_spec(name: str, classes: Optional[int] = None, width: int = 1, **overri
     if not short.endswith("_custom"):
         return replace(spec, name=short)
     changed = {key: one for key, one in overrides.items() if one != getattr(standard, key)}
-    return replace(spec, name=_call(name_of(standard), changed))
-
-
-def split_call(name: str) -> Tuple[str, Dict[str, Any]]:
-    """Split ``my_net(depth=3)`` into ``my_net`` and {"depth": 3}."""
-    base = name.partition("(")[0]
-    if base == name:
-        return name, {}
-    try:
-        call = ast.parse(name, mode="eval").body
-        if not isinstance(call, ast.Call) or call.args or not isinstance(call.func, ast.Name):
-            raise ValueError
-        return base, {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
-    except (SyntaxError, ValueError):
-        raise DMRError(
-            f"model {name!r} cannot be read; write NAME or NAME(OPTION=VALUE, ...), such as "
-            f"'cifar_dmrnet14(blocks=(1, 2, 1))'"
-        ) from None
-
-
-def _call(base, options):
-    """Return the inverse of :func:`split_call`."""
-    listed = ", ".join(f"{key}={value!r}" for key, value in sorted(options.items()))
-    return f"{base}({listed})" if listed else base
+    return replace(spec, name=call_text(name_of(standard), changed))
 
 
 def name_of(spec: Spec) -> str:

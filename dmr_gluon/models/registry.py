@@ -8,17 +8,16 @@ from typing import Any, Callable, Optional
 from ..errors import DMRError
 from ..runtime import mx
 from .blocks import InceptionLike, MergeAndRun, Residual
-from .names import BUILDERS, get_spec
+from .custom_spec import BUILDERS, MAPPINGS, is_identifier
+from .names import get_spec
 from .network import BLOCKS
 from .spec import (
     BLOCK_KINDS,
     FAMILIES,
     INCEPTION_LIKE,
-    MAPPINGS,
     MERGE_AND_RUN,
     PAPERS,
     RESIDUAL,
-    is_identifier,
 )
 
 

@@ -1,12 +1,12 @@
 """Describe a network as a value: :class:`NetworkSpec`. Needs no MXNet."""
 
 import difflib
-import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, NamedTuple, Tuple, Union
+from typing import Dict, NamedTuple, Tuple, Union
 
 from ..errors import DMRError
 from ..system.settings import check_settings, check_types
+from .custom_spec import MAPPINGS, CustomSpec, is_identifier, mapping_matrix
 
 PLAIN = "plain"
 RESIDUAL = "residual"
@@ -47,42 +47,8 @@ BLOCK_KINDS: Dict[str, BlockKind] = {
 #: From the word in a network's name to its kind of block.
 FAMILIES = {kind.family: block for block, kind in BLOCK_KINDS.items()}
 
-#: The paper's mappings, which blocks implement themselves, and the functions from K to M (K x K)
-#: that :func:`dmr_gluon.register_mapping` adds.
-MAPPINGS: Dict[str, Any] = {"mean": None, "identity": None}
 #: The paper's own blocks and mappings.
 PAPERS = (*BLOCK_KINDS, *MAPPINGS)
-
-
-def mapping_matrix(mapping, branches):
-    """Return the matrix M of a registered mapping, equation (4).
-
-    Parameters
-    ----------
-    mapping : str
-    branches : int
-        K.
-
-    Returns
-    -------
-    numpy.ndarray
-        K x K.
-
-    Raises
-    ------
-    DMRError
-        If its function does not return a K x K matrix with M M = M, from which section 3.2
-        derives the flow of information.
-    """
-    import numpy as np
-
-    matrix = np.asarray(MAPPINGS[mapping](branches), np.float64)
-    if matrix.shape != (branches, branches) or not np.allclose(matrix @ matrix, matrix):
-        raise DMRError(
-            f"mapping {mapping!r}: for {branches} branches it must be a {branches} x {branches} "
-            f"matrix M with M M = M, not {matrix.tolist()}"
-        )
-    return matrix
 
 
 @dataclass(frozen=True)
@@ -260,37 +226,7 @@ class NetworkSpec:
             ) from error
 
 
-@dataclass(frozen=True)
-class CustomSpec:
-    """A network of which only a user's code, or its own graph, knows the architecture.
-
-    Parameters
-    ----------
-    name : str
-        A registered network's name, with its arguments: ``my_net(depth=3)``; or any name that
-        was given to :func:`dmr_gluon.fit`.
-    classes : int
-        Number of outputs.
-    """
-
-    name: str
-    classes: int
-
-    def __post_init__(self):
-        check_types(self)
-
-
-def file_name(name):
-    """Return a network's name without what does not belong in the name of a file."""
-    return re.sub("[^a-z0-9_]+", "_", name.lower()).strip("_")
-
-
 Spec = Union[NetworkSpec, CustomSpec]
-
-
-def is_identifier(name):
-    """Return whether a name can be that of a registered block, mapping or network."""
-    return isinstance(name, str) and name.isidentifier() and name.isascii() and name.islower()
 
 
 def tuples_from_lists(fields_by_name):

@@ -8,7 +8,7 @@ import os
 import re
 
 from ..errors import DMRError
-from ..models.spec import file_name
+from ..models.custom_spec import file_name
 from ..standalone import predict_onnx
 from ..standalone.predict_onnx import Problem
 

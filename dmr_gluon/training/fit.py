@@ -9,13 +9,9 @@ from ..data.datasets import open_prepared
 from ..data.loader import check_image_size
 from ..devices import training_devices
 from ..errors import DMRError, Failed, Stopped, last_line
-from ..models.custom import build, initialise, is_registered, wrapped
-from ..models.names import read_spec
-from ..models.serialization import prepare_to_run
-from ..models.spec import NetworkSpec, file_name
+from ..models.custom_spec import file_name
 from ..paper.recipes import Recipe
 from ..runs.directory import RunDirectory, claim_run_directory
-from ..runs.plugins import import_plugin, import_recorded
 from ..runs.reader import Run, read_run
 from ..runs.tensorboard import require_tensorboard
 from ..runs.weights import find_weights
@@ -24,7 +20,7 @@ from ..system.signals import say
 from .callbacks import STOPPED_BY_CALLBACK, functions_of
 from .distributed import join
 from .estimate import estimate
-from .initial_weights import fine_tune, normalised_as
+from .network import make_network, normalised_as
 from .optimizer import make_optimizer
 from .options import RunOptions
 from .plan import Plan
@@ -85,21 +81,20 @@ def fit(
         prepared = open_prepared(options.data_dir)
         check_quickly(prepared)
         check_image_size(prepared, recipe)
-        weights = find_weights(options.init_from) if options.init_from else None
         begun = run.config() if options.resume and run else {}
+        weights = find_weights(options.init_from) if options.init_from else None
         prepared = normalised_as(prepared, weights, begun)
-        net, plugin = _network(recipe, options, network, len(prepared.classes))
-        if network is not None:
-            recipe = replace(recipe, model=net.spec.name)
+        if recipe.patience and not prepared.count("test"):
+            raise DMRError(f"--patience needs test images, and {prepared.directory} has none")
         group = join(options.kv_store, devices)
         if group.count > 1 and not (options.run_dir or options.estimate):
             raise DMRError("several workers need one run directory for all: name it --run-dir")
         plan = Plan.of(recipe, prepared, len(devices) * recipe.accumulate * group.count)
-        net.use_bn_momentum(recipe.bn_momentum)
-        mx.random.seed(options.seed)
-        initialise(net, recipe.image_size, devices)
-        prepare_to_run(net, devices)
-        began = fine_tune(net, recipe, weights, prepared.classes) or begun.get("init_from")
+        net, origin = make_network(
+            recipe, options, network, weights, begun, prepared.classes, devices
+        )
+        if network is not None:
+            recipe = replace(recipe, model=net.spec.name)
         with stop_signals() as stop, contextlib.ExitStack() as held:
             if not options.estimate:
                 run = run or RunDirectory(
@@ -112,7 +107,7 @@ def fit(
                 net, optimizer, devices, options.kv_store, recipe, group, balanced(prepared)
             )
             config = configuration(
-                recipe, options, net.spec, prepared, devices, group, plan, plugin, began
+                recipe, options, net.spec, prepared, devices, group, plan, origin
             )
             if group.first:
                 announce(recipe, net, run, plan, options, config)
@@ -138,26 +133,6 @@ def fit(
             f"MXNet stopped: {last_line(error)}; {_kept(run)}; if memory was short, with a "
             f"smaller --batch-size in a new run"
         ) from error
-
-
-def _network(recipe, options, network, classes):
-    """Build the network; return it, and what the run records about its plugin."""
-    plugin = import_plugin(options.plugin) if options.plugin else None
-    if options.resume:
-        run = RunDirectory(options.run_dir)
-        begun = run.config()
-        if plugin and not begun.get("plugin"):
-            raise DMRError(f"{run.path} was started without a plugin; leave out --plugin")
-        import_recorded(run, begun)
-        plugin, spec = begun.get("plugin"), NetworkSpec.from_json(begun["network"])
-        if network is None and not is_registered(spec):
-            raise DMRError(
-                f"{run.path} trains {spec.name}, which was given to fit(network=...); resume it "
-                f"from Python with the same network"
-            )
-    if network is not None:
-        return wrapped(network, classes), plugin
-    return build(read_spec(recipe.model, classes=classes)), plugin
 
 
 def _kept(run):

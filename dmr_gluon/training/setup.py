@@ -15,10 +15,10 @@ from ..runtime import installed_wheels
 from ..system.machine import processor
 from ..system.signals import say
 from ..version import __version__
-from .initial_weights import described
+from .network import described
 
 
-def configuration(recipe, options, spec, prepared, devices, group, plan, plugin=None, began=None):
+def configuration(recipe, options, spec, prepared, devices, group, plan, origin):
     """Return the contents of a run's ``config.json``.
 
     Parameters
@@ -30,10 +30,8 @@ def configuration(recipe, options, spec, prepared, devices, group, plan, plugin=
     devices : list of Context
     group : WorkerGroup
     plan : Plan
-    plugin : dict, optional
-        As :func:`dmr_gluon.runs.plugins.import_plugin` returns it.
-    began : dict, optional
-        What :func:`~.initial_weights.begin_from` returned.
+    origin : dict
+        Entries about the network, from :func:`.network.make_network`.
 
     Returns
     -------
@@ -45,7 +43,6 @@ def configuration(recipe, options, spec, prepared, devices, group, plan, plugin=
         "recipe": asdict(recipe),
         "unlike_the_paper": {name: list(pair) for name, pair in deviations(recipe).items()},
         "network": asdict(spec),
-        "plugin": plugin,
         "dataset": {
             "name": prepared.name,
             "directory": os.path.abspath(prepared.directory),
@@ -59,7 +56,7 @@ def configuration(recipe, options, spec, prepared, devices, group, plan, plugin=
             "official": prepared.official,
             "fit": prepared.fit,
         },
-        "init_from": began,
+        **origin,
         "seed": options.seed,
         "epochs": plan.epochs,
         "log_steps": options.log_steps,

@@ -1,11 +1,18 @@
-"""Prepare a network for fine-tuning: trained weights, frozen parts, a faster classifier."""
+"""Make the network of a run: by name or by a user's code, new or with trained weights."""
 
 from dataclasses import replace
 
 from ..errors import DMRError
+from ..models.custom import build, initialise, is_registered, wrapped
 from ..models.freezing import classifier_of, freeze
+from ..models.names import read_spec
 from ..models.network import misfit, named_arrays
+from ..models.serialization import prepare_to_run
+from ..models.spec import NetworkSpec
+from ..runs.directory import RunDirectory
+from ..runs.plugins import import_plugin, import_recorded
 from ..runs.trained_network import load_run
+from ..runtime import mx
 from ..system.files import digest
 
 
@@ -30,24 +37,55 @@ def normalised_as(prepared, weights, begun):
     return replace(prepared, mean=tuple(mean), std=tuple(std)) if mean and std else prepared
 
 
-def fine_tune(net, recipe, weights, classes):
-    """Take trained weights, if there are any, and do what a recipe says of parts of the network.
+def make_network(recipe, options, network, weights, begun, classes, devices):
+    """Build and initialise a network, and do what a recipe says of its parts.
 
     Parameters
     ----------
-    net : Network
-        Initialised.
     recipe : Recipe
-        Its ``freeze`` and ``head_lr_factor`` are used.
+    options : RunOptions
+        Its ``plugin``, ``resume`` and ``seed`` are used.
+    network : HybridBlock, callable or None
+        As for :func:`dmr_gluon.fit`.
     weights : Weights or None
+        Trained weights to take.
+    begun : dict
+        ``config.json`` of a run that is resumed; else empty.
     classes : sequence of str
+    devices : list of Context
 
     Returns
     -------
-    dict or None
-        As :func:`begin_from`.
+    TrainableNetwork, dict
+        The network in its fastest form; and the entries ``plugin`` and ``init_from`` of
+        ``config.json``.
+
+    Raises
+    ------
+    DMRError
+        If the network, its plugin or the weights cannot be found or do not fit.
     """
-    began = begin_from(weights, net, classes) if weights else None
+    plugin = import_plugin(options.plugin) if options.plugin else None
+    if options.resume:
+        run = RunDirectory(options.run_dir)
+        if plugin and not begun.get("plugin"):
+            raise DMRError(f"{run.path} was started without a plugin; leave out --plugin")
+        import_recorded(run, begun)
+        plugin, spec = begun.get("plugin"), NetworkSpec.from_json(begun["network"])
+        if network is None and not is_registered(spec):
+            raise DMRError(
+                f"{run.path} trains {spec.name}, which was given to fit(network=...); resume it "
+                f"from Python with the same network"
+            )
+    if network is None:
+        net = build(read_spec(recipe.model, classes=len(classes)))
+    else:
+        net = wrapped(network, len(classes))
+    net.use_bn_momentum(recipe.bn_momentum)
+    mx.random.seed(options.seed)
+    initialise(net, recipe.image_size, devices)
+    prepare_to_run(net, devices)
+    began = begin_from(weights, net, classes) if weights else begun.get("init_from")
     if recipe.freeze:
         freeze(net, recipe.freeze)
     head, parameters = classifier_of(net), net.collect_params()
@@ -55,7 +93,7 @@ def fine_tune(net, recipe, weights, classes):
         raise DMRError("head_lr_factor needs a network whose attribute output is its classifier")
     for name in head:
         parameters[name].lr_mult = recipe.head_lr_factor
-    return began
+    return net, {"plugin": plugin, "init_from": began}
 
 
 def begin_from(weights, net, classes):
