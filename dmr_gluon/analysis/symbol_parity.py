@@ -90,18 +90,18 @@ def compare(name, fast=False) -> Agreement:
         return Agreement(*[math.inf] * 3)
     spec = get_spec(name)
     size = image_size_of(spec)
-    images = 4 if size == 32 else 2
     ours, theirs = randomise(Network(spec)), _as_block(symbols.get_symbol(name), spec)
     ours.cast("float64")
-    for key, parameter in ours.collect_params().items():
-        theirs.collect_params()[key].set_data(parameter.data())
+    parameters, others = ours.collect_params(), theirs.collect_params()
+    for key, parameter in parameters.items():
+        others[key].set_data(parameter.data())
     if fast:
         ours.fuse_for_cpu()
         ours.apply(lambda block: setattr(block, "fused", not isinstance(block, BatchNormRelu)))
     ours.hybridize()
     random = np.random.RandomState(1)
-    data = mx.nd.array(random.standard_normal((images, 3, size, size)), dtype="float64")
-    label = mx.nd.array(random.randint(0, spec.classes, images), dtype="float64")
+    data = mx.nd.array(random.standard_normal((2, 3, size, size)), dtype="float64")
+    label = mx.nd.array(random.randint(0, spec.classes, 2), dtype="float64")
     outputs = difference(ours(data), theirs(data, label)[1])
     with mx.autograd.record():
         loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()(ours(data), label)
@@ -109,8 +109,8 @@ def compare(name, fast=False) -> Agreement:
     mx.autograd.backward([loss, probabilities])
     mx.nd.waitall()  # the running statistics are written in the backward pass
     gradients, statistics = [], []
-    for key, parameter in ours.collect_params().items():
-        other = theirs.collect_params()[key]
+    for key, parameter in parameters.items():
+        other = others[key]
         if parameter.grad_req == "null":
             statistics.append(difference(parameter.data(), other.data()))
         else:
