@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import re
-import signal
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from .data.datasets import MANIFEST, open_prepared
 from .errors import DMRError, last_line
 from .system import cuda, machine
 from .system.program import command
+from .system.signals import ending
 from .version import __version__
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
@@ -99,11 +99,9 @@ def try_mxnet(patience=300):
     try:
         done = subprocess.run(command("dmr_gluon.probe"), **probe)
         output = done.stdout
-        if done.returncode < 0:
-            error = f"ended by {signal.Signals(-done.returncode).name}"
-        elif done.returncode:
-            said = done.stderr.decode(errors="replace")
-            error = last_line(said, f"ended by status {done.returncode}")
+        error = f"ended by {ending(done.returncode)}" if done.returncode else None
+        if done.returncode > 0:
+            error = last_line(done.stderr.decode(errors="replace"), error)
     except subprocess.TimeoutExpired as expired:
         output, error = expired.stdout or b"", f"no answer within {patience:g} s"
     answers = [json.loads(line) for line in output.splitlines() if line.startswith(b"{")]

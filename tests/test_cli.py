@@ -113,7 +113,6 @@ def test_a_record_file_without_its_index_is_refused(script, digits, tmp_path):
         (["paths", "--plot", "picture"], "supported formats"),
         (["networks", "--no-such"], "unrecognized arguments: --no-such"),
         (["paths", "cifar_dmrnet8", "--plot", "x.png"], "leave out the names"),
-        (["convert", "/no-such-folder", "--form", "grouped", "--run-dir", "x"], "is not a run"),
         (
             ["import-authors", "/no-such-folder", "3"],
             "no-such-folder-0003.params is not a checkpoint",
@@ -254,16 +253,6 @@ def test_networks_and_paths_are_listed_and_drawn(capsys, tmp_path):
     assert "cifar_resnet14     8.00       2.45" in found
     assert "     2      1   1.5625\n     4      6   9.3750" in found
     assert os.listdir(tmp_path) == ["paths.svg"]
-
-
-def test_a_run_is_converted_evaluated_and_exported(capsys, short_run, tmp_path):
-    grouped, out = tmp_path / "grouped", tmp_path / "out"
-    done = printed(capsys, "convert", short_run, "--form", "grouped", "--run-dir", grouped)
-    assert "cifar_dmrnet8_grouped" in done
-    assert printed(capsys, "eval", grouped)[:18] == printed(capsys, "eval", short_run)[:18]
-    assert "model-symbol.json" in printed(capsys, "export", grouped, "--out", out)
-    back = ("--form", "branches", "--run-dir", tmp_path / "again")
-    assert "cifar_dmrnet8, with the parameters" in printed(capsys, "convert", grouped, *back)
 
 
 @pytest.mark.parametrize("classes, shown", [(5, ""), (6, "top-5 error 10.00%, ")])

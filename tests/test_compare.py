@@ -2,17 +2,13 @@
 
 import json
 import os
-import subprocess
-import sys
-import threading
 
 import pytest
-from conftest import REPOSITORY
 from run_folders import write_run
 
 from dmr_gluon.cli import main as cli
+from dmr_gluon.compare.figures.drawing import Picture
 from dmr_gluon.errors import DMRError
-from dmr_gluon.system.machine import lock
 
 
 @pytest.fixture
@@ -120,57 +116,21 @@ class TestMarkdown:
         assert "\\<b\\>set\\</b\\> \\| x" in text and "<b>" not in text
 
 
-def test_a_page_and_pictures(runs, tmp_path):
+def test_a_page_and_pictures(runs, tmp_path, monkeypatch):
+    drawn, draw = [], Picture._figure.func
+    monkeypatch.setattr(Picture._figure, "func", lambda self: drawn.append(self) or draw(self))
     compare(runs, "--html", tmp_path / "page.html", "--pictures", tmp_path / "pictures")
     page = (tmp_path / "page.html").read_text()
     assert "cifar_dmrnet14" in page and "6.49" in page and "<code>dmr" in page
-    assert 'http-equiv="refresh"' not in page
     names = sorted(os.listdir(tmp_path / "pictures"))
+    assert 2 * len(drawn) == len(names)  # each figure is laid out once for all its files
     assert names and {os.path.splitext(name)[1] for name in names} == {".png", ".svg"}
-
-
-class TestLive:
-    def test_it_ends_where_nothing_runs(self, runs, capsys):
-        compare(runs, "--live")
-        assert capsys.readouterr().out.endswith("no run is running any more\n")
-
-    def test_it_follows_a_run_to_its_end(self, runs, tmp_path):
-        path = os.path.join(runs, "d4")
-        write_run(path, 6.4, done=399, network="cifar_dmrnet14", seed=4)
-        page = tmp_path / "page.html"
-        program = "from dmr_gluon.cli import compare, main; compare.LIVE_SECONDS = 0.2; main.main()"
-        with open(os.path.join(path, "lock"), "w") as held:
-            assert lock(held, 1)
-            process = subprocess.Popen(
-                [sys.executable, "-c", program, "compare", runs, "--live", "--html", str(page)],
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=REPOSITORY,
-            )  # fmt: skip
-            timer = threading.Timer(60, process.kill)
-            timer.start()
-            try:
-                before = ""
-                while "running after" not in before:
-                    line = process.stdout.readline()
-                    assert line, before
-                    before += line
-                assert "running after epoch 399 of 400" in before
-                assert 'http-equiv="refresh"' in page.read_text()
-                write_run(path, 6.4, network="cifar_dmrnet14", seed=4)
-            finally:
-                held.close()
-            after = process.communicate()[0]
-            timer.cancel()
-        assert process.returncode == 0
-        assert "no run is running any more" in after
-        assert line_of(after, "cifar_dmrnet14", "6.47 ± 0.06").split()[4] == "4"
-        assert 'http-equiv="refresh"' not in page.read_text()
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
         (["nowhere"], "nowhere cannot be read"),
-        (["RUNS", "--live", "--json"], "not allowed with"),
         (["RUNS", "--html", "RUNS"], "cannot be written (Is a directory)"),
         (["RUNS", "--against", "nowhere"], "nowhere cannot be read"),
     ],

@@ -1,29 +1,15 @@
-"""Figures 4 and 5: one network in several forms, in inference, in training, as a run."""
-
-import os
-import shutil
-from dataclasses import replace
+"""Figures 4 and 5: one network in several forms, in inference and in training."""
 
 import numpy as np
 import pytest
 
 from dmr_gluon import get_model
-from dmr_gluon.analysis import conversion
-from dmr_gluon.analysis.conversion import convert_run, convert_training
+from dmr_gluon.analysis.conversion import convert_training
 from dmr_gluon.analysis.symbol_parity import randomise
 from dmr_gluon.errors import DMRError
 from dmr_gluon.models.equivalence import convert, convert_arrays, fold, unfold
-from dmr_gluon.models.serialization import save_model
-from dmr_gluon.paper.recipes import DIGITS, Recipe
-from dmr_gluon.runs import log as runlog
-from dmr_gluon.runs.directory import RunDirectory
-from dmr_gluon.runs.reader import read_runs
-from dmr_gluon.runs.trained_network import load_run
 from dmr_gluon.runtime import mx
-from dmr_gluon.training import checkpoint
-from dmr_gluon.training.fit import fit
 from dmr_gluon.training.optimizer import NAG2016
-from dmr_gluon.training.options import RunOptions
 from dmr_gluon.training.step import TrainingStep
 
 LR = 0.02
@@ -203,78 +189,6 @@ def test_what_has_no_other_form_is_refused(name, function, words):
     net.initialize()
     with pytest.raises(DMRError, match=words):
         function(net)
-
-
-def test_a_converted_run_is_resumed_as_if_nothing_had_happened(short_run, tmp_path):
-    """The short run as it was after the first of its two epochs, resumed in the other form."""
-    half = RunDirectory(tmp_path / "half")
-    shutil.copytree(short_run, half.path)
-    os.remove(os.path.join(half.checkpoints, "epoch-0002.npz"))
-    _, arrays, _ = checkpoint.read_newest(half.checkpoints)
-    net = load_run(half)
-    for name, parameter in net.collect_params().items():
-        parameter.set_data(mx.nd.array(arrays[f"parameter/{name}"]))
-    save_model(net, half.model_prefix, 1)
-    half.keep_only_models({1})
-    runlog.forget_after(half.log, 1)
-
-    grouped = str(tmp_path / "grouped")
-    spec = convert_run(half.path, "grouped", grouped)
-    assert spec.name == "cifar_dmrnet8_grouped"
-    assert_equal_outputs(load_run(half), load_run(grouped), batch(spec)[0])
-    # What it says of itself is of one network.
-    (found,) = read_runs([grouped])
-    assert found.setup.network == spec.name
-    assert not any("config.json" in change for change in found.changes)
-    config = RunDirectory(grouped).config()
-    options = RunOptions(config["dataset"]["directory"], grouped, resume=True)
-    fit(Recipe.from_json(config["recipe"]), options)
-    expected = runlog.epochs(os.path.join(short_run, "log.jsonl"))[-1]
-    found = runlog.epochs(os.path.join(grouped, "log.jsonl"))[-1]
-    assert found.epoch == expected.epoch == 2
-    # A whole epoch of rounding errors, from losses that fall by half in it.
-    assert found.train_loss == pytest.approx(expected.train_loss, rel=0.02)
-    assert found.test_loss == pytest.approx(expected.test_loss, rel=0.1)
-
-
-def test_a_checkpoint_with_each_devices_statistics_is_converted(digits, tmp_path):
-    """The one before the first epoch, as of a run whose later ones are damaged."""
-    run = RunDirectory(tmp_path / "run")
-    recipe = replace(DIGITS, model="cifar_dmrnet8", steps=2, batch_size=8)
-    fit(recipe, RunOptions(digits, run.path, cpus=2, keep=5))
-    for name in os.listdir(run.checkpoints):
-        if name != "epoch-0000.npz":
-            os.truncate(os.path.join(run.checkpoints, name), 100)
-    _, arrays, _ = checkpoint.read_newest(run.checkpoints)
-    assert arrays["statistics"].shape[1] == 2
-    convert_run(run.path, "grouped", str(tmp_path / "grouped"))
-    _, converted, _ = checkpoint.read_newest(str(tmp_path / "grouped" / "checkpoints"))
-    assert "parameter/stem_conv_weight" in converted
-
-
-def test_a_run_is_not_converted_into_its_own_form_or_over_anything(short_run, tmp_path):
-    with pytest.raises(DMRError, match="branches already"):
-        convert_run(short_run, "branches", str(tmp_path / "new"))
-    with pytest.raises(DMRError, match="is not empty"):
-        convert_run(short_run, "grouped", short_run)
-    (tmp_path / "file").write_text("mine")
-    for out, words in ((tmp_path, "not empty .*file is there"), (tmp_path / "file", "write to")):
-        with pytest.raises(DMRError, match=words):
-            convert_run(short_run, "grouped", str(out))
-    assert os.listdir(tmp_path) == ["file"]
-    (tmp_path / "empty").mkdir()
-    convert_run(short_run, "grouped", str(tmp_path / "empty"))
-    assert RunDirectory(tmp_path / "empty").exists()
-
-
-def test_a_conversion_that_fails_leaves_nothing(short_run, tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(conversion, "save_model", full)
-    with pytest.raises(DMRError, match="No space left"):
-        convert_run(short_run, "grouped", str(tmp_path / "new"))
-    assert os.listdir(tmp_path) == []
 
 
 def test_devices_types_and_prefixes_are_kept():

@@ -26,6 +26,7 @@ from dmr_gluon.runs import directory as runs
 from dmr_gluon.runs import log as runlog
 from dmr_gluon.runs.directory import RunDirectory
 from dmr_gluon.runs.status import read_status
+from dmr_gluon.system.signals import ending
 
 
 def names(*arguments, **filters):
@@ -415,3 +416,8 @@ def test_a_real_series(tmp_path, data, capfd):
     assert capfd.readouterr().out.count("finished already") == 2
     cli._main(["status", str(tmp_path)])
     assert capfd.readouterr().out.count(" finished ") == 2
+
+
+def test_the_end_of_a_process_is_named():
+    found = [ending(-signal.SIGKILL), ending(-signal.SIGRTMIN - 1), ending(3)]
+    assert found == ["SIGKILL", "signal 35", "status 3"]

@@ -13,12 +13,10 @@ import pytest
 import test_experiments
 from test_experiments import run_of, train
 
-from dmr_gluon.analysis.conversion import convert_run
 from dmr_gluon.cli import sweep as series
 from dmr_gluon.errors import DMRError, Stopped
 from dmr_gluon.paper.recipes import OF_DATASET
 from dmr_gluon.runs import log as runlog
-from dmr_gluon.runs.trained_network import load_run
 from dmr_gluon.training.fit import fit
 from dmr_gluon.training.options import RunOptions
 from dmr_gluon.training.step import TrainingStep
@@ -202,27 +200,6 @@ def test_dmr_launch_does_not_start_again(way, stopped, tmp_path, command):
     assert done.returncode == 2 and WAYS[way] in done.stderr, done.stderr
     assert "starting again" not in done.stdout + done.stderr
     assert run.kept() == before
-
-
-@ways
-def test_a_converted_run_can_be_evaluated_but_not_resumed(way, finished, tmp_path, capsys):
-    run = finished.copy(tmp_path / "run")
-    way(run.checkpoints)
-    before = run.kept()
-    out = str(tmp_path / "grouped")
-    convert_run(run.path, "grouped", out)
-    assert run.kept() == before
-    said = "can be evaluated and exported, but not resumed" in capsys.readouterr().out
-    assert said == (way is not all_but_the_first)
-    load_run(out)
-    converted = {name: Path(out, name).read_bytes() for name in os.listdir(out) if "." in name}
-    with pytest.raises(DMRError, match="no checkpoint in .* goes on from there"):
-        recipe = replace(RECIPE, model="cifar_dmrnet14_grouped")
-        fit(recipe, RunOptions(f"{run.data_root}/cifar10", out, resume=True))
-    assert (
-        converted.items()
-        <= {name: Path(out, name).read_bytes() for name in os.listdir(out) if "." in name}.items()
-    )
 
 
 def test_a_run_without_an_epoch_begins_again(stopped, tmp_path):

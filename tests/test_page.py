@@ -11,6 +11,7 @@ import pytest
 from made_up_runs import made_up_run
 
 from dmr_gluon.compare.comparison import compare
+from dmr_gluon.compare.figures.drawing import pictures_of
 from dmr_gluon.compare.html import page
 from dmr_gluon.compare.tables import sections
 from dmr_gluon.paper.recipes import IMAGENET
@@ -76,7 +77,7 @@ def comparison():
 
 @pytest.fixture(scope="module")
 def full(comparison):
-    return page(comparison, COMMAND)
+    return page(comparison, pictures_of(comparison), COMMAND)
 
 
 def test_it_has_the_tables_of_the_terminal(comparison, full):
@@ -128,7 +129,8 @@ def test_nothing_from_a_log_is_anything_but_text(text):
             made_up_run("/runs/b", state=FAILED, upto=2, reason=name, epochs=3),
         ]
         runs[1] = replace(runs[1], changes=(name,), remarks=(name,))
-        return page(compare(runs), name)
+        comparison = compare(runs)
+        return page(comparison, pictures_of(comparison), name)
 
     found = made(text)
     assert Page(found).shape == Page(made("harmless")).shape
@@ -137,10 +139,4 @@ def test_nothing_from_a_log_is_anything_but_text(text):
 
 
 def test_the_same_runs_give_the_same_page(comparison, full):
-    assert page(comparison, COMMAND) == full
-
-
-def test_a_live_page_reloads_itself(comparison, full):
-    assert 'http-equiv="refresh"' not in full
-    live = page(comparison, COMMAND, 30)
-    assert '<meta http-equiv="refresh" content="30">' in live
+    assert page(comparison, pictures_of(comparison), COMMAND) == full

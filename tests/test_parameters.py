@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -15,10 +14,8 @@ from dmr_gluon.deploy.load import load_bundle
 from dmr_gluon.deploy.store import publish
 from dmr_gluon.errors import DMRError
 from dmr_gluon.models.serialization import save_model
-from dmr_gluon.runs.directory import RunDirectory
 from dmr_gluon.runs.trained_network import load_run
 from dmr_gluon.runtime import mx
-from dmr_gluon.training import checkpoint
 from dmr_gluon.training.fit import fit
 from dmr_gluon.training.options import RunOptions
 
@@ -73,7 +70,6 @@ def test_a_deeper_networks_parameters_are_refused(copy):
 COMMANDS = [
     ["eval"],
     ["export", "--out", "OUT"],
-    ["convert", "--form", "grouped", "--run-dir", "OUT"],
     ["publish", "OUT"],
 ]
 
@@ -91,22 +87,11 @@ def test_another_trainings_parameters_are_refused(copy, tmp_path, command):
     assert not (tmp_path / "out" / "bundle.json").exists()
 
 
-def test_averaged_and_converted_networks_are_recognised(copy, short_run, short_recipe, digits):
+def test_averaged_networks_are_recognised(copy, short_recipe, digits):
     averaged = str(copy) + "-averaged"
     recipe = replace(short_recipe, ema_decay=0.9, steps=3)
     fit(recipe, RunOptions(data_dir=digits, run_dir=averaged))
     load_run(averaged)
-    other = str(copy) + "-grouped"
-    cli._main(["convert", str(copy), "--form", "grouped", "--run-dir", other])
-    lines = (Path(path) / "log.jsonl" for path in (short_run, other))
-    (_, first, *_), (_, converted_first, last, *_) = (
-        [json.loads(line) for line in log.read_text().splitlines()] for log in lines
-    )
-    load_run(other)
-    assert "parameters_sha256" in first and "parameters_sha256" not in converted_first
-    # So that a resumed run whose log is lost writes the line of its own network.
-    state = checkpoint.read_newest(RunDirectory(other).checkpoints)[2]
-    assert state["values"]["parameters_sha256"] == last["parameters_sha256"]
 
 
 def test_a_log_of_an_earlier_version_has_no_hash(copy):

@@ -4,14 +4,11 @@ import json
 import os
 import shlex
 import sys
-import time
 
 from ..errors import DMRError
 
 #: The marks between which a document keeps what ``--markdown`` writes.
 MARK = "dmr compare"
-#: Seconds between two looks with ``--live``.
-LIVE_SECONDS = 10
 
 
 def add_commands(commands):
@@ -40,69 +37,48 @@ def add_commands(commands):
         f"and <!-- /{MARK} -->, replace only the text between them"
     )
     out.add_argument("--markdown", metavar="FILE", help=markdown)
-    how = out.add_mutually_exclusive_group()
-    how.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    live = f"repeat every {LIVE_SECONDS} seconds until no run is running"
-    how.add_argument("--live", action="store_true", help=live)
+    out.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
 def _compare(options):
     from ..compare.comparison import compare
     from ..compare.tables import as_json, as_text
-    from ..runs.reader import RUNNING, read_runs
-    from ..system.text_tables import redraw
+    from ..runs.reader import read_runs
 
-    before, running = None, True
-    while running:
-        runs = read_runs(options.runs)
-        # The same paths on both sides: each pair is compared once.
-        others = runs if options.against == options.runs else read_runs(options.against or [])
-        comparison = compare(runs, others if options.against else None)
-        running = options.live and any(run.state == RUNNING for run in comparison.runs)
-        if comparison != before:
-            for path in _write(comparison, options, LIVE_SECONDS if running else None):
-                print(f"written: {path}", file=sys.stderr)
-            if options.json:
-                print(json.dumps(as_json(comparison), indent=1))
-            elif options.live and sys.stdout.isatty():
-                redraw(as_text(comparison))
-            else:
-                print(as_text(comparison), flush=True)
-        before = comparison
-        if running:
-            time.sleep(LIVE_SECONDS)
-    if options.live:
-        print("no run is running any more")
+    runs = read_runs(options.runs)
+    # The same paths on both sides: each pair is compared once.
+    others = runs if options.against == options.runs else read_runs(options.against or [])
+    comparison = compare(runs, others)
+    for path in _write(comparison, options):
+        print(f"written: {path}", file=sys.stderr)
+    print(json.dumps(as_json(comparison), indent=1) if options.json else as_text(comparison))
 
 
-def _write(comparison, options, reload_seconds):
+def _write(comparison, options):
     """Write the requested files and yield what was written."""
+    from ..compare.figures.drawing import pictures_of, write_pictures
+    from ..compare.html import page
     from ..system.files import write_result
 
+    pictures = pictures_of(comparison) if options.pictures or options.html else {}
     if options.pictures:
-        from ..compare.figures.drawing import write_pictures
-
-        written = write_pictures(comparison, options.pictures)
+        written = write_pictures(pictures, options.pictures)
         yield f"{len(written)} figures in {options.pictures}"
     if options.markdown:
-        write_result(options.markdown, _markdown(comparison, options))
+        write_result(options.markdown, _markdown(comparison, pictures, options))
         yield options.markdown
     if options.html:
-        from ..compare.html import page
-
-        command = shlex.join(["dmr", *sys.argv[1:]])
-        write_result(options.html, page(comparison, command, reload_seconds))
+        write_result(options.html, page(comparison, pictures, shlex.join(["dmr", *sys.argv[1:]])))
         yield options.html
 
 
-def _markdown(comparison, options):
-    from ..compare.figures.drawing import pictures_of
+def _markdown(comparison, pictures, options):
     from ..compare.tables import as_markdown
     from ..system.text_tables import replace_between
 
     path, figures = options.markdown, []
     if options.pictures:
-        for name, picture in pictures_of(comparison).items():
+        for name, picture in pictures.items():
             file = os.path.join(options.pictures, f"{name}.png")
             relative = os.path.relpath(file, os.path.dirname(os.path.abspath(path)))
             figures.append((picture.title, relative))

@@ -67,12 +67,8 @@ def _export(options):
     forms = tuple(filter(None, map(str.strip, options.forms.split(","))))
     if options.int8_limit is not None and not (options.all or set(forms) & set(INT8)):
         raise DMRError("--int8-limit is for INT8; leave it out, or add int8 to --forms")
-    given = {
-        name: getattr(options, name)
-        for name in ("check_images", "int8_limit")
-        if getattr(options, name) is not None
-    }
-    wanted = ExportOptions(forms, options.preprocess, options.all, **given)
+    limit = {} if options.int8_limit is None else {"int8_limit": options.int8_limit}
+    wanted = ExportOptions(forms, options.preprocess, options.all, options.check_images, **limit)
 
     def stop(number, frame):
         raise Stopped(number, "stopped; no bundle was written")

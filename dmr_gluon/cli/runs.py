@@ -1,4 +1,4 @@
-"""Subcommands of ``dmr`` for runs: train, status, plot, convert."""
+"""Subcommands of ``dmr`` for runs: train, status, plot."""
 
 import json
 import os
@@ -15,7 +15,7 @@ WATCH_SECONDS = 5
 
 
 def add_commands(commands):
-    """Add train, status, plot and convert to the parser of ``dmr``."""
+    """Add train, status and plot to the parser of ``dmr``."""
     parser = commands.add_parser(
         "train",
         function=_train,
@@ -50,13 +50,6 @@ def add_commands(commands):
     parser = commands.add_parser("plot", function=_plot, help="draw the learning curves of runs")
     parser.add_argument("runs", metavar="RUN", nargs="+", help="folders of runs")
     parser.add_argument("--out", metavar="FILE", help=".png, .svg or .pdf (default: RUN/curve.png)")
-
-    text = "convert a run to an equivalent form of its network (Figures 4 and 5)"
-    parser = commands.add_parser("convert", function=_convert, help=text)
-    parser.add_argument("run", metavar="RUN", help="folder of a run")
-    forms = "grouped: one convolution for all branches; branches: one for each"
-    parser.add_argument("--form", required=True, choices=("grouped", "branches"), help=forms)
-    parser.add_argument("--run-dir", required=True, metavar="DIR", help="folder of the new run")
 
 
 def _train(options):
@@ -193,13 +186,3 @@ def _plot(options):
     out = options.out or os.path.join(options.runs[0], "curve.png")
     write_picture(lambda: learning_curve(options.runs), out)
     print(out)
-
-
-def _convert(options):
-    from ..analysis.conversion import convert_run
-
-    spec = convert_run(options.run, options.form, options.run_dir)
-    print(
-        f"{options.run_dir}: {spec.name}, with the parameters of {options.run}; it can be "
-        f"evaluated, exported and resumed"
-    )

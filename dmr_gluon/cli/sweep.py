@@ -23,7 +23,7 @@ from ..runs.directory import RunDirectory
 from ..runs.reader import FINISHED, RUNNING
 from ..runs.status import RunStatus, read_status
 from ..system.program import command as command_of
-from ..system.signals import handled, say
+from ..system.signals import ending, handled, say
 from .program import run
 from .training_flags import parse_training_flags, train
 
@@ -228,7 +228,7 @@ def _size_of(path):
 
 def _reason(code):
     if code < 0:
-        return f"the process was ended by {signal.Signals(-code).name}"
+        return f"the process was ended by {ending(code)}"
     if code:
         return f"exit status {code}, for the reason above"
     return "it ended before its last epoch"

@@ -67,11 +67,9 @@ def parse_training_flags(description, recipe, dataset, others=None, arguments=No
         # SyncBatchNorm blocks an engine thread of its GPU until all GPUs arrive; a GPU has two, and
         # the BNs of parallel branches could take them in pairs that wait for each other.
         os.environ.setdefault("MXNET_GPU_WORKER_NTHREADS", "8")
-    if (
-        options.plugin and not options.resume
-    ):  # a resumed run imports the version that it began with
-        import_plugin(options.plugin)
-    if not options.resume:
+    if not options.resume:  # a resumed run imports the plugin that it began with
+        if options.plugin:
+            import_plugin(options.plugin)
         read_spec(recipe.model)  # refuses a name that does not fit, before MXNet is loaded
     return recipe, options
 

@@ -8,7 +8,6 @@ from typing import Optional, Tuple
 from ..models.names import name_of
 from ..models.spec import CustomSpec
 from ..paper.experiments import select
-from ..paper.numbers import TABLE4
 from ..runs.reader import AUTHORS
 from .groups import RunGroup, dataset_title, grouped, published_name, shown
 from .points import PointByPoint, point_by_point
@@ -20,8 +19,6 @@ MEASURES = {
     "test_top5_error": "top-5 error",
     "train_error": "training error",
 }
-#: Training errors in Table 4: the authors' own ResNet-101, then DMRNet.
-_TABLE4_TRAINING = dict(zip(("resnet", "dmrnet"), TABLE4["top-1 training error"][1:]))
 
 
 @dataclass(frozen=True)
@@ -140,9 +137,9 @@ def rows_of(group):
     for cell in cells_of(group.setup):
         place = f"{cell.place.capitalize()}, {cell.row}"
         rows.append(_row(group, place, "test_error", cell.error, cell.deviation))
-        if cell.place == "table 4":
+        if cell.top5_error:
             rows.append(_row(group, place, "test_top5_error", cell.top5_error))
-            rows.append(_row(group, place, "train_error", _TABLE4_TRAINING[cell.column]))
+            rows.append(_row(group, place, "train_error", cell.train_error))
     return rows or [_row(group, "", "test_error")]
 
 

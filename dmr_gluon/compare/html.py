@@ -10,7 +10,6 @@ import os
 from html import escape
 
 from ..system.text_tables import counted
-from .figures.drawing import pictures_of
 from .groups import shown
 from .statistics import LEVEL, PAPER_RUNS
 from .tables import Section, printable, sections
@@ -25,36 +24,35 @@ _METHOD = (
 )
 
 
-def page(comparison, command, reload_seconds=None):
+def page(comparison, pictures, command):
     """Return the report as HTML, the same for the same runs.
 
     Parameters
     ----------
     comparison : Comparison
+    pictures : dict of str to Picture
+        From :func:`.figures.drawing.pictures_of`.
     command : str
         The command that made the page.
-    reload_seconds : int, optional
-        Reload the page at this interval, for runs that are not finished.
 
     Returns
     -------
     str
         To be written as UTF-8.
     """
-    reload = f'<meta http-equiv="refresh" content="{reload_seconds}">' if reload_seconds else ""
     groups = counted(len(comparison.groups), "group")
     title = f"{counted(len(comparison.runs), 'run')} in {groups}, compared with the paper"
     body = [
         f"<h1>{title}</h1>",
         *(_section(section, "h2") for section in sections(comparison)),
-        *map(_figure, pictures_of(comparison).values()),
+        *map(_figure, pictures.values()),
         "<h2>Trainings</h2>",
         *map(_details, comparison.groups),
         f"<h2>Method</h2><p>{_METHOD} Made by <code>{_text(command)}</code>.</p>",
     ]
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">{reload}'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title><style>{_file('page.css')}</style></head><body>\n"
         + "\n".join(body)
         + f"\n<script>{_file('page.js')}</script></body></html>\n"
@@ -94,8 +92,7 @@ def _cells(tag, row, right):
 
 
 def _figure(picture):
-    (content,) = picture.write("svg")
-    data = base64.b64encode(content).decode()
+    data = base64.b64encode(picture.content("svg")).decode()
     return (
         f'<figure><img alt="{_text(picture.title)}" src="data:image/svg+xml;base64,{data}">'
         f"<figcaption>{_text(picture.title)}</figcaption></figure>"

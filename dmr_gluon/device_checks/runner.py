@@ -22,6 +22,7 @@ from ..errors import last_line
 from ..runtime import mx
 from ..system.cuda import have_tf32
 from ..system.program import command
+from ..system.signals import ending
 from .arithmetic import check_arithmetic, check_tf32
 from .checks import FAILED, Check
 from .data_parallel import check_float16, check_kvstores, check_sync_bn, check_workers
@@ -132,7 +133,7 @@ def _run(section, kind, numbers, patience):
                 yield replace(check, advice=section.advice) if check.verdict == FAILED else check
             # It has closed its output, but MXNet may still hang.
             status = process.wait(max(0, deadline - time.monotonic()))
-            end = signal.Signals(-status).name if status < 0 else f"status {status}"
+            end = ending(status)
         except subprocess.TimeoutExpired:
             status, end = None, f"the time limit of {patience:g} s"
         if status != 0:

@@ -32,8 +32,8 @@ class Cell:
         A name that :func:`dmr_gluon.models.names.get_spec` reads.
     error, deviation : str, optional
         Published test error and its standard deviation over runs, in percent.
-    top5_error : str, optional
-        Published top-5 error in percent.
+    top5_error, train_error : str, optional
+        Published top-5 error and training error in percent.
     """
 
     place: str
@@ -44,6 +44,7 @@ class Cell:
     error: Optional[str] = None
     deviation: Optional[str] = None
     top5_error: Optional[str] = None
+    train_error: Optional[str] = None
 
     @property
     def recipe(self) -> Recipe:
@@ -78,20 +79,17 @@ def _table2():
 
 
 def _table3():
-    for method, depth, _, *errors in TABLE3:
-        name, ours, _ = method.lower().partition(" (ours)")
-        if ours:
-            source = "Table 3" if "wide" in name else "Table 2"
-            (spec,) = [s for s in _of(source) if s.family == "dmrnet" and s.depth == depth]
-            for dataset, error in zip(_SMALL, errors):
-                yield Cell("table 3", f"depth={depth}", name, dataset, spec.name, error)
+    for name, depth, *errors in TABLE3:
+        source = "Table 2" if name == "dmrnet" else "Table 3"
+        (spec,) = [s for s in _of(source) if s.family == "dmrnet" and s.depth == depth]
+        for dataset, error in zip(_SMALL, errors):
+            yield Cell("table 3", f"depth={depth}", name, dataset, spec.name, error)
 
 
 def _table4():
-    ours = zip(TABLE4["top-1 validation error"][1:], TABLE4["top-5 validation error"][1:])
-    for spec, (top1, top5) in zip(_of("Table 4"), ours):
+    for spec, (top1, top5, training) in zip(_of("Table 4"), zip(*TABLE4.values())):
         row = f"depth={spec.depth}"
-        yield Cell("table 4", row, spec.family, "imagenet", spec.name, top1, None, top5)
+        yield Cell("table 4", row, spec.family, "imagenet", spec.name, top1, None, top5, training)
 
 
 def _table5():

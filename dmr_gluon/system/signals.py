@@ -32,6 +32,22 @@ def handled(handler, numbers=ENDING):
             signal.signal(number, old)
 
 
+def ending(status):
+    """Describe how a child process ended: ``SIGKILL``, ``signal 35`` or ``status 3``.
+
+    Parameters
+    ----------
+    status : int
+        As of :mod:`subprocess`: the negative number of the signal that ended the process.
+    """
+    if status >= 0:
+        return f"status {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:  # a real-time signal
+        return f"signal {-status}"
+
+
 def open_standard_streams():
     """Replace stdin, stdout and stderr with ``/dev/null`` where they are closed.
 

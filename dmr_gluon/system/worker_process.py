@@ -7,11 +7,11 @@ binary content. Its standard error is kept for the message if it fails.
 import contextlib
 import json
 import os
-import signal
 import subprocess
 
 from ..errors import DMRError, last_line
 from .cuda import library_folders
+from .signals import ending
 
 
 class Process:
@@ -83,8 +83,9 @@ class Process:
     def _fail(self):
         status = self._process.wait()
         if status < 0:
-            name = signal.Signals(-status).name
-            raise DMRError(f"{self._what} was ended by {name}; if memory ran out, try fewer images")
+            raise DMRError(
+                f"{self._what} was ended by {ending(status)}; if memory ran out, try fewer images"
+            )
         self._errors.seek(0)
-        said = last_line(self._errors.read().decode(errors="replace"), f"status {status}")
+        said = last_line(self._errors.read().decode(errors="replace"), ending(status))
         raise DMRError(f"{self._what} cannot be run: {said}")

@@ -138,14 +138,12 @@ def newest(directory):
     return next(iter(_all(directory)), None)
 
 
-def read_newest(directory, ends_only=False, accept=None):
+def read_newest(directory, accept=None):
     """Read the newest intact checkpoint.
 
     Parameters
     ----------
     directory : str
-    ends_only : bool
-        Consider only ends of epochs.
     accept : callable, optional
         Called with path and state of an intact one; raises DMRError to skip it.
 
@@ -161,8 +159,6 @@ def read_newest(directory, ends_only=False, accept=None):
     """
     damage = None
     for path in _all(directory):
-        if ends_only and _NAME.search(path).group(2):
-            continue
         try:
             arrays, state = read(path)
             if accept:

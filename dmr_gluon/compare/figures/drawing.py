@@ -38,18 +38,20 @@ class Picture:
     title: str
     draw: Callable
 
-    def write(self, *formats):
-        """Draw it and return the bytes of a ``png`` or ``svg`` file for each format."""
-        contents = []
+    @functools.cached_property
+    def _figure(self):
+        """The figure, laid out once: the layout is the same in every format."""
+        figure = self.draw()
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        return figure
+
+    def content(self, kind):
+        """Return the bytes of a ``png`` or ``svg`` file."""
+        buffer = io.BytesIO()
         with own_settings(SETTINGS, f"the figure “{self.title}”"):
-            figure = self.draw()
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")  # the same layout in every format
-            for kind in formats:
-                buffer = io.BytesIO()
-                figure.savefig(buffer, format=kind, facecolor="white", metadata=FORMATS[kind])
-                contents.append(buffer.getvalue())
-        return contents
+            self._figure.savefig(buffer, format=kind, facecolor="white", metadata=FORMATS[kind])
+        return buffer.getvalue()
 
 
 def pictures_of(comparison):
@@ -112,12 +114,13 @@ def _file_name(found, kind, setup):
     return f"{name}-{number + 1}" if number else name
 
 
-def write_pictures(comparison, folder):
-    """Write all figures of a comparison as PNG and SVG.
+def write_pictures(pictures, folder):
+    """Write figures as PNG and SVG.
 
     Parameters
     ----------
-    comparison : Comparison
+    pictures : dict of str to Picture
+        By file names.
     folder : str
         Created if it does not exist.
 
@@ -134,10 +137,10 @@ def write_pictures(comparison, folder):
     paths = []
     try:
         os.makedirs(folder, exist_ok=True)
-        for name, picture in pictures_of(comparison).items():
-            for kind, content in zip(FORMATS, picture.write(*FORMATS)):
+        for name, picture in pictures.items():
+            for kind in FORMATS:
                 paths.append(os.path.join(folder, f"{name}.{kind}"))
-                write_atomically(paths[-1], content)
+                write_atomically(paths[-1], picture.content(kind))
     except OSError as error:
         raise DMRError(f"{error.filename} cannot be written ({error.strerror})") from None
     return paths
