@@ -5,12 +5,11 @@
 same: prepare the set again. Needs no MXNet.
 """
 
-import functools
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Dict, Optional, Tuple
+from typing import Dict, Tuple
 
 from tqdm import tqdm
 
@@ -21,7 +20,7 @@ from ..system.machine import usable_cores
 from . import recordio as form
 from .datasets import MANIFEST, Split, making_command, open_prepared, read_manifest
 
-_MAX_NAMED = 20  # damaged images of a split; the others are counted
+_MAX_NAMED = 20  # damaged images of a file; the others are counted
 _BLOCK = 256  # records that are read at a time
 
 
@@ -152,7 +151,12 @@ def _check_headers(split, classes):
                 end, _ = form.find_record(file, start, min(limit, offsets[-1]))
                 if end != limit:
                     raise form.Broken(f"it ends at byte {end}, the next one begins at {limit}")
-                per_class[form.read_header(file, start, numbers[key], classes)] += 1
+                number, label = form.read_header(file, start)
+                if number != numbers[key]:
+                    raise form.Broken(f"its header is damaged, or that of record {number}")
+                if label >= classes:
+                    raise form.Broken(f"its label {label} is not one of 0 to {classes - 1}")
+                per_class[label] += 1
             except form.Broken as broken:
                 where = f"{split.records}, record {key} at byte {start}"
                 raise form.Broken(f"{where}: {broken}") from broken
@@ -169,23 +173,25 @@ def _check_split(split: Split, classes, size):
 
 def _check_file(split: Split, classes, size):
     """Return the problems of one file: damaged images, or else files that differ."""
-    offsets, sha256, problems = _check_headers(split, classes), hashlib.sha256(), []
-    fault_of = functools.partial(_image_fault, size=size, upright=split.upright)
-    for key, fault in enumerate(examine(split.records, offsets, fault_of, sha256)):
-        if fault:
-            problems.append(f"record {key} at byte {offsets[key]}: {fault}")
-    if len(problems) > _MAX_NAMED:
-        problems[_MAX_NAMED:] = [f"{len(problems) - _MAX_NAMED} more damaged images"]
+
+    def require_image(record):
+        _, image = form.split_record(record)
+        height, width = form.decode(image, split.upright).shape[:2]
+        if size and (height, width) != size:
+            raise form.Broken(f"its image is {width}x{height} instead of {size[1]}x{size[0]}")
+
+    offsets = _check_headers(split, classes)
+    problems, sha256 = examine(split.records, offsets, require_image)
     if problems:
         return problems
     (index,) = digests_of(split.index, "sha256")
-    found = {split.records: sha256.hexdigest(), split.index: index}
+    found = {split.records: sha256, split.index: index}
     expected = {split.records: split.sha256, split.index: split.index_sha256}
     differ = "differs from what was prepared (its SHA-256 is another)"
     return [f"{path} {differ}" for path in found if found[path] != expected[path]]
 
 
-def examine(path, offsets, function, sha256):
+def examine(path, offsets, function, take=lambda result: None):
     """Read the records of a file in order, and examine them on all cores.
 
     Parameters
@@ -194,38 +200,38 @@ def examine(path, offsets, function, sha256):
     offsets : sequence of int
         Where each record begins, and where the last one ends.
     function : callable
-        Called with the bytes of a record. Must be thread-safe.
-    sha256 : hash
-        Updated with all bytes.
+        Called with the bytes of a record; raises :class:`Broken` for a damaged one. Must be
+        thread-safe.
+    take : callable
+        Called with what the function returns, in the order of the records.
 
-    Yields
-    ------
-    object
-        What the function returns for each record.
+    Returns
+    -------
+    list of str, str
+        The damaged records, of which at most 20 are named; the SHA-256 of all bytes.
     """
-    count = len(offsets) - 1
+
+    def fault_or_result(record):
+        try:
+            return None, function(record)
+        except form.Broken as broken:
+            return str(broken), None
+
+    count, sha256, faults = len(offsets) - 1, hashlib.sha256(), []
     bar = tqdm(total=count, desc=path, unit=" records", disable=None, leave=False)
     with bar, open(path, "rb") as file, ThreadPoolExecutor(usable_cores()) as pool:
         for first in range(0, count, _BLOCK):
             limits = offsets[first : first + _BLOCK + 1]
             records = [file.read(end - start) for start, end in zip(limits, limits[1:])]
-            results = pool.map(function, records)
+            results = pool.map(fault_or_result, records)
             for record in records:
                 sha256.update(record)
-            yield from results
+            for key, (fault, result) in enumerate(results, start=first):
+                if fault:
+                    faults.append(f"record {key} at byte {offsets[key]}: {fault}")
+                else:
+                    take(result)
             bar.update(len(records))
-
-
-def _image_fault(record, size, upright) -> Optional[str]:
-    """Return the fault of a record's image, or None."""
-    try:
-        _, image = form.split_record(record)
-    except form.Broken as broken:
-        return str(broken)
-    pixels = form.decode(image, upright)
-    if pixels is None:
-        return "its image cannot be decoded"
-    height, width = pixels.shape[:2]
-    if size and (height, width) != size:
-        return f"its image is {width}x{height} instead of {size[1]}x{size[0]}"
-    return None
+    if len(faults) > _MAX_NAMED:
+        faults[_MAX_NAMED:] = [f"{len(faults) - _MAX_NAMED} more damaged images"]
+    return faults, sha256.hexdigest()

@@ -7,7 +7,6 @@ path. Needs no MXNet.
 
 import json
 import os
-import re
 import shlex
 from dataclasses import dataclass, replace
 from typing import Any, Dict, Optional, Tuple
@@ -111,19 +110,6 @@ def read_manifest(directory):
     if not isinstance(manifest, dict) or manifest.get("format") != MANIFEST_FORMAT:
         raise DMRError(f"{path} is not a manifest of this version; {_AGAIN}")
     return manifest
-
-
-def is_plain(name):
-    """Return whether a name can be that of a file in a folder."""
-    return isinstance(name, str) and name.isprintable() and not re.search(r"^\.*$|/", name)
-
-
-def partial_name(dataset):
-    """Return the name of a set that ``--partial`` prepares from an official set's source.
-
-    It must not begin with the official name: names of sets derived from the official one do.
-    """
-    return f"partial-{dataset}"
 
 
 def making_command(manifest, directory):

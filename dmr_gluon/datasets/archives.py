@@ -34,14 +34,12 @@ class Archive:
     url : str, optional
         None if only registered users get it.
     md5 : str
-    origin : str
-        Where the MD5 is published.
+        As published: by CIFAR's page, and for the others by torchvision's loaders.
     """
 
     file: str
     url: Optional[str]
     md5: str
-    origin: str
 
 
 def describe_files(paths, archives):

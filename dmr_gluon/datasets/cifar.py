@@ -14,8 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ..data.content import DIGESTS, image_digest, require_official
-from ..data.datasets import partial_name
+from ..data.content import DIGESTS, image_digest, split_digest
 from ..errors import DMRError
 from ..paper.dataset_facts import CIFAR_CLASSES
 from ..standalone.predict_onnx import EXTENSIONS, Problem, decode
@@ -29,7 +28,7 @@ from .writer import write_set
 
 _PAGE = "https://www.cs.toronto.edu/~kriz/"
 _ARCHIVES = {
-    name: archives.Archive(file, _PAGE + file, md5, _PAGE + "cifar.html")
+    name: archives.Archive(file, _PAGE + file, md5)
     for name, file, md5 in (
         ("cifar10", "cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),
         ("cifar100", "cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"),
@@ -80,7 +79,7 @@ def prepare_cifar(name, source, out, jpeg_quality=None, partial=False, overwrite
     # The official set is the same whatever its container; a partial one depends on the files.
     files, made = {}, repr((DIGESTS[name], encoding))
     if partial:
-        called = partial_name(called)
+        called = f"partial-{called}"
         with archives.readable(source):
             archive, folders = _find(name, source)
             files = archives.describe_files([archive], [_ARCHIVES[name]]) if archive else {}
@@ -101,8 +100,14 @@ def prepare_cifar(name, source, out, jpeg_quality=None, partial=False, overwrite
         if files:
             more["sources"] = files
         if not partial:
-            remedy = f"get the official archive or lossless images, or {archives.AS_PARTIAL}"
-            require_official(name, source, digests, remedy)
+            archives.require_counts(source, name, digests)
+            for split, found in digests.items():
+                if split_digest(found) != DIGESTS[name][split]:
+                    raise DMRError(
+                        f"{source} is not {name}: some images or labels of {split} are not the "
+                        f"official ones; get the official archive or lossless images, or "
+                        f"{archives.AS_PARTIAL}"
+                    )
             more.update(archives.official(name, known_by="content", digests=DIGESTS[name]))
         sources = {
             # Sorted by content, so that the records are the same whatever the container.

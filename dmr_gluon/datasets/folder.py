@@ -7,7 +7,6 @@ import re
 
 import numpy as np
 
-from ..data.datasets import is_plain
 from ..errors import DMRError
 from ..standalone.predict_onnx import EXTENSIONS, FITS
 from ..system.settings import number
@@ -67,7 +66,7 @@ def own_name(name):
     """Return the name of a user's own set; refuse an official set's, and what is no file name."""
     from .registry import DATASETS  # imports this module
 
-    if name in DATASETS or not is_plain(name):
+    if name in DATASETS or not name.isprintable() or re.search(r"^\.*$|/", name):
         raise DMRError(
             f"{name!r} is reserved for an official data set or is not a file name; give another "
             f"with --name"
