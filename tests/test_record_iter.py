@@ -84,7 +84,7 @@ class TestRecordIter:
         assert RecordIter(few).recipe == recipes.CIFAR
         changed = replace(RECIPE, pad=0, mirror=False)
         expected = training_batches(open_prepared(few), changed, seed=1, epoch=1)
-        assert_same(RecordIter(few, 10, pad=0, mirror=False), expected)
+        assert_same(RecordIter(few, recipe=changed), expected)
 
     def test_a_small_rest_is_dropped_in_training_only(self, few):
         images = RecordIter(few, 19, devices=2)  # 96 = 5 x 19 + 1
@@ -95,10 +95,8 @@ class TestRecordIter:
     @pytest.mark.parametrize(
         "arguments, words",
         [
-            ({"padd": 4}, "did you mean pad"),
-            ({"lr": 0.1}, "unknown argument of RecordIter"),
             ({"split": "validation"}, "name one of train, test"),
-            ({"image_size": 28}, "--image-size 32"),
+            ({"recipe": replace(RECIPE, image_size=28)}, "--image-size 32"),
             ({"batch_size": 0}, "batch_size must be at least 1"),
         ],
     )

@@ -7,18 +7,11 @@ from typing import Any, Optional, Tuple, Union
 import numpy as np
 
 from ..errors import DMRError
-from ..models.spec import unknown
 from ..paper.recipes import CIFAR, OF_DATASET, Recipe
 from ..runtime import mx
 from .datasets import open_prepared
 from .loader import evaluation_batches, training_batches
 from .reader import RecordFile
-
-#: Fields of a recipe that decide how images are read and augmented.
-_READING = (
-    *("image_size", "pad", "mirror", "train_short_side", "eval_short_side"),
-    *("pca_noise", "aspect_change", "colour_shift", "shuffle_chunk"),
-)
 
 
 class RecordIter(mx.io.DataIter):
@@ -53,14 +46,12 @@ class RecordIter(mx.io.DataIter):
     data_name, label_name : str
     threads : int, optional
         Reading threads. Default: one per core.
-    **changes
-        Fields of the recipe that concern reading, such as ``pad=0`` or ``mirror=False``.
 
     Raises
     ------
     DMRError
-        For a missing or damaged set, unknown arguments, images of another size, and a last
-        batch of an evaluation with fewer images than devices.
+        For a missing or damaged set, images of another size, and a last batch of an evaluation
+        with fewer images than devices.
     """
 
     def __init__(
@@ -76,15 +67,11 @@ class RecordIter(mx.io.DataIter):
         data_name: str = "data",
         label_name: str = "softmax_label",
         threads: Optional[int] = None,
-        **changes: Any,
     ) -> None:
         prepared = open_prepared(directory)
-        for name in changes:
-            if name not in _READING:
-                raise DMRError(unknown("argument of RecordIter", name, _READING))
+        recipe = recipe or OF_DATASET.get(prepared.name, CIFAR)
         if batch_size is not None:
-            changes["batch_size"] = batch_size
-        recipe = replace(recipe or OF_DATASET.get(prepared.name, CIFAR), **changes)
+            recipe = replace(recipe, batch_size=batch_size)
         super().__init__(recipe.batch_size)
         self.prepared, self.split, self.recipe = prepared, split, recipe
         self.augment = split == "train" if augment is None else augment
