@@ -407,7 +407,7 @@ class TestFolder:
         assert len(lines) == 2 and "c\\udcff\\nt' are not images" in lines[0]
         assert r"odd\udcff\n-out: pets, 10 train, 6 test" in lines[1]
         main(["show", out, "--out", str(tmp_path / "images.png")])
-        with open(os.path.join(out, "test.rec"), "ab") as file:
+        with open(os.path.join(out, "test.rec"), "r+b") as file:
             file.write(b"x")
         with pytest.raises(SystemExit):
             main(["check", out])

@@ -1,6 +1,5 @@
 """Prepared sets in MXNet's own loops: Module, and Gluon's DataLoader."""
 
-import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -250,7 +249,3 @@ class TestImageDataset:
             np.testing.assert_allclose(image, pixels, rtol=1e-6)
         found = np.concatenate([part.asnumpy() for part in labels])
         assert found.tolist() == [label for _, label in expected]
-
-    def test_a_process_that_is_not_forked_opens_the_files_itself(self, few):
-        copy = pickle.loads(pickle.dumps(ImageDataset(few, "test")))
-        assert len(copy) == 36 and copy[3][1] == ImageDataset(few, "test")[3][1]

@@ -235,7 +235,7 @@ DAMAGES = {
         lambda: Path("a.idx").write_bytes(b"\xff\x00"),
         "a.idx does not list the 3 records of",
     ),
-    "empty": (lambda: os.truncate("a.rec", 0), "a.rec is empty; name a .rec file"),
+    "empty": (lambda: os.truncate("a.rec", 0), "a.rec is not RecordIO; name a .rec"),
     "missing": (lambda: os.remove("a.rec"), "a.rec cannot be read (No such file"),
     "folder": (lambda: (os.remove("a.rec"), os.mkdir("a.rec")), "cannot be read (Is a directory)"),
     "list": (lambda: shutil.copy("small_0.lst", "a.rec"), "a.rec is not RecordIO; name a .rec"),

@@ -44,8 +44,6 @@ class RecordIter(mx.io.DataIter):
     devices : int
         Devices of the Module. A last training batch of fewer images is dropped, as in ``fit``.
     data_name, label_name : str
-    threads : int, optional
-        Reading threads. Default: one per core.
 
     Raises
     ------
@@ -66,7 +64,6 @@ class RecordIter(mx.io.DataIter):
         devices: int = 1,
         data_name: str = "data",
         label_name: str = "softmax_label",
-        threads: Optional[int] = None,
     ) -> None:
         prepared = open_prepared(directory)
         recipe = recipe or OF_DATASET.get(prepared.name, CIFAR)
@@ -75,7 +72,7 @@ class RecordIter(mx.io.DataIter):
         super().__init__(recipe.batch_size)
         self.prepared, self.split, self.recipe = prepared, split, recipe
         self.augment = split == "train" if augment is None else augment
-        self.seed, self.epoch, self.devices, self.threads = seed, epoch, devices, threads
+        self.seed, self.epoch, self.devices = seed, epoch, devices
         rest = prepared.split(split).count % recipe.batch_size
         if not self.augment and 0 < rest < devices:
             raise DMRError(
@@ -90,11 +87,11 @@ class RecordIter(mx.io.DataIter):
 
     def _open(self):
         """Return the batches of the current epoch; nothing is read before the first one."""
-        prepared, recipe, threads = self.prepared, self.recipe, self.threads
+        prepared, recipe = self.prepared, self.recipe
         if not self.augment:
-            return evaluation_batches(prepared, recipe, self.split, threads=threads)
+            return evaluation_batches(prepared, recipe, self.split)
         prepared = replace(prepared, splits={"train": prepared.split(self.split)})
-        return training_batches(prepared, recipe, self.seed, self.epoch, threads=threads)
+        return training_batches(prepared, recipe, self.seed, self.epoch)
 
     def reset(self) -> None:
         """Go to the start of the next epoch, or stay at that of one that has not begun."""
@@ -155,6 +152,3 @@ class ImageDataset(mx.gluon.data.Dataset):
     def __getitem__(self, index: int) -> Tuple[mx.nd.NDArray, np.int32]:
         (image,), (label,) = self._records.images([range(len(self))[index]])
         return mx.nd.array(image, dtype=np.uint8), np.int32(label)
-
-    def __reduce__(self):  # a process that was not forked opens the file itself
-        return type(self), (self.prepared.directory, self.split)

@@ -18,7 +18,7 @@ from ..standalone.predict_onnx import shown
 from ..system.files import digests_of
 from ..system.machine import usable_cores
 from . import recordio as form
-from .datasets import MANIFEST, Split, making_command, open_prepared, read_manifest
+from .datasets import Split, making_command, open_prepared, read_manifest
 
 _MAX_NAMED = 20  # damaged images of a file; the others are counted
 _BLOCK = 256  # records that are read at a time
@@ -31,7 +31,7 @@ class Report:
     Attributes
     ----------
     problems : dict of str to tuple of str
-        By split; those of the manifest and of the files' sizes under ``manifest.json``.
+        By split. Of a split in several files, those of the first file that has any.
     summaries : dict of str to str
         One line for each split without problems.
     repair : str
@@ -68,30 +68,22 @@ def check(directory) -> Report:
     Raises
     ------
     DMRError
-        If there is no manifest, or it cannot be read.
+        As :func:`~.datasets.open_prepared`: for a damaged manifest, or files of other sizes.
     """
-    directory = os.fspath(directory)
+    prepared = open_prepared(directory)
     problems: Dict[str, Tuple[str, ...]] = {}
-    manifest, summaries = {}, {}
-    try:
-        manifest = read_manifest(directory)
-        prepared = open_prepared(directory)
-    except DMRError as error:
-        if not os.path.isfile(os.path.join(directory, MANIFEST)):
-            raise
-        problems[MANIFEST] = (str(error),)
-    for name, split in ({} if problems else prepared.splits).items():
+    classes, summaries = len(prepared.classes), {}
+    for name, split in prepared.splits.items():
         try:
-            found = _check_split(split, len(prepared.classes), prepared.image_size)
+            files = (_check_file(file, classes, prepared.image_size) for file in split.files)
+            found = next(filter(None, files), [])
         except (OSError, form.Broken) as error:
             found = [str(error)]
         if found:
             problems[name] = tuple(found)
         else:
-            summaries[name] = (
-                f"{split.count} records, {len(prepared.classes)} classes, all decoded, hashes equal"
-            )
-    command = making_command(manifest, directory)
+            summaries[name] = f"{split.count} records, {classes} classes, all decoded, hashes equal"
+    command = making_command(read_manifest(prepared.directory), prepared.directory)
     return Report(problems, summaries, f"to repair, prepare the set again: {command}")
 
 
@@ -165,12 +157,6 @@ def _check_headers(split, classes):
     return offsets
 
 
-def _check_split(split: Split, classes, size):
-    """Return the problems of one split: those of the first of its files that has any."""
-    found = (_check_file(file, classes, size) for file in split.files)
-    return next(filter(None, found), [])
-
-
 def _check_file(split: Split, classes, size):
     """Return the problems of one file: damaged images, or else files that differ."""
 
@@ -211,11 +197,11 @@ def examine(path, offsets, function, take=lambda result: None):
         The damaged records, of which at most 20 are named; the SHA-256 of all bytes.
     """
 
-    def fault_or_result(record):
+    def attempt(record):
         try:
-            return None, function(record)
+            return function(record)
         except form.Broken as broken:
-            return str(broken), None
+            return broken
 
     count, sha256, faults = len(offsets) - 1, hashlib.sha256(), []
     bar = tqdm(total=count, desc=path, unit=" records", disable=None, leave=False)
@@ -223,12 +209,12 @@ def examine(path, offsets, function, take=lambda result: None):
         for first in range(0, count, _BLOCK):
             limits = offsets[first : first + _BLOCK + 1]
             records = [file.read(end - start) for start, end in zip(limits, limits[1:])]
-            results = pool.map(fault_or_result, records)
+            results = pool.map(attempt, records)
             for record in records:
                 sha256.update(record)
-            for key, (fault, result) in enumerate(results, start=first):
-                if fault:
-                    faults.append(f"record {key} at byte {offsets[key]}: {fault}")
+            for key, result in enumerate(results, start=first):
+                if isinstance(result, form.Broken):
+                    faults.append(f"record {key} at byte {offsets[key]}: {result}")
                 else:
                     take(result)
             bar.update(len(records))

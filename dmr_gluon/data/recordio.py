@@ -224,11 +224,6 @@ def decode(image, upright=False):
     return pixels
 
 
-def resize(image, size):
-    """Resize to (height, width): by area when shrinking, else cubic, as in the authors' code."""
-    return image if image.shape[:2] == size else predict_onnx.scaled(image, *size)
-
-
 def is_jpeg(image):
     """Return whether an encoded image is a JPEG."""
     return image[:2] == _JPEG

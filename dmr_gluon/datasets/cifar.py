@@ -17,7 +17,7 @@ import numpy as np
 from ..data.content import DIGESTS, image_digest, split_digest
 from ..errors import DMRError
 from ..paper.dataset_facts import CIFAR_CLASSES
-from ..standalone.predict_onnx import EXTENSIONS, Problem, decode
+from ..standalone.predict_onnx import EXTENSIONS, Problem, read_image
 from ..system.machine import usable_cores
 from ..system.settings import number
 from . import archives
@@ -228,13 +228,9 @@ def _label_in_tree(path, split_folder, classes, dataset):
 
 def _read_image(path):
     try:
-        with open(path, "rb") as file:
-            image = decode(file.read(), upright=False)
+        return read_image(path, upright=False)
     except Problem as problem:
         raise DMRError(f"{path!r} {problem}") from None
-    if image is None:
-        raise DMRError(f"{path!r} is not a readable image; remove or replace it")
-    return image
 
 
 def _add_flags(parser, name):

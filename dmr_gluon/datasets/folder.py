@@ -114,13 +114,13 @@ def _split_sources(source, encoding, share, seed):
             raise DMRError(f"{source!r} has a folder train/ and is split; leave out --test-share")
         random, found = np.random.RandomState(seed), {"train": {}, "test": {}}
         for name, paths in sorted(_find_images(source, "").items()):
-            if len(paths) < 2:
-                raise DMRError(f"{paths[0]!r} is the only image of its class; add more")
             drawn = set(random.permutation(len(paths))[: max(1, round(share * len(paths)))])
             found["test"][name] = [path for i, path in enumerate(paths) if i in drawn]
             found["train"][name] = [path for i, path in enumerate(paths) if i not in drawn]
             if not found["train"][name]:
-                raise DMRError(f"--test-share {share:g} leaves no image of {name!r} for training")
+                raise DMRError(
+                    f"--test-share {share:g} leaves no image of {name!r} for training; add images"
+                )
         return _labelled(source, found, encoding, share, seed)
 
 

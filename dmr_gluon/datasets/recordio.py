@@ -87,8 +87,7 @@ def _walk(path):
     with open(path, "rb", buffering=0) as file:
         size, position = os.fstat(file.fileno()).st_size, 0
         if form.read_at(file, 0, len(form.MAGIC)) != form.MAGIC:
-            what = "is not RecordIO" if size else "is empty"
-            raise DMRError(f"{path} {what}; name a .rec file that im2rec has made")
+            raise DMRError(f"{path} is not RecordIO; name a .rec file that im2rec has made")
         with tqdm(total=size, desc=path, unit="B", unit_scale=True, disable=None) as bar:
             while position < size:
                 try:
