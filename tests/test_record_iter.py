@@ -88,7 +88,7 @@ class TestRecordIter:
     def test_a_small_rest_is_dropped_in_training_only(self, few):
         images = RecordIter(few, 19, devices=2)  # 96 = 5 x 19 + 1
         assert [len(label) for _, label in collected(images)] == [19] * 5
-        with pytest.raises(DMRError, match="last batch of test would have 1 images for 2 devices"):
+        with pytest.raises(DMRError, match="leaves 1 images of test for 2 devices"):
             RecordIter(few, 7, "test", devices=2)
 
     @pytest.mark.parametrize(

@@ -76,8 +76,7 @@ class RecordIter(mx.io.DataIter):
         rest = prepared.split(split).count % recipe.batch_size
         if not self.augment and 0 < rest < devices:
             raise DMRError(
-                f"the last batch of {split} would have {rest} images for {devices} devices; choose "
-                f"another batch_size"
+                f"batch_size leaves {rest} images of {split} for {devices} devices; change it"
             )
         shape = (recipe.batch_size, 3, recipe.image_size, recipe.image_size)
         self.provide_data = [mx.io.DataDesc(data_name, shape)]

@@ -171,10 +171,9 @@ def _check_file(split: Split, classes, size):
     if problems:
         return problems
     (index,) = digests_of(split.index, "sha256")
-    found = {split.records: sha256, split.index: index}
-    expected = {split.records: split.sha256, split.index: split.index_sha256}
-    differ = "differs from what was prepared (its SHA-256 is another)"
-    return [f"{path} {differ}" for path in found if found[path] != expected[path]]
+    hashes = (split.records, sha256, split.sha256), (split.index, index, split.index_sha256)
+    differs = "differs from what was prepared (its SHA-256 is another)"
+    return [f"{path} {differs}" for path, found, expected in hashes if found != expected]
 
 
 def examine(path, offsets, function, take=lambda result: None):

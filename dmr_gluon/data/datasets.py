@@ -145,10 +145,9 @@ def open_prepared(directory) -> RecordDataset:
     directory = os.fspath(directory)
     manifest = read_manifest(directory)
     if manifest is None:
-        what = "has no manifest.json" if os.path.isdir(directory) else "does not exist"
         raise DMRError(
-            f"no prepared data set: {directory} {what}; make it with 'dmr prepare', or name the "
-            f"folder of another set"
+            f"no prepared data set: {directory} has no manifest.json; make it with 'dmr prepare', "
+            f"or name the folder of another set"
         )
     try:
         return _dataset_of(manifest, directory)

@@ -48,12 +48,11 @@ def record(label, number, image):
     bytes
     """
     content = _HEADER.pack(0, label, number, 0) + image
-    parts, begin, at = [], 0, content.find(MAGIC)
-    while at >= 0:
-        if at % 4 == 0:
-            parts.append(content[begin:at])
-            begin = at + len(MAGIC)
-        at = content.find(MAGIC, at + 4)  # the word cannot overlap itself
+    parts, begin = [], 0
+    for found in re.finditer(re.escape(MAGIC), content):  # the word cannot overlap itself
+        if found.start() % 4 == 0:
+            parts.append(content[begin : found.start()])
+            begin = found.end()
     parts.append(content[begin:])
     kinds = [1, *[2] * (len(parts) - 2), 3] if parts[1:] else [0]
     return b"".join(
@@ -161,10 +160,7 @@ def read_header(file, position):
     if second or number >> 63 or flag >> 16:
         raise Broken("its header is damaged")
     if flag:
-        raise Broken(
-            f"it has a list of labels ({flag}), but training needs one number "
-            f"(im2rec without --pack-label)"
-        )
+        raise Broken("it has a list of labels (--pack-label of im2rec) instead of one")
     return number, _class_of(label)
 
 

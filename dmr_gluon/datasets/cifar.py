@@ -100,7 +100,8 @@ def prepare_cifar(name, source, out, jpeg_quality=None, partial=False, overwrite
         if files:
             more["sources"] = files
         if not partial:
-            archives.require_counts(source, name, digests)
+            known = {"known_by": "content", "digests": DIGESTS[name]}
+            more.update(archives.official(source, name, digests, **known))
             for split, found in digests.items():
                 if split_digest(found) != DIGESTS[name][split]:
                     raise DMRError(
@@ -108,7 +109,6 @@ def prepare_cifar(name, source, out, jpeg_quality=None, partial=False, overwrite
                         f"official ones; get the official archive or lossless images, or "
                         f"{archives.AS_PARTIAL}"
                     )
-            more.update(archives.official(name, known_by="content", digests=DIGESTS[name]))
         sources = {
             # Sorted by content, so that the records are the same whatever the container.
             split: [

@@ -36,8 +36,7 @@ def draw(prepared):
     classes = prepared.words or prepared.classes
     names = [name if len(name) <= 14 else name[:13] + "…" for name in map(letters, classes)]
     figure = Figure(figsize=(6.5 * len(halves), 7.6), dpi=100, constrained_layout=True)
-    about = f"{letters(prepared.name)}: {len(classes)} classes, recipe {recipe.name}"
-    figure.suptitle(about)
+    figure.suptitle(f"{letters(prepared.name)}: {len(classes)} classes, recipe {recipe.name}")
     (areas,) = figure.subfigures(1, len(halves), squeeze=False)
     for half, (title, batches) in zip(areas, halves.items()):
         batch = next(iter(batches))

@@ -33,7 +33,7 @@ class Encoding:
     resize : tuple of int or int, optional
         Exact (height, width), or the length of the shorter side. Default: unchanged.
     format : str
-        ``auto`` (JPEG if the source is JPEG, else PNG), ``png`` or ``jpeg``.
+        ``auto`` (JPEG if the source is JPEG, else PNG) or ``jpeg``.
     quality : int, optional
         Encode all JPEGs again with this quality, 1 to 100. Default: keep those that can be kept,
         and encode the others with 95.
@@ -186,9 +186,7 @@ def _encoded(source, content, pixels, encoding):
     count = resized.shape[0] * resized.shape[1]
     # A small image in an exact size is kept as prediction would see it.
     lossless = encoding.exact and not keep and count <= png.MOST_PIXELS
-    as_jpeg = encoding.format == "jpeg" or (
-        encoding.format == "auto" and from_jpeg and not lossless
-    )
+    as_jpeg = encoding.format == "jpeg" or (from_jpeg and not lossless)
     if as_jpeg and from_jpeg and keep:
         data = content
     elif as_jpeg:

@@ -158,10 +158,7 @@ def _find_images(source, folder):
             if ignored:
                 print(f"note: {ignored} entries of {class_folder.path!r} are not images; ignored")
             if not paths:
-                raise DMRError(
-                    f"{class_folder.path!r} has no images ({', '.join(EXTENSIONS)}); remove it or "
-                    f"put some there"
-                )
+                raise DMRError(f"{class_folder.path!r} has no images; remove it or put some there")
             found[class_folder.name] = sorted(paths)
     if not found:
         raise DMRError(

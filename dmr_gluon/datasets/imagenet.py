@@ -88,8 +88,7 @@ def prepare_imagenet(source, out, short_side=None, partial=False, overwrite=Fals
         if words:
             more["words"] = [words.get(name, "") for name in classes]
         if not partial:
-            archives.require_counts(source, "imagenet", sources)
-            more.update(archives.official("imagenet", known_by="counts"))
+            more.update(archives.official(source, "imagenet", sources, known_by="counts"))
         return classes, sources, more
 
     name = "partial-imagenet" if partial else "imagenet"

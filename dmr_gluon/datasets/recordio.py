@@ -57,18 +57,14 @@ def prepare_recordio(train, out, test=(), classes=None, name=None, overwrite=Fal
     paths = {"train": [*map(os.path.abspath, train)], "test": [*map(os.path.abspath, test)]}
     every = [*paths["train"], *paths["test"]]
     with readable(name):
-        fingerprint = hashlib.sha256(ascii([paths, classes]).encode())
+        names = _read_names(classes) if classes else None
+        fingerprint = hashlib.sha256(ascii([paths, names]).encode())
         for number, path in enumerate(every):
             fingerprint.update(stamp(path))
             if any(os.path.samefile(path, other) for other in every[:number]):
                 raise DMRError(f"{path} is given twice; give it only once")
             if os.path.realpath(os.path.dirname(path)) == os.path.realpath(out):
-                raise DMRError(
-                    f"{path} is in {out}, where a later preparation could replace it; choose "
-                    f"another --out"
-                )
-        names = _read_names(classes) if classes else None
-        fingerprint.update(ascii(names).encode())
+                raise DMRError(f"{path} is in {out} and could be replaced; choose another --out")
 
     def read():
         files = {split: [*map(_walk, found)] for split, found in paths.items() if found}
@@ -99,9 +95,9 @@ def _walk(path):
                 found.extend((position, number, label))
                 bar.update(end - position)
                 position = end
-    file = _File(path, size, *np.array(found).reshape(-1, 3).T)
-    _compare_with_index(file)
-    return file
+    walked = _File(path, size, *np.array(found).reshape(-1, 3).T)
+    _compare_with_index(walked)
+    return walked
 
 
 def _compare_with_index(file):
@@ -125,8 +121,7 @@ def _read_names(path):
     for number, name in enumerate(names, start=1):
         if not name.isprintable() or not name or name in names[: number - 1]:
             raise DMRError(
-                f"line {number} of {path} is empty, a duplicate or not UTF-8 text; write one class "
-                f"name per line"
+                f"line {number} of {path} is empty, repeated or not UTF-8; write one name per line"
             )
     return names
 

@@ -58,9 +58,9 @@ def prepare_svhn(source, out, svhn_split="paper", partial=False, overwrite=False
         more = {"partial": partial, "svhn_split": svhn_split, "sources": files}
         if not partial:
             aside = 10 * sum(_VALIDATION.values()) if svhn_split == "authors" else 0
-            archives.require_counts(source, "svhn", splits, aside)
             published = all(entry["published"] for entry in files.values())
-            more.update(archives.official("svhn", known_by="archives" if published else "counts"))
+            known_by = "archives" if published else "counts"
+            more.update(archives.official(source, "svhn", splits, aside, known_by=known_by))
         sources = {
             split: [
                 Source(f"{split} image {i}", int(label), lambda image=image: image)
