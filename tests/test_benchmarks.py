@@ -56,7 +56,7 @@ def test_data_reading_refuses_in_one_line(command, arguments, reason):
         ("cpu_forms.py", ["--rounds", 0], "must be above 0"),
         ("cpu_contexts.py", ["--rounds", 0], "must be above 0"),
         ("cpu_contexts.py", ["--forms", "2x1"], "2x1 is no form"),
-        ("finetuning.py", ["x", "y"], "no prepared data set: x does not exist"),
+        ("finetuning.py", ["x", "y"], "no prepared data set: x has no manifest"),
         ("data_reading.py", ["--json", "nowhere/x.json"], "nowhere/x.json cannot be written"),
         ("scaling.py", ["--json", "nowhere/x.json"], "nowhere/x.json cannot be written"),
     ],

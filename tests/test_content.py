@@ -21,6 +21,7 @@ from dmr_gluon.data.datasets import open_prepared, read_manifest
 from dmr_gluon.datasets.cifar import CIFAR_CLASSES, prepare_cifar, read_cifar
 from dmr_gluon.errors import DMRError
 from dmr_gluon.models.names import get_spec
+from dmr_gluon.paper import dataset_facts
 from dmr_gluon.paper.recipes import CIFAR
 from dmr_gluon.runs.reader import Setup
 
@@ -66,9 +67,9 @@ def official(monkeypatch):
         for split, (pixels, labels) in truth.items()
     }
     found = {split: content.split_digest(each) for split, each in digests.items()}
-    facts = replace(content.PUBLISHED["cifar10"], train_images=50, test_images=10)
+    facts = replace(dataset_facts.PUBLISHED["cifar10"], train_images=50, test_images=10)
     monkeypatch.setitem(content.DIGESTS, "cifar10", found)
-    monkeypatch.setitem(content.PUBLISHED, "cifar10", facts)
+    monkeypatch.setitem(dataset_facts.PUBLISHED, "cifar10", facts)
     return SimpleNamespace(files=files, truth=truth, digests=found)
 
 
@@ -167,9 +168,9 @@ def change_splits(root, truth):
         (change_a_pixel, "some images or labels of train are not the official ones; get"),
         (move_to_another_class, "some images or labels of test are not"),
         (double_one_for_another, "some images or labels of train are not"),
-        (take_one_away, "train has 49 images instead of 50; get"),
-        (make_jpegs, "of train are not .* of test are not .* or lossless images"),
-        (change_splits, "train has 51 images .*; test has 9 images instead of 10"),
+        (take_one_away, "tree has 49 images for train, cifar10 has 50; get"),
+        (make_jpegs, "of train are not .* or lossless images"),
+        (change_splits, "tree has 51 images for train, cifar10 has 50"),
     ],
 )
 def test_whatever_is_not_the_set_is_refused_in_one_line(official, tmp_path, change, words):
@@ -179,7 +180,7 @@ def test_whatever_is_not_the_set_is_refused_in_one_line(official, tmp_path, chan
     with pytest.raises(DMRError, match=words) as refused:
         prepare_cifar("cifar10", str(tree), tmp_path / "out")
     assert "\n" not in str(refused.value) and "--partial" in str(refused.value)
-    assert str(refused.value).startswith(f"{tree} is not cifar10: ")
+    assert str(refused.value).startswith(f"{tree} ")
     assert not (tmp_path / "out").exists()
 
 
@@ -187,7 +188,7 @@ def test_whatever_is_not_the_set_is_refused_in_one_line(official, tmp_path, chan
 def test_noise_in_the_official_layout_is_not_the_set(tmp_path, number):
     files, _ = cifar(number)
     archive = tar_of(tmp_path / f"cifar-{number}-python.tar.gz", files)
-    with pytest.raises(DMRError, match=f"is not cifar{number}: train has .* instead of 50,000"):
+    with pytest.raises(DMRError, match=f"images for train, cifar{number} has 50,000"):
         prepare_cifar(f"cifar{number}", archive, tmp_path / "out")
 
 
@@ -240,7 +241,8 @@ def test_what_an_older_version_prepared_must_be_prepared_again(official, tmp_pat
     (out / "manifest.json").write_text(manifest.replace('"official"', '"unofficial"'))
     with pytest.raises(DMRError, match="not verified .* again: dmr prepare .* --overwrite"):
         open_prepared(out)
-    assert "not verified" in check(out).text()
+    with pytest.raises(DMRError, match="not verified"):
+        check(out)
     digest = official.digests["test"]
     (out / "manifest.json").write_text(manifest.replace(digest, digest[::-1]))
     with pytest.raises(DMRError, match="as cifar10, but its images were not verified"):

@@ -299,11 +299,14 @@ class TestFolder:
         with pytest.raises(DMRError, match="--overwrite"):
             prepare_folder(source, tmp_path / "out", name="pets")
 
-    def test_a_set_that_lost_a_file_is_prepared_again(self, folder, tmp_path):
+    def test_a_set_that_lost_a_file_is_replaced_when_asked(self, folder, tmp_path):
         source, _ = folder
         prepare_folder(source, tmp_path / "out", name="pets")
         os.remove(tmp_path / "out" / "train.idx")
-        assert prepare_folder(source, tmp_path / "out", name="pets").split("train").count == 10
+        with pytest.raises(DMRError, match="train.idx is missing, .* with --overwrite"):
+            prepare_folder(source, tmp_path / "out", name="pets")
+        prepared = prepare_folder(source, tmp_path / "out", name="pets", overwrite=True)
+        assert prepared.split("train").count == 10
 
     def test_a_refused_replacement_leaves_the_old_set_whole(self, folder, tmp_path):
         source, _ = folder
@@ -407,7 +410,7 @@ class TestFolder:
         assert len(lines) == 2 and "c\\udcff\\nt' are not images" in lines[0]
         assert r"odd\udcff\n-out: pets, 10 train, 6 test" in lines[1]
         main(["show", out, "--out", str(tmp_path / "images.png")])
-        with open(os.path.join(out, "test.rec"), "ab") as file:
+        with open(os.path.join(out, "test.rec"), "r+b") as file:
             file.write(b"x")
         with pytest.raises(SystemExit):
             main(["check", out])
@@ -434,7 +437,7 @@ class TestQuickCheck:
         return prepare_folder(folder[0], tmp_path / "out", name="pets")
 
     def test_a_missing_folder(self, tmp_path):
-        with pytest.raises(DMRError, match="does not exist.*dmr prepare"):
+        with pytest.raises(DMRError, match="has no manifest.json.*dmr prepare"):
             open_prepared(tmp_path / "nowhere")
 
     def test_a_folder_without_a_manifest(self, tmp_path):

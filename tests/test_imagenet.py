@@ -135,8 +135,7 @@ def test_the_devkit_is_read_once_and_the_picture_shows_words(tmp_path, monkeypat
     monkeypatch.setattr(imagenet, "_read_devkit", lambda path: calls.append(path) or read(path))
     prepared = prepare_imagenet(str(tmp_path / "source"), tmp_path / "set", partial=True)
     assert len(calls) == 1
-    recipe = replace(IMAGENET, image_size=32, train_short_side=(32, 40), eval_short_side=32)
-    figure = draw(prepared, recipe)
+    figure = draw(prepared)
     shown = {text.get_text() for axes in figure.get_axes() for text in axes.texts}
     assert shown == {"tench, Tinca …", "goldfish", "black stork, …"}
 

@@ -147,7 +147,7 @@ def test_the_pickles_here_are_as_python_2_wrote_them():
 def test_an_archive_that_is_not_whole_is_refused(tmp_path):
     files, _ = cifar(10)
     path = tar_of(tmp_path / "cifar-10-python.tar.gz", files)
-    with pytest.raises(DMRError, match="train has 20 images instead of 50,000"):
+    with pytest.raises(DMRError, match="has 20 images for train, cifar10 has 50,000"):
         prepare_cifar("cifar10", path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     del files["cifar-10-batches-py/data_batch_3"]

@@ -199,7 +199,7 @@ def test_pixels_are_those_that_are_prepared(tmp_path, kind):
     image = photograph(48, 64)
     cv2.imwrite(str(path), image[:, :, 0] if kind == "pgm" else image)
     source = Source(path.name, 0, path.read_bytes)
-    (encoded,) = encode_all([source], Encoding(format="png"), "train")
+    (encoded,) = encode_all([source], Encoding(), "train")
     (tmp_path / "stored.png").write_bytes(encoded.data)
     np.testing.assert_array_equal(read_image(path), read_image(tmp_path / "stored.png"))
     if kind not in ("jpg", "webp", "pgm"):

@@ -97,7 +97,7 @@ def test_a_tree_that_is_split_is_not_split_again(photos):
 def test_a_class_of_one_photograph_cannot_be_split(photos):
     (photos / "bird").mkdir()
     (photos / "cat" / "0.png").rename(photos / "bird" / "only.png")
-    with pytest.raises(DMRError, match="is the only image of its class; add more"):
+    with pytest.raises(DMRError, match="leaves no image of 'bird' for training"):
         prepare(photos, "--test-share", "0.5")
 
 

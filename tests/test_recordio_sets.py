@@ -235,30 +235,30 @@ DAMAGES = {
         lambda: Path("a.idx").write_bytes(b"\xff\x00"),
         "a.idx does not list the 3 records of",
     ),
-    "empty": (lambda: os.truncate("a.rec", 0), "a.rec is empty; name a .rec file"),
+    "empty": (lambda: os.truncate("a.rec", 0), "a.rec is not RecordIO; name a .rec"),
     "missing": (lambda: os.remove("a.rec"), "a.rec cannot be read (No such file"),
     "folder": (lambda: (os.remove("a.rec"), os.mkdir("a.rec")), "cannot be read (Is a directory)"),
     "list": (lambda: shutil.copy("small_0.lst", "a.rec"), "a.rec is not RecordIO; name a .rec"),
     "photograph": (lambda: Path("a.rec").write_bytes(jpeg(0, 9, 9, 1)), "a.rec is not RecordIO"),
     "no image": (
         lambda: pack("a.rec", (0, PNG), (1, b""), (2, PNG)),
-        "record 1 at byte 3204: it has no image; make the file again",
+        "record 1 at byte 3204: its image cannot be decoded; make the file again",
     ),
     "no readable image": (
         lambda: pack("a.rec", (0, PNG), (1, b"GIF89a"), (2, PNG[:60]), (0, PNG)),
-        "a.rec: 2 damaged images: record 1 at byte 3204: its image cannot be decoded; record 2 ",
+        "a.rec: record 1 at byte 3204: its image cannot be decoded; record 2 ",
     ),
     "16 bits": (
         lambda: pack("a.rec", (0, cv2.imencode(".png", np.zeros((4, 4), np.uint16))[1].tobytes())),
-        "a.rec: 1 damaged image: record 0 at byte 0: its image is not 8-bit",
+        "a.rec: record 0 at byte 0: its image is not 8-bit",
     ),
     "several labels": (
         lambda: shutil.copy("listed.rec", "a.rec"),
-        "it has a list of labels (2), but training needs one number (im2rec without --pack-label)",
+        "it has a list of labels (--pack-label of im2rec) instead of one; make the file again",
     ),
     "list of one label": (
         lambda: pack("a.rec", (np.array([1.0]), PNG)),
-        "it has a list of labels (1)",
+        "it has a list of labels",
     ),
     "half a class": (lambda: pack("a.rec", (0, PNG), (0.5, PNG)), "its label 0.5 is not a whole"),
     "not a number": (lambda: pack("a.rec", (float("nan"), PNG)), "its label nan is not a whole"),
@@ -288,13 +288,13 @@ class TestRefusals:
             ("--train held.rec --test held.rec", "held.rec is given twice; give it only once"),
             ("--train held.rec ./held.rec", "held.rec is given twice"),
             ("--train held.rec --test linked.rec", "linked.rec is given twice"),
-            ("--train set/inside.rec", "inside.rec is in set, where a later preparation could"),
+            ("--train set/inside.rec", "inside.rec is in set and could be replaced"),
             ("--train held.rec --name cifar10", "'cifar10' is reserved"),
             ("--train held.rec --classes two.txt", "but 2 classes are named, 0 to 1; name all"),
             ("--train held.rec --classes four.txt", "no training image has the label 3, but 4 cl"),
-            ("--train held.rec --classes twice.txt", "line 3 of twice.txt is empty, a duplicate"),
-            ("--train held.rec --classes held.rec", "line 1 of held.rec is empty, a duplicate"),
-            ("--train held.rec --classes latin.txt", "line 2 of latin.txt is empty, a duplicate"),
+            ("--train held.rec --classes twice.txt", "line 3 of twice.txt is empty, repeated"),
+            ("--train held.rec --classes held.rec", "line 1 of held.rec is empty, repeated"),
+            ("--train held.rec --classes latin.txt", "line 2 of latin.txt is empty, repeated"),
             ("--train held.rec --classes none.txt", "none.txt cannot be read"),
         ],
     )
@@ -460,5 +460,5 @@ def test_manifests_of_one_file_are_as_before(files):
     assert "parts" not in entry and os.path.isabs(entry["records"]["file"])
     assert entry["index"]["file"] == "train.idx"
     with open(entry["records"]["file"], "rb") as file:
-        assert form.read_any_header(file, 0) == (form.read_index("set/train.idx")[0][0], 1)
+        assert form.read_header(file, 0) == (form.read_index("set/train.idx")[0][0], 1)
     assert struct.calcsize("<IfQQ") == 24

@@ -81,5 +81,5 @@ def _show(options):
     prepared = open_prepared(options.data_dir)
     check_quickly(prepared)
     out = options.out or os.path.join(options.data_dir, "images.png")
-    write_picture(lambda: contact_sheet.draw(prepared, seed=1, epoch=1), out)
+    write_picture(lambda: contact_sheet.draw(prepared), out)
     print(out)

@@ -7,18 +7,11 @@ from typing import Any, Optional, Tuple, Union
 import numpy as np
 
 from ..errors import DMRError
-from ..models.spec import unknown
 from ..paper.recipes import CIFAR, OF_DATASET, Recipe
 from ..runtime import mx
 from .datasets import open_prepared
 from .loader import evaluation_batches, training_batches
 from .reader import RecordFile
-
-#: Fields of a recipe that decide how images are read and augmented.
-_READING = (
-    *("image_size", "pad", "mirror", "train_short_side", "eval_short_side"),
-    *("pca_noise", "aspect_change", "colour_shift", "shuffle_chunk"),
-)
 
 
 class RecordIter(mx.io.DataIter):
@@ -51,16 +44,12 @@ class RecordIter(mx.io.DataIter):
     devices : int
         Devices of the Module. A last training batch of fewer images is dropped, as in ``fit``.
     data_name, label_name : str
-    threads : int, optional
-        Reading threads. Default: one per core.
-    **changes
-        Fields of the recipe that concern reading, such as ``pad=0`` or ``mirror=False``.
 
     Raises
     ------
     DMRError
-        For a missing or damaged set, unknown arguments, images of another size, and a last
-        batch of an evaluation with fewer images than devices.
+        For a missing or damaged set, images of another size, and a last batch of an evaluation
+        with fewer images than devices.
     """
 
     def __init__(
@@ -75,25 +64,19 @@ class RecordIter(mx.io.DataIter):
         devices: int = 1,
         data_name: str = "data",
         label_name: str = "softmax_label",
-        threads: Optional[int] = None,
-        **changes: Any,
     ) -> None:
         prepared = open_prepared(directory)
-        for name in changes:
-            if name not in _READING:
-                raise DMRError(unknown("argument of RecordIter", name, _READING))
+        recipe = recipe or OF_DATASET.get(prepared.name, CIFAR)
         if batch_size is not None:
-            changes["batch_size"] = batch_size
-        recipe = replace(recipe or OF_DATASET.get(prepared.name, CIFAR), **changes)
+            recipe = replace(recipe, batch_size=batch_size)
         super().__init__(recipe.batch_size)
         self.prepared, self.split, self.recipe = prepared, split, recipe
         self.augment = split == "train" if augment is None else augment
-        self.seed, self.epoch, self.devices, self.threads = seed, epoch, devices, threads
+        self.seed, self.epoch, self.devices = seed, epoch, devices
         rest = prepared.split(split).count % recipe.batch_size
         if not self.augment and 0 < rest < devices:
             raise DMRError(
-                f"the last batch of {split} would have {rest} images for {devices} devices; choose "
-                f"another batch_size"
+                f"batch_size leaves {rest} images of {split} for {devices} devices; change it"
             )
         shape = (recipe.batch_size, 3, recipe.image_size, recipe.image_size)
         self.provide_data = [mx.io.DataDesc(data_name, shape)]
@@ -103,11 +86,11 @@ class RecordIter(mx.io.DataIter):
 
     def _open(self):
         """Return the batches of the current epoch; nothing is read before the first one."""
-        prepared, recipe, threads = self.prepared, self.recipe, self.threads
+        prepared, recipe = self.prepared, self.recipe
         if not self.augment:
-            return evaluation_batches(prepared, recipe, self.split, threads=threads)
+            return evaluation_batches(prepared, recipe, self.split)
         prepared = replace(prepared, splits={"train": prepared.split(self.split)})
-        return training_batches(prepared, recipe, self.seed, self.epoch, threads=threads)
+        return training_batches(prepared, recipe, self.seed, self.epoch)
 
     def reset(self) -> None:
         """Go to the start of the next epoch, or stay at that of one that has not begun."""
@@ -168,6 +151,3 @@ class ImageDataset(mx.gluon.data.Dataset):
     def __getitem__(self, index: int) -> Tuple[mx.nd.NDArray, np.int32]:
         (image,), (label,) = self._records.images([range(len(self))[index]])
         return mx.nd.array(image, dtype=np.uint8), np.int32(label)
-
-    def __reduce__(self):  # a process that was not forked opens the file itself
-        return type(self), (self.prepared.directory, self.split)

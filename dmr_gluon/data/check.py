@@ -5,12 +5,11 @@
 same: prepare the set again. Needs no MXNet.
 """
 
-import functools
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Dict, Optional, Tuple
+from typing import Dict, Tuple
 
 from tqdm import tqdm
 
@@ -19,9 +18,9 @@ from ..standalone.predict_onnx import shown
 from ..system.files import digests_of
 from ..system.machine import usable_cores
 from . import recordio as form
-from .datasets import MANIFEST, Split, making_command, open_prepared, read_manifest
+from .datasets import Split, making_command, open_prepared, read_manifest
 
-_MAX_NAMED = 20  # damaged images of a split; the others are counted
+_MAX_NAMED = 20  # damaged images of a file; the others are counted
 _BLOCK = 256  # records that are read at a time
 
 
@@ -32,7 +31,7 @@ class Report:
     Attributes
     ----------
     problems : dict of str to tuple of str
-        By split; those of the manifest and of the files' sizes under ``manifest.json``.
+        By split. Of a split in several files, those of the first file that has any.
     summaries : dict of str to str
         One line for each split without problems.
     repair : str
@@ -69,30 +68,22 @@ def check(directory) -> Report:
     Raises
     ------
     DMRError
-        If there is no manifest, or it cannot be read.
+        As :func:`~.datasets.open_prepared`: for a damaged manifest, or files of other sizes.
     """
-    directory = os.fspath(directory)
+    prepared = open_prepared(directory)
     problems: Dict[str, Tuple[str, ...]] = {}
-    manifest, summaries = {}, {}
-    try:
-        manifest = read_manifest(directory)
-        prepared = open_prepared(directory)
-    except DMRError as error:
-        if not os.path.isfile(os.path.join(directory, MANIFEST)):
-            raise
-        problems[MANIFEST] = (str(error),)
-    for name, split in ({} if problems else prepared.splits).items():
+    classes, summaries = len(prepared.classes), {}
+    for name, split in prepared.splits.items():
         try:
-            found = _check_split(split, len(prepared.classes), prepared.image_size)
+            files = (_check_file(file, classes, prepared.image_size) for file in split.files)
+            found = next(filter(None, files), [])
         except (OSError, form.Broken) as error:
             found = [str(error)]
         if found:
             problems[name] = tuple(found)
         else:
-            summaries[name] = (
-                f"{split.count} records, {len(prepared.classes)} classes, all decoded, hashes equal"
-            )
-    command = making_command(manifest, directory)
+            summaries[name] = f"{split.count} records, {classes} classes, all decoded, hashes equal"
+    command = making_command(read_manifest(prepared.directory), prepared.directory)
     return Report(problems, summaries, f"to repair, prepare the set again: {command}")
 
 
@@ -152,7 +143,12 @@ def _check_headers(split, classes):
                 end, _ = form.find_record(file, start, min(limit, offsets[-1]))
                 if end != limit:
                     raise form.Broken(f"it ends at byte {end}, the next one begins at {limit}")
-                per_class[form.read_header(file, start, numbers[key], classes)] += 1
+                number, label = form.read_header(file, start)
+                if number != numbers[key]:
+                    raise form.Broken(f"its header is damaged, or that of record {number}")
+                if label >= classes:
+                    raise form.Broken(f"its label {label} is not one of 0 to {classes - 1}")
+                per_class[label] += 1
             except form.Broken as broken:
                 where = f"{split.records}, record {key} at byte {start}"
                 raise form.Broken(f"{where}: {broken}") from broken
@@ -161,31 +157,26 @@ def _check_headers(split, classes):
     return offsets
 
 
-def _check_split(split: Split, classes, size):
-    """Return the problems of one split: those of the first of its files that has any."""
-    found = (_check_file(file, classes, size) for file in split.files)
-    return next(filter(None, found), [])
-
-
 def _check_file(split: Split, classes, size):
     """Return the problems of one file: damaged images, or else files that differ."""
-    offsets, sha256, problems = _check_headers(split, classes), hashlib.sha256(), []
-    fault_of = functools.partial(_image_fault, size=size, upright=split.upright)
-    for key, fault in enumerate(examine(split.records, offsets, fault_of, sha256)):
-        if fault:
-            problems.append(f"record {key} at byte {offsets[key]}: {fault}")
-    if len(problems) > _MAX_NAMED:
-        problems[_MAX_NAMED:] = [f"{len(problems) - _MAX_NAMED} more damaged images"]
+
+    def require_image(record):
+        _, image = form.split_record(record)
+        height, width = form.decode(image, split.upright).shape[:2]
+        if size and (height, width) != size:
+            raise form.Broken(f"its image is {width}x{height} instead of {size[1]}x{size[0]}")
+
+    offsets = _check_headers(split, classes)
+    problems, sha256 = examine(split.records, offsets, require_image)
     if problems:
         return problems
     (index,) = digests_of(split.index, "sha256")
-    found = {split.records: sha256.hexdigest(), split.index: index}
-    expected = {split.records: split.sha256, split.index: split.index_sha256}
-    differ = "differs from what was prepared (its SHA-256 is another)"
-    return [f"{path} {differ}" for path in found if found[path] != expected[path]]
+    hashes = (split.records, sha256, split.sha256), (split.index, index, split.index_sha256)
+    differs = "differs from what was prepared (its SHA-256 is another)"
+    return [f"{path} {differs}" for path, found, expected in hashes if found != expected]
 
 
-def examine(path, offsets, function, sha256):
+def examine(path, offsets, function, take=lambda result: None):
     """Read the records of a file in order, and examine them on all cores.
 
     Parameters
@@ -194,38 +185,38 @@ def examine(path, offsets, function, sha256):
     offsets : sequence of int
         Where each record begins, and where the last one ends.
     function : callable
-        Called with the bytes of a record. Must be thread-safe.
-    sha256 : hash
-        Updated with all bytes.
+        Called with the bytes of a record; raises :class:`Broken` for a damaged one. Must be
+        thread-safe.
+    take : callable
+        Called with what the function returns, in the order of the records.
 
-    Yields
-    ------
-    object
-        What the function returns for each record.
+    Returns
+    -------
+    list of str, str
+        The damaged records, of which at most 20 are named; the SHA-256 of all bytes.
     """
-    count = len(offsets) - 1
+
+    def attempt(record):
+        try:
+            return function(record)
+        except form.Broken as broken:
+            return broken
+
+    count, sha256, faults = len(offsets) - 1, hashlib.sha256(), []
     bar = tqdm(total=count, desc=path, unit=" records", disable=None, leave=False)
     with bar, open(path, "rb") as file, ThreadPoolExecutor(usable_cores()) as pool:
         for first in range(0, count, _BLOCK):
             limits = offsets[first : first + _BLOCK + 1]
             records = [file.read(end - start) for start, end in zip(limits, limits[1:])]
-            results = pool.map(function, records)
+            results = pool.map(attempt, records)
             for record in records:
                 sha256.update(record)
-            yield from results
+            for key, result in enumerate(results, start=first):
+                if isinstance(result, form.Broken):
+                    faults.append(f"record {key} at byte {offsets[key]}: {result}")
+                else:
+                    take(result)
             bar.update(len(records))
-
-
-def _image_fault(record, size, upright) -> Optional[str]:
-    """Return the fault of a record's image, or None."""
-    try:
-        _, image = form.split_record(record)
-    except form.Broken as broken:
-        return str(broken)
-    pixels = form.decode(image, upright)
-    if pixels is None:
-        return "its image cannot be decoded"
-    height, width = pixels.shape[:2]
-    if size and (height, width) != size:
-        return f"its image is {width}x{height} instead of {size[1]}x{size[0]}"
-    return None
+    if len(faults) > _MAX_NAMED:
+        faults[_MAX_NAMED:] = [f"{len(faults) - _MAX_NAMED} more damaged images"]
+    return faults, sha256.hexdigest()

@@ -8,9 +8,6 @@ joined by newlines. Neither depends on the order of the images or on their conta
 
 import hashlib
 
-from ..errors import DMRError
-from ..paper.dataset_facts import PUBLISHED
-
 #: Digests of the splits.
 DIGESTS = {
     "cifar10": {
@@ -39,32 +36,3 @@ def split_digest(digests):
     """Return the digest of a split in hexadecimal, from those of its images in any order."""
     lines = "\n".join(sorted(digest.hex() for digest in digests))
     return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def require_official(dataset, source, digests, remedy):
-    """Refuse images that are not exactly an official set's.
-
-    Parameters
-    ----------
-    dataset : str
-        One of :data:`DIGESTS`.
-    source : str
-        Their origin, for the refusal.
-    digests : dict of str to list of bytes
-        :func:`image_digest` of each image, for ``train`` and ``test``.
-    remedy : str
-        Advice, for the refusal.
-
-    Raises
-    ------
-    DMRError
-    """
-    facts, faults = PUBLISHED[dataset], []
-    for split, count in (("train", facts.train_images), ("test", facts.test_images)):
-        found = digests[split]
-        if len(found) != count:
-            faults.append(f"{split} has {len(found):,} images instead of {count:,}")
-        elif split_digest(found) != DIGESTS[dataset][split]:
-            faults.append(f"some images or labels of {split} are not the official ones")
-    if faults:
-        raise DMRError(f"{source} is not {dataset}: {'; '.join(faults)}; {remedy}")

@@ -7,7 +7,6 @@ path. Needs no MXNet.
 
 import json
 import os
-import re
 import shlex
 from dataclasses import dataclass, replace
 from typing import Any, Dict, Optional, Tuple
@@ -113,19 +112,6 @@ def read_manifest(directory):
     return manifest
 
 
-def is_plain(name):
-    """Return whether a name can be that of a file in a folder."""
-    return isinstance(name, str) and name.isprintable() and not re.search(r"^\.*$|/", name)
-
-
-def partial_name(dataset):
-    """Return the name of a set that ``--partial`` prepares from an official set's source.
-
-    It must not begin with the official name: names of sets derived from the official one do.
-    """
-    return f"partial-{dataset}"
-
-
 def making_command(manifest, directory):
     """Return the command that prepares a set again, if possible the original one."""
     command = str(manifest.get("command"))
@@ -159,10 +145,9 @@ def open_prepared(directory) -> RecordDataset:
     directory = os.fspath(directory)
     manifest = read_manifest(directory)
     if manifest is None:
-        what = "has no manifest.json" if os.path.isdir(directory) else "does not exist"
         raise DMRError(
-            f"no prepared data set: {directory} {what}; make it with 'dmr prepare', or name the "
-            f"folder of another set"
+            f"no prepared data set: {directory} has no manifest.json; make it with 'dmr prepare', "
+            f"or name the folder of another set"
         )
     try:
         return _dataset_of(manifest, directory)

@@ -88,13 +88,12 @@ def evaluation_batches(prepared, recipe, split="test", shard=WHOLE, threads=None
     DMRError
         As :func:`training_batches`.
     """
-    whole = recipe.eval_short_side is None
-    if whole:
-        check_image_size(prepared, recipe)
+    check_image_size(prepared, recipe)
     found = prepared.split(split)
     mine = np.arange(found.count)[share_of(found.count, shard)]
     numbers = [mine[i : i + recipe.batch_size] for i in range(0, len(mine), recipe.batch_size)]
-    transform = Normalise(prepared) if whole else CentreCrop(prepared, recipe)
+    scaled = recipe.eval_short_side is not None
+    transform = CentreCrop(prepared, recipe) if scaled else Normalise(prepared)
     return batches(found, numbers, _shape(recipe), transform, threads)
 
 

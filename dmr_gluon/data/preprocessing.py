@@ -57,11 +57,10 @@ class Preparation:
     def recipe(self) -> Recipe:
         """Return a recipe with these image sizes, for evaluation."""
         sides = (self.short_side,) * 2 if self.short_side else None
-        pad = 0 if sides else CIFAR.pad
         return replace(
             CIFAR,
             image_size=self.image_size,
-            pad=pad,
+            pad=0,
             train_short_side=sides,
             eval_short_side=self.short_side,
         )
@@ -103,24 +102,7 @@ class Preparation:
         return (np.array(one, np.float32).reshape(3, 1, 1) for one in statistics)
 
 
-class _Images:
-    """Images to test, calibrate and illustrate an exported network with."""
-
-    def batches(self):
-        """Yield (n, 3, height, width) of float32, normalised, and the labels or None."""
-        return self._batches("test", self.count)
-
-    def calibration(self, count):
-        """Return images other than the test's: (n, 3, height, width), normalised."""
-        return np.concatenate([data for data, _ in self._batches("train", count)])
-
-    def example(self):
-        """Return the first test image, (3, height, width), its label or None, and its origin."""
-        data, labels = next(iter(self.batches()))
-        return data[0], None if labels is None else int(labels[0]), self.origin
-
-
-class PreparedImages(_Images):
+class PreparedImages:
     """Images of a prepared set, preprocessed as in evaluation.
 
     Without a test split, training images are used instead.
@@ -144,16 +126,23 @@ class PreparedImages(_Images):
         kind = "test" if self._test == "test" else "training"
         self.origin = f"the first {kind} image of {prepared.name}"
 
-    def _batches(self, split, count):
-        left, split = count, self._test if split == "test" else split
+    def batches(self):
+        """Yield (n, 3, height, width) of float32, normalised, and the labels."""
+        return self._first(self.count, self._test)
+
+    def calibration(self, count):
+        """Return training images: (n, 3, height, width), normalised."""
+        return np.concatenate([data for data, _ in self._first(count, "train")])
+
+    def _first(self, count, split):
         for data, labels in evaluation_batches(self._prepared, self._recipe, split):
-            yield data[:left], labels[:left]
-            left -= len(data)
-            if left <= 0:
+            yield data[:count], labels[:count]
+            count -= len(data)
+            if count <= 0:
                 return
 
 
-class MadeImages(_Images):
+class MadeImages:
     """Synthetic coloured blots, deterministic, for networks without a prepared set.
 
     Parameters
@@ -167,12 +156,12 @@ class MadeImages(_Images):
     def __init__(self, preparation, count):
         self._preparation, self.count = preparation, count
 
-    def _batches(self, split, count):
-        random = np.random.RandomState(0 if split == "test" else 1)
-        size = self._preparation.image_size
+    def batches(self):
+        """Yield (n, 3, height, width) of float32, normalised, and None for the labels."""
+        random, size = np.random.RandomState(0), self._preparation.image_size
         most = batch_size(size)
-        for begin in range(0, count, most):
-            blots = random.uniform(-40, 296, (min(most, count - begin), 6, 6, 3))
+        for begin in range(0, self.count, most):
+            blots = random.uniform(-40, 296, (min(most, self.count - begin), 6, 6, 3))
             images = [cv2.resize(one, (size, size), interpolation=cv2.INTER_CUBIC) for one in blots]
             pixels = np.stack(images).clip(0, 255).round().astype(np.float32)
             yield self._preparation.normalised(pixels), None

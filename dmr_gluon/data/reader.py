@@ -116,10 +116,7 @@ def _decode(encoded, upright=False):
             return simplejpeg.decode_jpeg(encoded)
         except (ValueError, MemoryError):
             pass  # OpenCV reads some JPEGs that simplejpeg refuses
-    image = form.decode(encoded, upright)
-    if image is None:
-        raise form.Broken("its image cannot be decoded")
-    return image
+    return form.decode(encoded, upright)
 
 
 def batches(split, numbers, shape, transform, threads=None):

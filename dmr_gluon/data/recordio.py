@@ -12,10 +12,9 @@ import io
 import re
 import struct
 
-import cv2
 import numpy as np
 
-from ..standalone.predict_onnx import jpeg_frame, scaled
+from ..standalone import predict_onnx
 
 MAGIC = struct.pack("<I", 0xCED7230A)
 _HEAD = struct.Struct("<4sI")
@@ -49,12 +48,11 @@ def record(label, number, image):
     bytes
     """
     content = _HEADER.pack(0, label, number, 0) + image
-    parts, begin, at = [], 0, content.find(MAGIC)
-    while at >= 0:
-        if at % 4 == 0:
-            parts.append(content[begin:at])
-            begin = at + len(MAGIC)
-        at = content.find(MAGIC, at + 4)  # the word cannot overlap itself
+    parts, begin = [], 0
+    for found in re.finditer(re.escape(MAGIC), content):  # the word cannot overlap itself
+        if found.start() % 4 == 0:
+            parts.append(content[begin : found.start()])
+            begin = found.end()
     parts.append(content[begin:])
     kinds = [1, *[2] * (len(parts) - 2), 3] if parts[1:] else [0]
     return b"".join(
@@ -139,37 +137,8 @@ def find_record(file, position, limit):
     return position, parts
 
 
-def read_header(file, position, number, classes):
-    """Return the label in a record's header, after checking the header.
-
-    Parameters
-    ----------
-    file : file
-    position : int
-        Where the record begins; :func:`find_record` has found it.
-    number : int
-        The number that the record must have.
-    classes : int
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    Broken
-    """
-    content = read_at(file, position + _HEAD.size, _HEADER.size)
-    flag, label, found, second = _HEADER.unpack(content)
-    if (flag, found, second) != (0, number, 0):
-        raise Broken(f"its header is damaged, or that of record {found}")
-    if not (0 <= label < classes and label == int(label)):  # NaN fails too
-        raise Broken(f"its label {label:.7g} is not one of 0 to {classes - 1}")
-    return int(label)
-
-
-def read_any_header(file, position):
-    """Return the number and the label in the header of a record that another program wrote.
+def read_header(file, position):
+    """Return the number and the label in a record's header, after checking the header.
 
     Parameters
     ----------
@@ -191,13 +160,14 @@ def read_any_header(file, position):
     if second or number >> 63 or flag >> 16:
         raise Broken("its header is damaged")
     if flag:
-        raise Broken(
-            f"it has a list of labels ({flag}), but training needs one number "
-            f"(im2rec without --pack-label)"
-        )
+        raise Broken("it has a list of labels (--pack-label of im2rec) instead of one")
+    return number, _class_of(label)
+
+
+def _class_of(label):
     if not (0 <= label < _MAX_LABEL and label == int(label)):  # NaN fails too
         raise Broken(f"its label {label:.7g} is not a whole number from 0 on")
-    return number, int(label)
+    return int(label)
 
 
 def split_record(record):
@@ -218,10 +188,8 @@ def split_record(record):
         content = MAGIC.join(read_at(file, *part) for part in parts)
     if end != len(record):
         raise Broken(f"it has {end} bytes, but {len(record)} up to the next one")
-    label = _HEADER.unpack_from(content)[1]
-    if not 0 <= label < _MAX_LABEL:  # NaN fails too
-        raise Broken(f"its label {label:.7g} is no class")
-    return int(label), memoryview(content)[_HEADER.size :]
+    label = _class_of(_HEADER.unpack_from(content)[1])
+    return label, memoryview(content)[_HEADER.size :]
 
 
 def decode(image, upright=False):
@@ -236,20 +204,20 @@ def decode(image, upright=False):
 
     Returns
     -------
-    numpy.ndarray or None
-        (height, width, 3) of uint8, RGB; None if it cannot be decoded.
+    numpy.ndarray
+        (height, width, 3) of uint8, RGB.
+
+    Raises
+    ------
+    Broken
     """
     try:
-        flags = 0 if upright else cv2.IMREAD_IGNORE_ORIENTATION
-        pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR | flags)
-    except (cv2.error, MemoryError):  # no bytes, for instance, or a size beyond OpenCV's limit
-        return None
-    return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-
-
-def resize(image, size):
-    """Resize to (height, width): by area when shrinking, else cubic, as in the authors' code."""
-    return image if image.shape[:2] == size else scaled(image, *size)
+        pixels = predict_onnx.decode(image, upright)
+    except predict_onnx.Problem as problem:
+        raise Broken(f"its image {problem}") from None
+    if pixels is None:
+        raise Broken("its image cannot be decoded")
+    return pixels
 
 
 def is_jpeg(image):
@@ -259,7 +227,9 @@ def is_jpeg(image):
 
 def orientation(image):
     """Return the EXIF orientation of a JPEG or PNG, 1 (upright) to 8, as OpenCV reads it."""
-    end = jpeg_frame(image) or 0 if is_jpeg(image) else len(image) if image[:8] == _PNG else 0
+    end = len(image) if image[:8] == _PNG else 0
+    if is_jpeg(image):
+        end = predict_onnx.jpeg_frame(image) or 0
     found = _EXIF.search(image, 0, end)
     if found:
         tiff, order = image[found.start(1) :], "little" if found[1] == b"II" else "big"

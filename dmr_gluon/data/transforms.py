@@ -9,9 +9,8 @@ array to fill, (n, 3, height, width) of float32.
 import cv2
 import numpy as np
 
-from ..standalone.predict_onnx import crop, scaled_size
+from ..standalone.predict_onnx import crop, scaled, scaled_size
 from .random_crop import ATTEMPTS, random_part
-from .recordio import resize
 
 #: Principal components of ImageNet's colours and the standard deviations along them (0-255):
 #: RGB, Krizhevsky et al. 2012, as in fb.resnet.torch and MXNet.
@@ -157,7 +156,7 @@ class ScaleCropMirrorColour(Normalise):
                 part = random_part(
                     image, recipe.crop_area, self.attempts[place].tolist(), top, left
                 )
-                seen = resize(part, (size, size))
+                seen = scaled(part, size, size)
             elif recipe.aspect_change:
                 seen = self._stretched(image, low + side * (high - low), stretch, top, left)
             else:
@@ -166,7 +165,7 @@ class ScaleCropMirrorColour(Normalise):
                 tops, sizes = _part(top, size, height, image.shape[0])
                 lefts, widths = _part(left, size, width, image.shape[1])
                 part = image[tops : tops + sizes, lefts : lefts + widths]
-                seen = resize(part, (size, size))
+                seen = scaled(part, size, size)
             if mirror < 0.5 and recipe.mirror:
                 seen = cv2.flip(seen, 1)
             if any(recipe.colour_shift):

@@ -34,14 +34,12 @@ class Archive:
     url : str, optional
         None if only registered users get it.
     md5 : str
-    origin : str
-        Where the MD5 is published.
+        As published: by CIFAR's page, and for the others by torchvision's loaders.
     """
 
     file: str
     url: Optional[str]
     md5: str
-    origin: str
 
 
 def describe_files(paths, archives):
@@ -71,25 +69,8 @@ def describe_files(paths, archives):
     return entries
 
 
-def official(name, **identified):
-    """Return a manifest's entries for an official set.
-
-    Parameters
-    ----------
-    name : str
-    **identified
-        How the set was identified: ``known_by`` and, if by content, ``digests``.
-
-    Returns
-    -------
-    dict
-    """
-    facts = PUBLISHED[name]
-    return {"official": identified, "published": {"mean": facts.mean, "std": facts.std}}
-
-
-def require_counts(source, name, sources, more=0):
-    """Refuse a source unless it has as many images as the official set.
+def official(source, name, sources, more=0, **identified):
+    """Return a manifest's entries for an official set, after counting its images.
 
     Parameters
     ----------
@@ -98,10 +79,17 @@ def require_counts(source, name, sources, more=0):
         Images by split.
     more : int
         Training images that the paper does not count.
+    **identified
+        How the set was identified: ``known_by`` and, if by content, ``digests``.
+
+    Returns
+    -------
+    dict
 
     Raises
     ------
     DMRError
+        If a split has another number of images than the official set.
     """
     facts = PUBLISHED[name]
     for split, count in (("train", facts.train_images + more), ("test", facts.test_images)):
@@ -110,6 +98,7 @@ def require_counts(source, name, sources, more=0):
                 f"{source} has {len(sources[split]):,} images for {split}, {name} has {count:,}; "
                 f"{ANOTHER}, or {AS_PARTIAL}"
             )
+    return {"official": identified, "published": {"mean": facts.mean, "std": facts.std}}
 
 
 @contextlib.contextmanager

@@ -14,11 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ..data.content import DIGESTS, image_digest, require_official
-from ..data.datasets import partial_name
+from ..data.content import DIGESTS, image_digest, split_digest
 from ..errors import DMRError
 from ..paper.dataset_facts import CIFAR_CLASSES
-from ..standalone.predict_onnx import EXTENSIONS, Problem, decode
+from ..standalone.predict_onnx import EXTENSIONS, Problem, read_image
 from ..system.machine import usable_cores
 from ..system.settings import number
 from . import archives
@@ -29,7 +28,7 @@ from .writer import write_set
 
 _PAGE = "https://www.cs.toronto.edu/~kriz/"
 _ARCHIVES = {
-    name: archives.Archive(file, _PAGE + file, md5, _PAGE + "cifar.html")
+    name: archives.Archive(file, _PAGE + file, md5)
     for name, file, md5 in (
         ("cifar10", "cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),
         ("cifar100", "cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"),
@@ -80,7 +79,7 @@ def prepare_cifar(name, source, out, jpeg_quality=None, partial=False, overwrite
     # The official set is the same whatever its container; a partial one depends on the files.
     files, made = {}, repr((DIGESTS[name], encoding))
     if partial:
-        called = partial_name(called)
+        called = f"partial-{called}"
         with archives.readable(source):
             archive, folders = _find(name, source)
             files = archives.describe_files([archive], [_ARCHIVES[name]]) if archive else {}
@@ -101,9 +100,15 @@ def prepare_cifar(name, source, out, jpeg_quality=None, partial=False, overwrite
         if files:
             more["sources"] = files
         if not partial:
-            remedy = f"get the official archive or lossless images, or {archives.AS_PARTIAL}"
-            require_official(name, source, digests, remedy)
-            more.update(archives.official(name, known_by="content", digests=DIGESTS[name]))
+            known = {"known_by": "content", "digests": DIGESTS[name]}
+            more.update(archives.official(source, name, digests, **known))
+            for split, found in digests.items():
+                if split_digest(found) != DIGESTS[name][split]:
+                    raise DMRError(
+                        f"{source} is not {name}: some images or labels of {split} are not the "
+                        f"official ones; get the official archive or lossless images, or "
+                        f"{archives.AS_PARTIAL}"
+                    )
         sources = {
             # Sorted by content, so that the records are the same whatever the container.
             split: [
@@ -223,13 +228,9 @@ def _label_in_tree(path, split_folder, classes, dataset):
 
 def _read_image(path):
     try:
-        with open(path, "rb") as file:
-            image = decode(file.read(), upright=False)
+        return read_image(path, upright=False)
     except Problem as problem:
         raise DMRError(f"{path!r} {problem}") from None
-    if image is None:
-        raise DMRError(f"{path!r} is not a readable image; remove or replace it")
-    return image
 
 
 def _add_flags(parser, name):

@@ -6,33 +6,19 @@ import numpy as np
 
 from ..data.loader import evaluation_batches, training_batches
 from ..data.preprocessing import Preparation
-from ..paper.recipes import CIFAR, IMAGENET, OF_DATASET
+from ..paper.recipe_choice import recipe_for
 from ..runs.learning_curve import letters
 
 #: Images in each half.
 ROWS, COLUMNS = 6, 6
 
 
-def recipe_of(prepared):
-    """Return the recipe that a set is trained with by default."""
-    if prepared.name in OF_DATASET:
-        return OF_DATASET[prepared.name]
-    height, width = prepared.image_size or (0, 1)
-    if height != width:  # only ImageNet's recipe crops
-        return IMAGENET
-    return replace(CIFAR, image_size=height)
-
-
-def draw(prepared, recipe=None, seed=1, epoch=1):
-    """Draw the first images of an epoch as training sees them, and of the evaluation.
+def draw(prepared):
+    """Draw the first images of a training of the set, and of its evaluation.
 
     Parameters
     ----------
     prepared : RecordDataset
-    recipe : Recipe, optional
-        Provides the augmentation. Default: the set's own.
-    seed, epoch : int
-        As in training.
 
     Returns
     -------
@@ -40,18 +26,17 @@ def draw(prepared, recipe=None, seed=1, epoch=1):
     """
     from matplotlib.figure import Figure
 
-    recipe = replace(recipe or recipe_of(prepared), batch_size=ROWS * COLUMNS)
-    halves = {
-        f"training, epoch {epoch}, seed {seed}": training_batches(prepared, recipe, seed, epoch),
-    }
+    images = prepared.count("train")
+    recipe, _ = recipe_for(prepared.name, prepared.image_size, images, fine_tune=False)
+    recipe = replace(recipe, batch_size=ROWS * COLUMNS)
+    halves = {"training, epoch 1, seed 1": training_batches(prepared, recipe, seed=1, epoch=1)}
     if prepared.count("test"):
         halves["evaluation"] = evaluation_batches(prepared, recipe)
     preparation = Preparation(recipe.image_size, prepared.mean, prepared.std)
     classes = prepared.words or prepared.classes
     names = [name if len(name) <= 14 else name[:13] + "…" for name in map(letters, classes)]
     figure = Figure(figsize=(6.5 * len(halves), 7.6), dpi=100, constrained_layout=True)
-    about = f"{letters(prepared.name)}: {len(classes)} classes, recipe {recipe.name}"
-    figure.suptitle(about)
+    figure.suptitle(f"{letters(prepared.name)}: {len(classes)} classes, recipe {recipe.name}")
     (areas,) = figure.subfigures(1, len(halves), squeeze=False)
     for half, (title, batches) in zip(areas, halves.items()):
         batch = next(iter(batches))

@@ -50,8 +50,7 @@ def download(name, archives, folder, mirror=None):
         except requests.RequestException as error:
             reason = f"cannot be downloaded ({' '.join(str(error).split())})"
         except ValueError:
-            archive = wanted[file]
-            reason = f"is not the published file (MD5 {archive.md5}, see {archive.origin})"
+            reason = f"is not the published file (MD5 {wanted[file].md5})"
         except OSError as error:
             raise DMRError(
                 f"cannot write to {folder} ({error.strerror or error}); free some space and give "

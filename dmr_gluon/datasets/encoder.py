@@ -1,7 +1,5 @@
 """Encode images for RecordIO: on all cores, in a fixed order, with statistics."""
 
-import itertools
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Callable, Optional, Tuple
@@ -21,9 +19,9 @@ from ..system.machine import usable_cores
 _ORDER_SEED = 0
 _TURNED = "turned upright, as EXIF says"
 _LYING = "to be shown turned, says EXIF, which is ignored"
-#: Stop after this many images that cannot be encoded.
+#: Stop once this many images cannot be encoded.
 _MAX_FAULTS = 20
-_AHEAD = 256  # images encoded ahead of their turn
+_BLOCK = 256  # images that are encoded at a time
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Encoding:
     resize : tuple of int or int, optional
         Exact (height, width), or the length of the shorter side. Default: unchanged.
     format : str
-        ``auto`` (JPEG if the source is JPEG, else PNG), ``png`` or ``jpeg``.
+        ``auto`` (JPEG if the source is JPEG, else PNG) or ``jpeg``.
     quality : int, optional
         Encode all JPEGs again with this quality, 1 to 100. Default: keep those that can be kept,
         and encode the others with 95.
@@ -100,7 +98,7 @@ class Encoded:
 
 
 def encode_all(images, encoding, split):
-    """Encode images in the fixed shuffled order on all cores, a bounded number ahead.
+    """Encode images in the fixed shuffled order on all cores, a block at a time.
 
     After an image that cannot be encoded, nothing more is yielded. The others are still checked,
     so that the refusal names all faulty images.
@@ -121,30 +119,29 @@ def encode_all(images, encoding, split):
     DMRError
         At the end, or after 20 images that cannot be encoded.
     """
-    order = np.random.RandomState(_ORDER_SEED).permutation(len(images))
-    faults = []
+    order, faults = np.random.RandomState(_ORDER_SEED).permutation(len(images)), []
+
+    def attempt(number):
+        try:
+            return _encode(images[number], encoding)
+        except DMRError as error:
+            return error
+
     progress = tqdm(total=len(images), desc=split, unit=" images", disable=None)
     with progress, ThreadPoolExecutor(usable_cores()) as pool:
-        jobs = (pool.submit(_encode, images[i], encoding) for i in order)
-        waiting = deque(itertools.islice(jobs, _AHEAD))
-        try:
-            while waiting and len(faults) < _MAX_FAULTS:
-                try:
-                    encoded = waiting.popleft().result()
-                except DMRError as error:
-                    if not faults:
-                        print(f"note: {error}; checking the other images before refusing the set")
-                    faults.append(error)
-                else:
-                    if not faults:
-                        yield encoded
-                waiting.extend(itertools.islice(jobs, 1))
+        for first in range(0, len(images), _BLOCK):
+            for result in pool.map(attempt, order[first : first + _BLOCK]):
                 progress.update()
-        finally:  # otherwise the pool would finish all waiting images before Ctrl-C takes effect
-            for job in waiting:
-                job.cancel()
+                if isinstance(result, DMRError):
+                    if not faults:
+                        print(f"note: {result}; checking the other images before refusing the set")
+                    faults.append(result)
+                elif not faults:
+                    yield result
+            if len(faults) >= _MAX_FAULTS:
+                break
     if faults:
-        raise DMRError("; ".join(map(str, faults)))
+        raise DMRError("; ".join(map(str, faults[:_MAX_FAULTS])))
 
 
 def _encode(source, encoding):
@@ -173,7 +170,7 @@ def _encoded(source, content, pixels, encoding):
     elif encoding.exact and encoding.fit != "stretch":
         resized = predict_onnx.fitted(pixels, size[0], fit=encoding.fit)
     else:
-        resized = form.resize(pixels, size)
+        resized = predict_onnx.scaled(pixels, *size)
     keep = encoding.quality is None and resized is pixels
     from_jpeg, oddities = False, []
     if isinstance(content, bytes):
@@ -189,9 +186,7 @@ def _encoded(source, content, pixels, encoding):
     count = resized.shape[0] * resized.shape[1]
     # A small image in an exact size is kept as prediction would see it.
     lossless = encoding.exact and not keep and count <= png.MOST_PIXELS
-    as_jpeg = encoding.format == "jpeg" or (
-        encoding.format == "auto" and from_jpeg and not lossless
-    )
+    as_jpeg = encoding.format == "jpeg" or (from_jpeg and not lossless)
     if as_jpeg and from_jpeg and keep:
         data = content
     elif as_jpeg:

@@ -7,7 +7,6 @@ import re
 
 import numpy as np
 
-from ..data.datasets import is_plain
 from ..errors import DMRError
 from ..standalone.predict_onnx import EXTENSIONS, FITS
 from ..system.settings import number
@@ -67,7 +66,7 @@ def own_name(name):
     """Return the name of a user's own set; refuse an official set's, and what is no file name."""
     from .registry import DATASETS  # imports this module
 
-    if name in DATASETS or not is_plain(name):
+    if name in DATASETS or not name.isprintable() or re.search(r"^\.*$|/", name):
         raise DMRError(
             f"{name!r} is reserved for an official data set or is not a file name; give another "
             f"with --name"
@@ -115,13 +114,13 @@ def _split_sources(source, encoding, share, seed):
             raise DMRError(f"{source!r} has a folder train/ and is split; leave out --test-share")
         random, found = np.random.RandomState(seed), {"train": {}, "test": {}}
         for name, paths in sorted(_find_images(source, "").items()):
-            if len(paths) < 2:
-                raise DMRError(f"{paths[0]!r} is the only image of its class; add more")
             drawn = set(random.permutation(len(paths))[: max(1, round(share * len(paths)))])
             found["test"][name] = [path for i, path in enumerate(paths) if i in drawn]
             found["train"][name] = [path for i, path in enumerate(paths) if i not in drawn]
             if not found["train"][name]:
-                raise DMRError(f"--test-share {share:g} leaves no image of {name!r} for training")
+                raise DMRError(
+                    f"--test-share {share:g} leaves no image of {name!r} for training; add images"
+                )
         return _labelled(source, found, encoding, share, seed)
 
 
@@ -159,10 +158,7 @@ def _find_images(source, folder):
             if ignored:
                 print(f"note: {ignored} entries of {class_folder.path!r} are not images; ignored")
             if not paths:
-                raise DMRError(
-                    f"{class_folder.path!r} has no images ({', '.join(EXTENSIONS)}); remove it or "
-                    f"put some there"
-                )
+                raise DMRError(f"{class_folder.path!r} has no images; remove it or put some there")
             found[class_folder.name] = sorted(paths)
     if not found:
         raise DMRError(

@@ -15,7 +15,6 @@ import tarfile
 
 from tqdm import tqdm
 
-from ..data.datasets import partial_name
 from ..errors import DMRError
 from ..system.settings import number
 from . import archives
@@ -24,15 +23,10 @@ from .folder import folder_sources, stamp
 from .registration import Registration
 from .writer import write_set
 
-
-def _archive(file, md5):
-    return archives.Archive(file, None, md5, "torchvision/datasets/imagenet.py")
-
-
 _ARCHIVES = (
-    _archive("ILSVRC2012_img_train.tar", "1d675b47d978889d74fa0da5fadfb00e"),
-    _archive("ILSVRC2012_img_val.tar", "29b22e2961454d5413ddabcf34fc5622"),
-    _archive("ILSVRC2012_devkit_t12.tar.gz", "fa75699e90414af021442c21a62c3abf"),
+    archives.Archive("ILSVRC2012_img_train.tar", None, "1d675b47d978889d74fa0da5fadfb00e"),
+    archives.Archive("ILSVRC2012_img_val.tar", None, "29b22e2961454d5413ddabcf34fc5622"),
+    archives.Archive("ILSVRC2012_devkit_t12.tar.gz", None, "fa75699e90414af021442c21a62c3abf"),
 )
 TRAIN, VALIDATION, DEVKIT = (archive.file for archive in _ARCHIVES)
 _META = "ILSVRC2012_devkit_t12/data/meta.mat"
@@ -94,11 +88,10 @@ def prepare_imagenet(source, out, short_side=None, partial=False, overwrite=Fals
         if words:
             more["words"] = [words.get(name, "") for name in classes]
         if not partial:
-            archives.require_counts(source, "imagenet", sources)
-            more.update(archives.official("imagenet", known_by="counts"))
+            more.update(archives.official(source, "imagenet", sources, known_by="counts"))
         return classes, sources, more
 
-    name = partial_name("imagenet") if partial else "imagenet"
+    name = "partial-imagenet" if partial else "imagenet"
     return write_set(name, fingerprint, read, out, encoding, overwrite)
 
 

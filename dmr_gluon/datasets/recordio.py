@@ -7,7 +7,7 @@ along the records finds where each of them begins.
 import hashlib
 import os
 from array import array
-from dataclasses import dataclass, field
+from collections import namedtuple
 
 import numpy as np
 from tqdm import tqdm
@@ -15,16 +15,12 @@ from tqdm import tqdm
 from ..data import recordio as form
 from ..data.check import examine
 from ..errors import DMRError
-from ..standalone import predict_onnx
-from ..system.text_tables import counted
 from .archives import readable
 from .encoder import measured, oddities_of
 from .folder import own_name, stamp
 from .registration import Registration
 from .writer import HashedFile, Statistics, write_set
 
-#: Damaged images of a file that are named.
-_MAX_NAMED = 20
 _AGAIN = "make the file again with im2rec"
 
 
@@ -61,18 +57,14 @@ def prepare_recordio(train, out, test=(), classes=None, name=None, overwrite=Fal
     paths = {"train": [*map(os.path.abspath, train)], "test": [*map(os.path.abspath, test)]}
     every = [*paths["train"], *paths["test"]]
     with readable(name):
-        fingerprint = hashlib.sha256(ascii([paths, classes]).encode())
+        names = _read_names(classes) if classes else None
+        fingerprint = hashlib.sha256(ascii([paths, names]).encode())
         for number, path in enumerate(every):
             fingerprint.update(stamp(path))
             if any(os.path.samefile(path, other) for other in every[:number]):
                 raise DMRError(f"{path} is given twice; give it only once")
             if os.path.realpath(os.path.dirname(path)) == os.path.realpath(out):
-                raise DMRError(
-                    f"{path} is in {out}, where a later preparation could replace it; choose "
-                    f"another --out"
-                )
-        names = _read_names(classes) if classes else None
-        fingerprint.update(ascii(names).encode())
+                raise DMRError(f"{path} is in {out} and could be replaced; choose another --out")
 
     def read():
         files = {split: [*map(_walk, found)] for split, found in paths.items() if found}
@@ -81,54 +73,43 @@ def prepare_recordio(train, out, test=(), classes=None, name=None, overwrite=Fal
     return write_set(name, fingerprint.hexdigest(), read, out, None, overwrite, _index_split)
 
 
-@dataclass(frozen=True)
-class _Walked:
-    """One file: offset, number and label of each record; ``offsets`` also has the file's end."""
-
-    path: str
-    offsets: array = field(default_factory=lambda: array("q"))
-    numbers: array = field(default_factory=lambda: array("q"))
-    labels: array = field(default_factory=lambda: array("q"))
+#: One file, with the offset, the number and the label of each record as arrays.
+_File = namedtuple("_File", "path size offsets numbers labels")
 
 
 def _walk(path):
     """Walk along the heads of a file's records."""
-    found = _Walked(path)
+    found = array("q")
     with open(path, "rb", buffering=0) as file:
         size, position = os.fstat(file.fileno()).st_size, 0
         if form.read_at(file, 0, len(form.MAGIC)) != form.MAGIC:
-            what = "is not RecordIO" if size else "is empty"
-            raise DMRError(f"{path} {what}; name a .rec file that im2rec has made")
+            raise DMRError(f"{path} is not RecordIO; name a .rec file that im2rec has made")
         with tqdm(total=size, desc=path, unit="B", unit_scale=True, disable=None) as bar:
             while position < size:
                 try:
                     end, _ = form.find_record(file, position, size)
-                    number, label = form.read_any_header(file, position)
-                    if end - position == form.SMALLEST_RECORD:
-                        raise form.Broken("it has no image")
+                    number, label = form.read_header(file, position)
                 except form.Broken as broken:
-                    where = f"{path}, record {len(found.labels)} at byte {position}"
+                    where = f"{path}, record {len(found) // 3} at byte {position}"
                     raise DMRError(f"{where}: {broken}; {_AGAIN}") from broken
-                found.offsets.append(position)
-                found.numbers.append(number)
-                found.labels.append(label)
+                found.extend((position, number, label))
                 bar.update(end - position)
                 position = end
-    _compare_with_index(found)
-    found.offsets.append(size)
-    return found
+    walked = _File(path, size, *np.array(found).reshape(-1, 3).T)
+    _compare_with_index(walked)
+    return walked
 
 
-def _compare_with_index(found):
+def _compare_with_index(file):
     """Refuse a file that differs from im2rec's index, if there is one: it may be cut off."""
-    path = os.path.splitext(found.path)[0] + ".idx"
+    path = os.path.splitext(file.path)[0] + ".idx"
     if not os.path.exists(path):
         return
-    with open(path, "rb") as file:
-        offsets = sorted(line.split(b"\t")[-1].strip() for line in file)
-    if offsets != sorted(b"%d" % offset for offset in found.offsets):
+    with open(path, "rb") as index:
+        offsets = sorted(line.split(b"\t")[-1].strip() for line in index)
+    if offsets != sorted(b"%d" % offset for offset in file.offsets):
         raise DMRError(
-            f"{path} does not list the {len(found.offsets)} records of {found.path}: one of the "
+            f"{path} does not list the {len(file.offsets)} records of {file.path}: one of the "
             f"two was cut off or belongs to another file; {_AGAIN}, or remove {path}"
         )
 
@@ -140,25 +121,24 @@ def _read_names(path):
     for number, name in enumerate(names, start=1):
         if not name.isprintable() or not name or name in names[: number - 1]:
             raise DMRError(
-                f"line {number} of {path} is empty, a duplicate or not UTF-8 text; write one class "
-                f"name per line"
+                f"line {number} of {path} is empty, repeated or not UTF-8; write one name per line"
             )
     return names
 
 
 def _name_classes(files, names):
     """Return the names of the classes, after checking that the labels are 0 to n - 1."""
-    labels = np.concatenate([found.labels for found in files["train"]])
-    count = len(names) if names else int(labels.max()) + 1
+    trained = np.unique(np.concatenate([file.labels for file in files["train"]]))
+    count = len(names) if names else int(trained[-1]) + 1
     named = f"{count} classes are named" if names else f"the training images have {count} classes"
-    for found in (*files["train"], *files.get("test", ())):
-        for number, label in enumerate(found.labels):
-            if label >= count:
-                raise DMRError(
-                    f"{found.path}, record {number}: its label is {label}, but {named}, 0 to "
-                    f"{count - 1}; name all classes with --classes, or {_AGAIN}"
-                )
-    missing = np.flatnonzero(np.bincount(labels, minlength=count) == 0)
+    for file in sum(files.values(), []):
+        beyond = np.flatnonzero(file.labels >= count)
+        if len(beyond):
+            raise DMRError(
+                f"{file.path}, record {beyond[0]}: its label is {file.labels[beyond[0]]}, but "
+                f"{named}, 0 to {count - 1}; name all classes with --classes, or {_AGAIN}"
+            )
+    missing = np.setdiff1d(np.arange(count), trained)
     if len(missing):
         raise DMRError(
             f"no training image has the label {missing[0]}, but {named}, 0 to {count - 1}; "
@@ -170,25 +150,19 @@ def _name_classes(files, names):
 def _index_split(path, classes, files):
     """Write an index of each file, and examine all images; see ``write_split`` of write_set."""
     statistics, parts = Statistics(classes), []
-    for number, found in enumerate(files, start=1):
+    for number, file in enumerate(files, start=1):
         with HashedFile(f"{path}-{number}.idx" if files[1:] else f"{path}.idx") as index:
-            for pair in zip(found.numbers, found.offsets):
+            for pair in zip(file.numbers, file.offsets):
                 index.write(form.index_line(*pair))
-        sha256, faults = hashlib.sha256(), []
-        for record, image in enumerate(examine(found.path, found.offsets, _examine, sha256)):
-            if isinstance(image, str):
-                faults.append(f"record {record} at byte {found.offsets[record]}: {image}")
-            else:
-                statistics.add(image)
+        offsets = [*file.offsets.tolist(), file.size]
+        faults, sha256 = examine(file.path, offsets, _measure, statistics.add)
         if faults:
-            what = counted(len(faults), "damaged image")
-            raise DMRError(f"{found.path}: {what}: {'; '.join(faults[:_MAX_NAMED])}; {_AGAIN}")
-        facts = {"bytes": found.offsets[-1], "sha256": sha256.hexdigest()}
+            raise DMRError(f"{file.path}: {'; '.join(faults)}; {_AGAIN}")
         parts.append(
             {
-                "count": len(found.labels),
-                "per_class": np.bincount(found.labels, minlength=classes).tolist(),
-                "records": {"file": found.path, **facts},
+                "count": len(file.labels),
+                "per_class": np.bincount(file.labels, minlength=classes).tolist(),
+                "records": {"file": file.path, "bytes": file.size, "sha256": sha256},
                 "index": index.entry(),
                 "upright": True,
             }
@@ -196,19 +170,10 @@ def _index_split(path, classes, files):
     return statistics.describe(**({"parts": parts} if parts[1:] else parts[0]))
 
 
-def _examine(record):
-    """Measure a record's image, or return its fault."""
-    try:
-        label, image = form.split_record(record)
-        content = bytes(image)
-        pixels = predict_onnx.decode(content, upright=True)
-    except form.Broken as broken:
-        return str(broken)
-    except predict_onnx.Problem as problem:
-        return f"its image {problem}"
-    if pixels is None:
-        return "its image cannot be decoded"
-    return measured(label, b"", pixels, oddities_of(content, upright=True))
+def _measure(record):
+    label, image = form.split_record(record)
+    pixels = form.decode(image, upright=True)
+    return measured(label, b"", pixels, oddities_of(bytes(image), upright=True))
 
 
 def _add_flags(parser):

@@ -27,9 +27,7 @@ def preparing_command(directory, name=None):
     -------
     str
     """
-    called = name or os.path.basename(os.path.abspath(directory))
-    if called in DATASETS and called not in (FOLDER.name, RECORDIO.name):
-        what = called
-    else:
+    what = name or os.path.basename(os.path.abspath(directory))
+    if what not in DATASETS or what in (FOLDER.name, RECORDIO.name):
         what = f"folder SRC --name {quoted(name)}" if name else "folder SRC"
     return f"dmr prepare {what} --out {quoted(directory)}"

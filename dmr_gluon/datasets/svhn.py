@@ -5,7 +5,6 @@ import os
 
 import numpy as np
 
-from ..data.datasets import partial_name
 from . import archives
 from .encoder import Encoding, Source
 from .registration import Registration
@@ -59,9 +58,9 @@ def prepare_svhn(source, out, svhn_split="paper", partial=False, overwrite=False
         more = {"partial": partial, "svhn_split": svhn_split, "sources": files}
         if not partial:
             aside = 10 * sum(_VALIDATION.values()) if svhn_split == "authors" else 0
-            archives.require_counts(source, "svhn", splits, aside)
             published = all(entry["published"] for entry in files.values())
-            more.update(archives.official("svhn", known_by="archives" if published else "counts"))
+            known_by = "archives" if published else "counts"
+            more.update(archives.official(source, "svhn", splits, aside, known_by=known_by))
         sources = {
             split: [
                 Source(f"{split} image {i}", int(label), lambda image=image: image)
@@ -71,7 +70,7 @@ def prepare_svhn(source, out, svhn_split="paper", partial=False, overwrite=False
         }
         return [str(digit) for digit in range(10)], sources, more
 
-    called = partial_name("svhn") if partial else "svhn"
+    called = "partial-svhn" if partial else "svhn"
     return write_set(called, fingerprint, read, out, encoding, overwrite)
 
 
@@ -124,16 +123,13 @@ def _read_part(source, part):
     return list(zip(images, labels))
 
 
-def _archive(file, md5):
-    # The page has no hashes; torchvision's loader demands these.
-    url = "http://ufldl.stanford.edu/housenumbers/" + file
-    return archives.Archive(file, url, md5, "torchvision/datasets/svhn.py")
-
-
-_ARCHIVES = (
-    _archive("train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373"),
-    _archive("extra_32x32.mat", "a93ce644f1a588dc4d68dda5feec44a7"),
-    _archive("test_32x32.mat", "eb5a983be6a315427106f1b164d9cef3"),
+_ARCHIVES = tuple(
+    archives.Archive(file, "http://ufldl.stanford.edu/housenumbers/" + file, md5)
+    for file, md5 in (
+        ("train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373"),
+        ("extra_32x32.mat", "a93ce644f1a588dc4d68dda5feec44a7"),
+        ("test_32x32.mat", "eb5a983be6a315427106f1b164d9cef3"),
+    )
 )
 
 

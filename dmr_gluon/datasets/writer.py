@@ -62,14 +62,16 @@ def write_set(name, fingerprint, read, out, encoding, overwrite, write_split=Non
     Raises
     ------
     DMRError
-        If images are unreadable, a split has none, or ``out`` holds something else or cannot be
-        written.
+        If images are unreadable, a split has none, or ``out`` holds something else or damaged
+        files, or cannot be written.
     """
     out = os.fspath(out)
     with _locked(out):
         _publish(out)
         if not overwrite and _is_there(name, fingerprint, out):
-            return open_prepared(out)
+            prepared = open_prepared(out)
+            print(f"{shown(out)} holds this data set already; nothing to do")
+            return prepared
         with readable(f"the source of {name}"):
             classes, sources, more = read()
         for split, images in sources.items():
@@ -131,7 +133,7 @@ def _remove_if_empty(folder):
 
 
 def _is_there(name, fingerprint, out):
-    """Return whether ``out`` holds this very set, undamaged; refuse if it holds something else."""
+    """Return whether ``out`` holds this very set; refuse if it holds something else."""
     found = read_manifest(out)
     if found is None and not os.path.exists(os.path.join(out, "train.rec")):
         return False
@@ -140,12 +142,6 @@ def _is_there(name, fingerprint, out):
             f"{out} holds another data set, or this one made from other images or in another way; "
             f"choose another --out, or replace it with --overwrite"
         )
-    try:
-        open_prepared(out)
-    except DMRError as damage:
-        print(f"{shown(str(damage))}; doing so")
-        return False
-    print(f"{shown(out)} holds this data set already; nothing to do")
     return True
 
 
@@ -160,11 +156,9 @@ def _write_splits(classes, sources, work, write_split, key):
     os.makedirs(work, exist_ok=True)
     try:
         for split, images in sources.items():
-            if split in finished:
-                print(f"{split}: finished by an earlier run")
-                continue
-            finished[split] = write_split(os.path.join(work, split), classes, images)
-            write_atomically(path, json.dumps([key, finished]))
+            if split not in finished:
+                finished[split] = write_split(os.path.join(work, split), classes, images)
+                write_atomically(path, json.dumps([key, finished]))
     except BaseException as error:
         # Images that are replaced make another set; an unfinished split may fill the disk.
         if isinstance(error, DMRError) or not finished:

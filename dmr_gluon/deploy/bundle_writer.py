@@ -240,10 +240,10 @@ class _Writer:
 
     def _write_example(self):
         """Write the example's image; return it as the graph's input, and its description."""
-        data, label, origin = self.images.example()
-        pixels = self.preparation.pixels(data[None])[0].astype(np.uint8)
+        data, labels = next(self.images.batches())
+        pixels = self.preparation.pixels(data[:1])[0].astype(np.uint8)
         _, content = cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
         write_atomically(self._path("example.png"), content.tobytes())
-        label = None if label is None else self.description["classes"][label]
-        example = {"image": "example.png", "label": label, "from": origin}
-        return self._taken(data[None]), example
+        label = None if labels is None else self.description["classes"][labels[0]]
+        example = {"image": "example.png", "label": label, "from": self.images.origin}
+        return self._taken(data[:1]), example

@@ -130,7 +130,7 @@ def decode(data, upright):
         return None
     if odd:
         raise Problem("is not 8-bit, or is a TIFF with alpha or CMYK; convert it to an 8-bit PNG")
-    return pixels[:, :, ::-1].copy()
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
 def is_complete_jpeg(data):
