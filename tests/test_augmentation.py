@@ -10,6 +10,7 @@ from test_data import collect
 
 from dmr_gluon.data import reader
 from dmr_gluon.data.loader import Shard, evaluation_batches, training_batches
+from dmr_gluon.data.reader import Reading
 from dmr_gluon.data.transforms import Draws
 from dmr_gluon.datasets.folder import prepare_folder
 from dmr_gluon.paper.recipes import CIFAR, RECIPES
@@ -185,7 +186,7 @@ class TestEveryWorkerAndEveryStart:
             return ThreadPoolExecutor(count)
 
         monkeypatch.setattr(reader, "ThreadPoolExecutor", pool)
-        batches = training_batches(prepared, recipe, 3, 2, threads=threads)
+        batches = training_batches(prepared, recipe, 3, 2, reading=Reading(threads))
         for found, one in zip(collect(batches), expected):
             assert (found == one).all()
         assert made == [threads]

@@ -20,6 +20,7 @@ from dmr_gluon.compare.tables import as_json, as_text
 from dmr_gluon.data.datasets import open_prepared
 from dmr_gluon.data.loader import training_batches
 from dmr_gluon.data.random_crop import random_part
+from dmr_gluon.data.reader import Reading
 from dmr_gluon.datasets.encoder import Encoding, Source
 from dmr_gluon.datasets.folder import prepare_folder
 from dmr_gluon.datasets.writer import write_set
@@ -417,7 +418,7 @@ class TestCrops:
         recipe = replace(self.recipe, batch_size=4)
         epochs = [
             np.concatenate(
-                [b.data for b in training_batches(prepared, recipe, 1, epoch, threads=n)]
+                [b.data for b in training_batches(prepared, recipe, 1, epoch, reading=Reading(n))]
             )
             for epoch, n in ((1, 1), (1, 3), (2, 1))
         ]

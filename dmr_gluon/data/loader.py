@@ -1,7 +1,7 @@
 """Load batches of images from RecordIO, for training and for exact evaluation.
 
 An epoch is a permutation of the images and a row of random numbers for each position, both drawn
-from seed and epoch alone. So it is bit-identical for any number of threads, devices and workers;
+from seed and epoch alone. So it is bit-identical for any number of readers, devices and workers;
 each worker reads only its shard of every batch; and a run resumes in the middle of an epoch
 without reading the first half again. MXNet's ImageRecordIter offers none of this.
 """
@@ -11,7 +11,7 @@ from collections import namedtuple
 import numpy as np
 
 from ..errors import DMRError
-from .reader import batches
+from .reader import Reading, batches
 from .transforms import CentreCrop, Draws, Normalise, PadCropMirror, ScaleCropMirrorColour
 
 #: One worker's shard of the data: ``index`` from 0, of ``count``.
@@ -20,7 +20,7 @@ WHOLE = Shard(0, 1)
 
 
 def training_batches(
-    prepared, recipe, seed, epoch, start=0, shard=WHOLE, reshuffled_at=(), threads=None
+    prepared, recipe, seed, epoch, start=0, shard=WHOLE, reshuffled_at=(), reading=Reading()
 ):
     """Yield one epoch of training batches: every image once, in the epoch's own order.
 
@@ -36,8 +36,8 @@ def training_batches(
         Which worker's part of every batch.
     reshuffled_at : sequence of int
         Batches after which the rest of the epoch is drawn again; see :class:`Draws`.
-    threads : int, optional
-        Threads that read and augment; the result does not depend on them. Default: one per core.
+    reading : Reading
+        The threads or processes that read and augment; the result does not depend on them.
 
     Yields
     ------
@@ -62,10 +62,10 @@ def training_batches(
     whole = recipe.eval_short_side is None
     transform = (PadCropMirror if whole else ScaleCropMirrorColour)(prepared, recipe, draws, places)
     numbers = [draws.order[place] for place in places]
-    return batches(split, numbers, _shape(recipe), transform, threads)
+    return batches(split, numbers, _shape(recipe), transform, reading)
 
 
-def evaluation_batches(prepared, recipe, split="test", shard=WHOLE, threads=None):
+def evaluation_batches(prepared, recipe, split="test", shard=WHOLE, reading=Reading()):
     """Yield each image of a split, or of a worker's shard of it, once, in the file's order.
 
     Parameters
@@ -75,7 +75,7 @@ def evaluation_batches(prepared, recipe, split="test", shard=WHOLE, threads=None
         Provides image sizes and batch size.
     split : str
     shard : Shard
-    threads : int, optional
+    reading : Reading
         As for :func:`training_batches`.
 
     Yields
@@ -94,7 +94,7 @@ def evaluation_batches(prepared, recipe, split="test", shard=WHOLE, threads=None
     numbers = [mine[i : i + recipe.batch_size] for i in range(0, len(mine), recipe.batch_size)]
     scaled = recipe.eval_short_side is not None
     transform = CentreCrop(prepared, recipe) if scaled else Normalise(prepared)
-    return batches(found, numbers, _shape(recipe), transform, threads)
+    return batches(found, numbers, _shape(recipe), transform, reading)
 
 
 def share_of(count, shard):

@@ -14,6 +14,8 @@ from ..system.machine import usable_cores
 from . import png
 from . import recordio as form
 
+#: Who reads: a number of threads (default: one per core) or, if not 0, of processes.
+Reading = namedtuple("Reading", "threads processes", defaults=(None, 0))
 #: ``data``: array of float32, (n, 3, height, width), normalised.
 #: ``label``: array of int64, (n,).
 Batch = namedtuple("Batch", "data label")
@@ -23,7 +25,7 @@ _BLOCK = 64 * 3 * 32 * 32
 #: What a damaged index or record raises: offsets beyond any file, memory or integer.
 _DAMAGE = (IndexError, ValueError, OverflowError, OSError, MemoryError)
 #: Batches that are prepared before they are asked for.
-_AHEAD = 3
+AHEAD = 3
 
 
 class RecordFile:
@@ -119,8 +121,11 @@ def _decode(encoded, upright=False):
     return form.decode(encoded, upright)
 
 
-def batches(split, numbers, shape, transform, threads=None):
+def batches(split, numbers, shape, transform, reading=Reading()):
     """Yield batches of transformed images, prepared on all cores ahead of their use.
+
+    Any number of threads or processes gives the same bits. If processes read, a batch's data is
+    valid until the next batch is asked for.
 
     Parameters
     ----------
@@ -132,9 +137,8 @@ def batches(split, numbers, shape, transform, threads=None):
     transform : function
         Called with images as ``RecordFile.images`` returns them, their place (batch, slice of its
         rows) and the array to fill, float32 of shape (n, \\*shape). Must not depend on the thread
-        or on the order of the calls.
-    threads : int, optional
-        Default: one per core.
+        or on the order of the calls. For processes it must be picklable.
+    reading : Reading
 
     Yields
     ------
@@ -145,9 +149,15 @@ def batches(split, numbers, shape, transform, threads=None):
     DMRError
         As :class:`RecordFile`.
     """
+    if reading.processes:
+        from .reading_processes import batches_by_processes
+
+        yield from batches_by_processes(split, numbers, shape, transform, reading.processes)
+        return
     # The threads here are the parallelism; OpenCV's own would only add to them.
     cv2.setNumThreads(1)
-    with RecordFile(split) as records, ThreadPoolExecutor(threads or usable_cores()) as pool:
+    threads = reading.threads or usable_cores()
+    with RecordFile(split) as records, ThreadPoolExecutor(threads) as pool:
 
         def prepare(batch, rows, data, labels):
             images, labels[rows] = records.images(numbers[batch][rows].tolist())
@@ -162,7 +172,7 @@ def batches(split, numbers, shape, transform, threads=None):
                 blocks = [slice(i, i + block) for i in range(0, len(data), block)]
                 done = [pool.submit(prepare, batch, rows, data, labels) for rows in blocks]
                 waiting.append((data, labels, done))
-                if len(waiting) > _AHEAD:
+                if len(waiting) > AHEAD:
                     yield _wait_for(*waiting.popleft())
             while waiting:
                 yield _wait_for(*waiting.popleft())

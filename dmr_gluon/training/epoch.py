@@ -41,7 +41,7 @@ class StepsOfEpoch:
             start=first,
             shard=self.group.shard,
             reshuffled_at=at.reshuffled_at,
-            threads=self.options.reading_threads,
+            reading=self.options.reading(self.recipe),
         )
         began, before = time.monotonic(), at.images
         title, total = f"epoch {epoch}/{plan.epochs}", min(plan.count, steps * plan.batch)

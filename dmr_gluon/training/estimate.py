@@ -22,8 +22,8 @@ def estimate(step, recipe, prepared, plan, options):
     plan : Plan
     options : RunOptions
     """
-    group, seed, threads = step.group, options.seed, options.reading_threads
-    batches = training_batches(prepared, recipe, seed, 1, shard=group.shard, threads=threads)
+    group, seed, reading = step.group, options.seed, options.reading(recipe)
+    batches = training_batches(prepared, recipe, seed, 1, shard=group.shard, reading=reading)
     timed, images, started = 0, 0, time.monotonic()
     for number, (data, label) in enumerate(batches):
         step(data, label, plan.lr(recipe, 1, 0), plan.images_in(number))

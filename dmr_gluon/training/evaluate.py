@@ -8,6 +8,7 @@ import numpy as np
 
 from ..data.datasets import RecordDataset
 from ..data.loader import evaluation_batches, share_of
+from ..data.reader import Reading
 from ..errors import DMRError
 from ..paper.recipes import Recipe
 from ..runs.directory import RunDirectory
@@ -54,7 +55,7 @@ def evaluate(
     devices: Sequence[mx.Context],
     split: str = "test",
     group: WorkerGroup = ALONE,
-    threads: Optional[int] = None,
+    reading: Reading = Reading(),
     each: Optional[Callable[[np.ndarray, np.ndarray], None]] = None,
 ) -> Evaluation:
     """Evaluate a network on a split.
@@ -70,8 +71,8 @@ def evaluate(
     split : str
     group : WorkerGroup
         Workers that share the images.
-    threads : int, optional
-        Reading threads. Default: one per core.
+    reading : Reading
+        The threads or processes that read. Default: one thread per core.
     each : callable, optional
         Called with the labels and the logits of each batch, in the order of the records.
 
@@ -91,7 +92,7 @@ def evaluate(
     mine = len(range(total)[share_of(total, group.shard)])
     host, full = HostBuffers(devices), None
     with progress_bar(f"evaluate {split}", mine, shown=group.first) as bar:
-        for data, label in evaluation_batches(prepared, recipe, split, group.shard, threads):
+        for data, label in evaluation_batches(prepared, recipe, split, group.shard, reading):
             full = full or len(label)
             if devices[0].device_type == "gpu" and len(label) < full:
                 # A smaller batch would plan memory and try algorithms again.

@@ -7,7 +7,11 @@ from typing import Optional, Union
 from ..errors import DMRError
 from ..paper.recipes import KVSTORES
 from ..system.cuda import parse_gpus
+from ..system.machine import usable_cores
 from ..system.settings import check_settings, setting
+
+#: Cores from which processes read more photographs than threads, which share Python's lock.
+_MANY_CORES = 6
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,8 @@ class RunOptions:
     data_dir : str or path-like
         Folder of a prepared set.
     run_dir, resume, init_from, seed, gpus, cpus, kv_store, log_steps, checkpoint_steps, \
-checkpoint_minutes, reading_threads, keep, on_nan, plugin, tensorboard, estimate : optional
+checkpoint_minutes, reading_threads, reading_processes, keep, on_nan, plugin, tensorboard, \
+estimate : optional
         As the flags of the training scripts; see ``--help``.
 
     Raises
@@ -72,6 +77,12 @@ checkpoint_minutes, reading_threads, keep, on_nan, plugin, tensorboard, estimate
     reading_threads: Optional[int] = setting(
         "threads that read and augment images; default: one per core", default=None, least=1
     )
+    reading_processes: Optional[int] = setting(
+        "processes that do it instead; default: one per core for photographs to train on GPUs with "
+        "six cores or more, where threads would wait for each other; else 0",
+        default=None,
+        least=0,
+    )
     keep: int = setting(
         "number of latest checkpoints to keep, in addition to the best epoch's", default=2, least=1
     )
@@ -103,5 +114,26 @@ checkpoint_minutes, reading_threads, keep, on_nan, plugin, tensorboard, estimate
             raise DMRError(
                 "--resume continues from the run's own checkpoint; leave out --init-from"
             )
+        if self.reading_threads and self.reading_processes:
+            raise DMRError("--reading-threads and --reading-processes exclude each other")
         if self.gpus is not None:
             parse_gpus(self.gpus)
+
+    def reading(self, recipe):
+        """Return who reads a recipe's images.
+
+        Parameters
+        ----------
+        recipe : Recipe
+
+        Returns
+        -------
+        Reading
+        """
+        from ..data.reader import Reading  # loads OpenCV, which flags do not need
+
+        processes, cores = self.reading_processes, usable_cores()
+        if processes is None:
+            many = recipe.train_short_side and self.gpus is not None and cores >= _MANY_CORES
+            processes = cores if many and not self.reading_threads else 0
+        return Reading(self.reading_threads, processes)

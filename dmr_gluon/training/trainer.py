@@ -157,10 +157,10 @@ class Training(StepsOfEpoch):
 
     def _test(self, epoch):
         """Evaluate on the test images; return the results for the line of the epoch."""
-        step, threads = self.step, self.options.reading_threads
+        step, reading = self.step, self.options.reading(self.recipe)
         with step.averaged(), step.flat.apart():
             evaluation = evaluate(
-                step.net, self.prepared, self.recipe, step.devices, "test", self.group, threads
+                step.net, self.prepared, self.recipe, step.devices, "test", self.group, reading
             )
         self.clock.lap("evaluate")
         if not math.isfinite(evaluation.loss):

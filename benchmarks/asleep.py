@@ -1,0 +1,32 @@
+"""Stand-in for decoding and scaling, importable by the processes that read."""
+
+import time
+
+import cv2
+import numpy as np
+
+
+class Asleep:
+    """Sleep as long as a photograph's decoding takes, then do the rest of ImageNet's augmentation.
+
+    Parameters
+    ----------
+    transform : ScaleCropMirrorColour
+    seconds : float
+        For each image.
+    size : int
+        Height and width of the crop.
+    """
+
+    def __init__(self, transform, seconds, size):
+        self.transform, self.seconds = transform, seconds
+        self.photograph = np.random.RandomState(0).randint(0, 256, (size, size, 3), np.uint8)
+
+    def __call__(self, images, batch, rows, out):
+        rest = self.transform
+        for place, target in zip(rest.places[batch][rows], out):
+            time.sleep(self.seconds)
+            mirror, seen = rest.uniform[place].tolist()[4], self.photograph
+            if mirror < 0.5:
+                seen = cv2.flip(seen, 1)
+            rest._normalise(seen, target, rest.mean - rest.noise[place].reshape(3, 1, 1))
