@@ -5,7 +5,7 @@
 The source network is trained on the other eight classes and has never seen the two. Every seed
 draws its own images, and trains four times on them. Three times with the recipe for fine-tuning:
 from random weights, from the source, and from the source with everything but the classifier frozen.
-The fourth one begins from random weights too, with what suits them better: 60 epochs, and CIFAR's
+The fourth one begins from random weights too, with what they often need: 60 epochs, and CIFAR's
 learning rate. All are tested on the same 500 images of each class. Finished runs in the folder
 are kept, so that the program continues where it stopped.
 """
