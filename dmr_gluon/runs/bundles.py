@@ -51,6 +51,21 @@ def read_bundle(folder, others=True):
     return content
 
 
+def are_labels(labels, classes):
+    """Return whether labels name these classes in this order; a word may follow an ImageNet class.
+
+    Parameters
+    ----------
+    labels, classes : sequence of str
+
+    Returns
+    -------
+    bool
+    """
+    pairs = zip(labels, classes)
+    return len(labels) == len(classes) and all(f"{a} ".startswith(f"{b} ") for a, b in pairs)
+
+
 def find(name, pretrained=True, root=None, classes=None):
     """Find a network's bundle in a store and verify its hashes.
 

@@ -121,17 +121,19 @@ def _progress(path):
     try:
         with open(path, encoding="utf-8") as file:
             heartbeat = json.load(file)
-        values = {"epoch": heartbeat["epoch"], "last_activity": heartbeat["time"]}
-        if heartbeat["steps"]:
-            values["epoch_share"] = round(heartbeat["step"] / heartbeat["steps"], 4)
-        if heartbeat.get("train_loss") is not None:  # the epoch has more than just begun
-            values["train_loss"] = heartbeat["train_loss"]
-        if heartbeat["seconds_left"] is not None:  # the process has measured its speed
-            values.update({n: heartbeat[n] for n in ("images_per_second", "seconds_left")})
+        steps = heartbeat["steps"]
+        values = {
+            "epoch": heartbeat["epoch"],
+            "last_activity": heartbeat["time"],
+            "epoch_share": round(heartbeat["step"] / steps, 4) if steps else None,
+            "train_loss": heartbeat.get("train_loss"),  # None at the start of an epoch
+            "images_per_second": heartbeat["images_per_second"] or None,  # 0 if not yet measured
+            "seconds_left": heartbeat["seconds_left"],
+        }
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DMRError(
             f"{path} cannot be read ({error!r}); the training rewrites it within seconds"
         ) from error
-    return values
+    return {name: value for name, value in values.items() if value is not None}

@@ -67,13 +67,6 @@ class Weights:
             found.update(image_size=self.image_size, eval_short_side=short_side)
         return found
 
-    def has_classes(self, classes):
-        """Return whether these are the classes; ImageNet's labels are followed by a word."""
-        pairs = zip(self.classes or (), classes)
-        return len(self.classes or ()) == len(classes) and all(
-            own == name or own.startswith(f"{name} ") for own, name in pairs
-        )
-
 
 def find_weights(named):
     """Find trained weights by the folder of a run or a bundle, a file, or a name in the store.

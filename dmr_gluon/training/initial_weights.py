@@ -5,6 +5,7 @@ from dataclasses import replace
 from ..errors import DMRError
 from ..models.freezing import classifier_of, freeze
 from ..models.network import misfit, named_arrays
+from ..runs.bundles import are_labels
 from ..runs.trained_network import load_run
 from ..system.files import digest
 
@@ -92,7 +93,7 @@ def begin_from(weights, net, classes):
         same = all(shapes.get(name) == expected[name] for name in head)
         why = "its classes are unknown, its shape fits" if same else "another shape"
     else:
-        same = weights.has_classes(classes)
+        same = are_labels(weights.classes, classes)
         why = "the same classes" if same else "other classes"
     left = [] if same else head
     fault = misfit(
