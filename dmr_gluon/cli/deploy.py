@@ -21,7 +21,7 @@ def add_commands(commands):
     which = parser.add_mutually_exclusive_group()
     forms = (
         "forms to write in addition to plain: bn-folded, folded (also folds the merge's factor), "
-        "fused (oneDNN), grouped, int8, int8-entropy, onnx; each is compared with the network first"
+        "fused (oneDNN), int8, int8-entropy, onnx; each is compared with the network first"
     )
     which.add_argument("--forms", default="", metavar="FORM,...", help=forms)
     which.add_argument("--all", action="store_true", help="write all, and their speeds (forms.md)")

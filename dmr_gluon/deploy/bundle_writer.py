@@ -25,7 +25,7 @@ from .bundle import BUNDLE, read_bundle, write_description
 from .onnx_model import require_onnx, write_onnx
 from .parity import TOLERANCE, compare, workers
 from .table import variants_table
-from .variants import INT8, ONNX, PLAIN, available, make
+from .variants import INT8, ONNX, PLAIN, VARIANTS, make
 
 #: Tolerance of the worked example, relative to the largest logit: INT8 depends on the processor.
 _INT8_TOLERANCE = 0.1
@@ -45,7 +45,7 @@ class ExportOptions:
     preprocess : bool
         Include normalisation in the graph, which then takes (n, height, width, 3) pixels.
     measured : bool
-        Write all variants that the network has, measure their speed and add a table.
+        Write all variants, measure their speed and add a table.
     check_images : int, optional
         Number of images on which variants are compared with the network. Default: 256, with
         INT8 10,000, and all test images if speed is measured.
@@ -94,11 +94,10 @@ def write_bundle(net, out, preparation, options=ExportOptions(), images=None, te
     """
     if RunDirectory(out).exists():
         raise DMRError(f"{out} is a run, whose files would be overwritten; choose another --out")
-    there = available(net.spec)
     for name in options.forms:
-        if name not in there:
-            raise DMRError(f"{net.spec.name} has no form {name!r}; it has {', '.join(there)}")
-    wanted = [name for name in there if options.measured or name in (PLAIN, *options.forms)]
+        if name not in VARIANTS:
+            raise DMRError(f"there is no form {name!r}; there are {', '.join(VARIANTS)}")
+    wanted = [name for name in VARIANTS if options.measured or name in (PLAIN, *options.forms)]
     if ONNX in wanted:
         require_onnx()  # before the other variants take their time
     if images is None:

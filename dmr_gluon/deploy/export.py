@@ -53,8 +53,8 @@ def export(
     Raises
     ------
     DMRError
-        For a run without a trained epoch, a damaged data set, a variant that the network does
-        not have or that computes something else, or an ``out`` that cannot be written or holds
+        For a run without a trained epoch, a damaged data set, a variant that does not
+        exist or that computes something else, or an ``out`` that cannot be written or holds
         other files of the same names. Nothing of the new bundle is then left, and an older one is
         unchanged. Only if the disk fails, or the process is killed, while files are moved into
         place, the bundle left behind is refused as damaged until the next export.

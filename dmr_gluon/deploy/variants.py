@@ -5,8 +5,6 @@
 ``bn-folded``    BN is part of the convolutions before it
 ``folded``       the merge's factor too is part of the convolutions around it
 ``fused``        ``folded`` as oneDNN's operators: for CPUs and MXNet only
-``grouped``      ``folded`` from the grouped form (Figures 4 and 5): all branches in one
-                 convolution
 ``int8``         ``folded`` as oneDNN's INT8 operators; each tensor's range spans its
                  smallest to its largest value on training images
 ``int8-entropy`` with ranges chosen to lose the least information (KL divergence)
@@ -19,10 +17,7 @@ All but INT8 compute the same function up to rounding.
 import numpy as np
 
 from ..data.preprocessing import batch_size
-from ..errors import DMRError
-from ..models.equivalence import arrays_of, convert
-from ..models.network import Network
-from ..models.spec import NetworkSpec
+from ..models.equivalence import arrays_of
 from ..runtime import mx
 from .folding import fold_bn, fold_scaling
 from .graph import Graph, Node
@@ -31,26 +26,9 @@ PLAIN = "plain"
 ONNX = "onnx"
 
 #: In the order in which they are made and listed.
-VARIANTS = ("plain", "bn-folded", "folded", "fused", "grouped", "int8", "int8-entropy", "onnx")
+VARIANTS = ("plain", "bn-folded", "folded", "fused", "int8", "int8-entropy", "onnx")
 INT8 = ("int8", "int8-entropy")
 CPU_ONLY = ("fused", *INT8, ONNX)
-
-
-def available(spec):
-    """Return the names of the variants that a network has.
-
-    Parameters
-    ----------
-    spec : NetworkSpec or CustomSpec
-
-    Returns
-    -------
-    tuple of str
-    """
-    groupable = (
-        isinstance(spec, NetworkSpec) and spec.papers and spec.parallel and spec.form == "branches"
-    )
-    return tuple(name for name in VARIANTS if groupable or name != "grouped")
 
 
 def make(name, net, preprocessing=None, calibration=None):
@@ -73,17 +51,7 @@ def make(name, net, preprocessing=None, calibration=None):
         Maps ``data`` to logits.
     dict of str to numpy.ndarray
         Parameters and running statistics.
-
-    Raises
-    ------
-    DMRError
-        For a network that does not have this variant.
     """
-    if name == "grouped":
-        original = Network(net.spec, net.prefix).portable_symbol().tojson()
-        if net.portable_symbol().tojson() != original:
-            raise DMRError(f"{net.spec.name} has replaced layers, and so no form 'grouped'")
-        net = convert(net, "grouped")
     symbol, arrays = net.portable_symbol(), arrays_of(net)
     arrays = {key: array.astype(np.float32) for key, array in arrays.items()}
     if preprocessing is not None:
