@@ -55,8 +55,7 @@ def examine():
         Causes come before their consequences.
     """
     wheels, answer = machine.installed_wheels(), try_mxnet()
-    checks = (_python(), _packages(wheels), _mxnet(answer, wheels), _threads())
-    checks += (_gpus(answer, wheels),)
+    checks = _python(), _packages(wheels), _mxnet(answer, wheels), _threads(), _gpus(answer, wheels)
     return [Finding(*finding) for check in checks for finding in check]
 
 

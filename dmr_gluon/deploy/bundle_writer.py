@@ -101,7 +101,7 @@ def write_bundle(net, out, preparation, options=ExportOptions(), images=None, te
     if ONNX in wanted:
         require_onnx()  # before the other variants take their time
     if images is None:
-        if set(INT8) & set(wanted):
+        if INT8 in wanted:
             raise DMRError(
                 "INT8 needs training images to find its ranges with; name the prepared set with "
                 "--data-dir"
@@ -169,7 +169,7 @@ class _Writer:
             image, example = self._write_example()
             for name, entry in entries.items():
                 logits = running[name].logits(image)[0].tolist()
-                tolerance = _INT8_TOLERANCE if name in INT8 else TOLERANCE
+                tolerance = _INT8_TOLERANCE if name == INT8 else TOLERANCE
                 entry["logits"] = logits
                 entry["tolerance"] = tolerance * max(1.0, *map(abs, logits))
                 entry["compared"] = compared[name].describe()
@@ -197,7 +197,7 @@ class _Writer:
         preprocessing = calibration = None
         if self.options.preprocess:
             preprocessing = self.preparation.mean, self.preparation.std
-        if name in INT8:
+        if name == INT8:
             calibration = self._calibration
         symbol, arrays = make(name, self.net, preprocessing, calibration)
         if name == ONNX:
@@ -223,12 +223,12 @@ class _Writer:
 
     def _require(self, name, found):
         """Refuse a variant that computes another function than the network."""
-        if name in INT8:
+        if name == INT8:
             if found.more_error > self.options.int8_limit:
                 raise DMRError(
                     f"{name} makes {found.more_error:.2f} percentage points more errors than the "
                     f"network on {found.images} images, allowed are {self.options.int8_limit:g}; "
-                    f"nothing was written. Try the other INT8 form, or raise --int8-limit"
+                    f"nothing was written. Raise --int8-limit"
                 )
         elif not found.equal:
             raise DMRError(

@@ -123,5 +123,5 @@ def _images_of(dataset, recipe, options, data_dir):
     count = options.check_images
     if count is None and not options.measured:
         # A few hundred images do not show half a percentage point of error.
-        count = 10_000 if set(options.forms) & set(INT8) else 256
+        count = 10_000 if INT8 in options.forms else 256
     return PreparedImages(prepared, recipe, count)

@@ -4,7 +4,7 @@ The training process locks ``RUN/lock`` and rewrites ``RUN/progress.json`` every
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Optional
 
@@ -55,10 +55,6 @@ class RunStatus:
     images_per_second: Optional[float] = None
     seconds_left: Optional[float] = None
     last_activity: Optional[str] = None
-
-    def to_json(self):
-        """Return the fields by name."""
-        return asdict(self)
 
     def idle_seconds(self):
         """Return the seconds since the last activity, or None."""

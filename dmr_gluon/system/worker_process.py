@@ -24,9 +24,15 @@ def _errors_file():
     return os.fdopen(os.memfd_create("stderr"), "w+b")
 
 
-def _last_words(errors):
+def _explained(end, errors):
+    """Return how a process ended, with the last line of its standard error."""
     errors.seek(0)
-    return (errors.read().decode(errors="replace").strip().splitlines() or [""])[-1]
+    said = errors.read().decode(errors="replace").strip().splitlines()
+    return ": ".join([end, *said[-1:]])
+
+
+def _ended_by(status):
+    return f"ended by {signal.Signals(-status).name if status < 0 else f'status {status}'}"
 
 
 def answers_of(command, patience, **options):
@@ -68,12 +74,11 @@ def answers_of(command, patience, **options):
                     yield json.loads(line)
             # It has closed its output, but MXNet may still hang.
             status = process.wait(max(0, deadline - time.monotonic()))
-            end = signal.Signals(-status).name if status < 0 else f"status {status}"
-            end = status and f"ended by {end}"
+            end = status and _ended_by(status)
         except subprocess.TimeoutExpired:
             end = f"no answer within {patience:g} s"
         if end:
-            yield {"error": ": ".join(filter(None, [end, _last_words(errors)]))}
+            yield {"error": _explained(end, errors)}
 
 
 def _kill(process):
@@ -91,7 +96,7 @@ class Process:
     Parameters
     ----------
     what : str
-        Subject of error messages, as in ``WHAT cannot be run``.
+        Subject of error messages, as in ``WHAT was ended by SIGKILL``.
     command : list of str
         Program and arguments.
     environment : dict, optional
@@ -151,9 +156,5 @@ class Process:
         self._errors.close()
 
     def _fail(self):
-        status = self._process.wait()
-        if status < 0:
-            name = signal.Signals(-status).name
-            raise DMRError(f"{self._what} was ended by {name}; if memory ran out, try fewer images")
-        said = _last_words(self._errors) or f"status {status}"
-        raise DMRError(f"{self._what} cannot be run: {said}")
+        end = _explained(_ended_by(self._process.wait()), self._errors)
+        raise DMRError(f"{self._what} was {end}; if memory ran out, try fewer images")
