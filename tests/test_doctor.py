@@ -91,7 +91,7 @@ FAILED = {**TRAINS, "devices": {"cpu(0)": "out of memory"}}
         ({"requires": ["no-such"]}, PROBLEM, "packages", "missing", "pip install 'no-such'"),
         ({"wheels": {"mxnet": "1.8.0"}}, PROBLEM, "packages", "==1.9.1", "'mxnet==1.9.1'"),
         ({"mxnet": {"error": ABSENT}}, PROBLEM, "MXNet", "not installed", "mxnet==1.9.1"),
-        ({"mxnet": {"error": "x"}}, PROBLEM, "MXNet", "imported: x", "--force-reinstall"),
+        ({"mxnet": {"error": "x"}}, PROBLEM, "MXNet", "CPU: x", "--force-reinstall"),
         ({"mxnet": {"error": BROKEN}}, PROBLEM, "MXNet", "libquadmath.so.0", "apt-get install"),
         ({"mxnet": CRASHED}, PROBLEM, "MXNet", "SIGILL", "--force-reinstall"),
         ({"mxnet": FAILED}, PROBLEM, "MXNet", "out of memory", "--force-reinstall"),

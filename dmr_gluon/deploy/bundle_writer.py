@@ -1,7 +1,6 @@
 """Write a bundle after comparing every variant with the network."""
 
 import contextlib
-import functools
 import os
 import shutil
 import tempfile
@@ -198,7 +197,7 @@ class _Writer:
         if self.options.preprocess:
             preprocessing = self.preparation.mean, self.preparation.std
         if name == INT8:
-            calibration = self._calibration
+            calibration = self._taken(self.images.calibration(_CALIBRATION_IMAGES))
         symbol, arrays = make(name, self.net, preprocessing, calibration)
         if name == ONNX:
             shape, classes = self.description["input"]["shape"], len(self.description["classes"])
@@ -208,10 +207,6 @@ class _Writer:
         arrays = {key: mx.nd.array(one, dtype=one.dtype) for key, one in arrays.items()}
         save_symbol(symbol, arrays, self._path(stem))
         return {"files": [f"{stem}-symbol.json", f"{stem}-0000.params"], "runtime": "mxnet"}
-
-    @functools.cached_property
-    def _calibration(self):
-        return self._taken(self.images.calibration(_CALIBRATION_IMAGES))
 
     def _taken(self, data):
         """Convert normalised images to the graph's input."""

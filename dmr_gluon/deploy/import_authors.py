@@ -147,11 +147,9 @@ def _compare(path, tensors, net):
         with open(path, encoding="utf-8") as file:
             # Not the probabilities: a softmax of large logits hides what is before it.
             logits = mx.sym.load_json(file.read()).get_internals()["cls_fc_output"]
-        executor = logits.simple_bind(mx.cpu(), grad_req="null", data=images.shape)
-        for arrays in (executor.arg_dict, executor.aux_dict):
-            for name in set(arrays) - {"data"}:
-                arrays[name][:] = tensors[name]
-        theirs = executor.forward(is_train=False, data=images)[0].asnumpy()
+        arguments = {**tensors, "data": mx.nd.array(images)}
+        executor = logits.bind(mx.cpu(), arguments, grad_req="null", aux_states=tensors)
+        theirs = executor.forward(is_train=False)[0].asnumpy()
     except (mx.base.MXNetError, OSError, ValueError, LookupError) as error:
         raise DMRError(
             f"{path} cannot be run with these parameters ({last_line(error)}); without it the "

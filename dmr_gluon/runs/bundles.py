@@ -43,7 +43,6 @@ def read_bundle(folder, others=True):
     DMRError
         For a missing or damaged file, by its name.
     """
-    folder = os.fspath(folder)
     with problems_as_errors():
         content = predict_onnx.read_bundle(folder, others)
     if any(os.path.dirname(name) for name in content["files"]):  # names to copy, or to remove

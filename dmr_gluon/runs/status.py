@@ -57,9 +57,7 @@ class RunStatus:
     last_activity: Optional[str] = None
 
     def idle_seconds(self):
-        """Return the seconds since the last activity, or None."""
-        if self.last_activity is None:
-            return None
+        """Return the seconds since the last activity of a run that has had one."""
         idle = datetime.now(timezone.utc) - datetime.fromisoformat(self.last_activity)
         return max(0.0, idle.total_seconds())
 
@@ -87,11 +85,10 @@ def _read(path):
     values = {"epoch": run.last, "epochs": run.setup.epochs, "last_activity": run.updated}
     if records:
         last = records[-1]
-        errors = [record.test_error for record in records if record.test_error is not None]
         values.update(
             train_loss=last.train_loss,
             test_error=last.test_error,
-            best_error=min(errors, default=None),
+            best_error=run.best and run.best.test_error,
             top5_error=last.test_top5_error,
             images_per_second=last.images_per_second,
             seconds_left=mean_seconds(records) * (run.setup.epochs - last.epoch),

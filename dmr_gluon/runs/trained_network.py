@@ -87,5 +87,4 @@ def logged_epoch(log, epoch):
         events = runlog.read(log)
     except DMRError:
         return None
-    found = [event for event in events if event["event"] == "epoch" and event["epoch"] == epoch]
-    return found[-1] if found else None
+    return {event["epoch"]: event for event in events if event["event"] == "epoch"}.get(epoch)

@@ -58,11 +58,8 @@ class Weights:
             Values by field.
         """
         found = {"model": self.network} if self.network else {}
-        if (
-            recipe.crop_area
-            and self.image_size
-            and not {"image_size", "eval_short_side"} & {*named}
-        ):
+        sized = {"image_size", "eval_short_side"} & {*named}
+        if recipe.crop_area and self.image_size and not sized:
             short_side = round(self.image_size * 256 / 224)
             found.update(image_size=self.image_size, eval_short_side=short_side)
         return found
