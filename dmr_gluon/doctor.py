@@ -3,21 +3,16 @@
 MXNet may crash or hang, so :mod:`.probe` tries it in a separate process.
 """
 
-import glob
-import json
 import os
 import platform
 import re
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from importlib import metadata
 
-from .data.datasets import MANIFEST, open_prepared
-from .errors import DMRError, last_line
 from .system import cuda, machine
 from .system.program import command
-from .system.signals import ending
+from .system.worker_process import answers_of
 from .version import __version__
 
 OK, WARNING, PROBLEM = "ok", "warning", "problem"
@@ -51,13 +46,8 @@ class Finding:
     remedy: str = ""
 
 
-def examine(data_root="data"):
+def examine():
     """Examine this machine.
-
-    Parameters
-    ----------
-    data_root : str
-        Folder of the prepared data sets.
 
     Returns
     -------
@@ -65,8 +55,7 @@ def examine(data_root="data"):
         Causes come before their consequences.
     """
     wheels, answer = machine.installed_wheels(), try_mxnet()
-    checks = (_python(), _packages(wheels), _mxnet(answer, wheels), _threads())
-    checks += (_gpus(answer, wheels), _data_sets(data_root))
+    checks = _python(), _packages(wheels), _mxnet(answer, wheels), _threads(), _gpus(answer, wheels)
     return [Finding(*finding) for check in checks for finding in check]
 
 
@@ -85,7 +74,7 @@ def describe():
 
 
 def try_mxnet(patience=300):
-    """Return the last answer of :mod:`.probe`, with ``error`` if it ended early.
+    """Return what :mod:`.probe` found, with ``error`` if it ended early.
 
     Parameters
     ----------
@@ -94,18 +83,10 @@ def try_mxnet(patience=300):
     """
     if os.environ.get("DMLC_ROLE") in ("server", "scheduler"):
         return {"error": "importing MXNet would serve and never return; unset DMLC_ROLE"}
-    probe = {"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": patience}
-    error = None
-    try:
-        done = subprocess.run(command("dmr_gluon.probe"), **probe)
-        output = done.stdout
-        error = f"ended by {ending(done.returncode)}" if done.returncode else None
-        if done.returncode > 0:
-            error = last_line(done.stderr.decode(errors="replace"), error)
-    except subprocess.TimeoutExpired as expired:
-        output, error = expired.stdout or b"", f"no answer within {patience:g} s"
-    answers = [json.loads(line) for line in output.splitlines() if line.startswith(b"{")]
-    return {"error": error, **(answers[-1] if answers else {})}
+    found = {"error": None}
+    for answer in answers_of(command("dmr_gluon.probe"), patience):
+        found.update(answer)
+    return found
 
 
 def _python():
@@ -150,10 +131,8 @@ def _mxnet(answer, wheels):
     wheel, cpu = next(iter(wheels), "mxnet"), answer.get("devices", {}).get("cpu(0)")
     error, _, remedy = (answer["error"] or "").partition("; ")
     remedy = remedy or f"pip install --force-reinstall --no-deps {wheel}=={_MXNET}"
-    if "version" not in answer:
-        yield PROBLEM, "MXNet", f"cannot be imported: {error}", remedy
-    elif cpu != "ok":
-        yield PROBLEM, "MXNet", f"{answer['version']} fails on the CPU: {error or cpu}", remedy
+    if cpu != "ok":
+        yield PROBLEM, "MXNet", f"cannot train on the CPU: {error or cpu}", remedy
     else:
         yield OK, "MXNet", f"{answer['version']} ({wheel}), trains on the CPU"
         if error:
@@ -196,22 +175,3 @@ def _gpus(answer, wheels):
             low, high = map(cuda.dotted, (cuda.OLDEST, cuda.NEWEST))
             remedy = "leave it out with --gpus, or use the CPU"
             yield PROBLEM, "GPUs", f"{text}; mxnet-cu112 supports {low} to {high}", remedy
-
-
-def _data_sets(root):
-    """Check the files and record headers of each prepared set."""
-    manifests = sorted(glob.glob(os.path.join(glob.escape(root), "*", MANIFEST)))
-    if not manifests:
-        first = f"dmr prepare digits --out {os.path.join(root, 'digits')}"
-        yield OK, "data", f"no prepared set in {root}; the smallest: {first}"
-    for folder in map(os.path.dirname, manifests):
-        try:
-            from .data.check import check_quickly
-
-            prepared = open_prepared(folder)
-            check_quickly(prepared)
-            images = (f"{split.count:,} {name}" for name, split in prepared.splits.items())
-            yield OK, "data", f"{prepared.name} in {folder}: {', '.join(images)}"
-        except (DMRError, ImportError) as error:
-            text, _, remedy = str(error).partition("; ")
-            yield PROBLEM, "data", text, remedy or f"dmr check {folder}"

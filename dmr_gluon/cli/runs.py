@@ -124,7 +124,7 @@ def _status(options):
         return [read_status(path) for path in find_runs(options.runs)]
 
     if options.json:
-        print(json.dumps([status.to_json() for status in read()], indent=1))
+        print(json.dumps([vars(status) for status in read()], indent=1))
     elif not options.watch:
         print(_table_of_runs(read()))
     elif not sys.stdout.isatty():

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: MEASURED: figures without a bound.
-PASSED, MEASURED, FAILED = "ok", "measured", "FAILED"
+PASSED, FAILED = "ok", "FAILED"
 
 
 @dataclass(frozen=True)
@@ -17,9 +16,9 @@ class Check:
     ----------
     what, figures : str
     verdict : str
-        ``ok``, ``measured`` or ``FAILED``.
+        ``ok`` or ``FAILED``.
     advice : str
-        What to do. A failure gets the advice of its section (:data:`.runner.SECTIONS`).
+        What to do: for a failure, the advice of its section (:data:`.runner.SECTIONS`).
     """
 
     what: str
