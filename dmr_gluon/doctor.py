@@ -3,6 +3,7 @@
 MXNet may crash or hang, so :mod:`.probe` tries it in a separate process.
 """
 
+import glob
 import os
 import platform
 import re
@@ -10,6 +11,8 @@ import sys
 from dataclasses import asdict, dataclass
 from importlib import metadata
 
+from .data.datasets import MANIFEST, open_prepared
+from .errors import DMRError
 from .system import cuda, machine
 from .system.program import command
 from .system.worker_process import answers_of
@@ -46,8 +49,13 @@ class Finding:
     remedy: str = ""
 
 
-def examine():
+def examine(data_root="data"):
     """Examine this machine.
+
+    Parameters
+    ----------
+    data_root : str
+        Folder of the prepared data sets.
 
     Returns
     -------
@@ -55,7 +63,8 @@ def examine():
         Causes come before their consequences.
     """
     wheels, answer = machine.installed_wheels(), try_mxnet()
-    checks = _python(), _packages(wheels), _mxnet(answer, wheels), _threads(), _gpus(answer, wheels)
+    checks = (_python(), _packages(wheels), _mxnet(answer, wheels), _threads())
+    checks += (_gpus(answer, wheels), _data_sets(data_root))
     return [Finding(*finding) for check in checks for finding in check]
 
 
@@ -175,3 +184,22 @@ def _gpus(answer, wheels):
             low, high = map(cuda.dotted, (cuda.OLDEST, cuda.NEWEST))
             remedy = "leave it out with --gpus, or use the CPU"
             yield PROBLEM, "GPUs", f"{text}; mxnet-cu112 supports {low} to {high}", remedy
+
+
+def _data_sets(root):
+    """Check the files and record headers of each prepared set."""
+    manifests = sorted(glob.glob(os.path.join(glob.escape(root), "*", MANIFEST)))
+    if not manifests:
+        first = f"dmr prepare digits --out {os.path.join(root, 'digits')}"
+        yield OK, "data", f"no prepared set in {root}; the smallest: {first}"
+    for folder in map(os.path.dirname, manifests):
+        try:
+            from .data.check import check_quickly
+
+            prepared = open_prepared(folder)
+            check_quickly(prepared)
+            images = (f"{split.count:,} {name}" for name, split in prepared.splits.items())
+            yield OK, "data", f"{prepared.name} in {folder}: {', '.join(images)}"
+        except (DMRError, ImportError) as error:
+            text, _, remedy = str(error).partition("; ")
+            yield PROBLEM, "data", text, remedy or f"dmr check {folder}"

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 import sys
 from importlib import metadata
 
@@ -31,7 +32,7 @@ WITH_GPU = {"mxnet": ON_GPU, "driver": (11, 4), "gpus": [A100]}
 
 
 @pytest.fixture
-def findings(monkeypatch):
+def findings(monkeypatch, tmp_path):
     """Return the findings on a machine that is healthy except for some changes."""
 
     def find(changes=(), gpu=False):
@@ -54,7 +55,7 @@ def findings(monkeypatch):
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         if facts["threads"] is not None:
             monkeypatch.setenv("OMP_NUM_THREADS", facts["threads"])
-        found = examine()
+        found = examine(str(tmp_path))
         monkeypatch.undo()
         return found
 
@@ -138,6 +139,19 @@ def test_a_new_gpu_is_no_reason_to_install_the_wheel_for_gpus(findings):
     assert {finding.level for finding in found} == {OK}
 
 
+@pytest.mark.parametrize("name", ["tqdm", "numpy"])
+def test_a_package_that_is_missing_is_a_finding_and_no_traceback(command, digits, name):
+    code = (
+        f"import sys; sys.modules[{name!r}] = None\n"
+        "from dmr_gluon import doctor\n"
+        "doctor.try_mxnet = lambda: {'error': 'not tried'}\n"
+        f"found = doctor.examine({os.path.dirname(digits)!r})\n"
+        "print([finding for finding in found if finding.subject == 'data'])"
+    )
+    done = command("-c", code)
+    assert "problem" in done.stdout and name in done.stdout, done.stderr
+
+
 def test_no_secret_is_described(monkeypatch):
     monkeypatch.setenv("NVIDIA_API_KEY", "secret")
     monkeypatch.setenv("PS_TOKEN", "secret")
@@ -210,20 +224,27 @@ class TestCommand:
     def doctor(self, command, *arguments, **options):
         return command("-m", "dmr_gluon.cli.main", "doctor", *arguments, **options)
 
-    def test_this_machine_trains(self, command):
-        done = self.doctor(command, "--json")
+    def test_this_machine_trains(self, command, digits):
+        root = os.path.dirname(digits)
+        done = self.doctor(command, "--json", "--data-root", root)
         findings = json.loads(done.stdout)["findings"]
         by_subject = {finding["subject"]: finding for finding in findings}
-        assert by_subject["MXNet"]["level"] == OK
+        assert by_subject["MXNet"]["level"] == by_subject["data"]["level"] == OK
         assert "1.9.1" in by_subject["MXNet"]["text"]
+        texts = [finding["text"] for finding in findings if finding["subject"] == "data"]
+        assert any(f"digits in {digits}: 1,437 train, 360 test" in text for text in texts)
         levels = [finding["level"] for finding in findings]
         assert done.returncode == (1 if PROBLEM in levels else 0) and done.stderr == ""
 
-    def test_a_problem_ends_with_1(self, command, tmp_path):
+    def test_a_damaged_set_is_a_problem_and_ends_with_1(self, command, digits, tmp_path):
+        shutil.copytree(digits, tmp_path / "data" / "digits")
+        with open(tmp_path / "data" / "digits" / "train.rec", "r+b") as file:
+            file.write(b"damaged!")
         (tmp_path / "mxnet").mkdir()
         (tmp_path / "mxnet" / "__init__.py").write_text("raise OSError('libx.so: not found')")
         path = f"{tmp_path}{os.pathsep}{REPOSITORY}"
         done = self.doctor(command, cwd=tmp_path, PYTHONPATH=path)
         assert done.returncode == 1 and "Traceback" not in done.stdout + done.stderr
+        assert "problem  data" in done.stdout and "train.rec" in done.stdout
         assert "problem  MXNet" in done.stdout and "libx.so" in done.stdout
-        assert done.stdout.splitlines()[-1] == "1 problem"
+        assert done.stdout.splitlines()[-1] == "2 problems"

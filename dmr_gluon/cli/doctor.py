@@ -11,8 +11,10 @@ def add_commands(commands):
         function=_doctor,
         help="check this machine and installation, and say how to fix problems",
         description="Check Python, packages, MXNet (which trains a step on the CPU and on every "
-        "GPU) and threads. Exits with 1 if there is a problem.",
+        "GPU), threads and prepared data sets. Exits with 1 if there is a problem.",
     )
+    root = "folder of the prepared sets (default: data)"
+    parser.add_argument("--data-root", default="data", help=root)
     text = "print JSON with versions, for bug reports"
     parser.add_argument("--json", action="store_true", help=text)
 
@@ -22,7 +24,7 @@ def _doctor(options):
 
     if not options.json:
         print("checking this machine; MXNet is imported and trains a step", file=sys.stderr)
-    findings = examine()
+    findings = examine(options.data_root)
     problems = sum(finding.level == PROBLEM for finding in findings)
     if options.json:
         print(json.dumps({**describe(), "findings": list(map(vars, findings))}, indent=1))
