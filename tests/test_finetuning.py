@@ -264,7 +264,7 @@ fit(TUNED, RunOptions({pair!r}, run_dir={run!r}, init_from={short_run!r}, checkp
         assert run.state == FINISHED and run.final("test_error") == last["test_error"]
         assert "optimistic" in run.remarks[0]
         fit(recipe, replace(options, resume=True))
-        assert "has stopped early after 3 of its 5 epochs already" in capsys.readouterr().out
+        assert "has ended already, after epoch 3; nothing to do" in capsys.readouterr().out
         assert runlog.read(RunDirectory(options.run_dir).log)[-1] == last
 
     def test_a_batch_that_exceeds_the_set_is_one_smaller_batch(self, pair, tmp_path, capsys):

@@ -263,9 +263,6 @@ dmr compare x.log
 dmr status images
     says name a folder that a training has written
     then dmr status runs/short
-dmr status runs/short --watch
-    says is for a terminal; leave it out
-    then dmr status runs/short
 dmr plot runs/short runs/short
     says goes; give it
     then dmr plot runs/short runs/short --out c.png

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PASSED, FAILED = "ok", "FAILED"
+#: MEASURED: figures without a bound.
+PASSED, MEASURED, FAILED = "ok", "measured", "FAILED"
 
 
 @dataclass(frozen=True)
@@ -16,9 +17,9 @@ class Check:
     ----------
     what, figures : str
     verdict : str
-        ``ok`` or ``FAILED``.
+        ``ok``, ``measured`` or ``FAILED``.
     advice : str
-        What to do: for a failure, the advice of its section (:data:`.runner.SECTIONS`).
+        What to do. A failure gets the advice of its section (:data:`.runner.SECTIONS`).
     """
 
     what: str

@@ -20,7 +20,7 @@ from ..system.worker_process import answers_of
 from .arithmetic import check_arithmetic, check_tf32
 from .checks import FAILED, Check
 from .data_parallel import check_float16, check_kvstores, check_sync_bn, check_workers
-from .whole_run import check_run
+from .whole_run import check_run, check_speed
 
 #: Seconds for each section. GPUs load kernels at their first use, which may take minutes.
 PATIENCE = 600
@@ -70,6 +70,7 @@ SECTIONS = (
     Section("float16", "half precision", check_float16, _NO_FLOAT16),
     Section("sync-bn", "synchronised BN", check_sync_bn, _NO_SYNC_BN, _THREADS),
     Section("run", "a run", check_run, _NO_RESUME, _DETERMINISTIC),
+    Section("speed", "speed", check_speed, _LOST_SUM),
 )
 
 

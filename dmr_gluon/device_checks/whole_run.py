@@ -1,4 +1,4 @@
-"""Check whole runs: stopped and resumed, and exported.
+"""Check whole runs: stopped and resumed, exported, and their speed.
 
 The checks write to the working folder.
 """
@@ -18,35 +18,47 @@ from ..datasets.writer import write_set
 from ..deploy.export import export
 from ..deploy.load import load_bundle
 from ..errors import Stopped
-from ..paper.recipes import CIFAR
+from ..paper.recipes import CIFAR, IMAGENET
 from ..runs import log as runlog
 from ..runs.directory import RunDirectory
 from ..runs.trained_network import load_run
 from ..runtime import mx
 from ..training.fit import fit
 from ..training.options import RunOptions
-from .checks import FAILED, PASSED, Check, bounded, relative_difference
+from .checks import FAILED, MEASURED, PASSED, Check, bounded, relative_difference
 
+_CLASSES, _PICTURES = "abcd", 64
 #: Bounds on loss and weights of a run resumed on the same GPUs, if not bit-identical, and on one
 #: device, where BN takes its statistics over other parts of a batch.
 _SAME_GPUS, _ONE_DEVICE = (1e-1, 1e-1), (5e-1, None)
 
 
-def _prepare(out):
-    """Prepare a synthetic set of JPEGs: smooth noise and grain."""
+def prepare(out, images, size):
+    """Prepare a synthetic set of JPEGs: smooth noise and grain, each used repeatedly.
+
+    Parameters
+    ----------
+    out : str
+    images : int
+        Number of training images.
+    size : (int, int)
+        Height and width.
+    """
     random = np.random.RandomState(0)
     files = []
-    for _ in range(64):
-        smooth = cv2.resize(
-            random.uniform(0, 255, (5, 7, 3)), (32, 32), interpolation=cv2.INTER_CUBIC
-        )
+    for _ in range(_PICTURES):
+        smooth = random.uniform(0, 255, (5, 7, 3))
+        smooth = cv2.resize(smooth, size[::-1], interpolation=cv2.INTER_CUBIC)
         grain = random.normal(0, 40, smooth.shape)
         files.append(cv2.imencode(".jpg", smooth + grain)[1].tobytes())
     splits = {
-        split: [Source(str(n), n % 4, lambda n=n: files[n % 64]) for n in range(count)]
-        for split, count in (("train", 192), ("test", 32))
+        split: [
+            Source(str(n), n % len(_CLASSES), lambda n=n: files[n % _PICTURES])
+            for n in range(count)
+        ]
+        for split, count in (("train", images), ("test", 32))
     }
-    write_set("synthetic", "1", lambda: (list("abcd"), splits, {}), out, Encoding(), False)
+    write_set("synthetic", "1", lambda: (list(_CLASSES), splits, {}), out, Encoding(), False)
 
 
 def _train(recipe, devices, run, **more):
@@ -57,7 +69,7 @@ def _train(recipe, devices, run, **more):
 
 def check_run(devices):
     """Check a run that is stopped and resumed on the same devices and on one, and its export."""
-    _prepare("data")
+    prepare("data", 192, (32, 32))
     size = 8 * len(devices)
     recipe = replace(CIFAR, model="cifar_dmrnet8", epochs=3, batch_size=size, lr=0.02)
     _train(recipe, devices, "whole")
@@ -125,3 +137,35 @@ def check_export(run, device):
     found = {"bundle": bundle, "run": direct}
     values = {name: (relative_difference(one, expected), 1e-3) for name, one in found.items()}
     return bounded(f"export, predicted on {device}, against the CPU", values)
+
+
+def check_speed(devices):
+    """Measure images per second on one device and on all; on GPUs with ImageNet's sizes."""
+    on_gpus = devices[0].device_type == "gpu"
+    if on_gpus:
+        recipe, steps, size = replace(IMAGENET, model="dmrnet29", epochs=2), 20, (375, 500)
+    else:
+        recipe, steps, size = replace(CIFAR, model="cifar_dmrnet14", epochs=2), 6, (32, 32)
+    share, alone = 32, None
+    for count in sorted({1, len(devices)}):
+        data, run, batch = f"data{count}", f"run{count}", share * count
+        prepare(data, steps * batch, size)
+        _train(replace(recipe, batch_size=batch), devices[:count], data, run)
+        last = _last_epoch(run)
+        rate, waited = last.images_per_second, last.seconds.get("data", 0)
+        waited /= waited + last.seconds["train"]
+        text = f"{rate:,.0f} images/s ({recipe.model}, {share} on each of {count}), "
+        text += f"{100 * waited:.0f}% of the time waiting for data"
+        if on_gpus:
+            memory = [mx.context.gpu_memory_info(device.device_id) for device in devices[:count]]
+            used, total = max((total - free, total) for free, total in memory)
+            text += f", {used / 2**30:.1f} of {total / 2**30:.1f} GiB of GPU memory"
+        if alone:
+            text += f"; {rate / alone:.2f} times one device"
+        advice = ""
+        if waited > 0.1:
+            advice = "reading is the bottleneck: use more cores, or store smaller images"
+        elif on_gpus and alone and rate < 0.6 * alone * count:
+            advice = "sums over devices are the bottleneck: compare --kv-store nccl"
+        alone = alone or rate
+        yield Check(f"training on {count} device{'s' * (count > 1)}", text, MEASURED, advice)

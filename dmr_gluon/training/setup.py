@@ -112,7 +112,7 @@ def announce(recipe, net, run, plan, options, config):
     if plan.batch > plan.count:
         say(
             f"note: a batch of {plan.batch} exceeds the {plan.count} training images: an epoch is "
-            f"one step of {plan.count}; give a smaller --batch-size for more"
+            f"one step; give a smaller --batch-size for more"
         )
     if config["tf32"]:
         say(
