@@ -126,7 +126,7 @@ dmr prepare folder images --out o --test-share 0.2
     says is split; leave out --test-share
     then dmr prepare folder images --out o
 dmr prepare recordio --train data/mine/train.rec --out data/mine
-    says where a later preparation could replace it; choose another --out
+    says and could be replaced; choose another --out
     then dmr prepare recordio --train data/mine/train.rec --out o
 dmr prepare recordio --train data/mine/train.rec --classes x.log --out o
     says ; name all classes with --classes, or
