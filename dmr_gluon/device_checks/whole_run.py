@@ -61,10 +61,10 @@ def prepare(out, images, size):
     write_set("synthetic", "1", lambda: (list(_CLASSES), splits, {}), out, Encoding(), False)
 
 
-def _train(recipe, devices, run, **more):
+def _train(recipe, devices, run, data="data", **more):
     if devices[0].device_type == "gpu":
         more["gpus"] = ",".join(str(device.device_id) for device in devices)
-    fit(recipe, RunOptions("data", run, cpus=1 if "gpus" in more else len(devices), **more))
+    return fit(recipe, RunOptions(data, run, cpus=1 if "gpus" in more else len(devices), **more))
 
 
 def check_run(devices):
@@ -150,8 +150,8 @@ def check_speed(devices):
     for count in sorted({1, len(devices)}):
         data, run, batch = f"data{count}", f"run{count}", share * count
         prepare(data, steps * batch, size)
-        _train(replace(recipe, batch_size=batch), devices[:count], data, run)
-        last = _last_epoch(run)
+        found = _train(replace(recipe, batch_size=batch), devices[:count], run, data)
+        last = found.epochs[found.last]
         rate, waited = last.images_per_second, last.seconds.get("data", 0)
         waited /= waited + last.seconds["train"]
         text = f"{rate:,.0f} images/s ({recipe.model}, {share} on each of {count}), "
