@@ -22,8 +22,7 @@ from dmr_gluon.cli.program import Parser, run
 from dmr_gluon.deploy.bundle import read_bundle
 from dmr_gluon.deploy.bundle_writer import ExportOptions
 from dmr_gluon.deploy.parity import workers
-from dmr_gluon.deploy.variants import available
-from dmr_gluon.models.names import get_spec
+from dmr_gluon.deploy.variants import VARIANTS
 from dmr_gluon.runtime import mx
 from dmr_gluon.system.text_tables import markdown_table
 from dmr_gluon.system.timing import measure
@@ -56,7 +55,7 @@ def random_bundles(options, folder):
     """Bundles with all forms of networks with random weights; what was compared is printed."""
     for name in options.random:
         wanted = ExportOptions(
-            available(get_spec(name)),
+            VARIANTS,
             check_images=options.check_images,
             int8_limit=100,  # random weights say nothing of INT8's errors
         )

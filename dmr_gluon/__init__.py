@@ -9,32 +9,26 @@ from typing import TYPE_CHECKING
 
 from .version import __version__ as __version__
 
-#: Public names and the modules that hold them.
+#: Modules and the public names that they hold.
 _PUBLIC = {
-    "DMRError": ".errors",
-    "NetworkSpec": ".models.spec",
-    "get_spec": ".models.names",
-    "network": ".models.names",  # its former name
-    "Recipe": ".paper.recipes",
-    "RunOptions": ".training.options",
-    "Network": ".models.network",
-    "get_model": ".model_zoo",
-    "register_in_gluoncv": ".model_zoo",
-    "Backbone": ".models.backbone",
-    "publish": ".deploy.store",
-    "Plain": ".models.blocks",
-    "Residual": ".models.blocks",
-    "InceptionLike": ".models.blocks",
-    "MergeAndRun": ".models.blocks",
-    "fit": ".training.fit",
-    "evaluate": ".training.evaluate",
-    "export": ".deploy.export",
-    "load_bundle": ".deploy.load",
-    "Preparation": ".data.preprocessing",
-    "register_block": ".models.registry",
-    "register_mapping": ".models.registry",
-    "register_network": ".models.registry",
+    ".errors": ["DMRError"],
+    ".models.spec": ["NetworkSpec"],
+    ".models.names": ["get_spec", "network"],  # network is the former name of get_spec
+    ".models.network": ["Network"],
+    ".models.blocks": ["Plain", "Residual", "InceptionLike", "MergeAndRun"],
+    ".models.registry": ["register_block", "register_mapping", "register_network"],
+    ".models.backbone": ["Backbone"],
+    ".model_zoo": ["get_model", "register_in_gluoncv"],
+    ".paper.recipes": ["Recipe"],
+    ".training.options": ["RunOptions"],
+    ".training.fit": ["fit"],
+    ".training.evaluate": ["evaluate"],
+    ".data.preprocessing": ["Preparation"],
+    ".deploy.export": ["export"],
+    ".deploy.load": ["load_bundle"],
+    ".deploy.store": ["publish"],
 }
+_MODULE_OF = {name: module for module, names in _PUBLIC.items() for name in names}
 
 #: Public modules, loaded as lightly.
 _MODULES = {
@@ -44,7 +38,7 @@ _MODULES = {
     "symbols": ".symbols",
 }
 
-__all__ = ["__version__", *_PUBLIC, *_MODULES]
+__all__ = ["__version__", *_MODULE_OF, *_MODULES]
 
 
 if TYPE_CHECKING:  # mypy and editors are to notice a name that is not there
@@ -81,9 +75,9 @@ else:
     def __getattr__(name):
         if name in _MODULES:
             return importlib.import_module(_MODULES[name], __name__)
-        if name not in _PUBLIC:
+        if name not in _MODULE_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(_PUBLIC[name], __name__), name)
+        return getattr(importlib.import_module(_MODULE_OF[name], __name__), name)
 
 
 def __dir__():

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .system.program import import_from
+from .system.program import import_file
 
-import_from(Path(__file__).parents[1] / "symbols", __name__)
+import_file(Path(__file__).parents[1] / "symbols" / "__init__.py", __name__)
 
 if TYPE_CHECKING:
     from symbols import get_symbol as get_symbol

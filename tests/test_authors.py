@@ -233,15 +233,14 @@ def test_a_network_that_computes_something_else_is_refused(tmp_path):
 
 def test_files_that_are_no_checkpoint_are_refused(tmp_path):
     prefix = str(tmp_path / "theirs")
-    unreadable = "0400.params is not a checkpoint that MXNet can read"
-    with pytest.raises(DMRError, match=f"{unreadable}.*No such file"):
+    with pytest.raises(DMRError, match="0400.params cannot be read .No such file.*PREFIX EPOCH"):
         import_checkpoint(prefix, 400, str(tmp_path / "ours"))
     for content in (b"damaged", b""):
         (tmp_path / "theirs-0400.params").write_bytes(content)
-        with pytest.raises(DMRError, match=unreadable):
+        with pytest.raises(DMRError, match="0400.params is damaged; name a checkpoint"):
             import_checkpoint(prefix, 400, str(tmp_path / "ours"))
     mx.nd.save(prefix + "-0400.params", [mx.nd.zeros(1)])
-    with pytest.raises(DMRError, match=unreadable):
+    with pytest.raises(DMRError, match="0400.params is damaged; name a checkpoint"):
         import_checkpoint(prefix, 400, str(tmp_path / "ours"))
     write(prefix, stand_in("dmrnet", (1, 1, 1)))
     with pytest.raises(DMRError, match="10 classes, cifar100 has 100"):

@@ -22,7 +22,7 @@ from dmr_gluon.deploy.bundle import read_bundle, write_description
 from dmr_gluon.deploy.bundle_writer import ExportOptions, write_bundle
 from dmr_gluon.deploy.export import export
 from dmr_gluon.deploy.parity import Comparison, Worker, workers
-from dmr_gluon.deploy.variants import VARIANTS, available
+from dmr_gluon.deploy.variants import VARIANTS
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runs.trained_network import load_run
 from dmr_gluon.runtime import mx
@@ -280,7 +280,7 @@ def test_an_older_bundles_files_go(copy, short_run):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--forms", "fuzed"], "cifar_dmrnet8 has no form 'fuzed'; it has plain, bn-folded"),
+        (["--forms", "fuzed"], "there is no form 'fuzed'; there are plain, bn-folded"),
         (["--forms", "folded", "--int8-limit", "1"], "--int8-limit is for INT8"),
     ],
 )
@@ -315,7 +315,7 @@ def test_forms_of_a_network_for_imagenet(tmp_path):
     net = get_model("dmrnet44")
     net.initialize()
     preparation = Preparation(224, (123.4, 112.8, 99.4), (69.0, 66.1, 68.3), 256)
-    forms = tuple(name for name in available(net.spec) if "int8" not in name)
+    forms = tuple(name for name in VARIANTS if "int8" not in name)
     options = ExportOptions(forms, check_images=32)
     classes = [str(label) for label in range(1000)]
     found = write_bundle(net, str(tmp_path), preparation, options, epochs=0, classes=classes)
@@ -461,13 +461,12 @@ def test_what_onnx_does_not_know_is_one_line(tmp_path):
         "cifar_dmrnet8", norm_layer=mx.gluon.nn.GroupNorm, norm_kwargs={"num_groups": 4}
     )
     net.initialize()
-    for form, message in (("onnx", "leave out the form onnx"), ("grouped", "replaced layers")):
-        with pytest.raises(DMRError, match=message):
-            write_bundle(
-                net, str(tmp_path / form), Preparation(32, None, None), ExportOptions((form,)),
-                epochs=0, classes=list("0123456789"),
-            )  # fmt: skip
-        assert not (tmp_path / form).exists()
+    with pytest.raises(DMRError, match="leave out the form onnx"):
+        write_bundle(
+            net, str(tmp_path / "onnx"), Preparation(32, None, None), ExportOptions(("onnx",)),
+            epochs=0, classes=list("0123456789"),
+        )  # fmt: skip
+    assert not (tmp_path / "onnx").exists()
 
 
 def test_speeds_are_compared_round_by_round():

@@ -7,7 +7,7 @@ from dmr_gluon import get_model
 from dmr_gluon.analysis.conversion import convert_training
 from dmr_gluon.analysis.symbol_parity import randomise
 from dmr_gluon.errors import DMRError
-from dmr_gluon.models.equivalence import convert, convert_arrays, fold, unfold
+from dmr_gluon.models.equivalence import convert, convert_arrays, fold
 from dmr_gluon.runtime import mx
 from dmr_gluon.training.optimizer import NAG2016
 from dmr_gluon.training.step import TrainingStep
@@ -161,16 +161,6 @@ def test_figure_4_to_the_letter(branches):
     data, _ = batch(step.net.spec, seed=7)
     assert_equal_outputs(step, wide, data)
     assert_equal_outputs(step, fold(convert(step.net, "grouped")), data)
-    again = unfold(wide, branches)
-    assert again.spec == step.net.spec
-    assert_equal_outputs(step, again, data)
-
-
-def test_a_wide_network_that_was_trained_as_such_unfolds():
-    step = trained("cifar_resnet14_inner2", steps=5)
-    narrow = unfold(step.net)
-    assert narrow.spec.name == "cifar_dilnet14"
-    assert_equal_outputs(step, narrow, batch(step.net.spec, seed=7)[0])
 
 
 @pytest.mark.parametrize(
@@ -178,8 +168,6 @@ def test_a_wide_network_that_was_trained_as_such_unfolds():
     [
         ("cifar_dmrnet8", fold, "inception-like"),
         ("cifar_resnet8", fold, "inception-like"),
-        ("cifar_resnet8", unfold, "inner2"),
-        ("cifar_dilnet8", unfold, "inner2"),
         ("cifar_resnet8", lambda net: convert(net, "grouped"), "has one"),
         ("cifar_dmrnet8", lambda net: convert(net, "folded"), "form"),
     ],

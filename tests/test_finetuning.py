@@ -31,6 +31,7 @@ from dmr_gluon.models.serialization import digest_of
 from dmr_gluon.paper.recipe_choice import recipe_for
 from dmr_gluon.paper.recipes import CIFAR, IMAGENET, RECIPES, deviations
 from dmr_gluon.runs import log as runlog
+from dmr_gluon.runs.bundles import are_labels
 from dmr_gluon.runs.directory import RunDirectory
 from dmr_gluon.runs.reader import FINISHED, read_run
 from dmr_gluon.runs.trained_network import load_run
@@ -154,9 +155,9 @@ class TestWeights:
         assert begin_from(find_weights(path), new_network(2), "ab")["left"]
 
     def test_labels_of_imagenet_may_have_a_word(self):
-        weights = replace(find_weights(__file__), classes=("n01 tench", "n02 goldfish, fish"))
-        assert weights.has_classes(["n01", "n02"]) and not weights.has_classes(["n0", "n02"])
-        assert not weights.has_classes(["n01"])
+        labels = ("n01 tench", "n02 goldfish, fish")
+        assert are_labels(labels, ["n01", "n02"]) and not are_labels(labels, ["n0", "n02"])
+        assert not are_labels(labels, ["n01"])
 
     def test_another_network_is_refused_with_the_first_difference(self, short_run, tmp_path):
         net = new_network(name="cifar_dmrnet14")
@@ -264,7 +265,7 @@ fit(TUNED, RunOptions({pair!r}, run_dir={run!r}, init_from={short_run!r}, checkp
         assert run.state == FINISHED and run.final("test_error") == last["test_error"]
         assert "optimistic" in run.remarks[0]
         fit(recipe, replace(options, resume=True))
-        assert "has stopped early after 3 of its 5 epochs already" in capsys.readouterr().out
+        assert "has ended already, after epoch 3; nothing to do" in capsys.readouterr().out
         assert runlog.read(RunDirectory(options.run_dir).log)[-1] == last
 
     def test_a_batch_that_exceeds_the_set_is_one_smaller_batch(self, pair, tmp_path, capsys):

@@ -11,8 +11,7 @@ from dmr_gluon.deploy import folding
 from dmr_gluon.deploy import variants as forms
 from dmr_gluon.deploy.folding import fold_bn, fold_scaling
 from dmr_gluon.deploy.graph import Graph
-from dmr_gluon.deploy.variants import available, make
-from dmr_gluon.errors import DMRError
+from dmr_gluon.deploy.variants import make
 from dmr_gluon.models.equivalence import arrays_of
 from dmr_gluon.models.names import get_spec
 from dmr_gluon.runtime import mx
@@ -130,22 +129,13 @@ def test_a_symbol_read_and_written_is_the_same():
     assert operators(again) == operators(symbol)
 
 
-def test_forms_that_a_network_has():
-    assert "grouped" in available(get_spec("cifar_dmrnet14"))
-    assert "grouped" not in available(get_spec("cifar_resnet14"))
-    assert "grouped" not in available(get_spec("cifar_dmrnet14_grouped"))
-    net = trained_looking("cifar_resnet14")
-    with pytest.raises(DMRError, match="form='grouped' is for parallel branches"):
-        make("grouped", net)
-
-
 def test_normalising_in_the_graph(images):
     net = trained_looking("cifar_dmrnet8")
     mean, std = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)
     pixels = np.random.RandomState(2).randint(0, 256, (3, 32, 32, 3)).astype(np.float32)
     data = ((pixels - np.float32(mean)) / np.float32(std)).transpose(0, 3, 1, 2)
     expected = net(mx.nd.array(data)).asnumpy()
-    for name in ("plain", "folded", "grouped"):
+    for name in ("plain", "folded"):
         found = logits(*make(name, net, (mean, std)), pixels)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 

@@ -47,7 +47,7 @@ def test_means_since_the_beginning_of_the_epoch(whole):
     }
     run = read_run(whole)
     assert sorted(run.points) == [(1, 7), (1, 14), (1, 21), (2, 7)]
-    assert run.points[1, 14] == {key: found[1][key] for key in ("train_loss", "train_error")}
+    assert found[1].items() <= run.points[1, 14].items()
 
 
 class Killed(BaseException):

@@ -126,7 +126,7 @@ dmr prepare folder images --out o --test-share 0.2
     says is split; leave out --test-share
     then dmr prepare folder images --out o
 dmr prepare recordio --train data/mine/train.rec --out data/mine
-    says where a later preparation could replace it; choose another --out
+    says and could be replaced; choose another --out
     then dmr prepare recordio --train data/mine/train.rec --out o
 dmr prepare recordio --train data/mine/train.rec --classes x.log --out o
     says ; name all classes with --classes, or
@@ -262,9 +262,6 @@ dmr compare x.log
     then dmr compare runs/short
 dmr status images
     says name a folder that a training has written
-    then dmr status runs/short
-dmr status runs/short --watch
-    says is for a terminal; leave it out
     then dmr status runs/short
 dmr plot runs/short runs/short
     says goes; give it

@@ -4,14 +4,9 @@ import errno
 import fcntl
 import json
 import os
-import pty
-import signal
-import subprocess
-import sys
 from dataclasses import asdict
 
 import pytest
-from conftest import REPOSITORY
 
 from dmr_gluon.cli import main as cli
 from dmr_gluon.errors import DMRError
@@ -226,31 +221,6 @@ def test_runs_behind_links_are_found_and_a_circle_ends(tmp_path):
     (tmp_path / "runs" / "linked").symlink_to(tmp_path / "disk")
     (tmp_path / "runs" / "circle").symlink_to(tmp_path / "runs")
     assert find_runs([tmp_path / "runs"]) == [str(tmp_path / "runs" / "linked" / "a")]
-
-
-def test_watching_is_refused_without_a_terminal(tmp_path):
-    fake_run(tmp_path / "run")
-    with pytest.raises(DMRError, match="terminal"):
-        cli._main(["status", str(tmp_path), "--watch"])
-
-
-def test_watching_draws_again_until_ctrl_c(tmp_path):
-    path = fake_run(tmp_path / "run", [30.0])
-    program = "from dmr_gluon.cli import main, runs; runs.WATCH_SECONDS = 0.05; main.main()"
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, "status", path, "--watch"],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "60", "LINES": "20"},
-        stdout=theirs,
-    )
-    os.close(theirs)
-    shown = b""
-    while shown.count(b"\033[H") < 3:
-        shown += os.read(ours, 4096)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
-    os.close(ours)
-    assert all(len(line) < 70 for line in shown.splitlines())
 
 
 def test_it_needs_no_mxnet(command, tmp_path):

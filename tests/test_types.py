@@ -85,7 +85,7 @@ def test_mistakes_are_found(mypy):
 
 
 def _signatures():
-    for name in dmr_gluon._PUBLIC:
+    for name in dmr_gluon._MODULE_OF:
         thing = getattr(dmr_gluon, name)
         if not inspect.isclass(thing):
             yield name, thing
@@ -124,4 +124,4 @@ def test_what_mypy_sees_is_what_there_is():
             seen[name] = module[len("from ") :]
     for name, module in dmr_gluon._MODULES.items():
         assert seen.pop(name) == (module.rpartition(".")[0] or ".")
-    assert seen == dmr_gluon._PUBLIC
+    assert seen == dmr_gluon._MODULE_OF

@@ -21,7 +21,7 @@ def add_commands(commands):
     which = parser.add_mutually_exclusive_group()
     forms = (
         "forms to write in addition to plain: bn-folded, folded (also folds the merge's factor), "
-        "fused (oneDNN), grouped, int8, int8-entropy, onnx; each is compared with the network first"
+        "fused (oneDNN), int8, onnx; each is compared with the network first"
     )
     which.add_argument("--forms", default="", metavar="FORM,...", help=forms)
     which.add_argument("--all", action="store_true", help="write all, and their speeds (forms.md)")
@@ -65,7 +65,7 @@ def _export(options):
     from ..deploy.variants import INT8
 
     forms = tuple(filter(None, map(str.strip, options.forms.split(","))))
-    if options.int8_limit is not None and not (options.all or set(forms) & set(INT8)):
+    if options.int8_limit is not None and not (options.all or INT8 in forms):
         raise DMRError("--int8-limit is for INT8; leave it out, or add int8 to --forms")
     limit = {} if options.int8_limit is None else {"int8_limit": options.int8_limit}
     wanted = ExportOptions(forms, options.preprocess, options.all, options.check_images, **limit)

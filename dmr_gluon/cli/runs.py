@@ -3,15 +3,11 @@
 import json
 import os
 import sys
-import time
 from datetime import timedelta
 
 from ..errors import DMRError, flag_of
 from ..system.settings import number
 from ..system.signals import say
-
-#: Seconds between two looks with ``--watch``.
-WATCH_SECONDS = 5
 
 
 def add_commands(commands):
@@ -43,9 +39,7 @@ def add_commands(commands):
     parser = commands.add_parser("status", function=_status, help="show the state of runs")
     runs = "runs, or folders that contain runs at any depth (default: runs)"
     parser.add_argument("runs", metavar="RUNS", nargs="*", default=["runs"], help=runs)
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument("--json", action="store_true", help="print a JSON list")
-    how.add_argument("--watch", action="store_true", help="repeat until Ctrl-C")
+    parser.add_argument("--json", action="store_true", help="print a JSON list")
 
     parser = commands.add_parser("plot", function=_plot, help="draw the learning curves of runs")
     parser.add_argument("runs", metavar="RUN", nargs="+", help="folders of runs")
@@ -118,24 +112,9 @@ def _train_on_own(options):
 def _status(options):
     from ..runs.directory import find_runs
     from ..runs.status import read_status
-    from ..system.text_tables import redraw
 
-    def read():
-        return [read_status(path) for path in find_runs(options.runs)]
-
-    if options.json:
-        print(json.dumps([status.to_json() for status in read()], indent=1))
-    elif not options.watch:
-        print(_table_of_runs(read()))
-    elif not sys.stdout.isatty():
-        raise DMRError("--watch is for a terminal; leave it out")
-    else:
-        try:
-            while True:
-                redraw(_table_of_runs(read()))
-                time.sleep(WATCH_SECONDS)
-        except KeyboardInterrupt:
-            print()
+    found = [read_status(path) for path in find_runs(options.runs)]
+    print(json.dumps(list(map(vars, found)), indent=1) if options.json else _table_of_runs(found))
 
 
 def _table_of_runs(runs):

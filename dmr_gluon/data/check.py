@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Dict, Tuple
 
+import cv2
 from tqdm import tqdm
 
 from ..errors import DMRError
@@ -202,6 +203,7 @@ def examine(path, offsets, function, take=lambda result: None):
         except form.Broken as broken:
             return broken
 
+    cv2.setNumThreads(1)  # the threads here are the parallelism
     count, sha256, faults = len(offsets) - 1, hashlib.sha256(), []
     bar = tqdm(total=count, desc=path, unit=" records", disable=None, leave=False)
     with bar, open(path, "rb") as file, ThreadPoolExecutor(usable_cores()) as pool:

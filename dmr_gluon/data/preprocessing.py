@@ -120,10 +120,9 @@ class PreparedImages:
     def __init__(self, prepared, recipe, count=None):
         self._prepared = prepared
         self._recipe = replace(recipe, batch_size=batch_size(recipe.image_size))
-        self._test = "test" if prepared.count("test") else "train"
+        self._test, kind = ("test", "test") if prepared.count("test") else ("train", "training")
         whole = prepared.count(self._test)
         self.count = whole if count is None else min(count, whole)
-        kind = "test" if self._test == "test" else "training"
         self.origin = f"the first {kind} image of {prepared.name}"
 
     def batches(self):

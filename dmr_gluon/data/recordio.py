@@ -188,8 +188,7 @@ def split_record(record):
         content = MAGIC.join(read_at(file, *part) for part in parts)
     if end != len(record):
         raise Broken(f"it has {end} bytes, but {len(record)} up to the next one")
-    label = _class_of(_HEADER.unpack_from(content)[1])
-    return label, memoryview(content)[_HEADER.size :]
+    return _class_of(_HEADER.unpack_from(content)[1]), memoryview(content)[_HEADER.size :]
 
 
 def decode(image, upright=False):

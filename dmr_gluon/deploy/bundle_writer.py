@@ -1,7 +1,6 @@
 """Write a bundle after comparing every variant with the network."""
 
 import contextlib
-import functools
 import os
 import shutil
 import tempfile
@@ -25,7 +24,7 @@ from .bundle import BUNDLE, read_bundle, write_description
 from .onnx_model import require_onnx, write_onnx
 from .parity import TOLERANCE, compare, workers
 from .table import variants_table
-from .variants import INT8, ONNX, PLAIN, available, make
+from .variants import INT8, ONNX, PLAIN, VARIANTS, make
 
 #: Tolerance of the worked example, relative to the largest logit: INT8 depends on the processor.
 _INT8_TOLERANCE = 0.1
@@ -45,7 +44,7 @@ class ExportOptions:
     preprocess : bool
         Include normalisation in the graph, which then takes (n, height, width, 3) pixels.
     measured : bool
-        Write all variants that the network has, measure their speed and add a table.
+        Write all variants, measure their speed and add a table.
     check_images : int, optional
         Number of images on which variants are compared with the network. Default: 256, with
         INT8 10,000, and all test images if speed is measured.
@@ -94,15 +93,14 @@ def write_bundle(net, out, preparation, options=ExportOptions(), images=None, te
     """
     if RunDirectory(out).exists():
         raise DMRError(f"{out} is a run, whose files would be overwritten; choose another --out")
-    there = available(net.spec)
     for name in options.forms:
-        if name not in there:
-            raise DMRError(f"{net.spec.name} has no form {name!r}; it has {', '.join(there)}")
-    wanted = [name for name in there if options.measured or name in (PLAIN, *options.forms)]
+        if name not in VARIANTS:
+            raise DMRError(f"there is no form {name!r}; there are {', '.join(VARIANTS)}")
+    wanted = [name for name in VARIANTS if options.measured or name in (PLAIN, *options.forms)]
     if ONNX in wanted:
         require_onnx()  # before the other variants take their time
     if images is None:
-        if set(INT8) & set(wanted):
+        if INT8 in wanted:
             raise DMRError(
                 "INT8 needs training images to find its ranges with; name the prepared set with "
                 "--data-dir"
@@ -170,7 +168,7 @@ class _Writer:
             image, example = self._write_example()
             for name, entry in entries.items():
                 logits = running[name].logits(image)[0].tolist()
-                tolerance = _INT8_TOLERANCE if name in INT8 else TOLERANCE
+                tolerance = _INT8_TOLERANCE if name == INT8 else TOLERANCE
                 entry["logits"] = logits
                 entry["tolerance"] = tolerance * max(1.0, *map(abs, logits))
                 entry["compared"] = compared[name].describe()
@@ -198,8 +196,8 @@ class _Writer:
         preprocessing = calibration = None
         if self.options.preprocess:
             preprocessing = self.preparation.mean, self.preparation.std
-        if name in INT8:
-            calibration = self._calibration
+        if name == INT8:
+            calibration = self._taken(self.images.calibration(_CALIBRATION_IMAGES))
         symbol, arrays = make(name, self.net, preprocessing, calibration)
         if name == ONNX:
             shape, classes = self.description["input"]["shape"], len(self.description["classes"])
@@ -209,10 +207,6 @@ class _Writer:
         arrays = {key: mx.nd.array(one, dtype=one.dtype) for key, one in arrays.items()}
         save_symbol(symbol, arrays, self._path(stem))
         return {"files": [f"{stem}-symbol.json", f"{stem}-0000.params"], "runtime": "mxnet"}
-
-    @functools.cached_property
-    def _calibration(self):
-        return self._taken(self.images.calibration(_CALIBRATION_IMAGES))
 
     def _taken(self, data):
         """Convert normalised images to the graph's input."""
@@ -224,12 +218,12 @@ class _Writer:
 
     def _require(self, name, found):
         """Refuse a variant that computes another function than the network."""
-        if name in INT8:
+        if name == INT8:
             if found.more_error > self.options.int8_limit:
                 raise DMRError(
                     f"{name} makes {found.more_error:.2f} percentage points more errors than the "
                     f"network on {found.images} images, allowed are {self.options.int8_limit:g}; "
-                    f"nothing was written. Try the other INT8 form, or raise --int8-limit"
+                    f"nothing was written. Raise --int8-limit"
                 )
         elif not found.equal:
             raise DMRError(

@@ -53,8 +53,8 @@ def export(
     Raises
     ------
     DMRError
-        For a run without a trained epoch, a damaged data set, a variant that the network does
-        not have or that computes something else, or an ``out`` that cannot be written or holds
+        For a run without a trained epoch, a damaged data set, a variant that does not
+        exist or that computes something else, or an ``out`` that cannot be written or holds
         other files of the same names. Nothing of the new bundle is then left, and an older one is
         unchanged. Only if the disk fails, or the process is killed, while files are moved into
         place, the bundle left behind is refused as damaged until the next export.
@@ -123,5 +123,5 @@ def _images_of(dataset, recipe, options, data_dir):
     count = options.check_images
     if count is None and not options.measured:
         # A few hundred images do not show half a percentage point of error.
-        count = 10_000 if set(options.forms) & set(INT8) else 256
+        count = 10_000 if INT8 in options.forms else 256
     return PreparedImages(prepared, recipe, count)

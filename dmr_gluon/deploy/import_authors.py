@@ -15,7 +15,7 @@ import numpy as np
 from ..data.preprocessing import Preparation
 from ..errors import DMRError, last_line
 from ..models.names import get_spec
-from ..models.network import Network, load_arrays, misfit
+from ..models.network import Network, misfit, named_arrays
 from ..paper.dataset_facts import PUBLISHED
 from ..runtime import mx
 from .bundle_writer import write_bundle
@@ -28,8 +28,6 @@ _PLACES = {
     "resnet": ("p2_two{layer}", "p0_line"),
     "plain": ("p1", ""),
 }
-#: Raised by MXNet for files that are missing, empty, damaged or of another kind.
-_UNREADABLE = (mx.base.MXNetError, OSError, ValueError, IndexError, AttributeError)
 
 
 def import_checkpoint(prefix, epoch, out, dataset=None):
@@ -64,7 +62,7 @@ def import_checkpoint(prefix, epoch, out, dataset=None):
         name), and for different predictions.
     """
     path = f"{prefix}-{epoch:04d}.params"
-    tensors = _load(path)
+    tensors = named_arrays(path, "name a checkpoint as PREFIX EPOCH")
     net, mapping = _recognise(path, tensors)
     facts = PUBLISHED.get(dataset)
     if facts and facts.classes != net.spec.classes:
@@ -142,17 +140,6 @@ def _their_name(ours, family):
     return f"g{stage}_b{block}_{place}_{kind}_{part}"
 
 
-def _load(path):
-    """Load arrays by name, without MXNet's ``arg:`` and ``aux:``."""
-    try:
-        return {name.partition(":")[2]: array for name, array in load_arrays(path).items()}
-    except _UNREADABLE as error:
-        raise DMRError(
-            f"{path} is not a checkpoint that MXNet can read ({last_line(error)}); name one as "
-            f"PREFIX EPOCH"
-        ) from error
-
-
 def _compare(path, tensors, net):
     """Return the largest relative difference of the logits; refuse another network."""
     images = np.random.RandomState(0).standard_normal((4, 3, 32, 32)).astype(np.float32)
@@ -160,12 +147,10 @@ def _compare(path, tensors, net):
         with open(path, encoding="utf-8") as file:
             # Not the probabilities: a softmax of large logits hides what is before it.
             logits = mx.sym.load_json(file.read()).get_internals()["cls_fc_output"]
-        executor = logits.simple_bind(mx.cpu(), grad_req="null", data=images.shape)
-        for arrays in (executor.arg_dict, executor.aux_dict):
-            for name in set(arrays) - {"data"}:
-                arrays[name][:] = tensors[name]
-        theirs = executor.forward(is_train=False, data=images)[0].asnumpy()
-    except (*_UNREADABLE, KeyError) as error:
+        arguments = {**tensors, "data": mx.nd.array(images)}
+        executor = logits.bind(mx.cpu(), arguments, grad_req="null", aux_states=tensors)
+        theirs = executor.forward(is_train=False)[0].asnumpy()
+    except (mx.base.MXNetError, OSError, ValueError, LookupError) as error:
         raise DMRError(
             f"{path} cannot be run with these parameters ({last_line(error)}); without it the "
             f"parameters alone are read"

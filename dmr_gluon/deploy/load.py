@@ -13,6 +13,7 @@ from ..errors import DMRError, last_line
 from ..models.custom import symbol_block
 from ..models.network import load_arrays
 from ..paper.recipes import Recipe
+from ..runs.bundles import are_labels
 from ..runtime import mx
 from ..standalone import predict_onnx
 from ..standalone.logits_worker import in_portions
@@ -133,13 +134,12 @@ class Bundle:
         DMRError
             If the set has other classes.
         """
-        about, pairs = self._preparation(), zip(self.classes, prepared.classes)
-        alike = all(own == name or own.startswith(f"{name} ") for own, name in pairs)
-        if len(self.classes) != len(prepared.classes) or not alike:
+        if not are_labels(self.classes, prepared.classes):
             raise DMRError(
                 f"{prepared.directory} has other classes than the bundle; name the right set with "
                 f"--data-dir"
             )
+        about = self._preparation()
         return replace(prepared, mean=about.mean or (0,) * 3, std=about.std or (1,) * 3)
 
     def _preparation(self):

@@ -1,17 +1,14 @@
 """Make the variants of a trained network that ``dmr export --forms`` writes.
 
-===============  ====================================================================
-``plain``        as it was trained
-``bn-folded``    BN is part of the convolutions before it
-``folded``       the merge's factor too is part of the convolutions around it
-``fused``        ``folded`` as oneDNN's operators: for CPUs and MXNet only
-``grouped``      ``folded`` from the grouped form (Figures 4 and 5): all branches in one
-                 convolution
-``int8``         ``folded`` as oneDNN's INT8 operators; each tensor's range spans its
-                 smallest to its largest value on training images
-``int8-entropy`` with ranges chosen to lose the least information (KL divergence)
-``onnx``         ``folded`` as an ONNX model, for ONNX Runtime and others
-===============  ====================================================================
+=============  ======================================================================
+``plain``      as it was trained
+``bn-folded``  BN is part of the convolutions before it
+``folded``     the merge's factor too is part of the convolutions around it
+``fused``      ``folded`` as oneDNN's operators: for CPUs and MXNet only
+``int8``       ``folded`` as oneDNN's INT8 operators; each tensor's range spans its
+               smallest to its largest value on training images
+``onnx``       ``folded`` as an ONNX model, for ONNX Runtime and others
+=============  ======================================================================
 
 All but INT8 compute the same function up to rounding.
 """
@@ -19,38 +16,16 @@ All but INT8 compute the same function up to rounding.
 import numpy as np
 
 from ..data.preprocessing import batch_size
-from ..errors import DMRError
-from ..models.equivalence import arrays_of, convert
-from ..models.network import Network
-from ..models.spec import NetworkSpec
+from ..models.equivalence import arrays_of
 from ..runtime import mx
 from .folding import fold_bn, fold_scaling
 from .graph import Graph, Node
 
-PLAIN = "plain"
-ONNX = "onnx"
+PLAIN, INT8, ONNX = "plain", "int8", "onnx"
 
 #: In the order in which they are made and listed.
-VARIANTS = ("plain", "bn-folded", "folded", "fused", "grouped", "int8", "int8-entropy", "onnx")
-INT8 = ("int8", "int8-entropy")
-CPU_ONLY = ("fused", *INT8, ONNX)
-
-
-def available(spec):
-    """Return the names of the variants that a network has.
-
-    Parameters
-    ----------
-    spec : NetworkSpec or CustomSpec
-
-    Returns
-    -------
-    tuple of str
-    """
-    groupable = (
-        isinstance(spec, NetworkSpec) and spec.papers and spec.parallel and spec.form == "branches"
-    )
-    return tuple(name for name in VARIANTS if groupable or name != "grouped")
+VARIANTS = ("plain", "bn-folded", "folded", "fused", "int8", "onnx")
+CPU_ONLY = ("fused", INT8, ONNX)
 
 
 def make(name, net, preprocessing=None, calibration=None):
@@ -73,17 +48,7 @@ def make(name, net, preprocessing=None, calibration=None):
         Maps ``data`` to logits.
     dict of str to numpy.ndarray
         Parameters and running statistics.
-
-    Raises
-    ------
-    DMRError
-        For a network that does not have this variant.
     """
-    if name == "grouped":
-        original = Network(net.spec, net.prefix).portable_symbol().tojson()
-        if net.portable_symbol().tojson() != original:
-            raise DMRError(f"{net.spec.name} has replaced layers, and so no form 'grouped'")
-        net = convert(net, "grouped")
     symbol, arrays = net.portable_symbol(), arrays_of(net)
     arrays = {key: array.astype(np.float32) for key, array in arrays.items()}
     if preprocessing is not None:
@@ -96,8 +61,8 @@ def make(name, net, preprocessing=None, calibration=None):
     arrays = {key: array for key, array in arrays.items() if key in needed}
     if name == "fused":
         symbol = symbol.get_backend_symbol("MKLDNN")
-    elif name in INT8:
-        symbol, arrays = _quantized(symbol, arrays, name, calibration)
+    elif name == INT8:
+        symbol, arrays = _quantized(symbol, arrays, calibration)
     return symbol, arrays
 
 
@@ -115,7 +80,7 @@ def _with_preprocessing(symbol, arrays, mean, std):
     return graph.symbol(), {**arrays, "input_mean": mean, "input_scale": 1 / std}
 
 
-def _quantized(symbol, arrays, name, calibration):
+def _quantized(symbol, arrays, calibration):
     size = min(len(calibration), batch_size(max(calibration.shape[1:])))
     parameters = {key: mx.nd.array(array) for key, array in arrays.items()}
     auxiliary = {key: parameters.pop(key) for key in symbol.list_auxiliary_states()}
@@ -126,7 +91,7 @@ def _quantized(symbol, arrays, name, calibration):
         data_names=("data",),
         label_names=None,
         ctx=mx.cpu(),
-        calib_mode="entropy" if name == "int8-entropy" else "naive",
+        calib_mode="naive",
         calib_data=mx.io.NDArrayIter(calibration, batch_size=size),
         quantized_dtype="auto",
         excluded_sym_names=_before_the_last_sum(symbol),

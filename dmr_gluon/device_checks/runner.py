@@ -5,24 +5,18 @@ working folder and writes each check to stdout as a line of JSON:
 ``python -m dmr_gluon.device_checks.runner kvstores gpu 0,1``.
 """
 
-import contextlib
 import json
 import os
-import select
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 import traceback
 from dataclasses import asdict, dataclass, field, replace
 from typing import Callable, Dict
 
-from ..errors import last_line
 from ..runtime import mx
 from ..system.cuda import have_tf32
 from ..system.program import command
-from ..system.signals import ending
+from ..system.worker_process import answers_of
 from .arithmetic import check_arithmetic, check_tf32
 from .checks import FAILED, Check
 from .data_parallel import check_float16, check_kvstores, check_sync_bn, check_workers
@@ -30,8 +24,6 @@ from .whole_run import check_run, check_speed
 
 #: Seconds for each section. GPUs load kernels at their first use, which may take minutes.
 PATIENCE = 600
-#: Seconds that a killed process gets. One that hangs in the driver does not end.
-GRACE = 10
 
 
 @dataclass(frozen=True)
@@ -108,47 +100,16 @@ def check_devices(kind, numbers, patience=PATIENCE):
 
 def _run(section, kind, numbers, patience):
     """Yield the checks of a section, and a failure if its process does not end well."""
-    deadline = time.monotonic() + patience
     arguments = section.name, kind, ",".join(map(str, numbers))
-    with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="dmr-verify-"))
-        errors = stack.enter_context(tempfile.TemporaryFile())
-        process = subprocess.Popen(
-            command("dmr_gluon.device_checks.runner", *arguments),
-            bufsize=0,  # select does not see what is buffered
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            cwd=folder,
-            env={**os.environ, **section.environment},
-            start_new_session=True,  # to kill what it starts too
-        )
-        stack.callback(_kill, process)
-        try:
-            while select.select([process.stdout], [], [], max(0, deadline - time.monotonic()))[0]:
-                line = process.stdout.readline()
-                if not line:
-                    break
-                check = Check(**json.loads(line))
-                yield replace(check, advice=section.advice) if check.verdict == FAILED else check
-            # It has closed its output, but MXNet may still hang.
-            status = process.wait(max(0, deadline - time.monotonic()))
-            end = ending(status)
-        except subprocess.TimeoutExpired:
-            status, end = None, f"the time limit of {patience:g} s"
-        if status != 0:
-            errors.seek(0)
-            said = last_line(errors.read().decode(errors="replace"), "no message")
-            yield Check(section.title, f"ended by {end}: {said}", FAILED, section.advice + _CRASH)
-
-
-def _kill(process):
-    """Kill a section, which may have ended or hang, and everything that it started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(GRACE)
-    process.stdout.close()
+    program = command("dmr_gluon.device_checks.runner", *arguments)
+    environment = {**os.environ, **section.environment}
+    with tempfile.TemporaryDirectory(prefix="dmr-verify-") as folder:
+        for answer in answers_of(program, patience, cwd=folder, env=environment):
+            if "error" in answer:
+                yield Check(section.title, answer["error"], FAILED, section.advice + _CRASH)
+                return
+            check = Check(**answer)
+            yield replace(check, advice=section.advice) if check.verdict == FAILED else check
 
 
 def main(name, kind, numbers):

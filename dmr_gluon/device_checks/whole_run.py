@@ -61,14 +61,10 @@ def prepare(out, images, size):
     write_set("synthetic", "1", lambda: (list(_CLASSES), splits, {}), out, Encoding(), False)
 
 
-def _train(recipe, devices, data, run, **more):
+def _train(recipe, devices, run, data="data", **more):
     if devices[0].device_type == "gpu":
         more["gpus"] = ",".join(str(device.device_id) for device in devices)
-    fit(recipe, RunOptions(data, run, cpus=1 if "gpus" in more else len(devices), **more))
-
-
-def _last_epoch(run):
-    return runlog.epochs(RunDirectory(run).log)[-1]
+    return fit(recipe, RunOptions(data, run, cpus=1 if "gpus" in more else len(devices), **more))
 
 
 def check_run(devices):
@@ -76,18 +72,18 @@ def check_run(devices):
     prepare("data", 192, (32, 32))
     size = 8 * len(devices)
     recipe = replace(CIFAR, model="cifar_dmrnet8", epochs=3, batch_size=size, lr=0.02)
-    _train(recipe, devices, "data", "whole")
+    _train(recipe, devices, "whole")
     threading.Thread(target=_stop_after_an_epoch, args=("same",), daemon=True).start()
     try:
-        _train(recipe, devices, "data", "same")
+        _train(recipe, devices, "same")
         raise RuntimeError("the run did not stop at SIGTERM")
     except Stopped:
         shutil.copytree("same", "one")
-    _train(recipe, devices, "data", "same", resume=True)
+    _train(recipe, devices, "same", resume=True)
     bounds = _SAME_GPUS if devices[0].device_type == "gpu" else None
     yield check_resumed("stopped, resumed on the same devices", "whole", "same", bounds)
     if len(devices) > 1:
-        _train(recipe, devices[:1], "data", "one", resume=True)
+        _train(recipe, devices[:1], "one", resume=True)
         yield check_resumed("stopped, resumed on one device", "whole", "one", _ONE_DEVICE)
     yield check_export("whole", devices[0])
 
@@ -115,7 +111,7 @@ def check_resumed(what, whole, resumed, bounds):
     -------
     Check
     """
-    first, other = _last_epoch(whole), _last_epoch(resumed)
+    first, other = (runlog.epochs(RunDirectory(run).log)[-1] for run in (whole, resumed))
     text = f"train loss {first.train_loss:.4f} and {other.train_loss:.4f}"
     if first.parameters_sha256 == other.parameters_sha256:
         return Check(what, f"bit-identical; {text}", PASSED)
@@ -138,10 +134,8 @@ def check_export(run, device):
     expected = load_bundle("bundle", device=mx.cpu()).logits(images)
     bundle = load_bundle("bundle", device=device).logits(images)
     direct = load_run(run, [device])(mx.nd.array(images, ctx=device)).asnumpy()
-    values = {
-        "bundle": (relative_difference(bundle, expected), 1e-3),
-        "run": (relative_difference(direct, expected), 1e-3),
-    }
+    found = {"bundle": bundle, "run": direct}
+    values = {name: (relative_difference(one, expected), 1e-3) for name, one in found.items()}
     return bounded(f"export, predicted on {device}, against the CPU", values)
 
 
@@ -156,8 +150,8 @@ def check_speed(devices):
     for count in sorted({1, len(devices)}):
         data, run, batch = f"data{count}", f"run{count}", share * count
         prepare(data, steps * batch, size)
-        _train(replace(recipe, batch_size=batch), devices[:count], data, run)
-        last = _last_epoch(run)
+        found = _train(replace(recipe, batch_size=batch), devices[:count], run, data)
+        last = found.epochs[found.last]
         rate, waited = last.images_per_second, last.seconds.get("data", 0)
         waited /= waited + last.seconds["train"]
         text = f"{rate:,.0f} images/s ({recipe.model}, {share} on each of {count}), "

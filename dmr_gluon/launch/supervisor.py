@@ -245,9 +245,7 @@ class _Attempt:
                 return status, event.status != 2
             # A server that ends with 0 was told to by the workers. They no longer need it, but
             # may still be saving.
-        if self.received:
-            return 128 + self.received, False
-        return 0, False
+        return 128 + self.received if self.received else 0, False
 
     def _next(self, deadline):
         """Return the next signal number or ended process, or None after the deadline."""

@@ -10,8 +10,8 @@
 BN is in the same places, and every parameter of the grouped form is the concatenation of the
 branches' parameters. So gradients and momentum convert too, and training can continue.
 
-:func:`fold` and :func:`unfold` follow Figure 4 literally: two residual branches of two layers
-become one branch twice as wide inside, d -> 2d -> d. One BN after the sum of the branches
+:func:`fold` follows Figure 4 literally: two residual branches of two layers become one branch
+twice as wide inside, d -> 2d -> d. One BN after the sum of the branches
 replaces the last BN of each. The outputs in inference are equal; further training differs.
 """
 
@@ -182,55 +182,6 @@ def fold(net):
     inner_width = spec.branches * spec.inner_width
     wide = respecify(spec, "branches", block=RESIDUAL, branches=1, inner_width=inner_width)
     return _filled(wide, folded, net)
-
-
-def unfold(net, branches=2):
-    """Turn residual blocks that are wide inside into inception-like blocks: :func:`fold` reversed.
-
-    Parameters
-    ----------
-    net : Network
-        With residual blocks of two layers in a branch and an ``inner_width`` that
-        ``branches`` divides.
-    branches : int
-        K.
-
-    Returns
-    -------
-    Network
-        With inception-like blocks; equal in inference, not in training.
-
-    Raises
-    ------
-    DMRError
-        For any other network.
-    """
-    spec = net.spec
-    fits = spec.block == RESIDUAL and not spec.bottleneck and spec.branch_layers == 2
-    if not fits or branches < 1 or spec.inner_width % branches:
-        raise DMRError(
-            f"{spec.name} cannot be unfolded into {branches} branches: it takes residual blocks "
-            f"with two layers in a branch, whose inner width {branches} divides, such as "
-            f"cifar_resnet14_inner{max(2, branches)}"
-        )
-    unfolded = {}
-    for name, array in arrays_of(net).items():
-        parts = _unfolded(name, array, branches) if "_branch1_" in name else [array]
-        for k, part in enumerate(parts, start=1):
-            unfolded[name.replace("_branch1_", f"_branch{k}_")] = part
-    changes = {"inner_width": spec.inner_width // branches, "branches": branches}
-    return _filled(respecify(spec, "branches", block=INCEPTION_LIKE, **changes), unfolded, net)
-
-
-def _unfolded(name, array, branches):
-    """Split one array into the shares of K branches."""
-    if "_conv2_" in name:
-        return np.split(array, branches, axis=1)
-    if "_bn2_" not in name:
-        return np.split(array, branches)
-    # BN(a + b) = BN'(a) + BN''(b): both have the scale, one has mean and beta.
-    once = name.endswith(("_beta", "_running_mean"))
-    return [array] + [np.zeros_like(array) if once else array] * (branches - 1)
 
 
 def arrays_of(net):

@@ -5,7 +5,7 @@ They are replaced in the finished network, so no block has to pass the arguments
 
 import inspect
 
-from ..errors import DMRError
+from ..errors import DMRError, last_line
 from ..runtime import mx
 from .layers import BN_EPSILON, BN_MOMENTUM, BatchNorm, BatchNormRelu, relu
 
@@ -64,7 +64,9 @@ def replace_norms(net, norm_layer=None, norm_kwargs=None):
         # The other one, infer_shape, prints before it raises.
         net(mx.sym.var("data")).infer_shape_partial(data=(1, 3, 64, 64))
     except (mx.base.MXNetError, TypeError, ValueError) as error:
-        raise DMRError(f"norm_layer {label} does not fit the network: {_first(error)}") from error
+        raise DMRError(
+            f"norm_layer {label} does not fit the network: {last_line(error)}"
+        ) from error
 
 
 def _make(norm_layer, label, old, norm_kwargs):
@@ -78,7 +80,7 @@ def _make(norm_layer, label, old, norm_kwargs):
         new = norm_layer(prefix=old.prefix, **{**ours, **norm_kwargs})
     except (TypeError, ValueError, AssertionError, mx.base.MXNetError) as error:
         raise DMRError(
-            f"norm_layer {label} cannot be made with norm_kwargs {norm_kwargs}: {_first(error)}"
+            f"norm_layer {label} cannot be made with norm_kwargs {norm_kwargs}: {last_line(error)}"
         ) from error
     if not isinstance(new, mx.gluon.HybridBlock):
         raise DMRError(f"norm_layer {label} makes a {type(new).__name__}; it must be a HybridBlock")
@@ -91,10 +93,3 @@ def _parameters(norm_layer):
     if inspect.isclass(norm_layer):
         makers = [cls for cls in inspect.getmro(norm_layer) if cls is not object]
     return {name for maker in makers for name in inspect.signature(maker).parameters}
-
-
-def _first(error):
-    """Return the informative line of an error, without MXNet's stack."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    lines = lines or [type(error).__name__]  # a bare assert says nothing
-    return next((line for line in reversed(lines) if "Error" in line or "Check" in line), lines[0])

@@ -8,7 +8,7 @@ from typing import Any, Callable, Optional
 from ..errors import DMRError
 from ..runtime import mx
 from .blocks import InceptionLike, MergeAndRun, Residual
-from .custom_spec import BUILDERS, MAPPINGS, is_identifier
+from .custom_spec import BUILDERS, MAPPINGS
 from .names import get_spec
 from .network import BLOCKS
 from .spec import (
@@ -104,7 +104,7 @@ def register_network(name: str, builder: Callable[..., Any]) -> None:
 
 
 def _check_name(name, pattern, allowed, taken):
-    if not is_identifier(name) or not re.fullmatch(pattern, name):
+    if not re.fullmatch(pattern, str(name)):
         raise DMRError(f"{name!r} cannot be registered: a name consists of {allowed}")
     if name in taken and not (name in FAMILIES and FAMILIES[name] not in PAPERS):
         raise DMRError(f"{name!r} cannot be registered: this package has it; choose another name")

@@ -8,6 +8,7 @@ from ..runtime import mx
 from .layers import BatchNorm, BatchNormRelu, GlobalAveragePool
 
 nn = mx.gluon.nn
+_PLAIN = {BatchNormRelu: "BN, ReLU", BatchNorm: "BN", GlobalAveragePool: "global average pooling"}
 
 
 def summary(block):
@@ -78,12 +79,8 @@ def _text(block):
         return f"conv {kernel}x{kernel}{by} {block._in_channels}->{block._channels}{inside}"
     if isinstance(block, nn.Dense):
         return f"FC {block.weight.shape[1] or '?'}->{block._units}"
-    if isinstance(block, BatchNormRelu):
-        return "BN, ReLU"
-    if isinstance(block, BatchNorm):
-        return "BN"
-    if isinstance(block, GlobalAveragePool):
-        return "global average pooling"
+    if type(block) in _PLAIN:
+        return _PLAIN[type(block)]
     last = "; one output" if getattr(block, "last", False) else ""
     mapping = getattr(block, "mapping", "mean")
     own = "" if mapping == "mean" else f"; {mapping} mapping"

@@ -14,6 +14,11 @@ from ..system.settings import check_settings, check_types, setting
 KVSTORES = ("device", "local", "nccl", "dist_sync")
 
 
+def _extra(text: str, default: Any, **limits: Any) -> Any:
+    """Declare a setting that the paper does not have."""
+    return setting(text, "not in the paper", default, **limits)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """All settings that determine the result of a training run, except its seed.
@@ -76,10 +81,9 @@ class Recipe:
         least=0,
         most=255,
     )
-    crop_area: Optional[Tuple[float, ...]] = setting(
+    crop_area: Optional[Tuple[float, ...]] = _extra(
         "range of random resized crops' area, relative to the image; replaces train_short_side",
-        "not in the paper",
-        default=None,
+        None,
         above=0,
         most=1,
     )
@@ -98,48 +102,28 @@ class Recipe:
         most=0.9999,
         unsaid=True,
     )
-    sync_bn: bool = setting(
-        "BN statistics over all devices of the process", "not in the paper", default=False
-    )
-    accumulate: int = setting(
-        "gradient accumulation: parts of a device's batch", "not in the paper", default=1, least=1
-    )
+    sync_bn: bool = _extra("BN statistics over all devices of the process", False)
+    accumulate: int = _extra("gradient accumulation: parts of a device's batch", 1, least=1)
     schedule: str = setting(
         "learning rate schedule: steps (lr_drops) or cosine (half a period, down to 0)",
         "steps: sections 4.2 and 4.5; cosine: not in the paper",
         default="steps",
         choices=("steps", "cosine"),
     )
-    warmup_epochs: float = setting(
-        "epochs of linear learning rate warm-up", "not in the paper", default=0.0, least=0
+    warmup_epochs: float = _extra("epochs of linear learning rate warm-up", 0.0, least=0)
+    label_smoothing: float = _extra("weight of label smoothing", 0.0, least=0, most=0.9)
+    mixup: float = _extra("alpha of mixup, which blends pairs of images", 0.0, least=0)
+    class_weights: bool = _extra("weight losses by the inverse frequency of their class", False)
+    freeze: Tuple[str, ...] = _extra(
+        "parts that are not trained: stem, stage1, ..., or features (all but the classifier)", ()
     )
-    label_smoothing: float = setting(
-        "weight of label smoothing", "not in the paper", default=0.0, least=0, most=0.9
+    head_lr_factor: float = _extra("factor of the classifier's learning rate", 1.0, above=0)
+    patience: Optional[int] = _extra(
+        "stop after this many epochs without a lower test error; none: never", None, least=1
     )
-    mixup: float = setting(
-        "alpha of mixup, which blends pairs of images", "not in the paper", default=0.0, least=0
-    )
-    class_weights: bool = setting(
-        "weight losses by the inverse frequency of their class", "not in the paper", default=False
-    )
-    freeze: Tuple[str, ...] = setting(
-        "parts that are not trained: stem, stage1, ..., or features (all but the classifier)",
-        "not in the paper",
-        default=(),
-    )
-    head_lr_factor: float = setting(
-        "factor of the classifier's learning rate", "not in the paper", default=1.0, above=0
-    )
-    patience: Optional[int] = setting(
-        "stop after this many epochs without a lower test error; none: never",
-        "not in the paper",
-        default=None,
-        least=1,
-    )
-    ema_decay: float = setting(
+    ema_decay: float = _extra(
         "decay per step of the moving average of the weights that is evaluated; 0: off",
-        "not in the paper",
-        default=0.0,
+        0.0,
         least=0,
         most=0.99999,
     )
@@ -149,9 +133,7 @@ class Recipe:
         default="float32",
         choices=("float32", "float16"),
     )
-    steps: Optional[int] = setting(
-        "updates in the whole run, for trials", "not in the paper", default=None, least=1
-    )
+    steps: Optional[int] = _extra("updates in the whole run, for trials", None, least=1)
     #: Number of training images, where the paper and the authors' code differ.
     train_images: Optional[int] = None
 

@@ -43,12 +43,26 @@ def read_bundle(folder, others=True):
     DMRError
         For a missing or damaged file, by its name.
     """
-    folder = os.fspath(folder)
     with problems_as_errors():
         content = predict_onnx.read_bundle(folder, others)
     if any(os.path.dirname(name) for name in content["files"]):  # names to copy, or to remove
         raise DMRError(f"{folder} lists files outside of it; export the run again")
     return content
+
+
+def are_labels(labels, classes):
+    """Return whether labels name these classes in this order; a word may follow an ImageNet class.
+
+    Parameters
+    ----------
+    labels, classes : sequence of str
+
+    Returns
+    -------
+    bool
+    """
+    pairs = zip(labels, classes)
+    return len(labels) == len(classes) and all(f"{a} ".startswith(f"{b} ") for a, b in pairs)
 
 
 def find(name, pretrained=True, root=None, classes=None):

@@ -8,11 +8,11 @@ import importlib
 import importlib.util
 import os
 import shutil
-import sys
 from typing import Any, Dict, Optional
 
 from ..errors import DMRError, located
 from ..system.files import digests_of
+from ..system.program import import_file
 
 #: The SHA-256 of the modules that this process has imported, by name: of each its last version.
 _IMPORTED: Dict[str, str] = {}
@@ -53,7 +53,7 @@ def import_plugin(source: str) -> Dict[str, str]:
     if _IMPORTED.get(name) != sha256:
         try:
             if is_file:
-                _import_file(f"dmr_plugin_{name}", path)
+                import_file(path, f"dmr_plugin_{name}")
             else:
                 importlib.import_module(source)
         except DMRError:
@@ -62,13 +62,6 @@ def import_plugin(source: str) -> Dict[str, str]:
             raise DMRError(f"--plugin {source} cannot be imported: {located(error)}") from error
         _IMPORTED[name] = sha256
     return {"source": path if is_file else source, "file": path, "sha256": sha256}
-
-
-def _import_file(name, path):
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
 
 
 def import_recorded(run, config) -> None:

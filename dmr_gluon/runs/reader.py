@@ -87,8 +87,8 @@ class Run:
     epochs : dict of int to EpochRecord
         By epoch, from 1.
     points : dict of (int, int) to dict
-        By epoch and step, both from 1: ``train_loss`` and ``train_error`` as means since the
-        start of the epoch.
+        By epoch and step, both from 1: at least ``train_loss`` and ``train_error``, as means
+        since the start of the epoch.
     changes : tuple of str
         Changes to its recipe at a resume.
     remarks : tuple of str
@@ -245,12 +245,7 @@ def _run(path, events, running=False):
         state=state,
         setup=setup,
         epochs={record.epoch: record for record in epochs},
-        points={
-            (point["epoch"], point["step"]): {
-                name: point[name] for name in ("train_loss", "train_error")
-            }
-            for point in points
-        },
+        points={(point["epoch"], point["step"]): point for point in points},
         changes=tuple(changes),
         remarks=tuple(remarks),
         reason=last.get("reason") if state == FAILED else None,

@@ -4,7 +4,7 @@ The training process locks ``RUN/lock`` and rewrites ``RUN/progress.json`` every
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Optional
 
@@ -56,14 +56,8 @@ class RunStatus:
     seconds_left: Optional[float] = None
     last_activity: Optional[str] = None
 
-    def to_json(self):
-        """Return the fields by name."""
-        return asdict(self)
-
     def idle_seconds(self):
-        """Return the seconds since the last activity, or None."""
-        if self.last_activity is None:
-            return None
+        """Return the seconds since the last activity of a run that has had one."""
         idle = datetime.now(timezone.utc) - datetime.fromisoformat(self.last_activity)
         return max(0.0, idle.total_seconds())
 
@@ -91,11 +85,10 @@ def _read(path):
     values = {"epoch": run.last, "epochs": run.setup.epochs, "last_activity": run.updated}
     if records:
         last = records[-1]
-        errors = [record.test_error for record in records if record.test_error is not None]
         values.update(
             train_loss=last.train_loss,
             test_error=last.test_error,
-            best_error=min(errors, default=None),
+            best_error=run.best and run.best.test_error,
             top5_error=last.test_top5_error,
             images_per_second=last.images_per_second,
             seconds_left=mean_seconds(records) * (run.setup.epochs - last.epoch),
@@ -121,17 +114,19 @@ def _progress(path):
     try:
         with open(path, encoding="utf-8") as file:
             heartbeat = json.load(file)
-        values = {"epoch": heartbeat["epoch"], "last_activity": heartbeat["time"]}
-        if heartbeat["steps"]:
-            values["epoch_share"] = round(heartbeat["step"] / heartbeat["steps"], 4)
-        if heartbeat.get("train_loss") is not None:  # the epoch has more than just begun
-            values["train_loss"] = heartbeat["train_loss"]
-        if heartbeat["seconds_left"] is not None:  # the process has measured its speed
-            values.update({n: heartbeat[n] for n in ("images_per_second", "seconds_left")})
+        steps = heartbeat["steps"]
+        values = {
+            "epoch": heartbeat["epoch"],
+            "last_activity": heartbeat["time"],
+            "epoch_share": round(heartbeat["step"] / steps, 4) if steps else None,
+            "train_loss": heartbeat.get("train_loss"),  # None at the start of an epoch
+            "images_per_second": heartbeat["images_per_second"] or None,  # 0 if not yet measured
+            "seconds_left": heartbeat["seconds_left"],
+        }
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DMRError(
             f"{path} cannot be read ({error!r}); the training rewrites it within seconds"
         ) from error
-    return values
+    return {name: value for name, value in values.items() if value is not None}

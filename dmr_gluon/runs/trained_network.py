@@ -57,26 +57,25 @@ def load_run(run, devices=None, epoch=None):
             f"{run.log} identifies them: it is another run's, or was changed; {otherwise}"
         )
     if os.path.exists(graph):
-        _require_same_graph(net, spec, graph, path, size)
+        _require_same_graph(net, graph, path, size, devices[:1])
     prepare_to_run(net, devices)
     return net
 
 
-def _require_same_graph(net, spec, graph, path, size):
+def _require_same_graph(net, graph, path, size, device):
     """Refuse a network that computes something else than the graph that was trained."""
     with open(graph, encoding="utf-8") as file:
         if net.portable_symbol().tojson().strip() == file.read().strip():
             return
     # Other versions of this package may have written the same function otherwise.
-    trained, device = load_graph(spec, graph), mx.cpu()
-    initialise(trained, size, [device])
+    trained = load_graph(net.spec, graph)
+    initialise(trained, size, device)
     read_parameters(trained, path, "train it again")
-    image = mx.nd.array(np.random.RandomState(0).standard_normal((1, 3, size, size)))
-    own = net(image.as_in_context(next(iter(net.collect_params().values())).list_ctx()[0]))
-    expected, own = trained(image).asnumpy(), own.asnumpy()
+    image = np.random.RandomState(0).standard_normal((1, 3, size, size))
+    own, expected = (one(mx.nd.array(image, *device)).asnumpy() for one in (net, trained))
     if not np.allclose(own, expected, rtol=1e-2, atol=1e-2 * np.abs(expected).max()):
         raise DMRError(
-            f"{graph} computes something else than {spec.name} as it is built here: its blocks "
+            f"{graph} computes something else than {net.spec.name} as it is built here: its blocks "
             f"were changed in the training's process; register them (dmr_gluon.register_block) "
             f"and train again"
         )
@@ -88,5 +87,4 @@ def logged_epoch(log, epoch):
         events = runlog.read(log)
     except DMRError:
         return None
-    found = [event for event in events if event["event"] == "epoch" and event["epoch"] == epoch]
-    return found[-1] if found else None
+    return {event["epoch"]: event for event in events if event["event"] == "epoch"}.get(epoch)

@@ -58,21 +58,11 @@ class Weights:
             Values by field.
         """
         found = {"model": self.network} if self.network else {}
-        if (
-            recipe.crop_area
-            and self.image_size
-            and not {"image_size", "eval_short_side"} & {*named}
-        ):
+        sized = {"image_size", "eval_short_side"} & {*named}
+        if recipe.crop_area and self.image_size and not sized:
             short_side = round(self.image_size * 256 / 224)
             found.update(image_size=self.image_size, eval_short_side=short_side)
         return found
-
-    def has_classes(self, classes):
-        """Return whether these are the classes; ImageNet's labels are followed by a word."""
-        pairs = zip(self.classes or (), classes)
-        return len(self.classes or ()) == len(classes) and all(
-            own == name or own.startswith(f"{name} ") for own, name in pairs
-        )
 
 
 def find_weights(named):

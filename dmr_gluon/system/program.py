@@ -18,11 +18,11 @@ def command(module, *arguments):
     return [sys.executable, _FILE, module, *arguments]
 
 
-def import_from(folder, name):
-    """Import the package in a folder under a name, whatever ``sys.path`` holds."""
+def import_file(path, name):
+    """Import a module, or a package by its ``__init__.py``, whatever ``sys.path`` holds."""
     import importlib.util
 
-    spec = importlib.util.spec_from_file_location(name, os.path.join(folder, "__init__.py"))
+    spec = importlib.util.spec_from_file_location(name, path)
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -33,6 +33,7 @@ if __name__ == "__main__":
         del sys.path[0]  # the modules beside this file are not top-level modules
     import runpy
 
-    import_from(os.path.dirname(os.path.dirname(_FILE)), "dmr_gluon")
+    package = os.path.dirname(os.path.dirname(_FILE))
+    import_file(os.path.join(package, "__init__.py"), "dmr_gluon")
     del sys.argv[0]  # run_module replaces the module's name with its file
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -1,16 +1,5 @@
 """Texts and tables for a terminal, and tables as Markdown. Needs no MXNet."""
 
-import shutil
-
-
-def redraw(text):
-    """Clear the terminal and show a text, cut to its width and height."""
-    width, height = shutil.get_terminal_size()
-    lines = [line[: width - 1] for line in text.splitlines()]
-    if len(lines) > height - 1:
-        lines[height - 2 :] = [f"... {len(lines) - height + 2} more lines"]
-    print("\033[H\033[J" + "\n".join(lines), flush=True)
-
 
 def text_table(header, rows, right=()):
     """Format a table with columns aligned by spaces.

@@ -7,11 +7,84 @@ binary content. Its standard error is kept for the message if it fails.
 import contextlib
 import json
 import os
+import select
+import signal
 import subprocess
+import time
 
-from ..errors import DMRError, last_line
+from ..errors import DMRError
 from .cuda import library_folders
 from .signals import ending
+
+#: Seconds that a killed process gets. One that hangs in the driver does not end.
+GRACE = 10
+
+
+def _errors_file():
+    """Return a file for a standard error. In memory: a read-only root has no temporary folder."""
+    return os.fdopen(os.memfd_create("stderr"), "w+b")
+
+
+def _explained(end, errors):
+    """Return how a process ended, with the last line of its standard error."""
+    errors.seek(0)
+    said = errors.read().decode(errors="replace").strip().splitlines()
+    return ": ".join([end, *said[-1:]])
+
+
+def answers_of(command, patience, **options):
+    """Run a program for a limited time, and yield its answers.
+
+    Parameters
+    ----------
+    command : list of str
+    patience : float
+        Seconds that the program gets.
+    **options
+        For ``subprocess.Popen``.
+
+    Yields
+    ------
+    dict
+        Each line of JSON that it prints. The last one is ``{"error": how it ended}`` if it fails or
+        does not end.
+    """
+    deadline = time.monotonic() + patience
+    with contextlib.ExitStack() as stack:
+        errors = stack.enter_context(_errors_file())
+        process = subprocess.Popen(
+            command,
+            bufsize=0,  # select does not see what is buffered
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,  # to kill what it starts too
+            **options,
+        )
+        stack.callback(_kill, process)
+        try:
+            while select.select([process.stdout], [], [], max(0, deadline - time.monotonic()))[0]:
+                line = process.stdout.readline()
+                if not line:
+                    break
+                if line.startswith(b"{"):
+                    yield json.loads(line)
+            # It has closed its output, but MXNet may still hang.
+            status = process.wait(max(0, deadline - time.monotonic()))
+            end = status and f"ended by {ending(status)}"
+        except subprocess.TimeoutExpired:
+            end = f"no answer within {patience:g} s"
+        if end:
+            yield {"error": _explained(end, errors)}
+
+
+def _kill(process):
+    """Kill a process, which may have ended or hang, and everything that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE)
+    process.stdout.close()
 
 
 class Process:
@@ -20,7 +93,7 @@ class Process:
     Parameters
     ----------
     what : str
-        Subject of error messages, as in ``WHAT cannot be run``.
+        Subject of error messages, as in ``WHAT was ended by SIGKILL``.
     command : list of str
         Program and arguments.
     environment : dict, optional
@@ -31,8 +104,7 @@ class Process:
 
     def __init__(self, what, command, environment=None, folder=None):
         self._what = what
-        # In memory: a read-only root has no temporary folder.
-        self._errors = os.fdopen(os.memfd_create("stderr"), "w+b")
+        self._errors = _errors_file()
         environment = {**os.environ, **(environment or {})}
         folders = [*library_folders(), *environment.get("LD_LIBRARY_PATH", "").split(":")]
         environment["LD_LIBRARY_PATH"] = ":".join(filter(None, folders))
@@ -81,11 +153,5 @@ class Process:
         self._errors.close()
 
     def _fail(self):
-        status = self._process.wait()
-        if status < 0:
-            raise DMRError(
-                f"{self._what} was ended by {ending(status)}; if memory ran out, try fewer images"
-            )
-        self._errors.seek(0)
-        said = last_line(self._errors.read().decode(errors="replace"), ending(status))
-        raise DMRError(f"{self._what} cannot be run: {said}")
+        end = _explained(f"ended by {ending(self._process.wait())}", self._errors)
+        raise DMRError(f"{self._what} was {end}; if memory ran out, try fewer images")

@@ -78,10 +78,9 @@ def functions_of(callbacks: Sequence[Any]) -> Tuple[List[Callable], List[Callabl
     on_step, on_epoch = [], []
     for callback in callbacks:
         step, epoch = (getattr(callback, name, None) for name in ("on_step", "on_epoch"))
-        if not (step or epoch) and callable(callback):
+        if not (step or epoch):
             epoch = callback
-        given = [function for function in (step, epoch) if function]
-        if isinstance(callback, type) or not given or not all(map(callable, given)):
+        if isinstance(callback, type) or not all(callable(one) for one in (step, epoch) if one):
             raise DMRError(
                 f"callbacks: {callback!r} is neither a function nor an object with a method "
                 f"on_step or on_epoch"

@@ -9,6 +9,7 @@ from ..models.names import read_spec
 from ..models.network import misfit, named_arrays
 from ..models.serialization import prepare_to_run
 from ..models.spec import NetworkSpec
+from ..runs.bundles import are_labels
 from ..runs.directory import RunDirectory
 from ..runs.plugins import import_plugin, import_recorded
 from ..runs.trained_network import load_run
@@ -130,7 +131,7 @@ def begin_from(weights, net, classes):
         same = all(shapes.get(name) == expected[name] for name in head)
         why = "its classes are unknown, its shape fits" if same else "another shape"
     else:
-        same = weights.has_classes(classes)
+        same = are_labels(weights.classes, classes)
         why = "the same classes" if same else "other classes"
     left = [] if same else head
     fault = misfit(

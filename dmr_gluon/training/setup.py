@@ -110,10 +110,7 @@ def announce(recipe, net, run, plan, options, config):
     if config["init_from"]:
         say(described(config["init_from"]))
     if plan.batch > plan.count:
-        say(
-            f"note: a batch of {plan.batch} exceeds the {plan.count} training images: an epoch is "
-            f"one step of {plan.count}; give a smaller --batch-size for more"
-        )
+        say(f"note: a batch of {plan.batch} exceeds the {plan.count} training images; lower it")
     if config["tf32"]:
         say(
             "note: these GPUs compute float32 convolutions as TF32, with ten bits of precision; "

@@ -228,9 +228,7 @@ class Training(StepsOfEpoch):
         """Log and print the result."""
         early = self.at.epoch < self.plan.epochs
         if runlog.read(self.run.log)[-1]["event"] == "end":
-            which = f"stopped early after {self.at.epoch} of" if early else "all"
-            have = f"has {which} its {self.plan.epochs} epochs already"
-            say(f"{self.run.path} {have}; nothing to do")
+            say(f"{self.run.path} has ended already, after epoch {self.at.epoch}; nothing to do")
             return
         self.clock.lap("log")
         seconds = Counter(self.clock.seconds)
