@@ -115,7 +115,7 @@ def test_a_record_file_without_its_index_is_refused(script, digits, tmp_path):
         (["paths", "cifar_dmrnet8", "--plot", "x.png"], "leave out the names"),
         (
             ["import-authors", "/no-such-folder", "3"],
-            "no-such-folder-0003.params is not a checkpoint",
+            "no-such-folder-0003.params cannot be read",
         ),
     ],
 )

@@ -13,6 +13,10 @@ from conftest import REPOSITORY
 from test_own_blocks import from_docs
 from test_recordio_sets import im2rec, picture
 
+# Parts of each are in the fast tests too: test_own_blocks.py, test_finetuning.py and
+# test_recordio_sets.py.
+pytestmark = pytest.mark.slow
+
 #: What makes a training short.
 SHORT = "--steps 3 --batch-size 8"
 
@@ -52,7 +56,6 @@ def save(path, seed, height, width):
     assert cv2.imwrite(str(path), picture(seed, height, width))
 
 
-@pytest.mark.slow  # test_own_blocks.py goes the same way, and further
 def test_a_block_of_ones_own(tmp_path):
     (tmp_path / "my_blocks.py").write_text(from_docs("my_blocks.py"))
     save(tmp_path / "digit.png", 0, 32, 32)

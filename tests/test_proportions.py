@@ -109,7 +109,9 @@ def test_padding_adds_black_and_nothing_else():
     assert (fitted(image, 40, fit="stretch") == 200).all()
 
 
-@pytest.mark.parametrize("how", ["crop", "pad", "stretch"])
+@pytest.mark.parametrize(
+    "how", ["pad", *(pytest.param(name, marks=pytest.mark.slow) for name in ("crop", "stretch"))]
+)
 def test_evaluation_bundle_and_script_see_the_same(photos, how, tmp_path):
     prepared = prepare(photos, "--test-share", "0.5", "--resize", "32x32", "--fit", how)
     assert (prepared.image_size, prepared.fit) == ((32, 32), how)

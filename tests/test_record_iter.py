@@ -12,7 +12,7 @@ from dmr_gluon.data.datasets import open_prepared
 from dmr_gluon.data.loader import evaluation_batches, training_batches
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runtime import mx
-from dmr_gluon.training import fit as fitting
+from dmr_gluon.training import network
 from dmr_gluon.training.evaluate import evaluate
 from dmr_gluon.training.fit import fit
 from dmr_gluon.training.options import RunOptions
@@ -184,7 +184,7 @@ def test_the_example_has_the_losses_of_fit(
         net.cast("float64")
         net.hybridize()
 
-    monkeypatch.setattr(fitting, "prepare_to_run", prepare)
+    monkeypatch.setattr(network, "prepare_to_run", prepare)
     monkeypatch.setattr(HostBuffers, "hold", lambda self, data: mx.nd.array(data, dtype="float64"))
     monkeypatch.setattr(module_cifar, "RecordIter", Doubles)
     recipe, ours, theirs = replace(RECIPE, model=model, epochs=2), Losses(), Losses()

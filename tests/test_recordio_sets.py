@@ -401,6 +401,8 @@ class TestTraining:
         run("dmr prepare recordio --train small_0.rec small_1.rec --out set --name mine")
         run("dmr prepare recordio --train held.rec --test small_1.rec --out other")
         run("dmr show set")
+        with pytest.raises(DMRError, match="--patience needs test images, and set has none"):
+            run(f"{SMALL} --patience 2")
         run(f"{SMALL.replace('--run-dir run', '--estimate')} --epochs 2")
         run(f"{SMALL} --epochs 2 --tensorboard")
         said = capsys.readouterr().out
