@@ -22,6 +22,7 @@ import numpy as np
 
 from ..errors import DMRError, Failed
 from ..system.program import command
+from ..system.signals import ending
 from .reader import AHEAD, Batch, RecordFile
 
 #: A task: batch, first and last row, slot; a result: batch, first row, status, slot or signal.
@@ -29,6 +30,8 @@ _MESSAGE = struct.Struct("<4q")
 _READ, _REFUSED, _DIED = range(3)
 #: Most tasks of a batch: those of all batches that are being read fit into a pipe (64 KB).
 _MOST_TASKS = 2**16 // _MESSAGE.size // (AHEAD + 1) - 1
+#: Linux's MAP_POPULATE, which Python knows from 3.10.
+_POPULATE = 0x8000
 #: Characters of a refusal, in place of an image.
 _MOST_TEXT = 1000
 
@@ -136,32 +139,34 @@ class _Server:
             ready = batch - AHEAD
             if ready >= 0:
                 while left[ready]:
-                    left[self._result(slots)] -= 1
+                    for done in self._finished(slots):
+                        left[done] -= 1
                 data, labels = slots.batch(ready % (AHEAD + 1), counts[ready])
                 yield Batch(data, labels.copy())
         os.write(self._tasks, _MESSAGE.pack(-1, 0, 0, 0) * request.workers)
-        while self._result(slots) >= 0:
+        while -1 not in self._finished(slots):
             pass  # until all readers have ended
 
-    def _result(self, slots):
-        """Wait for a result; return its batch."""
-        message = None
-        while message is None:
+    def _finished(self, slots):
+        """Wait for results; return the batch of each."""
+        messages = None
+        while messages is None:
             if select.select([self._results], [], [], 1)[0]:
-                message = os.read(self._results, _MESSAGE.size)
-            if message == b"" or (message is None and self._process.poll() is not None):
+                messages = os.read(self._results, 2**16)
+            if messages == b"" or (messages is None and self._process.poll() is not None):
                 raise Failed("the process that reads images was ended; continue with --resume")
-        batch, row, status, value = _MESSAGE.unpack(message)
-        if status == _REFUSED:
-            text = slots._memory[slots.text(value, row)].partition(b"\0")[0]
-            raise DMRError(text.decode(errors="replace"))
-        if status == _DIED:
-            name = signal.Signals(value).name
-            raise Failed(
-                f"a process that reads images was ended by {name}; if memory was short, continue "
-                f"with --resume and fewer --reading-workers"
-            )
-        return batch
+        batches = []
+        for batch, row, status, value in _MESSAGE.iter_unpack(messages):
+            if status == _REFUSED:
+                text = slots._memory[slots.text(value, row)].partition(b"\0")[0]
+                raise DMRError(text.decode(errors="replace"))
+            if status == _DIED:
+                raise Failed(
+                    f"a process that reads images was ended by {ending(-value)}; if memory was "
+                    f"short, continue with --resume and fewer --reading-processes"
+                )
+            batches.append(batch)
+        return batches
 
     def kill(self):
         """End the server and its readers."""
@@ -180,14 +185,13 @@ def _serve(file, tasks, results):
             request = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
-        slots = _Slots(mmap.mmap(file, 0), request)
         try:
             records = RecordFile(request.split)
         except DMRError as error:
             records = error
         for _ in range(request.workers):
             if os.fork() == 0:
-                _read(records, request, slots, tasks, results)
+                _read(records, request, file, tasks, results)
         for _ in range(request.workers):
             _, status = os.wait()
             if status:
@@ -195,8 +199,10 @@ def _serve(file, tasks, results):
         os.write(results, _MESSAGE.pack(-1, 0, _READ, 0))
 
 
-def _read(records, request, slots, tasks, results):
+def _read(records, request, file, tasks, results):
     """Work on tasks until there are no more."""
+    # All pages at once: otherwise each costs a page fault in each process.
+    slots = _Slots(mmap.mmap(file, 0, mmap.MAP_SHARED | _POPULATE), request)
     while True:
         message = os.read(tasks, _MESSAGE.size)
         batch, start, stop, slot = _MESSAGE.unpack(message) if message else (-1, 0, 0, 0)

@@ -25,6 +25,8 @@ from .identity import changes_at_resume
 from .progress import duration, epoch_line, last_error, speed
 from .state import NotFinite, TrainingState
 
+#: Share of the time spent waiting for data from which a run says what would help.
+_WAITING = 0.2
 #: Rollbacks after which a run gives up.
 _MOST_ROLLBACKS = 3
 
@@ -264,3 +266,8 @@ class Training(StepsOfEpoch):
             f"time: {shares}\n"
             f"{picture}"
         )
+        if seconds["data"] > _WAITING * whole:
+            say(
+                "note: the devices waited for images; more cores, --reading-processes, or images "
+                "prepared smaller make reading faster (docs/performance.md, Reading data)"
+            )
