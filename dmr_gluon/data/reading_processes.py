@@ -119,9 +119,10 @@ class _Server:
         counts = list(map(len, request.numbers))
         if not counts:
             return
-        slots = _Slots(None, request)
-        os.ftruncate(self._file, (AHEAD + 1) * slots.bytes)
-        slots = _Slots(mmap.mmap(self._file, (AHEAD + 1) * slots.bytes), request)
+        # It never shrinks: the last batch of an earlier epoch may still be in use.
+        size = (AHEAD + 1) * _Slots(None, request).bytes
+        os.ftruncate(self._file, max(size, os.fstat(self._file).st_size))
+        slots = _Slots(mmap.mmap(self._file, 0), request)
         pickle.dump(request, self._process.stdin)
         self._process.stdin.flush()
         left = [0] * len(counts)

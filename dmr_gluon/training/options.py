@@ -2,13 +2,16 @@
 
 import os
 from dataclasses import dataclass
-from typing import Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 from ..errors import DMRError
-from ..paper.recipes import KVSTORES
+from ..paper.recipes import KVSTORES, Recipe
 from ..system.cuda import parse_gpus
 from ..system.machine import usable_cores
 from ..system.settings import check_settings, setting
+
+if TYPE_CHECKING:
+    from ..data.reader import Reading
 
 #: Cores from which processes read more photographs than threads, which share Python's lock.
 _MANY_CORES = 6
@@ -119,7 +122,7 @@ estimate : optional
         if self.gpus is not None:
             parse_gpus(self.gpus)
 
-    def reading(self, recipe):
+    def reading(self, recipe: Recipe) -> "Reading":
         """Return who reads a recipe's images.
 
         Parameters
