@@ -188,6 +188,7 @@ class TestTheRun:
             f"<Run {whole.path}: finished after epoch 2, test error {logged[1].test_error:.2f}%>"
         )
 
+    @pytest.mark.slow  # most other tests pass a run as a path
     def test_it_is_taken_for_its_path(self, whole, few, recipe, tmp_path):
         assert os.fspath(whole) == str(whole) == whole.path
         assert load_run(whole).spec.name == recipe.model

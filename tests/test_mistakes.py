@@ -75,7 +75,7 @@ def test_errors_by_class_and_mistakes(short_run, truth, tmp_path, capsys):
     assert (tmp_path / "wrong" / "mistakes.png").exists()
 
 
-@pytest.mark.parametrize("preprocess", [False, True])
+@pytest.mark.parametrize("preprocess", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_bundle_makes_the_same_errors(short_run, digits, tmp_path, capsys, preprocess):
     options = ExportOptions(("folded",), preprocess=preprocess, check_images=8)
     export(short_run, tmp_path / "bundle", options=options)

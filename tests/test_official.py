@@ -311,6 +311,7 @@ def test_svhns_validation_set_is_the_papers(tmp_path):
         prepare_svhn(str(tmp_path), tmp_path / "out")
 
 
+@pytest.mark.slow  # an evaluation like any other
 def test_svhns_validation_set_is_evaluated(tmp_path, short_run, capsys):
     from dmr_gluon.cli import main as cli
 

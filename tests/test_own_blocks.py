@@ -283,7 +283,10 @@ class TestNetworks:
         assert hashes(run) == hashes(tmp_path / "whole") != []
         assert get_model("my_net(width=3)", classes=7).spec.classes == 7
 
-    @pytest.mark.parametrize("how", ["builder", "block", "ours"])
+    @pytest.mark.parametrize(
+        "how",
+        ["builder", *(pytest.param(one, marks=pytest.mark.slow) for one in ("block", "ours"))],
+    )
     def test_fit_takes_a_network(self, short_recipe, digits, tmp_path, how):
         given = {
             "builder": with_dropout,

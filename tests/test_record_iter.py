@@ -170,7 +170,10 @@ def module_cifar(monkeypatch):
     return module_cifar
 
 
-@pytest.mark.parametrize("model, contexts", [("cifar_dmrnet8", 1), ("cifar_resnet8", 2)])
+@pytest.mark.parametrize(
+    "model, contexts",
+    [pytest.param("cifar_dmrnet8", 1, marks=pytest.mark.slow), ("cifar_resnet8", 2)],
+)
 def test_the_example_has_the_losses_of_fit(
     few, model, contexts, module_cifar, tmp_path, monkeypatch
 ):

@@ -733,7 +733,8 @@ FIVE = [signal.SIGKILL] * 4 + [signal.SIGTERM]
 @pytest.mark.parametrize(
     "kinds, workers, more",
     [
-        pytest.param([signal.SIGKILL], 1, ["--steps", "30"], id="one kill"),
+        # test_own_blocks.py and test_finetuning.py kill a run too.
+        pytest.param([signal.SIGKILL], 1, ["--steps", "30"], id="one kill", marks=pytest.mark.slow),
         pytest.param(TWENTY_AND_FIVE, 1, [], id="25", marks=pytest.mark.slow),
         pytest.param(FIVE, 1, ["--cpus", "2"], id="two devices", marks=pytest.mark.slow),
         pytest.param(FIVE, 2, [], id="two workers", marks=pytest.mark.slow),

@@ -37,7 +37,7 @@ def test_names_shapes_and_counts_are_equal(name):
     assert sorted(map(str, theirs.layers)) == sorted(map(str, ours.layers))
 
 
-@pytest.mark.parametrize("name", marked([*QUICK, "dmrnet29"]))
+@pytest.mark.parametrize("name", marked(QUICK))  # dmr verify compares the others
 def test_outputs_and_gradients_are_equal(name):
     agreement = symbol_parity.compare(name)
     assert agreement.outputs < 1e-10 and agreement.gradients < 1e-8

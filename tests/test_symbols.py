@@ -37,7 +37,8 @@ def test_they_share_no_code_that_builds_layers():
 @pytest.mark.parametrize(
     "symbol",
     [
-        pytest.param(lambda: dmrnet.get_symbol(num_layers=8), id="dmrnet"),
+        # test_record_iter.py trains a symbol too.
+        pytest.param(lambda: dmrnet.get_symbol(num_layers=8), id="dmrnet", marks=pytest.mark.slow),
         pytest.param(lambda: dilnet.get_symbol(num_layers=8), id="dilnet", marks=pytest.mark.slow),
         pytest.param(lambda: resnet.get_symbol(num_layers=14), id="resnet", marks=pytest.mark.slow),
     ],
