@@ -10,11 +10,9 @@ import sys
 import time
 from dataclasses import replace
 
-import mxnet as mx
 import numpy as np
 import pytest
 from conftest import REPOSITORY
-from mxnet.gluon import nn
 
 import dmr_gluon
 from dmr_gluon import DMRError, Preparation, RunOptions, export, fit, get_model, get_spec, publish
@@ -27,7 +25,9 @@ from dmr_gluon.runs import log as runlog
 from dmr_gluon.runs import plugins
 from dmr_gluon.runs.reader import read_run
 from dmr_gluon.runs.trained_network import load_run
+from dmr_gluon.runtime import mx
 
+nn = mx.gluon.nn
 STEPS = ["--batch-size", "16", "--steps", "6", "--checkpoint-steps", "1"]
 
 
