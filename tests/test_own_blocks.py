@@ -323,6 +323,10 @@ class TestNetworks:
         with pytest.raises(DMRError, match="has other parameters than the checkpoint"):
             fit(recipe, self.options(digits, run, resume=True), network=_other)
 
+    def test_an_estimate_leaves_a_run_that_is_named_alone(self, short_recipe, digits, short_run):
+        recipe = self.recipe(short_recipe)
+        assert fit(recipe, RunOptions(digits, short_run, resume=True, estimate=True)) is None
+
     def test_a_changed_network_of_ours_is_not_taken_for_the_papers(
         self, short_recipe, digits, tmp_path
     ):

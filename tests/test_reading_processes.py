@@ -16,7 +16,7 @@ from dmr_gluon.data.datasets import open_prepared
 from dmr_gluon.data.loader import evaluation_batches, training_batches
 from dmr_gluon.data.reader import Reading
 from dmr_gluon.errors import DMRError, Failed
-from dmr_gluon.paper.recipes import IMAGENET
+from dmr_gluon.paper.recipes import IMAGENET, RECIPES
 from dmr_gluon.runs import log as runlog
 from dmr_gluon.training.options import RunOptions
 
@@ -143,6 +143,23 @@ class TestTrouble:
         batches.close()
         assert ours() == []
 
+    def test_after_its_last_batch_an_epoch_leaves_its_server(self, digits, recipe):
+        """As training leaves it: it takes as many batches as there are."""
+        prepared = open_prepared(digits)
+        batches = training_batches(prepared, recipe, 1, 1, reading=TWO)
+        for _ in range(-(-prepared.split("train").count // recipe.batch_size)):
+            last = next(batches)
+        expected = last.data.copy()
+        batches.close()
+        (server,) = ours()
+        (idle,) = reading_processes._idle
+        assert idle._process.pid == server and (last.data == expected).all()
+        for found, again in zip(
+            training_batches(prepared, recipe, 1, 2, reading=TWO),
+            training_batches(prepared, recipe, 1, 2),
+        ):
+            np.testing.assert_array_equal(found.data, again.data)
+
     def test_flags_exclude_each_other(self):
         with pytest.raises(DMRError, match="--reading-threads and --reading-processes exclude"):
             RunOptions("data", reading_threads=2, reading_processes=2)
@@ -161,6 +178,9 @@ class TestRule:
         monkeypatch.setattr(options, "usable_cores", lambda: cores)
         recipe = IMAGENET if photographs else short_recipe
         assert RunOptions("data", gpus=gpus).reading(recipe).processes == expected
+        if photographs:  # random resized crops too
+            crops = RECIPES["finetune"]["imagenet"]
+            assert RunOptions("data", gpus=gpus).reading(crops).processes == expected
         assert RunOptions("data", gpus=gpus, reading_threads=3).reading(recipe) == (3, 0)
         assert RunOptions("data", gpus=gpus, reading_processes=0).reading(recipe).processes == 0
 

@@ -69,10 +69,11 @@ def batches_by_processes(split, numbers, shape, transform, workers):
     server = _idle.pop() if _idle else _Server()
     try:
         yield from server.read(request)
-    except BaseException:  # also GeneratorExit: an epoch that is left early
-        server.kill()
-        raise
-    _idle.append(server)
+    finally:
+        if server.idle:
+            _idle.append(server)
+        else:  # an epoch that failed or was left early
+            server.kill()
 
 
 class _Slots:
@@ -97,9 +98,16 @@ class _Slots:
 
 
 class _Server:
-    """The process that forks readers, and what this process shares with it."""
+    """The process that forks readers, and what this process shares with it.
+
+    Attributes
+    ----------
+    idle : bool
+        No epoch is being read, and no reader is left of an earlier one.
+    """
 
     def __init__(self):
+        self.idle = True
         self._file = os.memfd_create("batches")
         tasks, self._tasks = os.pipe()
         self._results, results = os.pipe()
@@ -123,9 +131,22 @@ class _Server:
         size = (AHEAD + 1) * _Slots(None, request).bytes
         os.ftruncate(self._file, max(size, os.fstat(self._file).st_size))
         slots = _Slots(mmap.mmap(self._file, 0), request)
+        self.idle = False
         pickle.dump(request, self._process.stdin)
         self._process.stdin.flush()
+        try:
+            yield from self._batches(slots, counts)
+        except GeneratorExit:  # often after the last batch, beyond which nobody asks
+            if self._unread:
+                raise
+        os.write(self._tasks, _MESSAGE.pack(-1, 0, 0, 0) * request.workers)
+        while -1 not in self._finished(slots):
+            pass  # until all readers have ended
+        self.idle = True
+
+    def _batches(self, slots, counts):
         left = [0] * len(counts)
+        self._unread = len(counts)
         for batch in range(len(counts) + AHEAD):
             if batch < len(counts):
                 step = -(-counts[batch] // min(_MOST_TASKS, counts[batch]))
@@ -142,11 +163,9 @@ class _Server:
                 while left[ready]:
                     for done in self._finished(slots):
                         left[done] -= 1
+                self._unread -= 1
                 data, labels = slots.batch(ready % (AHEAD + 1), counts[ready])
                 yield Batch(data, labels.copy())
-        os.write(self._tasks, _MESSAGE.pack(-1, 0, 0, 0) * request.workers)
-        while -1 not in self._finished(slots):
-            pass  # until all readers have ended
 
     def _finished(self, slots):
         """Wait for results; return the batch of each."""

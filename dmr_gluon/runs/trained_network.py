@@ -46,7 +46,8 @@ def load_run(run, devices=None, epoch=None):
     devices = devices or [mx.cpu()]
     graph = f"{run.model_prefix}-symbol.json"
     # Without the code that built it, the run's own graph is the network.
-    net = build(spec) if is_registered(spec) else load_graph(spec, graph)
+    known = is_registered(spec)
+    net = build(spec) if known else load_graph(spec, graph)
     initialise(net, size, devices)
     read_parameters(net, path, otherwise)
     logged = logged_epoch(run.log, epoch) or {}
@@ -56,7 +57,7 @@ def load_run(run, devices=None, epoch=None):
             f"{path} does not hold the parameters that this run had after epoch {epoch}, as "
             f"{run.log} identifies them: it is another run's, or was changed; {otherwise}"
         )
-    if os.path.exists(graph):
+    if known and os.path.exists(graph):
         _require_same_graph(net, graph, path, size, devices[:1])
     prepare_to_run(net, devices)
     return net

@@ -45,7 +45,7 @@ def make_network(recipe, options, network, weights, begun, classes, devices):
     ----------
     recipe : Recipe
     options : RunOptions
-        Its ``plugin``, ``resume`` and ``seed`` are used.
+        Its ``plugin``, ``run_dir`` and ``seed`` are used.
     network : HybridBlock, callable or None
         As for :func:`dmr_gluon.fit`.
     weights : Weights or None
@@ -67,7 +67,7 @@ def make_network(recipe, options, network, weights, begun, classes, devices):
         If the network, its plugin or the weights cannot be found or do not fit.
     """
     plugin = import_plugin(options.plugin) if options.plugin else None
-    if options.resume:
+    if begun:
         run = RunDirectory(options.run_dir)
         if plugin and not begun.get("plugin"):
             raise DMRError(f"{run.path} was started without a plugin; leave out --plugin")

@@ -137,6 +137,6 @@ estimate : optional
 
         processes, cores = self.reading_processes, usable_cores()
         if processes is None:
-            many = recipe.train_short_side and self.gpus is not None and cores >= _MANY_CORES
+            many = recipe.eval_short_side and self.gpus is not None and cores >= _MANY_CORES
             processes = cores if many and not self.reading_threads else 0
         return Reading(self.reading_threads, processes)
