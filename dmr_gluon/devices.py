@@ -30,6 +30,8 @@ def make_devices(gpus=None, cpus=1):
         If a GPU does not exist, or the arguments do not fit.
     """
     if gpus is None:
+        if cpus < 1:
+            raise DMRError(f"--cpus must be at least 1, not {cpus}")
         return [mx.cpu(i) for i in range(cpus)]
     if cpus != 1:
         raise DMRError("give --gpus or --cpus, not both")

@@ -504,6 +504,7 @@ def test_a_host_file(tmp_path):
 @pytest.mark.parametrize(
     "text, words",
     [
+        ("alpha\nbeta slots=2\n", "line 2: 'slots=2' is not read; write one host a line"),
         ("# none\n", "names no host"),
         ("caf\udce9\n", "cannot be read"),
         (None, "cannot be read"),

@@ -407,6 +407,8 @@ class TestDevices:
 
     def test_cpu_contexts(self):
         assert make_devices(cpus=2) == [mx.cpu(0), mx.cpu(1)]
+        with pytest.raises(DMRError, match="at least 1"):
+            make_devices(cpus=0)
 
     @pytest.mark.parametrize(
         "recipe, options, flag",

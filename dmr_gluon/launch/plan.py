@@ -45,14 +45,20 @@ def read_hosts(path):
     Raises
     ------
     DMRError
-        If the file cannot be read, or names no host.
+        If the file cannot be read, names no host or has a line with more than a host.
     """
     try:
         with open(path, encoding="utf-8") as file:
-            hosts = [line.split("#")[0].strip() for line in file]
+            lines = [line.split("#")[0].split() for line in file]
     except (OSError, UnicodeDecodeError) as error:
         raise DMRError(f"--hosts {path} cannot be read ({error})") from error
-    hosts = list(filter(None, hosts))
+    for number, words in enumerate(lines, 1):
+        if len(words) > 1:
+            raise DMRError(
+                f"{path}, line {number}: {words[1]!r} is not read; write one host a line, twice "
+                f"if it takes twice as many processes"
+            )
+    hosts = [words[0] for words in lines if words]
     if not hosts:
         raise DMRError(f"--hosts {path} names no host; write one a line")
     return hosts
