@@ -191,6 +191,32 @@ def test_packages_that_are_imported_before_stay(monkeypatch):
     assert {name: sys.modules[name] for name in NAMES} == modules
 
 
+OPERATORS = """
+import inspect, sys
+from dmr_gluon.system.lazy_imports import postpone_operators
+if sys.argv[1] == "later":
+    postpone_operators()
+from dmr_gluon.runtime import mx
+print(len(inspect.signature(mx.nd.Convolution).parameters), end=" ")
+x = mx.nd.arange(32).reshape((1, 2, 4, 4))
+print(mx.nd.Convolution(x, mx.nd.ones((1, 2, 3, 3)), kernel=(3, 3), num_filter=1, no_bias=True))
+print(mx.nd.op.Convolution.__name__, len(inspect.signature(mx.nd.Convolution).parameters))
+print(mx.nd.Convolution.__doc__, mx.sym.exp(mx.sym.var("a"), name="b").tojson())
+print(mx.np.sum(mx.np.ones(3)), mx.nd.contrib.quadratic(x, a=1).sum(), mx.nd.uniform(shape=2))
+try:
+    mx.nd.Convolution(x, kernel=(3, 3), wrong=1)
+except mx.base.MXNetError as error:
+    print(str(error).splitlines()[-1])
+"""
+
+
+def test_operators_that_are_made_later_are_the_same(command):
+    now, later = (command("-c", OPERATORS, when) for when in ("now", "later"))
+    assert (now.returncode, later.returncode) == (0, 0), later.stderr
+    (known, now), (unknown, later) = (done.stdout.split(" ", 1) for done in (now, later))
+    assert now == later and int(known) > int(unknown)
+
+
 def test_a_package_that_is_not_installed_is_not_deferred(monkeypatch):
     """MXNet looks for onnx, and does without it."""
     for name in NAMES:

@@ -126,7 +126,7 @@ def _as_block(symbol, spec):
     logits = "logits_output" if spec.ends == "unshared" else "head_fc_output"
     inputs = [mx.sym.var(name, dtype="float64") for name in ("data", "softmax_label")]
     block = mx.gluon.SymbolBlock([symbol, symbol.get_internals()[logits]], inputs)
-    block.initialize()
+    block.initialize(mx.init.Zero())  # every parameter is set before it is used
     return block
 
 

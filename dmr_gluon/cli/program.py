@@ -6,6 +6,7 @@ import sys
 import traceback
 
 from ..errors import DMRError, Stopped
+from ..system.lazy_imports import postpone_operators
 from ..system.signals import open_standard_streams, say, to_nowhere
 
 
@@ -62,6 +63,7 @@ def run(main):
         Called without arguments.
     """
     open_standard_streams()
+    postpone_operators()
     if hasattr(sys.stdout, "reconfigure"):  # a replacement of stdout may lack it
         # Paths may not be UTF-8, and the encoding of a terminal may lack characters.
         sys.stdout.reconfigure(errors="backslashreplace")
