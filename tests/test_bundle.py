@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -130,14 +131,34 @@ def test_a_changed_byte_is_refused_by_the_files_name(copy, name):
     content = bytearray((copy / name).read_bytes())
     content[len(content) // 2] ^= 1
     (copy / name).write_bytes(content)
+    form = "plain" if name in ("bundle.json", "example.png") else re.split("[-.]", name)[0]
     with pytest.raises(DMRError, match=f"{name} is damaged"):
-        load_bundle(copy)
+        load_bundle(copy, "onnx" if form == "model" else form)
+
+
+def test_what_another_form_needs_is_not_read(copy):
+    """It may be hundreds of megabytes; publishing reads all."""
+    (copy / "folded-0000.params").write_bytes(b"")
+    load_bundle(copy)
+    with pytest.raises(DMRError, match="folded-0000.params is damaged"):
+        read_bundle(copy)
+
+
+def test_onnx_is_predicted_without_mxnet(bundle, command):
+    """Its import takes longer than the prediction of an image."""
+    program = (
+        "import sys; from dmr_gluon.cli.main import _main; _main(sys.argv[1:]); "
+        "assert 'mxnet' not in sys.modules"
+    )
+    image = os.path.join(bundle, "example.png")
+    done = command("-c", program, "predict", bundle, image, "--form", "onnx", "--csv")
+    assert (done.returncode, done.stdout.count("example.png")) == (0, 5), done.stderr
 
 
 def test_a_missing_file_is_refused_by_its_name(copy):
     (copy / "int8-symbol.json").unlink()
     with pytest.raises(DMRError, match="int8-symbol.json cannot be read"):
-        load_bundle(copy)
+        load_bundle(copy, "int8")
 
 
 def test_a_form_that_is_not_there(bundle):

@@ -62,6 +62,8 @@ from ..runs.bundles import read_bundle as read_bundle
 from ..standalone.predict_onnx import BUNDLE, BUNDLE_FORMAT
 from ..system.files import digests_of, write_atomically
 
+#: Variants (:mod:`.variants`) that run on CPUs only.
+CPU_ONLY = ("fused", "int8", "onnx")
 #: Replaces bundle.json's own hash while the hash is computed.
 _ZEROS = "0" * 64
 

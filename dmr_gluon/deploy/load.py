@@ -1,24 +1,26 @@
-"""Load a bundle, after verifying its hashes and running its worked example."""
+"""Load a bundle, after verifying the hashes of what is loaded and running its worked example.
+
+MXNet is imported only for the forms that it runs.
+"""
 
 import os
 from dataclasses import replace
 from functools import partial
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 
 from ..data.datasets import RecordDataset
 from ..data.preprocessing import Preparation
 from ..errors import DMRError, last_line
-from ..models.custom import symbol_block
-from ..models.network import load_arrays
 from ..paper.recipes import Recipe
 from ..runs.bundles import are_labels
-from ..runtime import mx
 from ..standalone import predict_onnx
 from ..standalone.logits_worker import in_portions
-from .bundle import problems_as_errors, read_bundle
-from .variants import CPU_ONLY
+from .bundle import CPU_ONLY, problems_as_errors, read_bundle
+
+if TYPE_CHECKING:
+    from ..runtime import mx
 
 
 class Bundle:
@@ -32,7 +34,8 @@ class Bundle:
         Its ``bundle.json``, see :mod:`.bundle`.
     form : str
         The variant: one of ``description["forms"]``.
-    device : mx.Context
+    device : mx.Context or None
+        None: the CPU.
 
     Attributes
     ----------
@@ -43,22 +46,25 @@ class Bundle:
     """
 
     def __init__(
-        self, path: str, description: Dict[str, Any], form: str, device: mx.Context
+        self, path: str, description: Dict[str, Any], form: str, device: "Optional[mx.Context]"
     ) -> None:
         self.path, self.description, self.form = path, description, form
-        self.net, self._device = None, device
+        self.net, self._on_gpu = None, device is not None and device.device_type == "gpu"
         entry = description["forms"][form]
         files = [os.path.join(path, name) for name in entry["files"]]
         if entry["runtime"] == "onnxruntime":
             self._run = predict_onnx.onnx_logits(*files)
         else:
+            from ..runtime import mx
+
             symbol, parameters = files
+            device = device or mx.cpu()
             self.net = _symbol_block(symbol, parameters, device)
             to_array = partial(mx.nd.array, ctx=device)
-            if device.device_type == "cpu":
-                self._run = lambda images: in_portions(self.net, images, to_array)
-            else:
+            if self._on_gpu:
                 self._run = lambda images: self.net(to_array(images)).asnumpy()
+            else:
+                self._run = lambda images: in_portions(self.net, images, to_array)
 
     @property
     def classes(self) -> List[str]:
@@ -115,8 +121,10 @@ class Bundle:
         best = (-shares).argsort(kind="stable")[:top]
         return [(self.classes[i], float(shares[i])) for i in best]
 
-    def classify(self, data: mx.nd.NDArray) -> mx.nd.NDArray:
+    def classify(self, data: "mx.nd.NDArray") -> "mx.nd.NDArray":
         """Map normalised images (n, 3, height, width) to logits, also if the graph normalises."""
+        from ..runtime import mx
+
         images = data.asnumpy()
         if self.description["input"]["values"] == "pixels":
             images = self._preparation().pixels(images)
@@ -155,15 +163,17 @@ class Bundle:
             If the logits differ from those in the bundle.
         """
         # GPUs may compute convolutions with ten bits of precision (TF32).
-        factor = 1 if self._device.device_type == "cpu" else 100
+        factor = 100 if self._on_gpu else 1
         with problems_as_errors():
             predict_onnx.check_example(self.path, self.description, self.form, self.logits, factor)
 
 
 def load_bundle(
-    path: Union[str, "os.PathLike[str]"], form: str = "plain", device: Optional[mx.Context] = None
+    path: Union[str, "os.PathLike[str]"],
+    form: str = "plain",
+    device: "Optional[mx.Context]" = None,
 ) -> Bundle:
-    """Load a bundle after verifying every file's hash, and run its worked example.
+    """Load a bundle after verifying the hashes of the form's files, and run its worked example.
 
     Parameters
     ----------
@@ -185,29 +195,31 @@ def load_bundle(
         other outputs than when it was exported.
     """
     path = os.fspath(path)
-    description = read_bundle(path)
+    description = read_bundle(path, form=form)
     if form not in description["forms"]:
         raise DMRError(
             f"{path} has no form {form!r}; it has {', '.join(description['forms'])} "
             f"(dmr export --forms)"
         )
-    device = device or mx.cpu()
-    if form in CPU_ONLY and device.device_type != "cpu":
+    if form in CPU_ONLY and device is not None and device.device_type != "cpu":
         raise DMRError(f"the form {form} runs on CPUs; load another one, such as folded")
     try:
         with problems_as_errors():
             bundle = Bundle(path, description, form, device)
         bundle.check()
-    except (mx.base.MXNetError, ImportError, AssertionError) as error:
-        # No such GPU, no onnxruntime, or an MXNet without oneDNN's operators.
+    except (RuntimeError, ImportError, AssertionError) as error:
+        # No such GPU (a RuntimeError of MXNet), no onnxruntime, or an MXNet without oneDNN.
         raise DMRError(
-            f"{path}: the form {form} cannot be run on {device} ({last_line(error)}); install what "
-            f"is missing, or choose another form or device"
+            f"{path}: the form {form} cannot be run on {device or 'cpu(0)'} "
+            f"({last_line(error)}); install what is missing, or choose another form or device"
         ) from error
     return bundle
 
 
 def _symbol_block(path, params, device):
+    from ..models.custom import symbol_block
+    from ..models.network import load_arrays
+
     net = symbol_block(path)
     net.collect_params().load_dict(
         load_arrays(params), device, cast_dtype=True, dtype_source="saved"

@@ -4,7 +4,6 @@ import sys
 
 from tqdm import tqdm
 
-from ..devices import make_devices
 from ..errors import DMRError
 from ..standalone import predict_onnx
 from ..system.signals import to_nowhere
@@ -36,7 +35,11 @@ def predict(bundle, options, form, gpu=None):
     DMRError
         If nothing can be predicted.
     """
-    (device,) = make_devices(None if gpu is None else str(gpu))
+    device = None
+    if gpu is not None:
+        from ..devices import make_devices  # imports MXNet, which ONNX does not need
+
+        (device,) = make_devices(str(gpu))
     with problems_as_errors():
         paths = predict_onnx.find_images(options.images)
         network = load_bundle(bundle, form, device)

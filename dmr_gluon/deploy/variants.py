@@ -25,7 +25,6 @@ PLAIN, INT8, ONNX = "plain", "int8", "onnx"
 
 #: In the order in which they are made and listed.
 VARIANTS = ("plain", "bn-folded", "folded", "fused", "int8", "onnx")
-CPU_ONLY = ("fused", INT8, ONNX)
 
 
 def make(name, net, preprocessing=None, calibration=None):

@@ -25,7 +25,7 @@ def problems_as_errors():
         raise DMRError(str(problem)) from None
 
 
-def read_bundle(folder, others=True):
+def read_bundle(folder, others=True, form=None):
     """Read ``bundle.json`` after verifying its hash.
 
     Parameters
@@ -33,6 +33,8 @@ def read_bundle(folder, others=True):
     folder : str
     others : bool
         Verify the hash of every other file too.
+    form : str, optional
+        Verify only what this variant needs, if the bundle has it.
 
     Returns
     -------
@@ -44,7 +46,7 @@ def read_bundle(folder, others=True):
         For a missing or damaged file, by its name.
     """
     with problems_as_errors():
-        content = predict_onnx.read_bundle(folder, others)
+        content = predict_onnx.read_bundle(folder, others, form)
     if any(os.path.dirname(name) for name in content["files"]):  # names to copy, or to remove
         raise DMRError(f"{folder} lists files outside of it; export the run again")
     return content

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 BUNDLE = "bundle.json"
 BUNDLE_FORMAT = 1
@@ -38,10 +39,11 @@ class Problem(Exception):
     """A problem that the user can fix, in one line."""
 
 
-def read_bundle(folder, others=True):
+def read_bundle(folder, others=True, form=None):
     """Read a folder's ``bundle.json`` as a dict, verifying its hash and, by default, all others.
 
-    Raises Problem with the name of the first damaged file.
+    With ``form``, those of its files and of the example only. Raises Problem with the name of the
+    first damaged file.
     """
     path = os.path.join(folder, BUNDLE)
     text = _content(path)
@@ -52,9 +54,12 @@ def read_bundle(folder, others=True):
     content = json.loads(text)
     if content.get("format") != BUNDLE_FORMAT:
         raise Problem(f"{path} was written by another version of dmr-gluon; export the run again")
-    for name, facts in content["files"].items() if others else ():
+    names = content["files"] if others else ()
+    if form and form in content["forms"]:
+        names = [*content["forms"][form]["files"], content["example"]["image"]]
+    for name in names:
         path = os.path.join(folder, name)
-        if hashlib.sha256(_content(path)).hexdigest() != facts["sha256"]:
+        if hashlib.sha256(_content(path)).hexdigest() != content["files"][name]["sha256"]:
             raise Problem(f"{path} {_DAMAGED}")
     return content
 
@@ -224,18 +229,25 @@ def predictions(paths, about, logits, options):
 
     ``logits`` maps a batch to (n, classes).
     """
-    batch_size = options.batch_size
-    for start in range(0, len(paths), batch_size):
-        images, faults, some = {}, {}, paths[start : start + batch_size]
-        for path in some:
-            try:
-                image = read_image(path, not options.ignore_orientation)
-                images[path] = squared(image, about)
-            except Problem as problem:
-                faults[path] = str(problem)
-        if images:
-            images = dict(zip(images, probabilities(list(images.values()), about, logits)))
-        yield from ((path, images.get(path), faults.get(path)) for path in some)
+
+    def read(path):
+        try:
+            return squared(read_image(path, not options.ignore_orientation), about), None
+        except Problem as problem:
+            return None, str(problem)
+
+    size = options.batch_size
+    batches = [paths[start : start + size] for start in range(0, len(paths), size)]
+    # Threads read the next batch meanwhile, as OpenCV does not hold Python's lock.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        reading = [pool.submit(read, path) for path in batches[0]] if batches else []
+        for batch, following in zip(batches, [*batches[1:], []]):
+            found = [one.result() for one in reading]
+            reading = [pool.submit(read, path) for path in following]
+            images = [image for image, fault in found if not fault]
+            shares = iter(probabilities(images, about, logits) if images else ())
+            for path, (_, fault) in zip(batch, found):
+                yield path, None if fault else next(shares), fault
 
 
 def write(results, classes, options, report):
@@ -332,7 +344,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _main():
     folder = os.path.dirname(os.path.abspath(__file__))
-    description = read_bundle(folder)
+    description = read_bundle(folder, form="onnx")
     parser = _Parser(description="Predict with the network of this folder.", allow_abbrev=False)
     add_arguments(parser)
     options = parser.parse_args()
