@@ -7,6 +7,7 @@ import sys
 from .errors import DMRError
 from .runtime import mx
 from .system.cuda import NEWEST, OLDEST, dotted, find_gpus, have_tf32, parse_gpus
+from .system.machine import warn_of_shared_cores
 
 
 def make_devices(gpus=None, cpus=1):
@@ -104,7 +105,7 @@ def training_devices(recipe, options):
     DMRError
         If the devices do not exist, or lack what the recipe or the options need.
     """
-    devices = make_devices(options.gpus, options.cpus)
+    devices = make_devices(options.gpus, options.contexts(recipe))
     if devices[0].device_type == "cpu":
         needs_gpus = {
             # MXNet has no float16 convolutions for CPUs, and its SyncBatchNorm deadlocks now and
@@ -116,6 +117,7 @@ def training_devices(recipe, options):
         for flag, given in needs_gpus.items():
             if given:
                 raise DMRError(f"{flag} is for GPUs; leave it out, or choose GPUs with --gpus")
+        warn_of_shared_cores(len(devices))
     if recipe.sync_bn and len(devices) == 1:
         raise DMRError("--sync-bn is for several devices; leave it out, or choose more with --gpus")
     if recipe.sync_bn and recipe.dtype == "float16":

@@ -14,6 +14,7 @@ from dmr_gluon.cli import main as cli
 from dmr_gluon.datasets.registry import DATASETS
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runtime import mx
+from dmr_gluon.training import evaluate as evaluation
 from dmr_gluon.training.evaluate import Evaluation
 
 NO_GPUS = pytest.mark.skipif(mx.context.num_gpus() > 0, reason="this machine has GPUs")
@@ -268,6 +269,27 @@ def test_eval_shows_a_top5_error_where_there_are_more_classes(
         monkeypatch.setattr(f"dmr_gluon.{name}", lambda *_, value=value, **options: value)
     done = printed(capsys, "eval", short_run)
     assert done == f"test error 40.00% (4 of 10 images), {shown}loss 1.2500\n"
+
+
+@pytest.mark.parametrize(
+    "cores, flags, expected", [(8, [], 1), (24, [], 3), (24, ["--cpus", "2"], 2)]
+)
+def test_eval_divides_a_runs_images_over_contexts(
+    short_run, capsys, monkeypatch, cores, flags, expected
+):
+    used, whole = [], printed(capsys, "eval", short_run)
+    monkeypatch.setattr("dmr_gluon.cli.evaluation.usable_cores", lambda: cores)
+    for name in ("OMP_NUM_THREADS", "MXNET_CPU_TEMP_COPY"):  # what is set is kept
+        monkeypatch.setenv(name, "1")
+    evaluate = evaluation.evaluate
+
+    def noted(net, prepared, recipe, devices, *rest, **options):
+        used.extend(devices)
+        return evaluate(net, prepared, recipe, devices, *rest, **options)
+
+    monkeypatch.setattr(evaluation, "evaluate", noted)
+    assert printed(capsys, "eval", short_run, *flags) == whole
+    assert used == [mx.cpu(i) for i in range(expected)]
 
 
 def test_eval_says_in_one_line_that_memory_was_short(short_run, monkeypatch):

@@ -410,6 +410,37 @@ class TestDevices:
         with pytest.raises(DMRError, match="at least 1"):
             make_devices(cpus=0)
 
+    @pytest.mark.parametrize("threads, warned", [("1", False), ("2", True)])
+    def test_contexts_that_share_cores_are_told(self, monkeypatch, capfd, threads, warned):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        monkeypatch.setattr("dmr_gluon.system.machine.usable_cores", lambda: 2)
+        training_devices(CIFAR, RunOptions(data_dir="x", cpus=2))
+        assert ("share_cores(2) before anything imports MXNet" in capfd.readouterr().err) == warned
+
+    @pytest.mark.parametrize(
+        "cores, batch, accumulate, workers, expected",
+        [
+            (1, 64, 1, 1, 1),  # no more contexts than cores
+            (64, 64, 1, 1, 2),  # as on the paper's two GPUs
+            (64, 256, 1, 1, 8),  # and on its eight
+            (6, 256, 1, 1, 4),  # equal parts
+            (64, 256, 2, 2, 2),  # of what a worker computes at a time
+            (64, 16, 1, 1, 1),
+        ],
+    )
+    def test_automatic_contexts_have_the_papers_32_images(
+        self, monkeypatch, cores, batch, accumulate, workers, expected
+    ):
+        monkeypatch.setattr("dmr_gluon.training.options.usable_cores", lambda: cores)
+        if workers > 1:
+            monkeypatch.setenv("DMLC_ROLE", "worker")
+            monkeypatch.setenv("DMLC_NUM_WORKER", str(workers))
+        recipe = replace(CIFAR, batch_size=batch, accumulate=accumulate)
+        options = RunOptions(data_dir="x", cpus="auto")
+        assert options.contexts(recipe) == expected
+        assert training_devices(recipe, options) == [mx.cpu(i) for i in range(expected)]
+        assert RunOptions(data_dir="x", cpus=3).contexts(recipe) == 3
+
     @pytest.mark.parametrize(
         "recipe, options, flag",
         [

@@ -3,7 +3,12 @@
 import os
 
 from ..errors import DMRError, last_line
+from ..system.machine import share_cores, usable_cores
+from ..system.settings import number
 from .program import add_epoch, add_plugin
+
+#: Of inference. More threads in one context gain little (docs/performance.md, "Many cores").
+CORES_PER_CONTEXT = 8
 
 
 def add_commands(commands):
@@ -18,6 +23,8 @@ def add_commands(commands):
     add_plugin(parser)
     parser.add_argument("--form", default="plain", help="form of the bundle (default: plain)")
     parser.add_argument("--gpus", help="GPUs to use: 0, 0-7 or 0,2,4-6 (default: the CPU)")
+    cpus = "CPU contexts that share a run's images (default: one per eight cores)"
+    parser.add_argument("--cpus", type=number(int, 1), metavar="N", help=cpus)
     out = parser.add_argument_group("errors")
     out.add_argument("--per-class", action="store_true", help="list the errors of each class")
     confusion = "draw the confusion matrix (.png, .svg, .pdf), and write it as .csv beside it"
@@ -45,12 +52,16 @@ def _evaluate_run(options):
     config = run.config()  # refuses what is not a run, before MXNet is loaded
     recipe = Recipe.from_json(config["recipe"])
 
+    usual = max(1, usable_cores() // CORES_PER_CONTEXT) if options.gpus is None else 1
+    contexts = options.cpus or usual
+    share_cores(contexts)  # before MXNet is imported
+
     from ..data.datasets import open_as_trained
     from ..devices import make_devices
     from ..runs.trained_network import load_run
     from ..training.evaluate import check_with_log
 
-    devices = make_devices(options.gpus)
+    devices = make_devices(options.gpus, contexts)
     prepared = open_as_trained(config["dataset"], options.data_dir)
     epoch = run.model_epoch(options.epoch)  # read once: training may go on
     result = _evaluate(lambda: load_run(run, devices, epoch), prepared, recipe, devices, options)
@@ -64,6 +75,8 @@ def _evaluate_run(options):
 def _evaluate_bundle(options):
     if options.epoch is not None:
         raise DMRError("--epoch is for runs; a bundle has one epoch's network; leave it out")
+    if options.cpus:
+        raise DMRError("--cpus is for runs; a bundle computes on all cores at once; leave it out")
     if options.data_dir is None:
         raise DMRError("a bundle does not name its data; add --data-dir")
 
@@ -85,6 +98,7 @@ def _evaluate(load, prepared, recipe, devices, options):
     from ..data.check import check_quickly
     from ..runtime import mx
     from ..training.evaluate import evaluate
+    from ..training.options import reading_for
 
     check_quickly(prepared)
     found = None
@@ -92,7 +106,10 @@ def _evaluate(load, prepared, recipe, devices, options):
         found = Predictions(prepared, options.split)
     try:
         each = found and found.add
-        result = evaluate(load(), prepared, recipe, devices, options.split, each=each)
+        reading = reading_for(recipe, options.gpus)
+        result = evaluate(
+            load(), prepared, recipe, devices, options.split, reading=reading, each=each
+        )
     except mx.base.MXNetError as error:
         raise DMRError(
             f"MXNet stopped: {last_line(error)}; if memory was short, use more GPUs (--gpus), or "

@@ -62,7 +62,7 @@ def parse_training_flags(description, recipe, dataset, others=None, arguments=No
     flags = parse(description, recipe, dataset, arguments)
     recipe, options = resolve(flags, recipe, dataset, others or {})
     # All of this has to be set before MXNet is imported, which a plugin does.
-    share_cores(options.cpus)
+    share_cores(options.contexts(recipe))
     if recipe.sync_bn:
         # SyncBatchNorm blocks an engine thread of its GPU until all GPUs arrive; a GPU has two, and
         # the BNs of parallel branches could take them in pairs that wait for each other.
@@ -204,23 +204,26 @@ def _add_flag(group, owner, item, default):
         common["choices"] = item.metadata["choices"]
     else:
         common["metavar"] = item.name.upper()
-    group.add_argument(flag, type=_reader(kind), **common)
+    group.add_argument(flag, type=_reader(kind, item.metadata.get("word")), **common)
 
 
-def _reader(kind):
-    """Return a function from text to a field's type."""
+def _reader(kind, word=None):
+    """Return a function from text to a field's type, or to a word that the field allows."""
     arguments = typing.get_args(kind)
     optional = type(None) in arguments
-    if optional:
+    if optional or word:
         kind = next(argument for argument in arguments if argument is not type(None))
     element = typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else None
 
     def read(text):
         if optional and text == "none":
             return None
+        if text == word:
+            return text
         if element:
             return tuple(element(part) for part in text.split(",") if part)
         return kind(text)
 
-    read.__name__ = f"{element.__name__} list" if element else kind.__name__
+    name = f"{element.__name__} list" if element else kind.__name__
+    read.__name__ = f"{name} or {word}" if word else name
     return read

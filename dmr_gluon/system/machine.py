@@ -5,6 +5,7 @@ import fcntl
 import os
 import platform
 import re
+import sys
 import time
 
 from ..errors import DMRError
@@ -67,9 +68,35 @@ def share_cores(contexts):
         Number of CPU contexts.
     """
     check_threads()
-    if contexts > 1:
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // contexts)))
-        os.environ.setdefault("MXNET_CPU_TEMP_COPY", str(min(9999, _WORKSPACES * contexts)))
+    for name, value in cpu_environment(contexts).items() if contexts > 1 else ():
+        os.environ.setdefault(name, value)
+
+
+def cpu_environment(contexts):
+    """Return the variables with which so many CPU contexts share the cores, by name."""
+    return {
+        "OMP_NUM_THREADS": str(max(1, usable_cores() // contexts)),
+        "MXNET_CPU_TEMP_COPY": str(min(9999, _WORKSPACES * contexts)),
+    }
+
+
+def warn_of_shared_cores(contexts):
+    """Warn of CPU contexts with more threads than cores, which are several times slower.
+
+    Parameters
+    ----------
+    contexts : int
+        Number of CPU contexts; MXNet has been imported.
+    """
+    threads, cores = int(os.environ.get("OMP_NUM_THREADS") or 1), usable_cores()
+    if contexts > 1 and threads > 1 and contexts * threads > cores:
+        print(
+            f"warning: {contexts} CPU contexts of {threads} threads each share {cores} cores and "
+            f"slow each other down; in a program of your own, call "
+            f"dmr_gluon.system.machine.share_cores({contexts}) before anything imports MXNet",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def processor():

@@ -27,7 +27,8 @@ def setting(text: str, source: str = "", default: Any = MISSING, **limits: Any) 
         Without a default, the field is required.
     **limits
         ``above``, ``least`` and ``most`` limit a number, ``choices`` a word. ``unsaid``: the paper
-        leaves the value open, so the authors' value is not a deviation.
+        leaves the value open, so the authors' value is not a deviation. ``word``: allowed in place
+        of a number.
 
     Returns
     -------
@@ -56,7 +57,7 @@ def check_settings(instance):
 
 
 def _check(item, value):
-    if value is None:
+    if value is None or value == item.metadata.get("word", ()):
         return
     choices = item.metadata.get("choices")
     if choices and value not in choices:

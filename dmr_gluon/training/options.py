@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Cores from which processes read more photographs than threads, which share Python's lock.
 _MANY_CORES = 6
+#: Of the paper (section 4): batches of 64 on two GPUs, of 256 on eight.
+IMAGES_PER_DEVICE = 32
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,12 @@ estimate : optional
         "GPUs to train on: 0, 0-7 or 0,2,4-6; default: the CPU, or the devices of a resumed run",
         default=None,
     )
-    cpus: int = setting(
-        "CPU contexts, which divide batch and cores as GPUs would", default=1, least=1
+    cpus: Union[int, str] = setting(
+        "CPU contexts, which divide batch and cores as GPUs would; auto: one per core, but with at "
+        "least the 32 images each that the paper's GPUs had",
+        default=1,
+        least=1,
+        word="auto",
     )
     kv_store: str = setting(
         "how gradients are summed: device, local or nccl over the devices of this process; "
@@ -122,6 +128,28 @@ estimate : optional
         if self.gpus is not None:
             parse_gpus(self.gpus)
 
+    def contexts(self, recipe: Recipe) -> int:
+        """Return the number of CPU contexts to train a recipe on.
+
+        With ``auto``, BN's statistics are those of the paper's devices, over 32 images or more:
+        what a machine with many cores gains by more contexts would change the result.
+
+        Parameters
+        ----------
+        recipe : Recipe
+
+        Returns
+        -------
+        int
+        """
+        if self.cpus != "auto":
+            return int(self.cpus)
+        worker = os.environ.get("DMLC_ROLE") == "worker"
+        workers = int(os.environ.get("DMLC_NUM_WORKER") or 1) if worker else 1
+        images = recipe.batch_size // (recipe.accumulate * workers)
+        most = max(1, min(usable_cores(), images // IMAGES_PER_DEVICE))
+        return max(n for n in range(1, most + 1) if images % n == 0)
+
     def reading(self, recipe: Recipe) -> "Reading":
         """Return who reads a recipe's images.
 
@@ -133,10 +161,32 @@ estimate : optional
         -------
         Reading
         """
-        from ..data.reader import Reading  # loads OpenCV, which flags do not need
+        return reading_for(recipe, self.gpus, self.reading_threads, self.reading_processes)
 
-        processes, cores = self.reading_processes, usable_cores()
-        if processes is None:
-            many = recipe.eval_short_side and self.gpus is not None and cores >= _MANY_CORES
-            processes = cores if many and not self.reading_threads else 0
-        return Reading(self.reading_threads, processes)
+
+def reading_for(
+    recipe: Recipe,
+    gpus: Optional[str],
+    threads: Optional[int] = None,
+    processes: Optional[int] = None,
+) -> "Reading":
+    """Return who reads a recipe's images for devices; the numbers are by default chosen.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    gpus : str or None
+        None: the CPU.
+    threads, processes : int, optional
+
+    Returns
+    -------
+    Reading
+    """
+    from ..data.reader import Reading  # loads OpenCV, which flags do not need
+
+    cores = usable_cores()
+    if processes is None:
+        many = recipe.eval_short_side and gpus is not None and cores >= _MANY_CORES
+        processes = cores if many and not threads else 0
+    return Reading(threads, processes)

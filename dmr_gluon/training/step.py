@@ -222,11 +222,11 @@ class HostBuffers:
         # Pinning creates a CUDA context. Other GPUs than these may belong to somebody else.
         gpu = devices[0].device_type == "gpu"
         self._context = mx.cpu_pinned(devices[0].device_id) if gpu else mx.cpu()
-        self._rings = {}
+        self._reuse, self._rings = gpu, {}
 
     def hold(self, data):
         """Return a batch as a float32 NDArray (n, ...) in host memory."""
-        if self._context.device_type == "cpu":
+        if not self._reuse:
             return mx.nd.array(data, ctx=self._context)
         shape = np.shape(data)
         if shape not in self._rings:

@@ -27,6 +27,8 @@ from .state import NotFinite, TrainingState
 
 #: Share of the time spent waiting for data from which a run says what would help.
 _WAITING = 0.2
+#: Seconds of waiting below which it says nothing.
+_LONG = 60
 #: Rollbacks after which a run gives up.
 _MOST_ROLLBACKS = 3
 
@@ -266,7 +268,7 @@ class Training(StepsOfEpoch):
             f"time: {shares}\n"
             f"{picture}"
         )
-        if seconds["data"] > _WAITING * whole:
+        if seconds["data"] > max(_LONG, _WAITING * whole):
             say(
                 "note: the devices waited for images; more cores, --reading-processes, or images "
                 "prepared smaller make reading faster (docs/performance.md, Reading data)"
