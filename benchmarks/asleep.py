@@ -1,9 +1,11 @@
-"""Stand-in for decoding and scaling, importable by the processes that read."""
+"""Stand-ins for decoding and scaling, importable by the processes that read."""
 
 import time
 
 import cv2
 import numpy as np
+
+from dmr_gluon.data.transforms import Normalise
 
 
 class Asleep:
@@ -20,7 +22,7 @@ class Asleep:
 
     def __init__(self, transform, seconds, size):
         self.transform, self.seconds = transform, seconds
-        self.photograph = np.random.RandomState(0).randint(0, 256, (size, size, 3), np.uint8)
+        self.photograph = photograph(size)
 
     def __call__(self, images, batch, rows, out):
         rest = self.transform
@@ -30,3 +32,20 @@ class Asleep:
             if mirror < 0.5:
                 seen = cv2.flip(seen, 1)
             rest._normalise(seen, target, rest.mean - rest.noise[place].reshape(3, 1, 1))
+
+
+class Evaluation(Normalise):
+    """The same for an evaluation, of which only normalising is left."""
+
+    def __init__(self, prepared, seconds, size):
+        super().__init__(prepared)
+        self.seconds, self.photograph = seconds, photograph(size)
+
+    def __call__(self, images, batch, rows, out):
+        for target in out:
+            time.sleep(self.seconds)
+            self._normalise(self.photograph, target)
+
+
+def photograph(size):
+    return np.random.RandomState(0).randint(0, 256, (size, size, 3), np.uint8)

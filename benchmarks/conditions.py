@@ -123,6 +123,8 @@ def _products(device, mx):
 
 def random_bundle(name, folder, options):
     """Export a network with random weights to ``folder/NAME``, and return that folder."""
+    import numpy as np
+
     from dmr_gluon.data.preprocessing import MadeImages, Preparation
     from dmr_gluon.deploy.bundle_writer import write_bundle
     from dmr_gluon.models.complexity import image_size
@@ -138,6 +140,8 @@ def random_bundle(name, folder, options):
     facts = PUBLISHED["cifar10" if size == 32 else "imagenet"]
     preparation = Preparation(size, facts.mean, facts.std)
     images = MadeImages(preparation, options.check_images)
+    # Random weights have no training images; INT8 may lose what it likes.
+    images.calibration = lambda count: np.concatenate([data for data, _ in images.batches()])
     # Training passes give BN its running statistics; in small portions, because of their memory.
     for data, _ in itertools.islice(images.batches(), 8):
         for begin in range(0, len(data), 4):

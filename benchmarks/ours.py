@@ -15,6 +15,7 @@ import time
 from answering import BEGAN, batch_of, redirected, serve, weights_from
 
 from dmr_gluon.cli.program import Parser, run
+from dmr_gluon.system.machine import share_cores
 from dmr_gluon.system.worker_process import Process
 
 #: So small that random labels make nothing overflow.
@@ -30,7 +31,7 @@ def make_run(kind, name, devices, change=None, weights=None):
         ``train`` or ``infer``.
     name : str
     devices : list of Context
-        All train; the first one runs inference.
+        They divide each batch.
     change : function, optional
         Called with the network before it runs.
     weights : dict of array, optional
@@ -58,12 +59,24 @@ def make_run(kind, name, devices, change=None, weights=None):
     if change:
         change(net)
     if kind == "infer":
-        return net, lambda images, labels=None: net(mx.nd.array(images, devices[0])).asnumpy()
+        return net, lambda images, labels=None: infer(net, devices, images)
     recipe = CIFAR if net.spec.stem == "cifar" else IMAGENET
     step = TrainingStep(net, make_optimizer(recipe), devices)
     return net, lambda images, labels: sum(
         loss.asscalar() for loss, _ in step(images, labels, lr=LEARNING_RATE)
     )
+
+
+def infer(net, devices, images):
+    """Return the logits of a batch that the devices divide."""
+    import numpy as np
+
+    from dmr_gluon.runtime import mx
+
+    if len(devices) == 1:
+        return net(mx.nd.array(images, devices[0])).asnumpy()
+    parts = mx.gluon.utils.split_and_load(mx.nd.array(images), devices, even_split=False)
+    return np.concatenate([logits.asnumpy() for logits in [net(part) for part in parts]])
 
 
 def load(net, weights):
@@ -122,10 +135,10 @@ def measured_forms(forms, options, start):
     return found
 
 
-def start(kind, name, sizes, gpu=None, environment=None):
+def start(kind, name, sizes, gpu=None, environment=None, contexts=1):
     """Start this program; return a Process."""
     command = [sys.executable, os.path.abspath(__file__), kind, name, "--batch", *map(str, sizes)]
-    command += ["--gpu", gpu] if gpu is not None else []
+    command += ["--gpu", gpu] if gpu is not None else ["--cpus", str(contexts)]
     return Process(f"{name} ({kind})", command, {BEGAN: repr(time.time()), **(environment or {})})
 
 
@@ -135,15 +148,18 @@ def main():
     parser.add_argument("network", help="a name, such as cifar_dmrnet56_k3")
     parser.add_argument("--batch", type=int, nargs="+", required=True)
     parser.add_argument("--gpu", metavar="N", help="default: the CPU")
+    parser.add_argument("--cpus", type=int, default=1, metavar="N", help="contexts to train on (1)")
     parser.add_argument("--weights", metavar="FILE.npz", help="parameters by name")
     answers = redirected()
     options = parser.parse_args()
+
+    share_cores(options.cpus)
 
     from dmr_gluon.devices import make_devices
     from dmr_gluon.runtime import mx
 
     weights = weights_from(options.weights) if options.weights else None
-    devices = make_devices(options.gpu)
+    devices = make_devices(options.gpu, options.cpus)
     net, run_once = make_run(options.kind, options.network, devices, weights=weights)
 
     def step(images, labels):
