@@ -115,8 +115,8 @@ class Here:
 class Asleep(Here):
     """Eight devices whose network takes no time, and many readers who only sleep.
 
-    As for GPUs, a batch is copied once, into host memory that is reused; what copies it on from
-    there is no core.
+    As for GPUs, a batch is copied once, into host memory that is reused; copying it on from there
+    takes no time of a core.
     """
 
     def __init__(self, options, folder):

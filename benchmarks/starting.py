@@ -25,8 +25,10 @@ from dmr_gluon.runs.directory import RunDirectory
 from dmr_gluon.system.settings import number
 from dmr_gluon.system.text_tables import markdown_table
 
-_AS_PROGRAMS = "import dmr_gluon.system.lazy_imports as lazy; lazy.postpone_operators(); " + (
-    "from dmr_gluon.runtime import mx"
+#: Older versions do nothing before the import.
+_AS_PROGRAMS = (
+    "import dmr_gluon.system.lazy_imports as lazy; "
+    "getattr(lazy, 'postpone_operators', lambda: None)(); from dmr_gluon.runtime import mx"
 )
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -40,7 +42,11 @@ def main():
     parser.add_argument("--only", nargs="+", metavar="WORD", help="programs with such a word")
     options = parser.parse_args()
     print_conditions()
-    trees = {"now": REPOSITORY, **({"before": options.before} if options.before else {})}
+    trees = {"now": REPOSITORY}
+    if options.before:
+        trees["before"] = Path(options.before).resolve()
+        if not (trees["before"] / "dmr_gluon").is_dir():
+            parser.error(f"{options.before} is no checkout of this project")
     every = programs(os.path.abspath(options.run), os.path.abspath(options.bundle))
     chosen = {
         name: arguments

@@ -14,6 +14,7 @@ from dmr_gluon.cli import main as cli
 from dmr_gluon.datasets.registry import DATASETS
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runtime import mx
+from dmr_gluon.system.machine import usable_cores
 from dmr_gluon.training import evaluate as evaluation
 from dmr_gluon.training.evaluate import Evaluation
 
@@ -290,6 +291,16 @@ def test_eval_divides_a_runs_images_over_contexts(
     monkeypatch.setattr(evaluation, "evaluate", noted)
     assert printed(capsys, "eval", short_run, *flags) == whole
     assert used == [mx.cpu(i) for i in range(expected)]
+
+
+def test_eval_shares_the_cores_before_a_plugin_imports_mxnet(short_run, command, tmp_path):
+    plugin = tmp_path / "mine.py"
+    names = "OMP_NUM_THREADS", "MXNET_CPU_TEMP_COPY"
+    show = f"print(*(os.environ[name] for name in {names}))"
+    plugin.write_text(f"import os\nfrom dmr_gluon.runtime import mx\n{show}\n")
+    arguments = ("-m", "dmr_gluon.cli.main", "eval", short_run, "--cpus", "2", "--plugin", plugin)
+    done = command(*arguments, **dict.fromkeys(names, ""))
+    assert done.stdout.startswith(f"{max(1, usable_cores() // 2)} 32\n"), done.stderr
 
 
 def test_eval_says_in_one_line_that_memory_was_short(short_run, monkeypatch):

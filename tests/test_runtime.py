@@ -192,10 +192,11 @@ def test_packages_that_are_imported_before_stay(monkeypatch):
 
 
 OPERATORS = """
-import inspect, sys
+import inspect, pickle, sys
 from dmr_gluon.system.lazy_imports import postpone_operators
 if sys.argv[1] == "later":
     postpone_operators()
+    postpone_operators()  # a second program in the same process
 from dmr_gluon.runtime import mx
 print(len(inspect.signature(mx.nd.Convolution).parameters), end=" ")
 x = mx.nd.arange(32).reshape((1, 2, 4, 4))
@@ -207,6 +208,11 @@ try:
     mx.nd.Convolution(x, kernel=(3, 3), wrong=1)
 except mx.base.MXNetError as error:
     print(str(error).splitlines()[-1])
+try:
+    mx.nd.tanh(*range(99))
+except TypeError as error:
+    print(error, repr(mx.nd.sin)[:20], pickle.dumps(mx.nd.contrib.index_copy))
+print(mx.nd.Convolution.__code__.co_name)
 """
 
 

@@ -1,5 +1,6 @@
 """predict_onnx.py, the program in a bundle, on its own."""
 
+import argparse
 import importlib.util
 import json
 import os
@@ -7,8 +8,10 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 
 import cv2
+import numpy as np
 import pytest
 from wrong_images import photograph, write_wrong_images
 
@@ -198,6 +201,26 @@ def flips(bundle, count):
         finally:  # or a test that fails leaves a damaged bundle to the others
             with open(path, "wb") as file:
                 file.write(content)
+
+
+def test_who_reads_no_further_does_not_wait_for_the_next_batch(bundle, tmp_path, monkeypatch):
+    from dmr_gluon.standalone import predict_onnx as script
+
+    read, begun = script.read_image, []
+
+    def slow(path, upright):
+        begun.append(path)
+        time.sleep(0.05)
+        return read(path, upright)
+
+    monkeypatch.setattr(script, "read_image", slow)
+    about = read_bundle(bundle)["input"]
+    options = argparse.Namespace(batch_size=50, ignore_orientation=False)
+    paths = [os.path.join(bundle, "example.png")] * 150
+    found = script.predictions(paths, about, lambda images: np.zeros((len(images), 10)), options)
+    assert next(found)[2] is None
+    found.close()
+    assert len(begun) < 50 + 30  # of the second batch, those that had begun
 
 
 def load(bundle, name):

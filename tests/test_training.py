@@ -423,7 +423,9 @@ class TestDevices:
             (1, 64, 1, 1, 1),  # no more contexts than cores
             (64, 64, 1, 1, 2),  # as on the paper's two GPUs
             (64, 256, 1, 1, 8),  # and on its eight
-            (6, 256, 1, 1, 4),  # equal parts
+            (6, 256, 1, 1, 2),  # equal parts, and three cores each
+            (3, 64, 1, 1, 1),  # with two, a core would be idle
+            (12, 256, 1, 1, 4),
             (64, 256, 2, 2, 2),  # of what a worker computes at a time
             (64, 16, 1, 1, 1),
         ],
@@ -440,6 +442,15 @@ class TestDevices:
         assert options.contexts(recipe) == expected
         assert training_devices(recipe, options) == [mx.cpu(i) for i in range(expected)]
         assert RunOptions(data_dir="x", cpus=3).contexts(recipe) == 3
+
+    @pytest.mark.parametrize("cpus", ["2", "Auto", 1.5])
+    def test_no_other_words_or_fractions_of_contexts(self, cpus):
+        with pytest.raises(DMRError, match="cpus must be a whole number or 'auto', not "):
+            RunOptions(data_dir="x", cpus=cpus)
+
+    def test_gpus_and_automatic_contexts_exclude_each_other(self):
+        with pytest.raises(DMRError, match="not both"):
+            RunOptions(data_dir="x", cpus="auto", gpus="0")
 
     @pytest.mark.parametrize(
         "recipe, options, flag",

@@ -1,20 +1,24 @@
 """The subcommand ``dmr eval``: evaluate a run or a bundle, and look at its errors."""
 
 import os
+from dataclasses import replace
 
 from ..errors import DMRError, last_line
-from ..system.machine import share_cores, usable_cores
+from ..system.machine import share_cores, usable_cores, warn_of_shared_cores
 from ..system.settings import number
 from .program import add_epoch, add_plugin
 
 #: Of inference. More threads in one context gain little (docs/performance.md, "Many cores").
 CORES_PER_CONTEXT = 8
+#: Of each batch at least; with fewer images, a context spends its time between operators.
+IMAGES_PER_CONTEXT = 64
 
 
 def add_commands(commands):
     """Add eval to the parser of ``dmr``."""
     text = "evaluate the network of a run or a bundle, and look at its errors"
     parser = commands.add_parser("eval", function=_eval, help=text)
+    parser.set_defaults(prepare=_share_cores)
     parser.add_argument("run", metavar="RUN", help="folder of a run or a bundle")
     parser.add_argument("--data-dir", help="folder of the prepared set (default: that of the run)")
     splits = "test (default), train, or validation (SVHN only)"
@@ -33,10 +37,21 @@ def add_commands(commands):
     out.add_argument("--wrong", metavar="DIR", help=wrong)
 
 
-def _eval(options):
+def _share_cores(options):
+    """Choose the number of CPU contexts, and let them share the cores."""
+    if not _is_bundle(options) and options.gpus is None:
+        options.cpus = options.cpus or max(1, usable_cores() // CORES_PER_CONTEXT)
+        share_cores(options.cpus)
+
+
+def _is_bundle(options):
     from ..deploy.bundle import BUNDLE
 
-    if os.path.isfile(os.path.join(options.run, BUNDLE)):
+    return os.path.isfile(os.path.join(options.run, BUNDLE))
+
+
+def _eval(options):
+    if _is_bundle(options):
         _evaluate_bundle(options)
     else:
         _evaluate_run(options)
@@ -52,16 +67,16 @@ def _evaluate_run(options):
     config = run.config()  # refuses what is not a run, before MXNet is loaded
     recipe = Recipe.from_json(config["recipe"])
 
-    usual = max(1, usable_cores() // CORES_PER_CONTEXT) if options.gpus is None else 1
-    contexts = options.cpus or usual
-    share_cores(contexts)  # before MXNet is imported
-
     from ..data.datasets import open_as_trained
     from ..devices import make_devices
     from ..runs.trained_network import load_run
     from ..training.evaluate import check_with_log
 
-    devices = make_devices(options.gpus, contexts)
+    devices = make_devices(options.gpus, options.cpus or 1)
+    if options.gpus is None:
+        warn_of_shared_cores(len(devices))
+        batch = max(recipe.batch_size, IMAGES_PER_CONTEXT * len(devices))
+        recipe = replace(recipe, batch_size=batch)
     prepared = open_as_trained(config["dataset"], options.data_dir)
     epoch = run.model_epoch(options.epoch)  # read once: training may go on
     result = _evaluate(lambda: load_run(run, devices, epoch), prepared, recipe, devices, options)

@@ -13,6 +13,8 @@ def main():
 
 def _main(arguments=None):
     options = parse(arguments)
+    if hasattr(options, "prepare"):
+        options.prepare(options)  # before MXNet is imported, which a plugin may do
     if getattr(options, "plugin", None):
         from ..runs.plugins import import_plugin
 

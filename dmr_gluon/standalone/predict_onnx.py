@@ -239,15 +239,26 @@ def predictions(paths, about, logits, options):
     size = options.batch_size
     batches = [paths[start : start + size] for start in range(0, len(paths), size)]
     # Threads read the next batch meanwhile, as OpenCV does not hold Python's lock.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        reading = [pool.submit(read, path) for path in batches[0]] if batches else []
-        for batch, following in zip(batches, [*batches[1:], []]):
-            found = [one.result() for one in reading]
-            reading = [pool.submit(read, path) for path in following]
-            images = [image for image, fault in found if not fault]
-            shares = iter(probabilities(images, about, logits) if images else ())
-            for path, (_, fault) in zip(batch, found):
-                yield path, None if fault else next(shares), fault
+    with ThreadPoolExecutor(_readers()) as pool:
+        reading = []
+        try:
+            reading += [pool.submit(read, path) for path in paths[:size]]
+            for batch, following in zip(batches, [*batches[1:], []]):
+                found = [reading.pop(0).result() for _ in batch]
+                reading += [pool.submit(read, path) for path in following]
+                images = [image for image, fault in found if not fault]
+                shares = iter(probabilities(images, about, logits) if images else ())
+                for path, (_, fault) in zip(batch, found):
+                    yield path, None if fault else next(shares), fault
+        finally:  # Ctrl-C, or nobody reads on: the pool waits for what has begun only
+            for one in reading:
+                one.cancel()
+
+
+def _readers():
+    """Return how many threads read images; each holds a whole photograph in memory."""
+    usable = getattr(os, "sched_getaffinity", None)
+    return min(8, len(usable(0)) if usable else os.cpu_count() or 1)
 
 
 def write(results, classes, options, report):

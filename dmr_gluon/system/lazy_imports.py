@@ -8,10 +8,10 @@ While MXNet is being imported
 - ``distutils``, which Python 3.12 removed and which setuptools replaces slowly, is replaced by
   ``packaging``: MXNet only compares the version of NumPy.
 
-After :func:`postpone_operators`, the Python functions of MXNet's operators are stand-ins too: MXNet
-writes and compiles the code of some 2,500 functions in two thirds of the time of its import, of
-which a program calls a few dozen. Programs do this, a library does not, because ``help`` and
-editors would know neither parameters nor text of a function before its first call.
+After :func:`postpone_operators`, the Python functions of MXNet's operators are stand-ins too: Two
+thirds of the time of MXNet's import go into compiling some 2,500 functions, of which a program
+calls a few dozen. Programs do this; a library does not, because ``help`` and editors would not know
+the parameters and the text of a function before its first call.
 
 Afterwards these packages can be imported as usual. Another thread that imports scikit-learn or
 ``distutils`` at the same time does not find them.
@@ -63,7 +63,8 @@ def deferred_imports():
 
 def postpone_operators():
     """Let MXNet, if it is not imported yet, make each operator's function at its first call."""
-    if "mxnet" not in sys.modules:
+    waiting = any(isinstance(finder, _PostponeOperators) for finder in sys.meta_path)
+    if "mxnet" not in sys.modules and not waiting:
         sys.meta_path.insert(0, _PostponeOperators())
 
 
@@ -104,11 +105,13 @@ def _stand_in_maker(make):
 
         def become():
             real = make(handle, name, function_name)
-            for part in ("__kwdefaults__", "__defaults__", "__code__", "__doc__"):
+            # _become is removed last: until then, other threads may still need it.
+            for part in ("__defaults__", "__code__", "__doc__", "__kwdefaults__"):
                 setattr(function, part, getattr(real, part))
             return function
 
         function.__kwdefaults__ = {"_become": become}
+        function.__qualname__ = function_name
         function.__doc__ = ""  # MXNet changes some texts
         return function
 

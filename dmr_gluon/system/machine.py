@@ -92,7 +92,7 @@ def warn_of_shared_cores(contexts):
     if contexts > 1 and threads > 1 and contexts * threads > cores:
         print(
             f"warning: {contexts} CPU contexts of {threads} threads each share {cores} cores and "
-            f"slow each other down; in a program of your own, call "
+            f"slow each other down; unset OMP_NUM_THREADS, and in a program of your own call "
             f"dmr_gluon.system.machine.share_cores({contexts}) before anything imports MXNet",
             file=sys.stderr,
             flush=True,

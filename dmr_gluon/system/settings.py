@@ -59,6 +59,9 @@ def check_settings(instance):
 def _check(item, value):
     if value is None or value == item.metadata.get("word", ()):
         return
+    if "word" in item.metadata and type(value) is not int:
+        word = item.metadata["word"]
+        raise DMRError(f"{item.name} must be a whole number or {word!r}, not {value!r}")
     choices = item.metadata.get("choices")
     if choices and value not in choices:
         raise DMRError(f"{item.name} must be {' or '.join(map(str, choices))}, not {value}")

@@ -60,8 +60,8 @@ estimate : optional
         default=None,
     )
     cpus: Union[int, str] = setting(
-        "CPU contexts, which divide batch and cores as GPUs would; auto: one per core, but with at "
-        "least the 32 images each that the paper's GPUs had",
+        "CPU contexts, which divide batch and cores as GPUs would; auto: as many as the cores can "
+        "be divided among, with at least the 32 images each that the paper's GPUs had",
         default=1,
         least=1,
         word="auto",
@@ -127,12 +127,14 @@ estimate : optional
             raise DMRError("--reading-threads and --reading-processes exclude each other")
         if self.gpus is not None:
             parse_gpus(self.gpus)
+            if self.cpus == "auto":
+                raise DMRError("give --gpus or --cpus, not both")
 
     def contexts(self, recipe: Recipe) -> int:
         """Return the number of CPU contexts to train a recipe on.
 
-        With ``auto``, BN's statistics are those of the paper's devices, over 32 images or more:
-        what a machine with many cores gains by more contexts would change the result.
+        With ``auto``, BN's statistics are those of the paper's devices, over 32 images or more.
+        More contexts would be faster on many cores, but would change the result.
 
         Parameters
         ----------
@@ -147,8 +149,10 @@ estimate : optional
         worker = os.environ.get("DMLC_ROLE") == "worker"
         workers = int(os.environ.get("DMLC_NUM_WORKER") or 1) if worker else 1
         images = recipe.batch_size // (recipe.accumulate * workers)
-        most = max(1, min(usable_cores(), images // IMAGES_PER_DEVICE))
-        return max(n for n in range(1, most + 1) if images % n == 0)
+        cores = usable_cores()
+        most = max(1, min(cores, images // IMAGES_PER_DEVICE))
+        even = (n for n in range(1, most + 1) if images % n == 0)
+        return max(even, key=lambda n: (n * (cores // n), n))  # no core idle, if possible
 
     def reading(self, recipe: Recipe) -> "Reading":
         """Return who reads a recipe's images.
@@ -164,12 +168,7 @@ estimate : optional
         return reading_for(recipe, self.gpus, self.reading_threads, self.reading_processes)
 
 
-def reading_for(
-    recipe: Recipe,
-    gpus: Optional[str],
-    threads: Optional[int] = None,
-    processes: Optional[int] = None,
-) -> "Reading":
+def reading_for(recipe: Recipe, gpus: Optional[str], threads=None, processes=None) -> "Reading":
     """Return who reads a recipe's images for devices; the numbers are by default chosen.
 
     Parameters
