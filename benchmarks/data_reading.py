@@ -9,8 +9,10 @@ with colour noise, normalised, in batches of 32. Each runs in a process of its o
 alternate for some rounds. An epoch that is not counted comes first, whole epochs are counted. A
 batch counts when it is in memory: a NumPy array, an NDArray, a tensor.
 
-The peers:
+The others:
 
+- ``processes``: ours with a process per core in place of a thread.
+- ``before``: the version in the checkout that ``--before`` names.
 - ``mxnet``: ImageRecordIter doing all of it. Not quite the same: it pads with grey before
   normalising, and its augmentation depends on its threads.
 - ``torchvision``: DataLoader, Pillow, torchvision's transforms, in the faster of two orders:
@@ -35,6 +37,8 @@ from pathlib import Path
 
 READERS = {
     "ours": "dmr_gluon",
+    "processes": "dmr_gluon, by processes",
+    "before": "dmr_gluon, another version",
     "mxnet": "MXNet ImageRecordIter",
     "torchvision": "PyTorch DataLoader, Pillow, torchvision",
 }
@@ -60,7 +64,8 @@ def main(arguments=None):
     parser.add_argument("--large", nargs="+", metavar="DIR", help="prepared sets of photographs")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3, help="at least, of a measurement")
-    parser.add_argument("--readers", nargs="+", choices=READERS, default=list(READERS))
+    parser.add_argument("--readers", nargs="+", choices=READERS, help="(default: all)")
+    parser.add_argument("--before", metavar="CHECKOUT", help="of another version of this project")
     parser.add_argument(
         "--peer-python",
         default=sys.executable,
@@ -70,6 +75,11 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     if options.rounds < 1 or not options.seconds > 0:
         parser.error("--rounds and --seconds must be above 0")
+    if options.before and not os.path.isdir(os.path.join(options.before, "dmr_gluon")):
+        parser.error(f"{options.before} is no checkout of this project")
+    options.readers = options.readers or [one for one in READERS if one != "before"]
+    if ("before" in options.readers) != bool(options.before):
+        parser.error("--readers before needs --before, and it needs --readers before")
     check_writable(options.json)
     found = measured(options)
     print(table(found, options.rounds))
@@ -165,8 +175,10 @@ def forms(reader):
     """What can be chosen of a reader."""
     from dmr_gluon.runtime import usable_cores
 
-    if reader == "ours":
+    if reader in ("ours", "before"):
         return [{}]
+    if reader == "processes":
+        return [{"processes": usable_cores()}]
     if reader == "mxnet":
         return [{"ctx": "cpu"}, {"ctx": "gpu"}]  # what its threads are meant to be beside
     workers = sorted({1, usable_cores(), usable_cores() + 1})
@@ -194,6 +206,8 @@ def in_a_process(reader, job, options):
     if reader == PEER:
         command = [options.peer_python, str(PEER_PROGRAM)]
         environment.pop("PYTHONPATH", None)
+    if reader == "before":
+        environment["PYTHONPATH"] = os.path.abspath(options.before)
     environment.pop("OMP_NUM_THREADS", None)
     job = json.dumps({**job, "reader": reader})
     try:
@@ -277,16 +291,22 @@ def do_job(job):
     recipe = Recipe.from_json(job["recipe"])
     rates = []
     for form in job["forms"]:
-        epoch = (our_epoch if job["reader"] == "ours" else mxnet_epoch)(prepared, recipe, **form)
+        epoch = (mxnet_epoch if job["reader"] == "mxnet" else our_epoch)(prepared, recipe, **form)
         rates.append(images_per_second(epoch, job["seconds"]))
     return {"rates": rates}
 
 
-def our_epoch(prepared, recipe):
+def our_epoch(prepared, recipe, processes=0):
     from dmr_gluon.data.loader import training_batches
 
+    how = {}
+    if processes:  # which another version may not know
+        from dmr_gluon.data.reader import Reading
+
+        how["reading"] = Reading(processes=processes)
+
     def epoch(number):
-        return (len(batch.data) for batch in training_batches(prepared, recipe, 1, number))
+        return (len(batch.data) for batch in training_batches(prepared, recipe, 1, number, **how))
 
     return epoch
 

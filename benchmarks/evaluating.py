@@ -10,13 +10,11 @@ round measures reading, the network (if it computes) and the evaluation once.
 """
 
 import argparse
-import os
 import statistics
 import sys
 import tempfile
 import time
 from dataclasses import replace
-from pathlib import Path
 
 from dmr_gluon.cli.program import Parser, run
 from dmr_gluon.system.settings import number
@@ -127,11 +125,16 @@ class Asleep(Here):
         from dmr_gluon.datasets.digits import prepare_digits
         from dmr_gluon.paper.recipes import IMAGENET
         from dmr_gluon.runtime import mx
+        from dmr_gluon.training import evaluate as evaluation
         from dmr_gluon.training.step import HostBuffers
 
-        # The processes find the stand-in beside this file.
-        here = [str(Path(__file__).resolve().parent), os.environ.get("PYTHONPATH", "")]
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, here))
+        class Reused(HostBuffers):
+            def __init__(self, devices):
+                super().__init__(devices)
+                self._reuse = True
+
+        evaluation.HostBuffers = Reused
+        asleep.let_readers_import()
         self.devices, self.split = [mx.cpu()] * 8, "train"
         self.recipe = replace(IMAGENET, batch_size=options.batch or IMAGENET.batch_size)
         self._workers = options.asleep
@@ -140,7 +143,7 @@ class Asleep(Here):
         self.count = self.prepared.split(self.split).count
         size, seconds = self.recipe.image_size, options.milliseconds / 1000
         loader.CentreCrop = lambda prepared, recipe: asleep.Evaluation(prepared, seconds, size)
-        answer, HostBuffers._reuse = mx.nd.zeros((1, 1000)), property(lambda _: True, _ignore)
+        answer = mx.nd.zeros((1, 1000))
         self.net = lambda part: mx.nd.repeat(answer, len(part), axis=0)
         self.parts = {
             "reading": lambda: [None for _ in self.batches()],
@@ -151,10 +154,6 @@ class Asleep(Here):
         from dmr_gluon.data.reader import Reading
 
         return Reading(processes=self._workers)
-
-
-def _ignore(*_):
-    """Take a value that a stand-in replaces."""
 
 
 def repeated(prepared, times):

@@ -16,14 +16,14 @@ import ours
 from conditions import print_conditions
 
 from dmr_gluon.cli.program import Parser, run
+from dmr_gluon.system.machine import cpu_environment
 from dmr_gluon.system.settings import number
 from dmr_gluon.system.text_tables import markdown_table
 from dmr_gluon.system.timing import measure
+from dmr_gluon.training.options import IMAGES_PER_DEVICE
 
 #: (contexts, threads) that are measured.
 MEASURED = ((1, 1), (1, 2), (2, 1))
-#: The paper's GPUs had 32 images each; --cpus auto gives no context less.
-LEAST_IMAGES = 32
 
 
 def main():
@@ -52,7 +52,7 @@ def measured(options, sizes):
     """Return milliseconds by (contexts, threads, images)."""
     kind, running = "infer" if options.infer else "train", {}
     for contexts, threads in MEASURED:
-        environment = {"OMP_NUM_THREADS": str(threads), "MXNET_CPU_TEMP_COPY": str(16 * contexts)}
+        environment = {**cpu_environment(contexts), "OMP_NUM_THREADS": str(threads)}
         process = ours.start(kind, options.network, sizes, None, environment, contexts)
         process.wait()
         running[contexts, threads] = process
@@ -96,7 +96,7 @@ class Model:
                 images = options.batch // contexts
                 # Of inference, each context takes a batch of its own.
                 whole = options.batch * (contexts if options.infer else 1)
-                if not options.infer and images < LEAST_IMAGES and contexts > 1:
+                if not options.infer and images < IMAGES_PER_DEVICE and contexts > 1:
                     break
                 threads = cores // contexts
                 ms = self(contexts, threads, whole)

@@ -71,12 +71,10 @@ def infer(net, devices, images):
     """Return the logits of a batch that the devices divide."""
     import numpy as np
 
-    from dmr_gluon.runtime import mx
+    from dmr_gluon.training.step import split_over
 
-    if len(devices) == 1:
-        return net(mx.nd.array(images, devices[0])).asnumpy()
-    parts = mx.gluon.utils.split_and_load(mx.nd.array(images), devices, even_split=False)
-    return np.concatenate([logits.asnumpy() for logits in [net(part) for part in parts]])
+    parts = [net(part) for part in split_over(devices, images)]
+    return np.concatenate([logits.asnumpy() for logits in parts])
 
 
 def load(net, weights):

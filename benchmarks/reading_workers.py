@@ -9,16 +9,15 @@ normalised with colour noise into a batch of 224x224. Threads and processes alte
 """
 
 import argparse
-import os
 import statistics
 import sys
 import tempfile
 import time
 from dataclasses import replace
-from pathlib import Path
 
 
 def main(arguments=None):
+    import asleep
     from conditions import machine
 
     from dmr_gluon.cli.program import Parser
@@ -34,9 +33,7 @@ def main(arguments=None):
     parser.add_argument("--batches", type=int, default=40, help="of each turn")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args(arguments)
-    # The processes find the stand-in beside this file.
-    folders = [str(Path(__file__).resolve().parent), os.environ.get("PYTHONPATH", "")]
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, folders))
+    asleep.let_readers_import()
     recipe = replace(IMAGENET, batch_size=options.batch_size)
     with tempfile.TemporaryDirectory() as folder:
         prepare_digits(folder)

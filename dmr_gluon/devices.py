@@ -33,6 +33,7 @@ def make_devices(gpus=None, cpus=1):
     if gpus is None:
         if cpus < 1:
             raise DMRError(f"--cpus must be at least 1, not {cpus}")
+        warn_of_shared_cores(cpus)
         return [mx.cpu(i) for i in range(cpus)]
     if cpus != 1:
         raise DMRError("give --gpus or --cpus, not both")
@@ -117,7 +118,6 @@ def training_devices(recipe, options):
         for flag, given in needs_gpus.items():
             if given:
                 raise DMRError(f"{flag} is for GPUs; leave it out, or choose GPUs with --gpus")
-        warn_of_shared_cores(len(devices))
     if recipe.sync_bn and len(devices) == 1:
         raise DMRError("--sync-bn is for several devices; leave it out, or choose more with --gpus")
     if recipe.sync_bn and recipe.dtype == "float16":

@@ -442,6 +442,9 @@ class TestDevices:
         assert options.contexts(recipe) == expected
         assert training_devices(recipe, options) == [mx.cpu(i) for i in range(expected)]
         assert RunOptions(data_dir="x", cpus=3).contexts(recipe) == 3
+        for wrong in ("x", "0"):  # connecting to the others refuses it
+            monkeypatch.setenv("DMLC_NUM_WORKER", wrong)
+            assert options.contexts(recipe) >= expected
 
     @pytest.mark.parametrize("cpus", ["2", "Auto", 1.5])
     def test_no_other_words_or_fractions_of_contexts(self, cpus):

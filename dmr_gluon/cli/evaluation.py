@@ -4,7 +4,7 @@ import os
 from dataclasses import replace
 
 from ..errors import DMRError, last_line
-from ..system.machine import share_cores, usable_cores, warn_of_shared_cores
+from ..system.machine import share_cores, usable_cores
 from ..system.settings import number
 from .program import add_epoch, add_plugin
 
@@ -74,7 +74,6 @@ def _evaluate_run(options):
 
     devices = make_devices(options.gpus, options.cpus or 1)
     if options.gpus is None:
-        warn_of_shared_cores(len(devices))
         batch = max(recipe.batch_size, IMAGES_PER_CONTEXT * len(devices))
         recipe = replace(recipe, batch_size=batch)
     prepared = open_as_trained(config["dataset"], options.data_dir)

@@ -8,7 +8,7 @@ While MXNet is being imported
 - ``distutils``, which Python 3.12 removed and which setuptools replaces slowly, is replaced by
   ``packaging``: MXNet only compares the version of NumPy.
 
-After :func:`postpone_operators`, the Python functions of MXNet's operators are stand-ins too: Two
+After :func:`postpone_operators`, the Python functions of MXNet's operators are stand-ins too: two
 thirds of the time of MXNet's import go into compiling some 2,500 functions, of which a program
 calls a few dozen. Programs do this; a library does not, because ``help`` and editors would not know
 the parameters and the text of a function before its first call.

@@ -9,6 +9,7 @@ import sys
 import time
 
 from ..errors import DMRError
+from .signals import say
 
 #: Folder of this process, and folder in which the controllers of cgroups are mounted.
 _PROCESS, _CGROUPS = "/proc/self", "/sys/fs/cgroup"
@@ -90,12 +91,11 @@ def warn_of_shared_cores(contexts):
     """
     threads, cores = int(os.environ.get("OMP_NUM_THREADS") or 1), usable_cores()
     if contexts > 1 and threads > 1 and contexts * threads > cores:
-        print(
+        say(
             f"warning: {contexts} CPU contexts of {threads} threads each share {cores} cores and "
             f"slow each other down; unset OMP_NUM_THREADS, and in a program of your own call "
             f"dmr_gluon.system.machine.share_cores({contexts}) before anything imports MXNet",
-            file=sys.stderr,
-            flush=True,
+            sys.stderr,
         )
 
 

@@ -146,8 +146,9 @@ estimate : optional
         """
         if self.cpus != "auto":
             return int(self.cpus)
-        worker = os.environ.get("DMLC_ROLE") == "worker"
-        workers = int(os.environ.get("DMLC_NUM_WORKER") or 1) if worker else 1
+        count = os.environ.get("DMLC_NUM_WORKER", "")
+        worker = os.environ.get("DMLC_ROLE") == "worker" and count.isdigit()
+        workers = max(1, int(count)) if worker else 1
         images = recipe.batch_size // (recipe.accumulate * workers)
         cores = usable_cores()
         most = max(1, min(cores, images // IMAGES_PER_DEVICE))
