@@ -260,7 +260,7 @@ def test_so_they_do_where_another_set_is_in_its_place(run, tmp_path, capsys):
     manifest["classes"][0] = "naught"
     (run.data / "manifest.json").write_text(json.dumps(manifest))
     _main(["export", run, "--out", str(tmp_path / "out")])
-    assert "note: the run's data set is gone" in capsys.readouterr().out
+    assert "note: no test images were found" in capsys.readouterr().out
     with pytest.raises(DMRError, match="has other classes than digits"):
         export(run, tmp_path / "out", data_dir=str(run.data))
 
@@ -286,7 +286,7 @@ def test_without_a_whole_log_a_network_is_exported_all_the_same(run, tmp_path, c
         with open(log, "w") as file:
             file.write("{\n{}\n")
     _main(["export", run, "--out", str(tmp_path / "out"), "--check-images", "8"])
-    assert "note: the run's log has no complete line of that epoch" in capsys.readouterr().out
+    assert "note: no complete line of that epoch's log was found" in capsys.readouterr().out
     assert read_bundle(tmp_path / "out")["training"] is None
 
 

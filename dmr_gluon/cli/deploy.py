@@ -14,7 +14,8 @@ def add_commands(commands):
     """Add export, predict, publish and import-authors to the parser of ``dmr``."""
     text = "write a run's network as a bundle, for use by other programs"
     parser = commands.add_parser("export", function=_export, help=text)
-    parser.add_argument("run", metavar="RUN", help="folder of a run")
+    named = "folder of a run; or a bundle (folder, or name in the store of DMR_MODEL_STORE)"
+    parser.add_argument("run", metavar="RUN", help=named)
     parser.add_argument("--out", required=True, metavar="BUNDLE", help="folder to write")
     add_epoch(parser)
     add_plugin(parser)
@@ -36,7 +37,8 @@ def add_commands(commands):
 
     text = "classify images with a bundle's network"
     parser = commands.add_parser("predict", function=_predict, help=text)
-    parser.add_argument("bundle", metavar="BUNDLE", help="folder of a bundle")
+    named = "folder of a bundle, or a network's name in the store of DMR_MODEL_STORE"
+    parser.add_argument("bundle", metavar="BUNDLE", help=named)
     add_arguments(parser)
     parser.add_argument("--form", default="plain", help="form of the bundle (default: plain)")
     gpu = "GPU to use (default: the CPU)"
@@ -77,9 +79,9 @@ def _export(options):
     with handled(stop, (signal.SIGTERM, signal.SIGHUP)):
         description = export(options.run, options.out, options.epoch, wanted, options.data_dir)
     if description["forms"]["plain"]["compared"]["error"] is None:
-        print("note: the run's data set is gone; compared on random images (see --data-dir)")
+        print("note: no test images were found; compared on random images (see --data-dir)")
     if description["training"] is None:
-        print("note: the run's log has no complete line of that epoch; bundle.json omits it")
+        print("note: no complete line of that epoch's log was found; bundle.json has none")
     for name, entry in description["forms"].items():
         compared = entry["compared"]
         error = "" if compared["error"] is None else f", error {compared['error']:.2f}%"

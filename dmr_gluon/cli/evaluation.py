@@ -1,6 +1,5 @@
 """The subcommand ``dmr eval``: evaluate a run or a bundle, and look at its errors."""
 
-import os
 from dataclasses import replace
 
 from ..errors import DMRError, last_line
@@ -19,7 +18,8 @@ def add_commands(commands):
     text = "evaluate the network of a run or a bundle, and look at its errors"
     parser = commands.add_parser("eval", function=_eval, help=text)
     parser.set_defaults(prepare=_share_cores)
-    parser.add_argument("run", metavar="RUN", help="folder of a run or a bundle")
+    named = "folder of a run or a bundle, or a network's name in the store of DMR_MODEL_STORE"
+    parser.add_argument("run", metavar="RUN", help=named)
     parser.add_argument("--data-dir", help="folder of the prepared set (default: that of the run)")
     splits = "test (default), train, or validation (SVHN only)"
     parser.add_argument("--split", default="test", help=splits)
@@ -45,9 +45,9 @@ def _share_cores(options):
 
 
 def _is_bundle(options):
-    from ..deploy.bundle import BUNDLE
+    from ..runs.bundles import named_bundle
 
-    return os.path.isfile(os.path.join(options.run, BUNDLE))
+    return named_bundle(options.run) is not None
 
 
 def _eval(options):
@@ -95,15 +95,21 @@ def _evaluate_bundle(options):
         raise DMRError("a bundle does not name its data; add --data-dir")
 
     from ..data.datasets import open_prepared
-    from ..deploy.load import load_bundle
+    from ..deploy.load import as_trained, load_bundle
     from ..devices import make_devices
 
     devices = make_devices(options.gpus)
     if len(devices) > 1:
         raise DMRError("a bundle runs on one GPU; name one with --gpus")
     bundle = load_bundle(options.run, options.form, devices[0])
-    prepared = bundle.as_trained(open_prepared(options.data_dir))
+    prepared = as_trained(open_prepared(options.data_dir), bundle.description)
     _evaluate(lambda: bundle.classify, prepared, bundle.recipe(), devices, options)
+    logged = bundle.description["training"] or {}
+    if options.split == "test" and logged.get("test_error") is not None:
+        print(
+            f"note: its training logged a test error of {logged['test_error']:.2f}% on "
+            f"{bundle.description['dataset']}"
+        )
 
 
 def _evaluate(load, prepared, recipe, devices, options):

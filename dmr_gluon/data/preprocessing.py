@@ -37,6 +37,12 @@ class Preparation:
     short_side: Optional[int] = None
     fit: str = "crop"
 
+    @classmethod
+    def of(cls, about: Dict[str, Any]) -> "Preparation":
+        """Return what the entry ``input`` of ``bundle.json`` describes."""
+        mean, std, short_side = (about[name] for name in ("mean", "std", "short_side"))
+        return cls(max(about["shape"]), mean, std, short_side, about.get("fit") or "crop")
+
     def describe(self, in_graph: bool) -> Dict[str, Any]:
         """Return the entry ``input`` of ``bundle.json``."""
         size = self.image_size

@@ -8,12 +8,16 @@ from ..data.check import check_quickly
 from ..data.datasets import open_as_trained, open_prepared, read_manifest
 from ..data.preprocessing import Preparation, PreparedImages
 from ..errors import DMRError
-from ..models.custom import CustomNetwork, wrapped
+from ..models.custom import CustomNetwork, build, initialise, wrapped
+from ..models.network import read_parameters
+from ..models.spec import NetworkSpec
 from ..paper.recipes import Recipe
+from ..runs.bundles import PARAMETERS, named_bundle, read_bundle
 from ..runs.directory import RunDirectory
 from ..runs.trained_network import load_run, logged_epoch
 from ..runtime import mx
 from .bundle_writer import ExportOptions, write_bundle
+from .load import as_trained
 from .variants import INT8
 
 
@@ -31,7 +35,8 @@ def export(
     Parameters
     ----------
     run : str or HybridBlock
-        A run's folder; or a network, trained in whatever way, with ``classes`` and
+        A run's folder; a bundle, by its folder or its network's name in a store, to write
+        further forms of it; or a network, trained in whatever way, with ``classes`` and
         ``preprocessing``.
     out : str
         The bundle's folder; created if missing.
@@ -63,6 +68,9 @@ def export(
         return _export_network(run, out, epoch, options, data_dir, classes, preprocessing)
     if classes is not None or preprocessing is not None:
         raise DMRError(f"{run} has its own classes and preprocessing; leave them out")
+    bundle = named_bundle(run)
+    if bundle is not None:
+        return _export_bundle(bundle, out, epoch, options, data_dir)
     trained = RunDirectory(run)
     config = trained.config()
     epochs = trained.model_epoch(epoch)  # only once: the run may still be training
@@ -91,10 +99,8 @@ def _export_network(net, out, epoch, options, data_dir, classes, preparation):
         raise DMRError(f"{net.spec.name} is not initialised; train it, or load its parameters")
     images = None
     if data_dir is not None:
-        prepared = open_prepared(data_dir)
-        check_quickly(prepared)
-        own = replace(prepared, mean=preparation.mean, std=preparation.std)
-        images = PreparedImages(own, preparation.recipe(), options.check_images)
+        own = replace(open_prepared(data_dir), mean=preparation.mean, std=preparation.std)
+        images = _images(own, preparation.recipe(), options)
     devices = next(iter(parameters.values())).list_ctx()
     facts = {"epochs": None, "classes": list(map(str, classes))}
     try:
@@ -104,6 +110,27 @@ def _export_network(net, out, epoch, options, data_dir, classes, preparation):
         return write_bundle(net, out, preparation, options, images, **facts)
     finally:
         parameters.reset_ctx(devices)
+
+
+def _export_bundle(folder, out, epoch, options, data_dir):
+    """Write a bundle's network again, in other forms."""
+    if epoch is not None:
+        raise DMRError(f"{folder} is a bundle of one epoch; leave out --epoch")
+    content = read_bundle(folder)
+    spec, preparation = NetworkSpec.from_json(content["network"]), Preparation.of(content["input"])
+    net = build(spec)
+    initialise(net, preparation.image_size, [mx.cpu()])
+    read_parameters(net, os.path.join(folder, PARAMETERS), "export the run again")
+    images, texts = None, {}
+    if data_dir is not None:
+        prepared = as_trained(open_prepared(data_dir), content)
+        images = _images(prepared, preparation.recipe(), options)
+    if "mapping.json" in content["files"]:  # of an imported network
+        with open(os.path.join(folder, "mapping.json"), encoding="utf-8") as file:
+            texts["mapping.json"] = file.read().rstrip()
+    kept = ("epochs", "classes", "dataset", "training", "imported_from")
+    facts = {name: content[name] for name in kept if name in content}
+    return write_bundle(net, out, preparation, options, images, texts, **facts)
 
 
 def _labels(dataset):
@@ -118,7 +145,11 @@ def _images_of(dataset, recipe, options, data_dir):
     manifest = read_manifest(dataset["directory"]) or {"classes": None}  # the set may be gone
     if data_dir is None and manifest.get("classes", dataset["classes"]) != dataset["classes"]:
         return None
-    prepared = open_as_trained(dataset, data_dir)
+    return _images(open_as_trained(dataset, data_dir), recipe, options)
+
+
+def _images(prepared, recipe, options):
+    """Return images of a set, as many as tell the forms apart, after checking the set."""
     check_quickly(prepared)
     count = options.check_images
     if count is None and not options.measured:

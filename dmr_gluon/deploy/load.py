@@ -14,7 +14,7 @@ from ..data.datasets import RecordDataset
 from ..data.preprocessing import Preparation
 from ..errors import DMRError, last_line
 from ..paper.recipes import Recipe
-from ..runs.bundles import are_labels
+from ..runs.bundles import are_labels, named_bundle
 from ..standalone import predict_onnx
 from ..standalone.logits_worker import in_portions
 from .bundle import CPU_ONLY, problems_as_errors, read_bundle
@@ -134,25 +134,8 @@ class Bundle:
         """Return a recipe with the image sizes of the network's evaluation."""
         return self._preparation().recipe()
 
-    def as_trained(self, prepared: RecordDataset) -> RecordDataset:
-        """Return a prepared set with the mean and std of the network's training.
-
-        Raises
-        ------
-        DMRError
-            If the set has other classes.
-        """
-        if not are_labels(self.classes, prepared.classes):
-            raise DMRError(
-                f"{prepared.directory} has other classes than the bundle; name the right set with "
-                f"--data-dir"
-            )
-        about = self._preparation()
-        return replace(prepared, mean=about.mean or (0,) * 3, std=about.std or (1,) * 3)
-
     def _preparation(self):
-        about = self.description["input"]
-        return Preparation(max(about["shape"]), about["mean"], about["std"], about["short_side"])
+        return Preparation.of(self.description["input"])
 
     def check(self) -> None:
         """Run the worked example.
@@ -168,6 +151,23 @@ class Bundle:
             predict_onnx.check_example(self.path, self.description, self.form, self.logits, factor)
 
 
+def as_trained(prepared: RecordDataset, description: Dict[str, Any]) -> RecordDataset:
+    """Return a prepared set with the mean and std of the training that a bundle describes.
+
+    Raises
+    ------
+    DMRError
+        If the set has other classes.
+    """
+    if not are_labels(description["classes"], prepared.classes):
+        raise DMRError(
+            f"{prepared.directory} has other classes than the bundle; name the right set with "
+            f"--data-dir"
+        )
+    about = Preparation.of(description["input"])
+    return replace(prepared, mean=about.mean or (0,) * 3, std=about.std or (1,) * 3)
+
+
 def load_bundle(
     path: Union[str, "os.PathLike[str]"],
     form: str = "plain",
@@ -178,7 +178,7 @@ def load_bundle(
     Parameters
     ----------
     path : str
-        The bundle's folder.
+        The bundle's folder, or a name as for :func:`dmr_gluon.runs.bundles.named_bundle`.
     form : str
         The variant: one of its ``description["forms"]``.
     device : mx.Context, optional
@@ -194,7 +194,7 @@ def load_bundle(
         For a missing or damaged file, by its name, and for a variant that is missing or gives
         other outputs than when it was exported.
     """
-    path = os.fspath(path)
+    path = named_bundle(path) or os.fspath(path)
     description = read_bundle(path, form=form)
     if form not in description["forms"]:
         raise DMRError(

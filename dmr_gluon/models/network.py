@@ -27,6 +27,8 @@ GROUPED_BLOCKS: Dict[str, Any] = {
     INCEPTION_LIKE: GroupedInceptionLike,
     MERGE_AND_RUN: GroupedMergeAndRun,
 }
+#: A graph that takes pixels has these parameters, see :mod:`dmr_gluon.deploy.variants`.
+_PIXELS = ("arg:input_mean", "arg:input_scale")
 
 
 class TrainableNetwork(mx.gluon.HybridBlock):
@@ -227,6 +229,8 @@ def misfit(
 def named_arrays(path: str, otherwise: str) -> Dict[str, mx.nd.NDArray]:
     """Read a ``.params`` file's arrays by name, without MXNet's ``arg:`` and ``aux:``.
 
+    Leaves out those with which a graph normalises pixels: they are not the network's.
+
     Parameters
     ----------
     path : str
@@ -239,7 +243,7 @@ def named_arrays(path: str, otherwise: str) -> Dict[str, mx.nd.NDArray]:
         If the file cannot be read or is damaged.
     """
     try:
-        return {name.rpartition(":")[2]: array for name, array in load_arrays(path).items()}
+        return {n.rpartition(":")[2]: a for n, a in load_arrays(path).items() if n not in _PIXELS}
     except OSError as error:
         raise DMRError(f"{path} cannot be read ({error.strerror}); {otherwise}") from error
     # The exception depends on which byte is damaged; a name may no longer be text.
@@ -268,8 +272,7 @@ def read_parameters(net: TrainableNetwork, path: str, otherwise: str) -> None:
     parameters = {name[len(net.prefix) :]: one for name, one in net.collect_params().items()}
     # Compare both ways: a deeper network has every array of a shallower one.
     expected, found = ({n: one.shape for n, one in side.items()} for side in (parameters, arrays))
-    fault = misfit(expected, found)
-    if fault:
+    if fault := misfit(expected, found):
         raise DMRError(f"{path} does not fit {net.spec.name}: {fault}; {otherwise}")
     for name, parameter in parameters.items():
         parameter.set_data(arrays[name])

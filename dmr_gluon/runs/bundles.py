@@ -10,10 +10,12 @@ import re
 from ..errors import DMRError
 from ..models.custom_spec import file_name
 from ..standalone import predict_onnx
-from ..standalone.predict_onnx import Problem
+from ..standalone.predict_onnx import BUNDLE, Problem
 
 #: The parameters of the variant ``plain``.
 PARAMETERS = "model-0000.params"
+#: A network's name in a store.
+_NAME = "[a-z0-9_]+"
 
 
 @contextlib.contextmanager
@@ -67,6 +69,36 @@ def are_labels(labels, classes):
     return len(labels) == len(classes) and all(f"{a} ".startswith(f"{b} ") for a, b in pairs)
 
 
+def named_bundle(named):
+    """Find a bundle by its folder, or by a network's name in the store of DMR_MODEL_STORE.
+
+    Parameters
+    ----------
+    named : str
+        A folder; or a network's name, if need be with the beginning of a bundle's hash:
+        ``cifar_dmrnet14-1a2b3c4d``. A file or folder of that name takes precedence.
+
+    Returns
+    -------
+    str or None
+        The bundle's folder; None if ``named`` is something else.
+
+    Raises
+    ------
+    DMRError
+        As :func:`find`, but not for a name that the store does not have.
+    """
+    named = os.fspath(named)
+    if os.path.exists(os.path.join(named, BUNDLE)):
+        return named
+    store = os.environ.get("DMR_MODEL_STORE")
+    if store and not os.path.lexists(named) and re.fullmatch(_NAME + "(-[0-9a-f]+)?", named):
+        name, _, digits = named.partition("-")
+        if _matching(name, digits, os.path.expanduser(store)):
+            return find(name, digits or True)[0]
+    return None
+
+
 def find(name, pretrained=True, root=None, classes=None):
     """Find a network's bundle in a store and verify its hashes.
 
@@ -97,23 +129,33 @@ def find(name, pretrained=True, root=None, classes=None):
             f"no weights of {name} are published; make a store of your own with dmr publish RUN "
             f"STORE, and name it with root=STORE or DMR_MODEL_STORE"
         )
-    wanted = f"{file_name(name)}-{'' if pretrained is True else str(pretrained).lower()[:8]}"
-    there = _folders(root)
-    found = [one for one in there if os.path.basename(one).startswith(wanted)]
+    digits = "" if pretrained is True else str(pretrained)
+    found = _matching(name, digits, root)
     if pretrained is True and classes is not None and found:
         # The newest with so many classes; older ones need not be read, or intact.
         bundles = ((one, read_bundle(one, others=False)) for one in reversed(found))
         found = [next((one for one, b in bundles if len(b["classes"]) == classes), found[-1])]
     if not found or (pretrained is not True and len(found) > 1):
-        names = ", ".join(map(os.path.basename, there)) or "nothing"
+        names = ", ".join(map(os.path.basename, _folders(root))) or "nothing"
+        wanted = _beginning(name, digits)
         raise DMRError(f"{root} has {len(found) or 'no'} {wanted}...; it has {names}")
     return found[-1], read_bundle(found[-1])
+
+
+def _beginning(name, digits):
+    return f"{file_name(name)}-{digits.lower()[:8]}"
+
+
+def _matching(name, digits, root):
+    """Return the folders of a network's bundles whose hash begins with these digits."""
+    wanted = _beginning(name, digits)
+    return [one for one in _folders(root) if os.path.basename(one).startswith(wanted)]
 
 
 def _folders(root):
     """Return the folders of all bundles in the order of publication."""
     try:
-        names = [one for one in os.listdir(root) if re.fullmatch("[a-z0-9_]+-[0-9a-f]{8}", one)]
+        names = [one for one in os.listdir(root) if re.fullmatch(_NAME + "-[0-9a-f]{8}", one)]
     except OSError as error:
         raise DMRError(
             f"{root} is not a store ({error.strerror}); name a folder that dmr publish wrote"

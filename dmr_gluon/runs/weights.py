@@ -1,14 +1,12 @@
 """Find the trained weights that a run is to begin from (``--init-from``). Needs no MXNet."""
 
 import os
-import re
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
 from ..errors import DMRError
 from ..models.spec import NetworkSpec
-from ..standalone.predict_onnx import BUNDLE
-from .bundles import PARAMETERS, find, read_bundle
+from .bundles import PARAMETERS, named_bundle, read_bundle
 from .directory import RunDirectory
 
 
@@ -85,8 +83,10 @@ def find_weights(named):
         If there is nothing by this name, or a run or bundle is damaged.
     """
     named = os.fspath(named)
-    if os.path.exists(os.path.join(named, BUNDLE)):
-        return _of_bundle(named, "bundle", named, read_bundle(named))
+    bundle = named_bundle(named)
+    if bundle:
+        kind = "bundle" if bundle == named else "store"
+        return _of_bundle(named, kind, bundle, read_bundle(bundle))
     if os.path.isdir(named):
         config = RunDirectory(named).config()
         network, data = NetworkSpec.from_json(config["network"]).name, config["dataset"]
@@ -94,9 +94,6 @@ def find_weights(named):
         return Weights(named, "run", named, network, *about, config["recipe"]["image_size"])
     if os.path.isfile(named):
         return Weights(named, "file", named)
-    if os.environ.get("DMR_MODEL_STORE") and re.fullmatch(r"[a-z0-9_]+(-[0-9a-f]+)?", named):
-        name, _, sha256 = named.partition("-")
-        return _of_bundle(named, "store", *find(name, sha256 or True))
     raise DMRError(
         f"--init-from {named}: there is no run, bundle or file of this name, and no such network "
         f"in a store (DMR_MODEL_STORE)"
