@@ -50,13 +50,17 @@ class TestNames:
         with pytest.raises(DMRError, match="model-0000.params cannot be read"):
             named_bundle("cifar_dmrnet8")
 
-    def test_evaluation_tells_what_the_training_logged(self, stored, digits, capsys):
+    def test_evaluation_tells_what_the_training_logged_if_it_differs(
+        self, stored, digits, few, capsys
+    ):
         logged = read_bundle(stored)["training"]["test_error"]
         _main(["eval", "cifar_dmrnet8", "--data-dir", digits])
-        first, note = capsys.readouterr().out.splitlines()
-        assert first.startswith(f"test error {logged:.2f}%")
+        (said,) = capsys.readouterr().out.splitlines()
+        assert said.startswith(f"test error {logged:.2f}%")
+        _main(["eval", "cifar_dmrnet8", "--data-dir", few])
+        _, note = capsys.readouterr().out.splitlines()
         assert note == f"note: its training logged a test error of {logged:.2f}% on digits"
-        _main(["eval", "cifar_dmrnet8", "--data-dir", digits, "--split", "train"])
+        _main(["eval", "cifar_dmrnet8", "--data-dir", few, "--split", "train"])
         assert "note" not in capsys.readouterr().out
 
     def test_prediction(self, stored, capsys):

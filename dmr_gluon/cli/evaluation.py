@@ -103,13 +103,11 @@ def _evaluate_bundle(options):
         raise DMRError("a bundle runs on one GPU; name one with --gpus")
     bundle = load_bundle(options.run, options.form, devices[0])
     prepared = as_trained(open_prepared(options.data_dir), bundle.description)
-    _evaluate(lambda: bundle.classify, prepared, bundle.recipe(), devices, options)
-    logged = bundle.description["training"] or {}
-    if options.split == "test" and logged.get("test_error") is not None:
-        print(
-            f"note: its training logged a test error of {logged['test_error']:.2f}% on "
-            f"{bundle.description['dataset']}"
-        )
+    result = _evaluate(lambda: bundle.classify, prepared, bundle.recipe(), devices, options)
+    logged = (bundle.description["training"] or {}).get("test_error")
+    if options.split == "test" and logged not in (None, result.error):
+        name = bundle.description["dataset"]
+        print(f"note: its training logged a test error of {logged:.2f}% on {name}")
 
 
 def _evaluate(load, prepared, recipe, devices, options):
