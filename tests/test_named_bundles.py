@@ -16,6 +16,7 @@ from dmr_gluon.deploy.import_authors import import_checkpoint
 from dmr_gluon.deploy.store import publish
 from dmr_gluon.errors import DMRError
 from dmr_gluon.runs.bundles import named_bundle
+from dmr_gluon.runs.weights import find_weights
 from dmr_gluon.runtime import mx
 
 FACTS = ("network", "epochs", "classes", "input", "dataset", "training")
@@ -47,8 +48,14 @@ class TestNames:
 
     def test_damage_is_told_and_not_taken_for_an_unknown_name(self, stored):
         os.remove(os.path.join(stored, "model-0000.params"))
-        with pytest.raises(DMRError, match="model-0000.params cannot be read"):
-            named_bundle("cifar_dmrnet8")
+        for use in (load_bundle, find_weights, lambda name: export(name, stored + "-out")):
+            with pytest.raises(DMRError, match="model-0000.params cannot be read"):
+                use("cifar_dmrnet8")
+
+    def test_the_beginning_of_several_hashes_is_refused(self, stored):
+        shutil.copytree(stored, stored[:-7] + "0000000")
+        with pytest.raises(DMRError, match=f"has 2 cifar_dmrnet8-{stored[-8]}...; it has "):
+            named_bundle(f"cifar_dmrnet8-{stored[-8]}")
 
     def test_evaluation_tells_what_the_training_logged_if_it_differs(
         self, stored, digits, few, capsys

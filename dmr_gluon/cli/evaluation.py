@@ -39,19 +39,16 @@ def add_commands(commands):
 
 def _share_cores(options):
     """Choose the number of CPU contexts, and let them share the cores."""
-    if not _is_bundle(options) and options.gpus is None:
+    from ..runs.bundles import named_bundle
+
+    options.bundle = named_bundle(options.run)
+    if options.bundle is None and options.gpus is None:
         options.cpus = options.cpus or max(1, usable_cores() // CORES_PER_CONTEXT)
         share_cores(options.cpus)
 
 
-def _is_bundle(options):
-    from ..runs.bundles import named_bundle
-
-    return named_bundle(options.run) is not None
-
-
 def _eval(options):
-    if _is_bundle(options):
+    if options.bundle is not None:
         _evaluate_bundle(options)
     else:
         _evaluate_run(options)
@@ -101,7 +98,7 @@ def _evaluate_bundle(options):
     devices = make_devices(options.gpus)
     if len(devices) > 1:
         raise DMRError("a bundle runs on one GPU; name one with --gpus")
-    bundle = load_bundle(options.run, options.form, devices[0])
+    bundle = load_bundle(options.bundle, options.form, devices[0])
     prepared = as_trained(open_prepared(options.data_dir), bundle.description)
     result = _evaluate(lambda: bundle.classify, prepared, bundle.recipe(), devices, options)
     logged = (bundle.description["training"] or {}).get("test_error")

@@ -86,7 +86,7 @@ def named_bundle(named):
     Raises
     ------
     DMRError
-        As :func:`find`, but not for a name that the store does not have.
+        If several bundles begin with that hash, or DMR_MODEL_STORE names no store.
     """
     named = os.fspath(named)
     if os.path.exists(os.path.join(named, BUNDLE)):
@@ -94,8 +94,7 @@ def named_bundle(named):
     store = os.environ.get("DMR_MODEL_STORE")
     if store and not os.path.lexists(named) and re.fullmatch(_NAME + "(-[0-9a-f]+)?", named):
         name, _, digits = named.partition("-")
-        if _matching(name, digits, os.path.expanduser(store)):
-            return find(name, digits or True)[0]
+        return _newest(name, digits, os.path.expanduser(store))
     return None
 
 
@@ -130,26 +129,37 @@ def find(name, pretrained=True, root=None, classes=None):
             f"STORE, and name it with root=STORE or DMR_MODEL_STORE"
         )
     digits = "" if pretrained is True else str(pretrained)
-    found = _matching(name, digits, root)
-    if pretrained is True and classes is not None and found:
+    folder = _newest(name, digits, root, classes)
+    if folder is None:
+        raise DMRError(_inventory(name, digits, root, "no"))
+    return folder, read_bundle(folder)
+
+
+def _newest(name, digits, root, classes=None):
+    """Return the folder of a network's newest bundle with such a hash, or None.
+
+    It need not be intact. With ``classes``, of those with so many classes, if there are any.
+    """
+    wanted = _beginning(name, digits)
+    found = [one for one in _folders(root) if os.path.basename(one).startswith(wanted)]
+    if digits and len(found) > 1:
+        raise DMRError(_inventory(name, digits, root, len(found)))
+    newest = found[-1] if found else None
+    if not digits and classes is not None:
         # The newest with so many classes; older ones need not be read, or intact.
         bundles = ((one, read_bundle(one, others=False)) for one in reversed(found))
-        found = [next((one for one, b in bundles if len(b["classes"]) == classes), found[-1])]
-    if not found or (pretrained is not True and len(found) > 1):
-        names = ", ".join(map(os.path.basename, _folders(root))) or "nothing"
-        wanted = _beginning(name, digits)
-        raise DMRError(f"{root} has {len(found) or 'no'} {wanted}...; it has {names}")
-    return found[-1], read_bundle(found[-1])
+        fitting = (one for one, content in bundles if len(content["classes"]) == classes)
+        return next(fitting, newest)
+    return newest
+
+
+def _inventory(name, digits, root, count):
+    names = ", ".join(map(os.path.basename, _folders(root))) or "nothing"
+    return f"{root} has {count} {_beginning(name, digits)}...; it has {names}"
 
 
 def _beginning(name, digits):
     return f"{file_name(name)}-{digits.lower()[:8]}"
-
-
-def _matching(name, digits, root):
-    """Return the folders of a network's bundles whose hash begins with these digits."""
-    wanted = _beginning(name, digits)
-    return [one for one in _folders(root) if os.path.basename(one).startswith(wanted)]
 
 
 def _folders(root):
