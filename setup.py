@@ -89,7 +89,7 @@ setup(
     packages=[*find_packages(include=["dmr_gluon", "dmr_gluon.*"]), "dmr_gluon.symbols"],
     package_dir={"dmr_gluon.symbols": "symbols"},
     package_data={
-        "dmr_gluon": ["py.typed"],
+        "dmr_gluon": ["py.typed", "pretrained/*", "pretrained/*/*"],
         "dmr_gluon.paper": ["*.json"],
         "dmr_gluon.compare": ["*.css", "*.js"],
     },

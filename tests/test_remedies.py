@@ -422,7 +422,7 @@ UNTRIED = {
     "name another --markdown": "a file that cannot be read; test_compare.py",
     "has other classes than the bundle; ": "needs the right set; test_mistakes.py",
     "a bundle runs on one GPU; ": "needs several GPUs",
-    "no weights of ": "of a call in Python; test_store.py",
+    "; make a store of your own with": "of a call in Python; test_store.py",
     "name a folder that dmr publish wrote": "of a call in Python; test_store.py",
     "exists and belongs to no bundle": "as with a run in the place of the bundle",
     "; see ": "the parser's own; test_cli.py",

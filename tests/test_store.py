@@ -16,6 +16,7 @@ from dmr_gluon.deploy.bundle import write_description
 from dmr_gluon.deploy.store import publish
 from dmr_gluon.errors import DMRError
 from dmr_gluon.models.serialization import save_model
+from dmr_gluon.runs import bundles
 from dmr_gluon.runs.trained_network import load_run
 from dmr_gluon.runtime import mx
 
@@ -80,7 +81,8 @@ def damage(path):
 
 class TestWithoutAStore:
     def test_it_is_said_that_nothing_is_published_and_what_to_do(self):
-        with pytest.raises(DMRError, match="no weights of cifar_dmrnet56 .*dmr publish.*root="):
+        words = "no bundles match cifar_dmrnet56-...; the package has .*dmr publish.*root="
+        with pytest.raises(DMRError, match=words):
             get_model("cifar_dmrnet56", pretrained=True)
 
     def test_what_is_no_store_is_refused(self):
@@ -119,9 +121,9 @@ class TestLocal:
         assert (logits(whole(pretrained=True)) == logits(network(2, classes=100))).all()
         assert (logits(whole(pretrained=True, classes=10)) == logits(network(1))).all()
         assert (logits(whole(pretrained=published[-8:])) == logits(network())).all()
-        with pytest.raises(DMRError, match="has no cifar_dmrnet8-0000...; it has "):
+        with pytest.raises(DMRError, match="no bundles match cifar_dmrnet8-0000...; .*store has "):
             whole(pretrained="0000")
-        with pytest.raises(DMRError, match="has no cifar_dmrnet14-...; it has "):
+        with pytest.raises(DMRError, match="no bundles match cifar_dmrnet14-...; .*store has "):
             get_model("cifar_dmrnet14", pretrained=True, root=store)
 
     def test_a_beginning_of_several_hashes_is_refused(self, published, store, tmp_path):
@@ -132,7 +134,7 @@ class TestLocal:
             if digit in digits:
                 break
             digits.add(digit)
-        with pytest.raises(DMRError, match=f"has 2 cifar_dmrnet8-{digit}...; it has "):
+        with pytest.raises(DMRError, match=f"^2 bundles match cifar_dmrnet8-{digit}...; .*store"):
             get_model("cifar_dmrnet8", pretrained=digit, root=store)
 
     def test_other_classes_are_refused_with_the_way_that_works(self, published, store):
@@ -153,7 +155,7 @@ class TestLocal:
     def test_another_network_of_that_name_is_refused(self, store, tmp_path):
         other = network(name="cifar_dmrnet8", blocks=(1, 1, 2))
         publish(write(other, tmp_path / "custom"), store)
-        with pytest.raises(DMRError, match="has no cifar_dmrnet8_blocks_2_1_1-"):
+        with pytest.raises(DMRError, match="no bundles match cifar_dmrnet8_blocks_2_1_1-"):
             get_model("cifar_dmrnet8", blocks=(2, 1, 1), pretrained=True, root=store)
         net = get_model("cifar_dmrnet8", blocks=(1, 1, 2), pretrained=True, root=store)
         assert (logits(net) == logits(other)).all()
@@ -186,6 +188,49 @@ class TestLocal:
         publish(folder, store)
         with pytest.raises(DMRError, match="model-0000.params is damaged"):
             get_model("cifar_dmrnet8", pretrained=True, root=store)
+
+
+class TestThePackagesStore:
+    """Searched after that of DMR_MODEL_STORE."""
+
+    @pytest.fixture
+    def packaged(self, tmp_path, monkeypatch):
+        """A network in the package's store."""
+        monkeypatch.setattr(bundles, "STORE", str(tmp_path / "packaged"))
+        publish(write(network(5), tmp_path / "fifth"), bundles.STORE)
+        return network(5)
+
+    def test_no_other_store_is_needed(self, packaged):
+        net = get_model("cifar_dmrnet8", pretrained=True)
+        assert (logits(net) == logits(packaged)).all()
+
+    def test_ones_own_comes_first_unless_the_classes_differ(
+        self, packaged, store, tmp_path, monkeypatch
+    ):
+        own = network(classes=4)
+        publish(write(own, tmp_path / "own"), store)
+        monkeypatch.setenv("DMR_MODEL_STORE", store)
+        assert (logits(get_model("cifar_dmrnet8", pretrained=True)) == logits(own)).all()
+        net = get_model("cifar_dmrnet8", pretrained=True, classes=10)
+        assert (logits(net) == logits(packaged)).all()
+
+    def test_the_same_bundle_in_both_is_one(self, packaged, store, tmp_path, monkeypatch):
+        entry, _ = publish(tmp_path / "fifth", store)
+        monkeypatch.setenv("DMR_MODEL_STORE", store)
+        net = get_model("cifar_dmrnet8", pretrained=entry["sha256"][:1])
+        assert (logits(net) == logits(packaged)).all()
+
+    def test_root_names_the_only_store(self, packaged, store):
+        os.mkdir(store)
+        with pytest.raises(DMRError, match="no bundles match cifar_dmrnet8-...; .*store has noth"):
+            get_model("cifar_dmrnet8", pretrained=True, root=store)
+
+    def test_both_are_listed_where_neither_has_it(self, packaged, store, monkeypatch):
+        os.mkdir(store)
+        monkeypatch.setenv("DMR_MODEL_STORE", store)
+        words = "store has nothing; the package has cifar_dmrnet8-[0-9a-f]{8}; make a store"
+        with pytest.raises(DMRError, match=words):
+            get_model("cifar_dmrnet56", pretrained=True)
 
 
 class TestPublishing:

@@ -1,4 +1,4 @@
-"""Read the description of a bundle, and find a bundle in a store. Needs no MXNet.
+"""Read the description of a bundle, and find a bundle in the stores. Needs no MXNet.
 
 :mod:`dmr_gluon.deploy.bundle` describes a bundle's files, :mod:`dmr_gluon.deploy.store` a store.
 """
@@ -14,6 +14,8 @@ from ..standalone.predict_onnx import BUNDLE, Problem
 
 #: The parameters of the variant ``plain``.
 PARAMETERS = "model-0000.params"
+#: The store that comes with the package.
+STORE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "pretrained")
 #: A network's name in a store.
 _NAME = "[a-z0-9_]+"
 
@@ -70,13 +72,14 @@ def are_labels(labels, classes):
 
 
 def named_bundle(named):
-    """Find a bundle by its folder, or by a network's name in the store of DMR_MODEL_STORE.
+    """Find a bundle by its folder, or by the name of a pretrained network.
 
     Parameters
     ----------
     named : str
         A folder; or a network's name, if need be with the beginning of a bundle's hash:
-        ``cifar_dmrnet14-1a2b3c4d``. A file or folder of that name takes precedence.
+        ``cifar_dmrnet14-1a2b3c4d``. A file or folder of that name comes first, then the store of
+        DMR_MODEL_STORE, then the package's own.
 
     Returns
     -------
@@ -91,15 +94,14 @@ def named_bundle(named):
     named = os.fspath(named)
     if os.path.exists(os.path.join(named, BUNDLE)):
         return named
-    store = os.environ.get("DMR_MODEL_STORE")
-    if store and not os.path.lexists(named) and re.fullmatch(_NAME + "(-[0-9a-f]+)?", named):
-        name, _, digits = named.partition("-")
-        return _newest(name, digits, os.path.expanduser(store))
-    return None
+    if os.path.lexists(named) or not re.fullmatch(_NAME + "(-[0-9a-f]+)?", named):
+        return None
+    name, _, digits = named.partition("-")
+    return _select(name, digits, _stores())
 
 
 def find(name, pretrained=True, root=None, classes=None):
-    """Find a network's bundle in a store and verify its hashes.
+    """Find a network's bundle in the stores and verify its hashes.
 
     Parameters
     ----------
@@ -108,7 +110,7 @@ def find(name, pretrained=True, root=None, classes=None):
     pretrained : True or str
         True selects the bundle published last; a string, the bundle whose hash starts with it.
     root : str, optional
-        Folder of the store. Default: the environment variable DMR_MODEL_STORE.
+        Folder of the only store. Default: that of DMR_MODEL_STORE, then the package's own.
     classes : int, optional
         With ``pretrained=True``, prefer bundles with this number of classes.
 
@@ -122,52 +124,66 @@ def find(name, pretrained=True, root=None, classes=None):
     DMRError
         If no bundle matches, or several begin with that hash, or a file is missing or damaged.
     """
-    root = os.path.expanduser(os.fspath(root or os.environ.get("DMR_MODEL_STORE") or ""))
-    if not root:
-        raise DMRError(
-            f"no weights of {name} are published; make a store of your own with dmr publish RUN "
-            f"STORE, and name it with root=STORE or DMR_MODEL_STORE"
-        )
-    digits = "" if pretrained is True else str(pretrained)
-    folder = _newest(name, digits, root, classes)
+    digits, stores = "" if pretrained is True else str(pretrained), _stores(root)
+    folder = _select(name, digits, stores, classes)
     if folder is None:
-        raise DMRError(_inventory(name, digits, root, "no"))
+        raise DMRError(
+            f"{_inventory(name, digits, stores, 'no')}; make a store of your own with dmr publish "
+            f"RUN STORE, and name it with root=STORE or DMR_MODEL_STORE"
+        )
     return folder, read_bundle(folder)
 
 
-def _newest(name, digits, root, classes=None):
-    """Return the folder of a network's newest bundle with such a hash, or None.
+def _stores(root=None):
+    """Return the folders of the stores, in the order of the search."""
+    own = root or os.environ.get("DMR_MODEL_STORE")
+    named = [os.path.expanduser(os.fspath(own))] if own else []
+    return named if root else [*named, STORE]
 
-    It need not be intact. With ``classes``, of those with so many classes, if there are any.
+
+def _select(name, digits, stores, classes=None):
+    """Return the folder of a network's bundle with such a hash, or None. It need not be intact.
+
+    Of several, the newest in the first of the stores that has one; if there is one with so many
+    ``classes``, the first such.
     """
     wanted = _beginning(name, digits)
-    found = [one for one in _folders(root) if os.path.basename(one).startswith(wanted)]
-    if digits and len(found) > 1:
-        raise DMRError(_inventory(name, digits, root, len(found)))
-    newest = found[-1] if found else None
-    if not digits and classes is not None:
-        # The newest with so many classes; older ones need not be read, or intact.
-        bundles = ((one, read_bundle(one, others=False)) for one in reversed(found))
-        fitting = (one for one, content in bundles if len(content["classes"]) == classes)
-        return next(fitting, newest)
-    return newest
+    found = [
+        folder
+        for store in stores
+        for folder in reversed(_folders(store))
+        if os.path.basename(folder).startswith(wanted)
+    ]
+    distinct = {os.path.basename(folder) for folder in found}
+    if digits and len(distinct) > 1:
+        raise DMRError(_inventory(name, digits, stores, len(distinct)))
+    first = found[0] if found else None
+    if digits or classes is None:
+        return first
+    # Those after the first with so many classes need not be read, or intact.
+    bundles = ((folder, read_bundle(folder, others=False)) for folder in found)
+    fitting = (folder for folder, content in bundles if len(content["classes"]) == classes)
+    return next(fitting, first)
 
 
-def _inventory(name, digits, root, count):
-    names = ", ".join(map(os.path.basename, _folders(root))) or "nothing"
-    return f"{root} has {count} {_beginning(name, digits)}...; it has {names}"
+def _inventory(name, digits, stores, count):
+    held = []
+    for store in stores:
+        names = ", ".join(map(os.path.basename, _folders(store))) or "nothing"
+        held.append(f"{'the package' if store == STORE else store} has {names}")
+    return f"{count} bundles match {_beginning(name, digits)}...; {'; '.join(held)}"
 
 
 def _beginning(name, digits):
     return f"{file_name(name)}-{digits.lower()[:8]}"
 
 
-def _folders(root):
+def _folders(store):
     """Return the folders of all bundles in the order of publication."""
     try:
-        names = [one for one in os.listdir(root) if re.fullmatch(_NAME + "-[0-9a-f]{8}", one)]
+        names = [one for one in os.listdir(store) if re.fullmatch(_NAME + "-[0-9a-f]{8}", one)]
     except OSError as error:
         raise DMRError(
-            f"{root} is not a store ({error.strerror}); name a folder that dmr publish wrote"
+            f"{store} is not a store ({error.strerror}); name a folder that dmr publish wrote"
         ) from error
-    return sorted((os.path.join(root, one) for one in names), key=os.path.getmtime)
+    return sorted((os.path.join(store, one) for one in names), key=os.path.getmtime)
