@@ -144,8 +144,8 @@ def _stores(root=None):
 def _select(name, digits, stores, classes=None):
     """Return the folder of a network's bundle with such a hash, or None. It need not be intact.
 
-    Of several, the newest in the first of the stores that has one; if there is one with so many
-    ``classes``, the first such.
+    Earlier stores come before later ones, and newer bundles before older ones of the same store.
+    With ``classes``, bundles with so many come before all others.
     """
     wanted = _beginning(name, digits)
     found = [
